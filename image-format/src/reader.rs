@@ -1,0 +1,391 @@
+//! Reading an image: every number in it is an allegation until it is checked here.
+//!
+//! The order is: identity (ELF, machine), version, structure of headers, seal and checksum, then the tables.
+//! Must never hand out anything of an image whose prefix checksum does not match.
+
+use xxhash_rust::xxh3::xxh3_64;
+use zerocopy::FromBytes;
+use zerocopy::little_endian::U64;
+
+use crate::elf::{self, PF_FILE_BYTES, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
+use crate::note::{self, HEAD, NoteIter};
+use crate::record::header::{Features, Header, MAGIC, VERSION};
+use crate::record::memory::{Vma, VmaKind};
+use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, SEGMENT_MAX, StrRef, USER_END, seal};
+
+/// How many bytes [`Need::probe`] wants to see: ELF header, section header 0, first program header.
+pub const PROBE_LEN: usize = SIZEOF_EHDR + SIZEOF_SHDR + SIZEOF_PHDR;
+
+/// What must be read before an image can be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes from the start of the file.
+    pub prefix_len: u64,
+    /// Program headers' offset.
+    pub phoff: u64,
+    /// Program headers' count.
+    pub phnum: u64,
+}
+
+impl Need {
+    /// Reads the ELF header in the first bytes of a file of `file_len` bytes.
+    ///
+    /// # Errors
+    /// Not an image, of another machine, or a count that the file cannot hold.
+    pub fn probe(first: &[u8], file_len: u64) -> Result<Self, Fault> {
+        let header = elf::header(first)?;
+        let phoff = header.e_phoff;
+        let mut phnum = u64::from(header.e_phnum);
+        if header.e_phnum == elf::PN_XNUM {
+            phnum = xnum(first, header.e_shoff)?;
+        }
+        let expected = SIZEOF_EHDR + if header.e_phnum == elf::PN_XNUM { SIZEOF_SHDR } else { 0 };
+        if phoff != expected as u64 || usize::from(header.e_phentsize) != SIZEOF_PHDR {
+            return Err(Fault::NotCheckpoint);
+        }
+        if phnum < 2 {
+            return Err(Fault::NotCheckpoint);
+        }
+        let table = phnum.checked_mul(SIZEOF_PHDR as u64).and_then(|n| n.checked_add(phoff)).unwrap_or(u64::MAX);
+        if table > PREFIX_MAX {
+            return Err(Fault::Malformed { what: "an absurd number of program headers", at: 56 });
+        }
+        if table > file_len {
+            return Err(Fault::Truncated { need: table, have: file_len });
+        }
+        let short = Fault::Truncated { need: PROBE_LEN as u64, have: first.len() as u64 };
+        let mut notes = ProgramHeader::default();
+        let at = usize::try_from(phoff).map_err(|_| short)?;
+        plain::copy_from_bytes(&mut notes, first.get(at..).ok_or(short)?).map_err(|_| short)?;
+        if notes.p_type != PT_NOTE || notes.p_offset != table {
+            return Err(Fault::NotCheckpoint);
+        }
+        let prefix_len = notes.p_offset.saturating_add(notes.p_filesz);
+        if prefix_len > PREFIX_MAX {
+            return Err(Fault::Malformed { what: "an absurd length of the notes", at: phoff + 32 });
+        }
+        if prefix_len > file_len {
+            return Err(Fault::Truncated { need: prefix_len, have: file_len });
+        }
+        Ok(Self { prefix_len, phoff, phnum })
+    }
+}
+
+fn xnum(first: &[u8], shoff: u64) -> Result<u64, Fault> {
+    let at = usize::try_from(shoff).unwrap_or(usize::MAX);
+    let section = first.get(at..at.saturating_add(SIZEOF_SHDR)).ok_or(Fault::NotCheckpoint)?;
+    let info = section.get(44..48).and_then(|b| b.try_into().ok()).ok_or(Fault::NotCheckpoint)?;
+    Ok(u64::from(u32::from_le_bytes(info)))
+}
+
+/// One run of saved pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Address of the first byte.
+    pub addr: u64,
+    /// Bytes; a multiple of a page.
+    pub len: u64,
+    /// Where they lie in the file; a multiple of a page.
+    pub offset: u64,
+    /// They are the mapped file's own bytes: the file may be mapped instead.
+    pub file_bytes: bool,
+}
+
+impl Segment {
+    fn new(ph: &ProgramHeader) -> Self {
+        Self { addr: ph.p_vaddr, len: ph.p_filesz, offset: ph.p_offset, file_bytes: ph.p_flags & PF_FILE_BYTES != 0 }
+    }
+}
+
+/// A parsed image over the prefix's bytes. Headers are checked, tables are found; [`Image::check_seal`] comes next.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    prefix: &'a [u8],
+    loads: &'a [ProgramHeader],
+    seal: (u64, u64),
+    notes: &'a [u8],
+    notes_at: u64,
+    file_len: u64,
+}
+
+impl<'a> Image<'a> {
+    /// Parses and checks headers. `prefix` holds the first [`Need::prefix_len`] bytes, 8-byte aligned.
+    ///
+    /// # Errors
+    /// The first rule that the headers break.
+    pub fn parse(prefix: &'a [u8], file_len: u64) -> Result<Self, Fault> {
+        let need = Need::probe(prefix, file_len)?;
+        let len = usize::try_from(need.prefix_len).unwrap_or(usize::MAX);
+        let prefix = prefix.get(..len).ok_or(Fault::Truncated { need: need.prefix_len, have: prefix.len() as u64 })?;
+        let table = elf::program_headers(prefix, need.phoff, need.phnum)?;
+        let at = need.phoff;
+        let [notes, loads @ .., last] = table else {
+            return Err(Fault::Malformed { what: "too few program headers", at });
+        };
+        let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
+        let body = prefix.get(start..).ok_or(Fault::Malformed { what: "the notes do not follow the headers", at })?;
+        let image = Self {
+            prefix,
+            loads,
+            seal: (last.p_offset, last.p_filesz),
+            notes: body,
+            notes_at: notes.p_offset,
+            file_len,
+        };
+        image.check_version()?;
+        image.check_headers(last, need.phoff)?;
+        Ok(image)
+    }
+
+    fn check_version(&self) -> Result<(), Fault> {
+        let header = self.header()?;
+        if header.major.get() > VERSION.0 {
+            return Err(Fault::Newer(header.major.get()));
+        }
+        let unknown = header.required.get() & !Features::all().bits();
+        if unknown != 0 {
+            return Err(Fault::Feature(unknown));
+        }
+        Ok(())
+    }
+
+    fn check_headers(&self, last: &ProgramHeader, phoff: u64) -> Result<(), Fault> {
+        let mut end_in_file = crate::align_up(self.prefix.len() as u64, PAGE);
+        let mut end_in_memory = 0;
+        for (i, ph) in self.loads.iter().enumerate() {
+            let at = phoff + (i as u64 + 1) * SIZEOF_PHDR as u64;
+            let bad = |what| Err(Fault::Malformed { what, at });
+            if ph.p_type != PT_LOAD {
+                return bad("a program header of an unknown type");
+            }
+            if ph.p_filesz == 0 || ph.p_filesz > SEGMENT_MAX || ph.p_filesz % PAGE != 0 || ph.p_memsz != ph.p_filesz {
+                return bad("a segment's length is no multiple of a page, zero, or above the most");
+            }
+            if ph.p_offset != end_in_file {
+                return bad("a segment does not follow the one before it in the file");
+            }
+            let addr = ph.p_vaddr;
+            if addr % PAGE != 0 {
+                return Err(Fault::Address { what: "a segment is not page-aligned", addr });
+            }
+            if addr < end_in_memory {
+                return Err(Fault::Address { what: "a segment overlaps the one before it, or is out of order", addr });
+            }
+            let end = addr.saturating_add(ph.p_filesz);
+            if end > USER_END {
+                return Err(Fault::Address { what: "a segment reaches into kernel space", addr });
+            }
+            end_in_memory = end;
+            end_in_file += ph.p_filesz;
+        }
+        let at = phoff + (self.loads.len() as u64 + 1) * SIZEOF_PHDR as u64;
+        if last.p_type != PT_NOTE
+            || last.p_offset != end_in_file
+            || last.p_filesz != seal::size(self.loads.len() as u64)
+        {
+            return Err(Fault::Malformed { what: "the last program header is not that of the seal", at });
+        }
+        let need = last.p_offset + last.p_filesz;
+        if self.file_len < need {
+            return Err(Fault::Truncated { need, have: self.file_len });
+        }
+        if self.file_len > need {
+            return Err(Fault::Malformed { what: "bytes follow the seal", at: need });
+        }
+        Ok(())
+    }
+
+    /// Where the seal lies: offset and length in bytes.
+    #[must_use]
+    pub fn seal_span(&self) -> (u64, u64) {
+        self.seal
+    }
+
+    /// Checks the prefix against the seal's bytes and every table's structure; returns the segments' checksums.
+    ///
+    /// # Errors
+    /// Not sealed, damaged, or the first rule that a table breaks.
+    pub fn check_seal<'s>(&self, bytes: &'s [u8]) -> Result<&'s [U64], Fault> {
+        let (seal, sums) = seal::read(bytes, self.seal.0)?;
+        let lengths = (seal.file_len.get(), seal.prefix_len.get(), sums.len());
+        if lengths != (self.file_len, self.prefix.len() as u64, self.loads.len()) {
+            return Err(Fault::Checksum(Part::Seal));
+        }
+        if xxh3_64(self.prefix) != seal.prefix_sum.get() {
+            return Err(Fault::Checksum(Part::Prefix));
+        }
+        self.check_tables()?;
+        Ok(sums)
+    }
+
+    fn check_tables(&self) -> Result<(), Fault> {
+        for note in self.notes() {
+            note?;
+        }
+        let vmas = self.table::<Vma>()?;
+        let mut end = 0;
+        for vma in vmas {
+            let (start, stop) = (vma.start.get(), vma.end.get());
+            if start % PAGE != 0 || stop % PAGE != 0 || stop <= start {
+                return Err(Fault::Address { what: "a mapping is not page-aligned, or empty", addr: start });
+            }
+            if start < end {
+                return Err(Fault::Address {
+                    what: "a mapping overlaps the one before it, or is out of order",
+                    addr: start,
+                });
+            }
+            if stop > USER_END {
+                return Err(Fault::Address { what: "a mapping reaches into kernel space", addr: start });
+            }
+            if VmaKind::from_number(vma.kind.get()).is_none() {
+                return Err(Fault::Address { what: "a mapping of an unknown kind", addr: start });
+            }
+            end = stop;
+        }
+        let mut rest = vmas.iter().peekable();
+        for segment in self.segments() {
+            while rest.next_if(|vma| vma.end.get() <= segment.addr).is_some() {}
+            let inside =
+                rest.peek().is_some_and(|v| v.start.get() <= segment.addr && segment.addr + segment.len <= v.end.get());
+            if !inside {
+                return Err(Fault::Address { what: "a segment lies in no mapping", addr: segment.addr });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs of saved pages, ascending.
+    #[must_use]
+    pub fn segments(&self) -> Segments<'a> {
+        Segments { loads: self.loads, at: 0 }
+    }
+
+    /// All notes, the standard ones too.
+    #[must_use]
+    pub fn notes(&self) -> NoteIter<'a> {
+        NoteIter::new(self.notes, self.notes_at)
+    }
+
+    /// Bytes before the first segment's page: headers and notes.
+    #[must_use]
+    pub fn prefix(&self) -> &'a [u8] {
+        self.prefix
+    }
+
+    /// The first note's header record.
+    ///
+    /// # Errors
+    /// The first note is another one: some other program's core.
+    pub fn header(&self) -> Result<&'a Header, Fault> {
+        let note = self.notes().next().ok_or(Fault::NotCheckpoint)?.map_err(|_| Fault::NotCheckpoint)?;
+        if note.owner != note::CKPT || note.kind != NoteType::Header as u32 {
+            return Err(Fault::NotCheckpoint);
+        }
+        let (header, _) = Header::ref_from_prefix(note.desc).map_err(|_| Fault::NotCheckpoint)?;
+        if header.magic != MAGIC {
+            return Err(Fault::NotCheckpoint);
+        }
+        Ok(header)
+    }
+
+    /// The contents of this project's note of type `kind`; empty when there is none.
+    ///
+    /// # Errors
+    /// A note does not fit.
+    pub fn note(&self, kind: NoteType) -> Result<&'a [u8], Fault> {
+        self.note_of(note::CKPT, kind as u32)
+    }
+
+    /// The contents of the first note of this owner and type; empty when there is none.
+    ///
+    /// # Errors
+    /// A note does not fit.
+    pub fn note_of(&self, owner: &[u8], kind: u32) -> Result<&'a [u8], Fault> {
+        for note in self.notes() {
+            let note = note?;
+            if note.owner == owner && note.kind == kind {
+                return Ok(note.desc);
+            }
+        }
+        Ok(&[])
+    }
+
+    /// All records of one type; none when the image has no such note.
+    ///
+    /// # Errors
+    /// The note's length is no multiple of the record's.
+    pub fn table<R: Record>(&self) -> Result<&'a [R], Fault> {
+        let bytes = self.note(R::TYPE)?;
+        let at = self.offset_of(bytes);
+        <[R]>::ref_from_bytes(bytes)
+            .map_err(|_| Fault::Malformed { what: "a table's length is no multiple of its records'", at })
+    }
+
+    /// The record of a type that an image has exactly one of.
+    ///
+    /// # Errors
+    /// None, or several.
+    pub fn single<R: Record>(&self) -> Result<&'a R, Fault> {
+        match self.table::<R>()? {
+            [one] => Ok(one),
+            _ => Err(Fault::Malformed {
+                what: "a record that must be there once is missing or repeated",
+                at: self.notes_at,
+            }),
+        }
+    }
+
+    /// The bytes that a reference means.
+    ///
+    /// # Errors
+    /// It points outside the strings, or the bytes contain a NUL.
+    pub fn string(&self, reference: StrRef) -> Result<&'a [u8], Fault> {
+        let strings = self.note(NoteType::Strings)?;
+        let (at, len) = (reference.at.get() as usize, reference.len.get() as usize);
+        let bad =
+            Fault::Malformed { what: "a string lies outside the strings' note, or contains a NUL", at: at as u64 };
+        let bytes = strings.get(at..at.saturating_add(len)).ok_or(bad)?;
+        if bytes.contains(&0) { Err(bad) } else { Ok(bytes) }
+    }
+
+    /// Offset in the file of bytes that were borrowed from the notes.
+    fn offset_of(&self, part: &[u8]) -> u64 {
+        (part.as_ptr() as u64).saturating_sub(self.prefix.as_ptr() as u64)
+    }
+}
+
+/// Iterator over [`Segment`]s.
+#[derive(Clone, Debug)]
+pub struct Segments<'a> {
+    loads: &'a [ProgramHeader],
+    at: usize,
+}
+
+impl Segments<'_> {
+    /// The segment with this index, without walking.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Segment> {
+        self.loads.get(index).map(Segment::new)
+    }
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Segment;
+
+    fn next(&mut self) -> Option<Segment> {
+        let segment = self.get(self.at)?;
+        self.at += 1;
+        Some(segment)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.loads.len().saturating_sub(self.at);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Segments<'_> {}
+
+/// Bytes of a note's head and this project's owner name, for readers that look at raw bytes.
+pub const NOTE_LEAD: usize = HEAD + 8;

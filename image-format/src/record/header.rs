@@ -1,0 +1,79 @@
+//! The first note: format version, required features, and where and when the image was made.
+
+use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::record;
+
+/// First eight bytes of the header note's contents.
+pub const MAGIC: [u8; 8] = *b"CKPTIMG\0";
+
+/// The format that this code writes. A greater major is refused; a greater minor only adds what may be ignored.
+pub const VERSION: (u16, u16) = (1, 0);
+
+bitflags::bitflags! {
+    /// What a reader must understand to restart the image right.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Features: u64 {
+        /// Threads carry a jmp context ([`super::thread::Jmp`]).
+        const JMP_CONTEXT = 1 << 0;
+        /// File locks are held ([`super::lock::Lock`]).
+        const LOCKS = 1 << 1;
+    }
+}
+
+/// What the CPU offered: the words of CPUID that programs choose routines by, and the XSAVE layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Cpu {
+    /// CPUID 1 ECX, 1 EDX, 7.0 EBX, 7.0 ECX, 7.0 EDX, 7.1 EAX, 0xd.1 EAX, 0x8000_0001 ECX.
+    pub words: [U32; 8],
+    /// XCR0: state components that the kernel has enabled.
+    pub xcr0: U64,
+    /// Bytes of the XSAVE area in a signal frame (CPUID 0xd.0 EBX).
+    pub xsave_size: U32,
+    /// Zero.
+    pub reserved: U32,
+}
+
+record! {
+    /// The header of an image.
+    Header, Header, 224, {
+        /// [`MAGIC`].
+        magic: [u8; 8],
+        /// Major version.
+        major: U16,
+        /// Minor version.
+        minor: U16,
+        /// The process's pid when it was saved.
+        pid: U32,
+        /// [`Features`] that a reader must know.
+        required: U64,
+        /// Random id of this image.
+        uuid: [u8; 16],
+        /// `/proc/sys/kernel/random/boot_id`, as text without dashes in binary.
+        boot_id: [u8; 16],
+        /// CLOCK_REALTIME at the save, seconds.
+        wall_sec: I64,
+        /// CLOCK_REALTIME at the save, nanoseconds of the second.
+        wall_nsec: U32,
+        /// Uid of the process.
+        uid: U32,
+        /// CLOCK_MONOTONIC at the save, nanoseconds.
+        monotonic_nsec: U64,
+        /// CLOCK_BOOTTIME at the save, nanoseconds.
+        boottime_nsec: U64,
+        /// `uname -r`, padded with NUL.
+        release: [u8; 64],
+        /// The CPU's features.
+        cpu: Cpu,
+        /// XXH3-64 of the vdso's bytes; 0 when none was mapped.
+        vdso_sum: U64,
+        /// How many times this process was restarted before.
+        generation: U32,
+        /// Zero.
+        reserved: U32,
+        /// Zero.
+        reserved2: U64,
+    }
+}

@@ -1,0 +1,35 @@
+//! Locks on files: fcntl(2) of the process and of the open file description, and flock(2).
+
+use zerocopy::little_endian::{U32, U64};
+
+use super::record;
+
+/// How a lock was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LockKind {
+    /// `F_SETLK`: the process owns it.
+    Posix = 1,
+    /// `F_OFD_SETLK`: the open file description owns it.
+    Ofd = 2,
+    /// `flock`.
+    Flock = 3,
+}
+
+record! {
+    /// One lock that is held.
+    Lock, Lock, 32, {
+        /// A descriptor of the file that it is on.
+        fd: U32,
+        /// [`LockKind`].
+        kind: U32,
+        /// 1 for a write lock, 0 for a read lock.
+        write: U32,
+        /// Zero.
+        reserved: U32,
+        /// First byte.
+        start: U64,
+        /// Number of bytes; 0 to the end of the file, however it grows.
+        len: U64,
+    }
+}

@@ -1,0 +1,117 @@
+//! Mappings. Which of their pages have contents is told by the segments.
+
+use zerocopy::little_endian::{U32, U64};
+
+use super::{Identity, StrRef, record};
+
+/// What a mapping is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum VmaKind {
+    /// Private memory without a file.
+    Anonymous = 1,
+    /// A private mapping of a file.
+    FilePrivate = 2,
+    /// A shared mapping of a file: its contents are the file's.
+    FileShared = 3,
+    /// `[vdso]`: the kernel's code, its bytes saved for debuggers.
+    Vdso = 4,
+    /// `[vvar]` and its like: the kernel's data, never saved.
+    Vvar = 5,
+}
+
+impl VmaKind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_number(n: u32) -> Option<Self> {
+        Some(match n {
+            1 => Self::Anonymous,
+            2 => Self::FilePrivate,
+            3 => Self::FileShared,
+            4 => Self::Vdso,
+            5 => Self::Vvar,
+            _ => return None,
+        })
+    }
+}
+
+bitflags::bitflags! {
+    /// Properties of a mapping that are set with mmap(2) or madvise(2) (`VmFlags` of smaps).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct VmaFlags: u32 {
+        /// Grows down on a fault (`gd`): a stack.
+        const GROWS_DOWN = 1;
+        /// Not accounted (`nr`): `MAP_NORESERVE`.
+        const NO_RESERVE = 1 << 1;
+        /// Locked (`lo`).
+        const LOCKED = 1 << 2;
+        /// Not inherited by fork (`dc`).
+        const DONT_FORK = 1 << 3;
+        /// Not in core dumps (`dd`).
+        const DONT_DUMP = 1 << 4;
+        /// Zeroed in a forked child (`wf`).
+        const WIPE_ON_FORK = 1 << 5;
+        /// Huge pages wanted (`hg`).
+        const HUGE_PAGE = 1 << 6;
+        /// Huge pages not wanted (`nh`).
+        const NO_HUGE_PAGE = 1 << 7;
+        /// Sequential reads expected (`sr`).
+        const SEQUENTIAL = 1 << 8;
+        /// Random reads expected (`rr`).
+        const RANDOM = 1 << 9;
+        /// Same-page merging wanted (`mg`).
+        const MERGEABLE = 1 << 10;
+    }
+}
+
+/// In [`Vma::backing`]: no file.
+pub const NO_BACKING: u32 = u32::MAX;
+
+record! {
+    /// One mapping, page-aligned.
+    Vma, Vma, 56, {
+        /// First address.
+        start: U64,
+        /// First address behind it.
+        end: U64,
+        /// `PROT_*` bits.
+        prot: U32,
+        /// [`VmaFlags`].
+        flags: U32,
+        /// [`VmaKind`].
+        kind: U32,
+        /// Index of its [`Backing`], or [`NO_BACKING`].
+        backing: U32,
+        /// Offset in the file, bytes.
+        offset: U64,
+        /// `[heap]`, `[stack]`, `[anon:…]` as the kernel printed it, or empty.
+        name: StrRef,
+        /// Zero.
+        reserved: U64,
+    }
+}
+
+bitflags::bitflags! {
+    /// Facts about a mapped file.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct BackingFlags: u32 {
+        /// The path led to another file, or none, already when the image was made: only the copy is right.
+        const GONE = 1;
+        /// Some shared mapping of it is writable.
+        const WRITTEN = 1 << 1;
+    }
+}
+
+record! {
+    /// A file behind one or more mappings.
+    Backing, Backing, 56, {
+        /// Absolute path.
+        path: StrRef,
+        /// The file as it was.
+        identity: Identity,
+        /// [`BackingFlags`].
+        flags: U32,
+        /// Zero.
+        reserved: U32,
+    }
+}

@@ -1,0 +1,122 @@
+//! The records: tables of fixed little-endian structures, one note type each, one file per kernel object.
+//!
+//! A table's note holds zero or more records and nothing else. Numbers are the kernel's own where it has
+//! numbers (signal masks, `O_*`, `PROT_*`, `RLIMIT_*`). A record must never change its layout: a new
+//! shape is a new note type and, where an old reader would restart wrongly without it, a required-feature bit.
+
+use zerocopy::little_endian::{I64, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+pub mod cwd;
+pub mod descriptor;
+pub mod device;
+pub mod directory;
+pub mod header;
+pub mod itimer;
+pub mod lock;
+pub mod memory;
+pub mod mm;
+pub mod pending;
+pub mod pipe;
+pub mod regular;
+pub mod rlimit;
+pub mod sigaction;
+pub mod terminal;
+pub mod thread;
+pub mod umask;
+
+/// Types of the notes whose owner is `CKPT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum NoteType {
+    /// [`header::Header`], exactly one, the very first note.
+    Header = 1,
+    /// Bytes that [`StrRef`]s point into.
+    Strings = 2,
+    /// [`thread::Thread`], the process's first thread first.
+    Thread = 3,
+    /// [`memory::Vma`], ascending and disjoint.
+    Vma = 4,
+    /// [`memory::Backing`]: the files behind mappings.
+    Backing = 5,
+    /// [`mm::Mm`], exactly one.
+    Mm = 6,
+    /// [`sigaction::Sigaction`], 64 of them.
+    Sigaction = 7,
+    /// [`pending::Pending`], in the order of their queues.
+    Pending = 8,
+    /// [`itimer::Itimer`].
+    Itimer = 9,
+    /// [`cwd::Cwd`], exactly one.
+    Cwd = 10,
+    /// [`umask::Umask`], exactly one.
+    Umask = 11,
+    /// [`rlimit::Rlimit`].
+    Rlimit = 12,
+    /// [`descriptor::Descriptor`], ascending.
+    Descriptor = 13,
+    /// [`regular::Regular`].
+    Regular = 14,
+    /// [`directory::Directory`].
+    Directory = 15,
+    /// [`device::Device`].
+    Device = 16,
+    /// [`pipe::Pipe`].
+    Pipe = 17,
+    /// [`terminal::Terminal`].
+    Terminal = 18,
+    /// [`lock::Lock`].
+    Lock = 19,
+    /// The seal (`seal.rs`), the very last note of the file.
+    Seal = 0xff,
+}
+
+/// A structure that a table of one note type consists of.
+pub trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy {
+    /// The note that holds it.
+    const TYPE: NoteType;
+}
+
+/// Bytes in the strings note.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct StrRef {
+    /// Offset of the first byte.
+    pub at: U32,
+    /// Number of bytes; no NUL is stored.
+    pub len: U32,
+}
+
+/// What tells whether a file is still the same one (stat(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Identity {
+    /// `st_dev`.
+    pub dev: U64,
+    /// `st_ino`.
+    pub ino: U64,
+    /// `st_size`, bytes.
+    pub size: U64,
+    /// `st_mtim.tv_sec`.
+    pub mtime_sec: I64,
+    /// `st_mtim.tv_nsec`.
+    pub mtime_nsec: U32,
+    /// `st_mode`: type and permission bits.
+    pub mode: U32,
+}
+
+/// Declares a record with the derives that all need, and pins its size.
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident, $kind:ident, $size:literal, { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, zerocopy::FromBytes, zerocopy::IntoBytes,
+                 zerocopy::Immutable, zerocopy::KnownLayout, zerocopy::Unaligned)]
+        #[repr(C)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+        impl $crate::record::Record for $name {
+            const TYPE: $crate::record::NoteType = $crate::record::NoteType::$kind;
+        }
+        static_assertions::const_assert_eq!(size_of::<$name>(), $size);
+    };
+}
+pub(crate) use record;
