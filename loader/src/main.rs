@@ -1,0 +1,2 @@
+//! The restart stub.
+fn main() {}
