@@ -1,0 +1,214 @@
+//! Constants and structures of the kernel's interface for x86_64, under the kernel's own names.
+//!
+//! Sources: include/uapi of Linux 6.18; layouts are pinned. Must never hold a value that differs between kernels.
+#![allow(missing_docs, reason = "the kernel's own names, documented in its manual pages")]
+
+pub mod mm;
+pub mod signal;
+
+use static_assertions::const_assert_eq;
+
+// fcntl.h
+pub const AT_FDCWD: i32 = -100;
+pub const AT_EMPTY_PATH: usize = 0x1000;
+pub const O_ACCMODE: u32 = 3;
+pub const O_RDONLY: u32 = 0;
+pub const O_WRONLY: u32 = 1;
+pub const O_RDWR: u32 = 2;
+pub const O_CREAT: u32 = 0o100;
+pub const O_EXCL: u32 = 0o200;
+pub const O_NOCTTY: u32 = 0o400;
+pub const O_TRUNC: u32 = 0o1000;
+pub const O_APPEND: u32 = 0o2000;
+pub const O_NONBLOCK: u32 = 0o4000;
+pub const O_DIRECTORY: u32 = 0o200_000;
+pub const O_NOFOLLOW: u32 = 0o400_000;
+pub const O_CLOEXEC: u32 = 0o2_000_000;
+pub const O_PATH: u32 = 0o10_000_000;
+pub const O_TMPFILE_BIT: u32 = 0o20_000_000;
+pub const O_ASYNC: u32 = 0o20_000;
+pub const F_DUPFD_CLOEXEC: usize = 1030;
+pub const F_DUPFD_QUERY: usize = 1027;
+pub const F_GETFD: usize = 1;
+pub const F_GETFL: usize = 3;
+pub const F_SETFL: usize = 4;
+pub const F_SETLK: usize = 6;
+pub const F_OFD_SETLK: usize = 37;
+pub const F_GETOWN: usize = 9;
+pub const F_GETSIG: usize = 11;
+pub const FD_CLOEXEC: usize = 1;
+pub const F_RDLCK: i16 = 0;
+pub const F_WRLCK: i16 = 1;
+pub const LOCK_SH: usize = 1;
+pub const LOCK_EX: usize = 2;
+pub const LOCK_NB: usize = 4;
+pub const SEEK_SET: usize = 0;
+pub const SEEK_CUR: usize = 1;
+
+// stat.h
+pub const S_IFMT: u32 = 0o170_000;
+pub const S_IFSOCK: u32 = 0o140_000;
+pub const S_IFREG: u32 = 0o100_000;
+pub const S_IFBLK: u32 = 0o060_000;
+pub const S_IFDIR: u32 = 0o040_000;
+pub const S_IFCHR: u32 = 0o020_000;
+pub const S_IFIFO: u32 = 0o010_000;
+pub const S_IFLNK: u32 = 0o120_000;
+
+/// `struct stat`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Stat {
+    pub dev: u64,
+    pub ino: u64,
+    pub nlink: u64,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub pad0: u32,
+    pub rdev: u64,
+    pub size: i64,
+    pub blksize: i64,
+    pub blocks: i64,
+    pub atime: Timespec,
+    pub mtime: Timespec,
+    pub ctime: Timespec,
+    pub unused: [i64; 3],
+}
+const_assert_eq!(size_of::<Stat>(), 144);
+
+/// `struct timespec`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Timespec {
+    pub sec: i64,
+    pub nsec: i64,
+}
+
+/// `struct timeval`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Timeval {
+    pub sec: i64,
+    pub usec: i64,
+}
+
+/// `struct itimerval`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Itimerval {
+    pub interval: Timeval,
+    pub value: Timeval,
+}
+
+/// `struct flock`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Flock {
+    pub kind: i16,
+    pub whence: i16,
+    pub start: i64,
+    pub len: i64,
+    pub pid: i32,
+}
+const_assert_eq!(size_of::<Flock>(), 32);
+
+/// `struct rlimit64`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Rlimit {
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// Number of `RLIMIT_*` resources.
+pub const RLIM_NLIMITS: u32 = 16;
+pub const RLIMIT_NOFILE: u32 = 7;
+pub const RLIM_INFINITY: u64 = u64::MAX;
+
+// sched.h
+pub const CLONE_VM: usize = 0x100;
+pub const CLONE_FS: usize = 0x200;
+pub const CLONE_FILES: usize = 0x400;
+pub const CLONE_SIGHAND: usize = 0x800;
+pub const CLONE_THREAD: usize = 0x1_0000;
+pub const CLONE_SYSVSEM: usize = 0x4_0000;
+pub const CLONE_CHILD_CLEARTID: usize = 0x20_0000;
+
+// prctl.h
+pub const PR_GET_DUMPABLE: usize = 3;
+pub const PR_SET_NAME: usize = 15;
+pub const PR_GET_SECCOMP: usize = 21;
+pub const PR_SET_MM: usize = 35;
+pub const PR_SET_MM_MAP: usize = 14;
+pub const PR_GET_TID_ADDRESS: usize = 40;
+pub const PR_SET_VMA: usize = 0x5356_4d41;
+pub const PR_SET_VMA_ANON_NAME: usize = 0;
+pub const ARCH_SET_GS: usize = 0x1001;
+pub const ARCH_SET_FS: usize = 0x1002;
+pub const ARCH_GET_FS: usize = 0x1003;
+pub const ARCH_GET_GS: usize = 0x1004;
+pub const ARCH_SHSTK_STATUS: usize = 0x5005;
+
+/// `struct prctl_mm_map`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PrctlMmMap {
+    pub start_code: u64,
+    pub end_code: u64,
+    pub start_data: u64,
+    pub end_data: u64,
+    pub start_brk: u64,
+    pub brk: u64,
+    pub start_stack: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+    pub auxv: u64,
+    pub auxv_size: u32,
+    pub exe_fd: i32,
+}
+const_assert_eq!(size_of::<PrctlMmMap>(), 104);
+
+// ioctls.h
+pub const TCGETS: usize = 0x5401;
+pub const TCSETS: usize = 0x5402;
+pub const TIOCGPGRP: usize = 0x540f;
+pub const TIOCGWINSZ: usize = 0x5413;
+pub const TIOCGSID: usize = 0x5429;
+
+/// `struct winsize`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Winsize {
+    pub rows: u16,
+    pub columns: u16,
+    pub xpixel: u16,
+    pub ypixel: u16,
+}
+
+/// Bytes of the kernel's `struct termios`.
+pub const TERMIOS_LEN: usize = 36;
+
+// membarrier, futex
+pub const FUTEX_WAIT: usize = 0;
+pub const FUTEX_WAKE: usize = 1;
+
+// kcmp.h
+pub const KCMP_FILE: usize = 0;
+
+// memfd, execveat
+pub const MFD_CLOEXEC: usize = 1;
+
+/// `RSEQ_FLAG_UNREGISTER`.
+pub const RSEQ_FLAG_UNREGISTER: usize = 1;
+
+/// Clocks (time.h).
+pub const CLOCK_REALTIME: usize = 0;
+pub const CLOCK_MONOTONIC: usize = 1;
+pub const CLOCK_BOOTTIME: usize = 7;
+
+/// Auxiliary vector keys (auxvec.h).
+pub const AT_NULL: u64 = 0;
+pub const AT_SYSINFO_EHDR: u64 = 33;

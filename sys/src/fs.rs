@@ -1,0 +1,462 @@
+//! Files: open, read, write, stat, descriptors, locks.
+//!
+//! Descriptors are plain numbers here ([`Fd`]): in a process that is being saved or rebuilt, most of them belong
+//! to the program, not to this code. [`Owned`] closes those that are ours.
+
+use core::ffi::CStr;
+
+use crate::abi::{self, Flock, Stat};
+use crate::{Errno, Result, Sysno, call};
+
+/// A descriptor's number.
+pub type Fd = i32;
+
+/// A descriptor that is closed when it goes out of scope.
+#[derive(Debug)]
+pub struct Owned(Fd);
+
+impl Owned {
+    /// Takes the responsibility for a descriptor.
+    #[must_use]
+    pub const fn new(fd: Fd) -> Self {
+        Self(fd)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn fd(&self) -> Fd {
+        self.0
+    }
+
+    /// Gives the responsibility away.
+    #[must_use]
+    pub const fn release(self) -> Fd {
+        let fd = self.0;
+        core::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
+const fn arg(fd: Fd) -> usize {
+    fd as isize as usize
+}
+
+fn fd_of(n: usize) -> Fd {
+    Fd::try_from(n).unwrap_or(-1)
+}
+
+/// openat(2) in `dir` ([`abi::AT_FDCWD`] for the working directory), close-on-exec, never a controlling terminal.
+///
+/// # Errors
+/// The call's.
+pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
+    let flags = (flags | abi::O_CLOEXEC | abi::O_NOCTTY) as usize;
+    // SAFETY: `path` ends with a NUL; the kernel only reads it.
+    let fd = unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, flags, mode as usize, 0, 0]) }?;
+    Ok(Owned(fd_of(fd)))
+}
+
+/// openat(2) by an absolute path or one relative to the working directory.
+///
+/// # Errors
+/// The call's.
+pub fn open(path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
+    open_at(abi::AT_FDCWD, path, flags, mode)
+}
+
+/// close(2); its error tells nothing that could be acted upon.
+pub fn close(fd: Fd) {
+    // SAFETY: closes a number; whoever calls owns it.
+    let _ = unsafe { call(Sysno::close, [arg(fd), 0, 0, 0, 0, 0]) };
+}
+
+/// close_range(2): all from `first` to `last`, both included.
+///
+/// # Errors
+/// The call's.
+pub fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: closes numbers; whoever calls owns them.
+    unsafe { call(Sysno::close_range, [first as usize, last as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
+    loop {
+        match f() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// read(2), again when interrupted.
+///
+/// # Errors
+/// The call's.
+pub fn read(fd: Fd, to: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes only into `to`.
+    retry(|| unsafe { call(Sysno::read, [arg(fd), to.as_mut_ptr() as usize, to.len(), 0, 0, 0]) })
+}
+
+/// pread(2), again when interrupted.
+///
+/// # Errors
+/// The call's.
+pub fn pread(fd: Fd, to: &mut [u8], at: u64) -> Result<usize> {
+    // SAFETY: the kernel writes only into `to`.
+    retry(|| unsafe { call(Sysno::pread64, [arg(fd), to.as_mut_ptr() as usize, to.len(), at as usize, 0, 0]) })
+}
+
+/// pread(2) until `to` is full.
+///
+/// # Errors
+/// The call's; EIO when the file ends first.
+pub fn pread_exact(fd: Fd, mut to: &mut [u8], mut at: u64) -> Result<()> {
+    while !to.is_empty() {
+        let n = pread(fd, to, at)?;
+        if n == 0 {
+            return Err(Errno::EIO);
+        }
+        to = to.get_mut(n..).ok_or(Errno::EIO)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+/// pread(2) to an address: memory of a process under construction, which is no Rust object.
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// `len` bytes at `addr` belong to no Rust object.
+pub unsafe fn pread_to(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
+    // SAFETY: the caller vouches for the range.
+    retry(|| unsafe { call(Sysno::pread64, [arg(fd), addr, len, at as usize, 0, 0]) })
+}
+
+/// write(2) of all bytes.
+///
+/// # Errors
+/// The call's.
+pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: the kernel only reads the bytes.
+        let n = retry(|| unsafe { call(Sysno::write, [arg(fd), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })?;
+        bytes = bytes.get(n..).ok_or(Errno::EIO)?;
+    }
+    Ok(())
+}
+
+/// pwrite(2) from an address, which may fault: EFAULT is an error, not a signal.
+///
+/// # Errors
+/// The call's.
+pub fn pwrite_from(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
+    // SAFETY: the kernel only reads the memory and copes with pages that are not there.
+    retry(|| unsafe { call(Sysno::pwrite64, [arg(fd), addr, len, at as usize, 0, 0]) })
+}
+
+/// pwrite(2) of all bytes.
+///
+/// # Errors
+/// The call's.
+pub fn pwrite_all(fd: Fd, mut bytes: &[u8], mut at: u64) -> Result<()> {
+    while !bytes.is_empty() {
+        let n = pwrite_from(fd, bytes.as_ptr() as usize, bytes.len(), at)?;
+        bytes = bytes.get(n..).ok_or(Errno::EIO)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+/// fstat(2).
+///
+/// # Errors
+/// The call's.
+pub fn fstat(fd: Fd) -> Result<Stat> {
+    stat_at(fd, c"", abi::AT_EMPTY_PATH)
+}
+
+/// stat(2): follows symbolic links.
+///
+/// # Errors
+/// The call's.
+pub fn stat(path: &CStr) -> Result<Stat> {
+    stat_at(abi::AT_FDCWD, path, 0)
+}
+
+/// newfstatat(2).
+///
+/// # Errors
+/// The call's.
+pub fn stat_at(dir: Fd, path: &CStr, flags: usize) -> Result<Stat> {
+    let mut stat = Stat::default();
+    let to = (&raw mut stat) as usize;
+    // SAFETY: the kernel fills `stat` and reads `path`.
+    unsafe { call(Sysno::newfstatat, [arg(dir), path.as_ptr() as usize, to, flags, 0, 0]) }?;
+    Ok(stat)
+}
+
+/// readlinkat(2) into `to`; the bytes of the target.
+///
+/// # Errors
+/// The call's; ENAMETOOLONG when `to` is full.
+pub fn read_link_at<'t>(dir: Fd, path: &CStr, to: &'t mut [u8]) -> Result<&'t [u8]> {
+    let at = to.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes only into `to` and reads `path`.
+    let n = unsafe { call(Sysno::readlinkat, [arg(dir), path.as_ptr() as usize, at, to.len(), 0, 0]) }?;
+    if n >= to.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    to.get(..n).ok_or(Errno::EIO)
+}
+
+/// lseek(2); returns the new offset.
+///
+/// # Errors
+/// The call's.
+pub fn seek(fd: Fd, offset: i64, whence: usize) -> Result<u64> {
+    // SAFETY: moves an offset.
+    unsafe { call(Sysno::lseek, [arg(fd), offset as usize, whence, 0, 0, 0]) }.map(|n| n as u64)
+}
+
+/// fcntl(2) with a number as argument.
+///
+/// # Errors
+/// The call's.
+pub fn fcntl(fd: Fd, command: usize, value: usize) -> Result<usize> {
+    // SAFETY: the commands used with numbers touch no memory.
+    unsafe { call(Sysno::fcntl, [arg(fd), command, value, 0, 0, 0]) }
+}
+
+/// fcntl(2) `F_SETLK` or `F_OFD_SETLK`.
+///
+/// # Errors
+/// EAGAIN or EACCES when another process holds a conflicting lock; else the call's.
+pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
+    // SAFETY: the kernel only reads the structure.
+    unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// flock(2).
+///
+/// # Errors
+/// EWOULDBLOCK when another holds it; else the call's.
+pub fn flock(fd: Fd, operation: usize) -> Result<()> {
+    // SAFETY: no memory is touched.
+    unsafe { call(Sysno::flock, [arg(fd), operation, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// dup3(2), with close-on-exec as told.
+///
+/// # Errors
+/// The call's.
+pub fn dup_to(fd: Fd, to: Fd, cloexec: bool) -> Result<()> {
+    let flags = if cloexec { abi::O_CLOEXEC as usize } else { 0 };
+    // SAFETY: replaces a descriptor; whoever calls owns both numbers.
+    unsafe { call(Sysno::dup3, [arg(fd), arg(to), flags, 0, 0, 0]) }.map(drop)
+}
+
+/// A duplicate, close-on-exec, with the lowest free number from `min` on.
+///
+/// # Errors
+/// The call's.
+pub fn dup_above(fd: Fd, min: Fd) -> Result<Fd> {
+    fcntl(fd, abi::F_DUPFD_CLOEXEC, arg(min)).map(fd_of)
+}
+
+/// fsync(2).
+///
+/// # Errors
+/// The call's.
+pub fn fsync(fd: Fd) -> Result<()> {
+    // SAFETY: no memory is touched.
+    unsafe { call(Sysno::fsync, [arg(fd), 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// renameat(2) inside one directory.
+///
+/// # Errors
+/// The call's.
+pub fn rename_at(dir: Fd, from: &CStr, to: &CStr) -> Result<()> {
+    let (from, to) = (from.as_ptr() as usize, to.as_ptr() as usize);
+    // SAFETY: the kernel only reads the names.
+    unsafe { call(Sysno::renameat, [arg(dir), from, arg(dir), to, 0, 0]) }.map(drop)
+}
+
+/// unlinkat(2).
+///
+/// # Errors
+/// The call's.
+pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
+    // SAFETY: the kernel only reads the name.
+    unsafe { call(Sysno::unlinkat, [arg(dir), path.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// fchmod(2).
+///
+/// # Errors
+/// The call's.
+pub fn chmod(fd: Fd, mode: u32) -> Result<()> {
+    // SAFETY: no memory is touched.
+    unsafe { call(Sysno::fchmod, [arg(fd), mode as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// ftruncate(2).
+///
+/// # Errors
+/// The call's.
+pub fn truncate(fd: Fd, len: u64) -> Result<()> {
+    // SAFETY: changes a file, no memory.
+    unsafe { call(Sysno::ftruncate, [arg(fd), len as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// chdir(2).
+///
+/// # Errors
+/// The call's.
+pub fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: the kernel only reads the path.
+    unsafe { call(Sysno::chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// umask(2); returns the old one.
+pub fn umask(mask: u32) -> u32 {
+    // SAFETY: no memory is touched; the call cannot fail.
+    unsafe { call(Sysno::umask, [mask as usize, 0, 0, 0, 0, 0]) }.unwrap_or(0) as u32
+}
+
+/// ioctl(2) that reads or fills a structure.
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// `T` is the structure of this request, or a number-sized stand-in.
+pub unsafe fn ioctl<T>(fd: Fd, request: usize, value: &mut T) -> Result<usize> {
+    // SAFETY: the caller vouches that the request works on a `T`.
+    unsafe { call(Sysno::ioctl, [arg(fd), request, (&raw mut *value) as usize, 0, 0, 0]) }
+}
+
+/// Whether two descriptors share one open file description. `None` when the kernel does not tell.
+#[must_use]
+pub fn same_description(pid: i32, a: Fd, b: Fd) -> Option<bool> {
+    // F_DUPFD_QUERY (Linux 6.10) needs no kcmp, which container profiles forbid.
+    if let Ok(n @ (0 | 1)) = fcntl(a, abi::F_DUPFD_QUERY, arg(b)) {
+        return Some(n == 1);
+    }
+    let pid = pid as usize;
+    // SAFETY: compares kernel pointers, touches no memory.
+    match unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_FILE, arg(a), arg(b), 0]) } {
+        Ok(n) => Some(n == 0),
+        Err(_) => None,
+    }
+}
+
+/// The names in a directory, one call of `f` each; `.` and `..` left out.
+///
+/// # Errors
+/// getdents64(2)'s, or what `f` returns.
+pub fn for_each_name<E: From<Errno>>(
+    dir: Fd,
+    mut f: impl FnMut(&[u8]) -> core::result::Result<(), E>,
+) -> core::result::Result<(), E> {
+    #[repr(align(8))]
+    struct Buffer([u8; 2048]);
+    let mut buffer = Buffer([0; 2048]);
+    seek(dir, 0, abi::SEEK_SET)?;
+    loop {
+        let at = buffer.0.as_mut_ptr() as usize;
+        // SAFETY: the kernel writes only into the buffer.
+        let n = unsafe { call(Sysno::getdents64, [arg(dir), at, buffer.0.len(), 0, 0, 0]) }?;
+        if n == 0 {
+            return Ok(());
+        }
+        // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
+        let mut rest = buffer.0.get(..n).unwrap_or_default();
+        while let (Some(len), Some(name)) = (rest.get(16..18), rest.get(19..)) {
+            let len =
+                usize::from(u16::from_le_bytes([len.first().copied().unwrap_or(0), len.get(1).copied().unwrap_or(0)]));
+            let name = name.split(|b| *b == 0).next().unwrap_or_default();
+            if name != b"." && name != b".." {
+                f(name)?;
+            }
+            if len == 0 {
+                break;
+            }
+            rest = rest.get(len..).unwrap_or_default();
+        }
+    }
+}
+
+/// Lines of a text file of the kernel, read through a buffer of the caller; a line that does not fit is EOVERFLOW.
+#[derive(Debug)]
+pub struct Lines<'b> {
+    fd: Owned,
+    buffer: &'b mut [u8],
+    start: usize,
+    end: usize,
+    done: bool,
+}
+
+impl<'b> Lines<'b> {
+    /// Reads `path` in `dir` line by line.
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    pub fn open_at(dir: Fd, path: &CStr, buffer: &'b mut [u8]) -> Result<Self> {
+        Ok(Self { fd: open_at(dir, path, abi::O_RDONLY, 0)?, buffer, start: 0, end: 0, done: false })
+    }
+
+    /// The next line without its newline; `None` at the end.
+    ///
+    /// # Errors
+    /// read(2)'s; EOVERFLOW for a line longer than the buffer.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        loop {
+            let found = self.buffer.get(self.start..self.end).unwrap_or_default().iter().position(|b| *b == b'\n');
+            if let Some(len) = found {
+                let from = self.start;
+                self.start += len + 1;
+                return Ok(self.buffer.get(from..from + len));
+            }
+            if self.done {
+                let (from, to) = (self.start, self.end);
+                self.start = self.end;
+                return Ok(if from < to { self.buffer.get(from..to) } else { None });
+            }
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+            if room.is_empty() {
+                return Err(Errno::EOVERFLOW);
+            }
+            let n = read(self.fd.fd(), room)?;
+            self.end += n;
+            self.done = n == 0;
+        }
+    }
+}
+
+/// Reads a whole small file into `to`; what does not fit is left out.
+///
+/// # Errors
+/// openat(2)'s and read(2)'s.
+pub fn read_file_at<'t>(dir: Fd, path: &CStr, to: &'t mut [u8]) -> Result<&'t [u8]> {
+    let file = open_at(dir, path, abi::O_RDONLY, 0)?;
+    let mut len = 0;
+    loop {
+        let n = read(file.fd(), to.get_mut(len..).unwrap_or_default())?;
+        len += n;
+        if n == 0 {
+            return to.get(..len).ok_or(Errno::EIO);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Memory: mappings and what lies in them.
+//!
+//! Addresses are plain numbers: most of this memory belongs to a program that is being saved or rebuilt, not to
+//! Rust. Whoever maps over, or unmaps, what Rust uses breaks it: these functions are unsafe.
+
+use crate::abi::mm::{MREMAP_FIXED, MREMAP_MAYMOVE, PageRegion, PmScanArg};
+use crate::fs::Fd;
+use crate::{Result, Sysno, call};
+
+/// mmap(2).
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// With `MAP_FIXED` nothing that Rust uses lies there.
+pub unsafe fn map(addr: usize, len: usize, prot: u32, flags: u32, fd: Fd, offset: u64) -> Result<usize> {
+    let args = [addr, len, prot as usize, flags as usize, fd as isize as usize, offset as usize];
+    // SAFETY: the caller vouches for the range.
+    unsafe { call(Sysno::mmap, args) }
+}
+
+/// munmap(2).
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// Nothing that Rust uses lies there.
+pub unsafe fn unmap(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: the caller vouches for the range.
+    unsafe { call(Sysno::munmap, [addr, len, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// mprotect(2).
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// Rust does not rely on the old protection.
+pub unsafe fn protect(addr: usize, len: usize, prot: u32) -> Result<()> {
+    // SAFETY: the caller vouches for the range.
+    unsafe { call(Sysno::mprotect, [addr, len, prot as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// mremap(2) to an exact place.
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// Nothing that Rust uses lies in either range.
+pub unsafe fn move_to(from: usize, len: usize, to: usize) -> Result<()> {
+    // SAFETY: the caller vouches for the ranges.
+    unsafe { call(Sysno::mremap, [from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to, 0]) }.map(drop)
+}
+
+/// madvise(2).
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// The advice does not take away contents that Rust relies on.
+pub unsafe fn advise(addr: usize, len: usize, advice: usize) -> Result<()> {
+    // SAFETY: the caller vouches for the range.
+    unsafe { call(Sysno::madvise, [addr, len, advice, 0, 0, 0]) }.map(drop)
+}
+
+/// mlock(2).
+///
+/// # Errors
+/// The call's.
+pub fn lock(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: changes no contents.
+    unsafe { call(Sysno::mlock, [addr, len, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// brk(2) with 0: the current program break.
+#[must_use]
+pub fn program_break() -> u64 {
+    // SAFETY: asks only.
+    unsafe { call(Sysno::brk, [0; 6]) }.unwrap_or(0) as u64
+}
+
+/// `PAGEMAP_SCAN` on an open `/proc/PID/pagemap`: how many regions were filled in.
+///
+/// # Errors
+/// ENOTTY before Linux 6.7; else the call's.
+pub fn pagemap_scan(pagemap: Fd, scan: &mut PmScanArg, regions: &mut [PageRegion]) -> Result<usize> {
+    scan.size = size_of::<PmScanArg>() as u64;
+    scan.vec = regions.as_mut_ptr() as u64;
+    scan.vec_len = regions.len() as u64;
+    // SAFETY: the request works on this structure; the kernel writes only into `regions`.
+    unsafe { crate::fs::ioctl(pagemap, crate::abi::mm::PAGEMAP_SCAN, scan) }
+}

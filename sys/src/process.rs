@@ -1,0 +1,163 @@
+//! The process as a whole: ids, limits, mm fields, exec, exit.
+
+use core::ffi::CStr;
+
+use crate::abi::{self, PrctlMmMap, Rlimit};
+use crate::fs::Fd;
+use crate::{Errno, Result, Sysno, call};
+
+/// getpid(2).
+#[must_use]
+pub fn pid() -> i32 {
+    // SAFETY: asks only; cannot fail.
+    unsafe { call(Sysno::getpid, [0; 6]) }.unwrap_or(0) as i32
+}
+
+/// getuid(2).
+#[must_use]
+pub fn uid() -> u32 {
+    // SAFETY: asks only; cannot fail.
+    unsafe { call(Sysno::getuid, [0; 6]) }.unwrap_or(0) as u32
+}
+
+/// geteuid(2).
+#[must_use]
+pub fn effective_uid() -> u32 {
+    // SAFETY: asks only; cannot fail.
+    unsafe { call(Sysno::geteuid, [0; 6]) }.unwrap_or(0) as u32
+}
+
+/// exit_group(2).
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: ends the process.
+        let _ = unsafe { call(Sysno::exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// kill(2).
+///
+/// # Errors
+/// The call's.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: sends a signal, touches no memory.
+    unsafe { call(Sysno::kill, [pid as usize, signal as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// getrlimit(2) of this process.
+///
+/// # Errors
+/// The call's.
+pub fn rlimit(resource: u32) -> Result<Rlimit> {
+    let mut limit = Rlimit::default();
+    // SAFETY: the kernel fills `limit`.
+    unsafe { call(Sysno::prlimit64, [0, resource as usize, 0, (&raw mut limit) as usize, 0, 0]) }?;
+    Ok(limit)
+}
+
+/// setrlimit(2) of this process.
+///
+/// # Errors
+/// EPERM to raise a hard limit without privilege.
+pub fn set_rlimit(resource: u32, limit: &Rlimit) -> Result<()> {
+    // SAFETY: the kernel only reads `limit`.
+    unsafe { call(Sysno::prlimit64, [0, resource as usize, (&raw const *limit) as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// prctl(2) with numbers.
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// The option must not make the kernel write to memory that the arguments name, unless it may.
+pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize> {
+    // SAFETY: the caller vouches.
+    unsafe { call(Sysno::prctl, [option, a, b, c, 0, 0]) }
+}
+
+/// prctl(2) `PR_SET_MM_MAP`: where code, data, heap, stack, arguments and the auxiliary vector lie.
+///
+/// # Errors
+/// The call's.
+pub fn set_mm_map(map: &PrctlMmMap) -> Result<()> {
+    let at = (&raw const *map) as usize;
+    // SAFETY: the kernel reads the structure and the auxiliary vector that it names.
+    unsafe { prctl(abi::PR_SET_MM, abi::PR_SET_MM_MAP, at, size_of::<PrctlMmMap>()) }.map(drop)
+}
+
+/// arch_prctl(2).
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// Setting FS or GS base changes where thread-local storage is; getting writes 8 bytes to `value`.
+pub unsafe fn arch_prctl(code: usize, value: usize) -> Result<()> {
+    // SAFETY: the caller vouches.
+    unsafe { call(Sysno::arch_prctl, [code, value, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// FS base and GS base of this thread.
+///
+/// # Errors
+/// The call's.
+pub fn segment_bases() -> Result<(u64, u64)> {
+    let (mut fs, mut gs) = (0u64, 0u64);
+    // SAFETY: the kernel writes 8 bytes to each.
+    unsafe {
+        arch_prctl(abi::ARCH_GET_FS, (&raw mut fs) as usize)?;
+        arch_prctl(abi::ARCH_GET_GS, (&raw mut gs) as usize)?;
+    }
+    Ok((fs, gs))
+}
+
+/// Whether this thread runs with a user shadow stack.
+#[must_use]
+pub fn has_shadow_stack() -> bool {
+    let mut features = 0u64;
+    // SAFETY: the kernel writes 8 bytes; an older one knows no such code.
+    unsafe { arch_prctl(abi::ARCH_SHSTK_STATUS, (&raw mut features) as usize) }.is_ok() && features & 1 != 0
+}
+
+/// `struct utsname`: the release only.
+#[must_use]
+pub fn kernel_release() -> [u8; 64] {
+    let mut names = [0u8; 6 * 65];
+    // SAFETY: the kernel fills six fields of 65 bytes.
+    let _ = unsafe { call(Sysno::uname, [names.as_mut_ptr() as usize, 0, 0, 0, 0, 0]) };
+    let mut release = [0; 64];
+    for (to, from) in release.iter_mut().zip(names.iter().skip(130).take_while(|b| **b != 0)) {
+        *to = *from;
+    }
+    release
+}
+
+/// getrandom(2).
+///
+/// # Errors
+/// The call's.
+pub fn random(to: &mut [u8]) -> Result<()> {
+    // SAFETY: the kernel writes only into `to`.
+    unsafe { call(Sysno::getrandom, [to.as_mut_ptr() as usize, to.len(), 1, 0, 0, 0]) }.map(drop)
+}
+
+/// memfd_create(2), close-on-exec.
+///
+/// # Errors
+/// The call's.
+pub fn memfd(name: &CStr) -> Result<Fd> {
+    // SAFETY: the kernel only reads the name.
+    let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC, 0, 0, 0, 0]) }?;
+    Fd::try_from(fd).map_err(|_| Errno::EIO)
+}
+
+/// execveat(2) of an open file.
+///
+/// # Safety
+/// `argv` and `envp` are arrays of pointers to NUL-ended strings that end with a null pointer.
+pub unsafe fn exec(fd: Fd, argv: *const *const u8, envp: *const *const u8) -> Errno {
+    let args = [fd as usize, c"".as_ptr() as usize, argv as usize, envp as usize, abi::AT_EMPTY_PATH, 0];
+    // SAFETY: the caller vouches for the arrays.
+    unsafe { call(Sysno::execveat, args) }.err().unwrap_or(Errno::EIO)
+}

@@ -1,0 +1,152 @@
+//! Text without an allocator: an inline string to format into, and numbers out of the kernel's text files.
+//!
+//! What does not fit is cut and counted, never a panic.
+
+use core::ffi::CStr;
+use core::fmt;
+
+/// A string of at most `N` bytes, kept with a closing NUL behind it.
+#[derive(Clone, Copy)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+    cut: bool,
+}
+
+impl<const N: usize> Text<N> {
+    /// The empty string.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: [0; N], len: 0, cut: false }
+    }
+
+    /// A string of these formatted parts.
+    #[must_use]
+    pub fn of(args: fmt::Arguments<'_>) -> Self {
+        let mut text = Self::new();
+        // Cutting is how it fails, and `is_cut` tells.
+        let _ = fmt::Write::write_fmt(&mut text, args);
+        text
+    }
+
+    /// Appends bytes; what does not fit is cut.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let room = N.saturating_sub(1).saturating_sub(self.len);
+        let fits = bytes.len().min(room);
+        self.cut |= fits < bytes.len();
+        if let (Some(to), Some(from)) = (self.bytes.get_mut(self.len..self.len + fits), bytes.get(..fits)) {
+            to.copy_from_slice(from);
+            self.len += fits;
+        }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// The bytes as text; empty when they are no UTF-8.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(self.as_bytes()).unwrap_or("?")
+    }
+
+    /// For system calls. Ends at the first NUL.
+    #[must_use]
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+    }
+
+    /// Whether something did not fit.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.cut
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Write for Text<N> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.push(s.as_bytes());
+        Ok(())
+    }
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        printable(self.as_bytes(), f)
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes bytes as text; control characters and what is no UTF-8 appear as `\xNN`, so that no name from a file
+/// system or an image can play with a terminal.
+///
+/// # Errors
+/// The formatter's own.
+pub fn printable(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { write!(f, "\\x{:02x}", c as u32)? } else { fmt::Write::write_char(f, c)? }
+        }
+        for b in chunk.invalid() {
+            write!(f, "\\x{b:02x}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes shown by [`printable`].
+#[derive(Clone, Copy)]
+pub struct Shown<'a>(pub &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        printable(self.0, f)
+    }
+}
+
+/// Parses a decimal number that makes up all of `bytes`.
+#[must_use]
+pub fn decimal(bytes: &[u8]) -> Option<u64> {
+    number(bytes, 10)
+}
+
+/// Parses a hexadecimal number that makes up all of `bytes`.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> Option<u64> {
+    number(bytes, 16)
+}
+
+/// Parses an octal number that makes up all of `bytes`.
+#[must_use]
+pub fn octal(bytes: &[u8]) -> Option<u64> {
+    number(bytes, 8)
+}
+
+fn number(bytes: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(core::str::from_utf8(bytes).ok()?, radix).ok()
+}
+
+/// Splits at the first `at`: what is before and what is behind it.
+#[must_use]
+pub fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let i = bytes.iter().position(|b| *b == at)?;
+    Some((bytes.get(..i)?, bytes.get(i + 1..)?))
+}
+
+/// The words of a line, between blanks and tabs.
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|b| matches!(b, b' ' | b'\t' | b'\n')).filter(|w| !w.is_empty())
+}

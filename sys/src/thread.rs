@@ -1,0 +1,140 @@
+//! Threads: ids, what the kernel keeps for each, waiting and waking.
+
+use core::sync::atomic::AtomicU32;
+
+use crate::abi::{self, Timespec};
+use crate::{Errno, Result, Sysno, call};
+
+/// gettid(2).
+#[must_use]
+pub fn tid() -> i32 {
+    // SAFETY: asks only; cannot fail.
+    unsafe { call(Sysno::gettid, [0; 6]) }.unwrap_or(0) as i32
+}
+
+/// The word that the kernel clears and wakes when this thread ends (`PR_GET_TID_ADDRESS`); 0 for none.
+///
+/// # Errors
+/// EINVAL when the kernel has no CONFIG_CHECKPOINT_RESTORE.
+pub fn tid_address() -> Result<u64> {
+    let mut at = 0u64;
+    // SAFETY: the kernel writes 8 bytes.
+    unsafe { crate::process::prctl(abi::PR_GET_TID_ADDRESS, (&raw mut at) as usize, 0, 0) }?;
+    Ok(at)
+}
+
+/// set_tid_address(2).
+pub fn set_tid_address(at: u64) {
+    // SAFETY: the kernel remembers a number; it writes there when the thread ends, and copes with bad ones.
+    let _ = unsafe { call(Sysno::set_tid_address, [at as usize, 0, 0, 0, 0, 0]) };
+}
+
+/// get_robust_list(2) of thread `tid` (0: this one): head and length.
+///
+/// # Errors
+/// The call's.
+pub fn robust_list(tid: i32) -> Result<(u64, u64)> {
+    let (mut head, mut len) = (0u64, 0u64);
+    let args = [tid as usize, (&raw mut head) as usize, (&raw mut len) as usize, 0, 0, 0];
+    // SAFETY: the kernel fills both.
+    unsafe { call(Sysno::get_robust_list, args) }?;
+    Ok((head, len))
+}
+
+/// set_robust_list(2).
+///
+/// # Errors
+/// The call's.
+pub fn set_robust_list(head: u64, len: u64) -> Result<()> {
+    // SAFETY: the kernel remembers numbers and copes with bad ones.
+    unsafe { call(Sysno::set_robust_list, [head as usize, len as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// rseq(2).
+///
+/// # Errors
+/// EBUSY: registered with the same arguments; EINVAL: with others, or not at all; EPERM: another signature.
+///
+/// # Safety
+/// The kernel writes to the area from now on, until it is unregistered.
+pub unsafe fn rseq(area: u64, len: u32, flags: usize, signature: u32) -> Result<()> {
+    // SAFETY: the caller vouches for the area.
+    unsafe { call(Sysno::rseq, [area as usize, len as usize, flags, signature as usize, 0, 0]) }.map(drop)
+}
+
+/// `PR_SET_NAME`: at most 15 bytes and a NUL.
+pub fn set_name(name: &[u8; 16]) {
+    // SAFETY: the kernel reads up to 16 bytes.
+    let _ = unsafe { crate::process::prctl(abi::PR_SET_NAME, name.as_ptr() as usize, 0, 0) };
+}
+
+/// Waits until `word` is woken, unless it does not hold `expected`; at most `limit`.
+///
+/// # Errors
+/// EAGAIN: another value; ETIMEDOUT; EINTR.
+pub fn wait(word: &AtomicU32, expected: u32, limit: Option<Timespec>) -> Result<()> {
+    let limit = limit.as_ref().map_or(0, |t| (&raw const *t) as usize);
+    // SAFETY: the kernel reads the word and the time.
+    unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAIT, expected as usize, limit, 0, 0]) }.map(drop)
+}
+
+/// Wakes all waiters of `word`.
+pub fn wake(word: &AtomicU32) {
+    // SAFETY: the kernel uses the address as a key.
+    let _ = unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAKE, i32::MAX as usize, 0, 0, 0]) };
+}
+
+/// Waits until `word` no longer holds `value`.
+pub fn wait_while(word: &AtomicU32, value: u32) {
+    while word.load(core::sync::atomic::Ordering::Acquire) == value {
+        if let Err(Errno::EFAULT | Errno::ENOSYS) = wait(word, value, None) {
+            crate::arch::pause();
+        }
+    }
+}
+
+/// A new thread of this process on its own stack, without thread-local storage, that clears and wakes `alive`
+/// when it ends. Returns its tid.
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// `stack_top` ends a writable region that lives as long as the thread; `alive` too; `entry` uses no
+/// thread-local storage and never returns.
+pub unsafe fn spawn(
+    stack_top: usize,
+    alive: *mut u32,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32> {
+    let clear = if alive.is_null() { 0 } else { abi::CLONE_CHILD_CLEARTID };
+    let flags = abi::CLONE_VM
+        | abi::CLONE_FS
+        | abi::CLONE_FILES
+        | abi::CLONE_SIGHAND
+        | abi::CLONE_THREAD
+        | abi::CLONE_SYSVSEM
+        | clear;
+    // SAFETY: the caller vouches for stack, word and entry.
+    let n = unsafe { crate::arch::clone_onto(flags, stack_top & !15, core::ptr::null_mut(), alive, entry, arg) };
+    if n < 0 { Err(Errno::new(i32::try_from(-n).unwrap_or(1))) } else { Ok(n as i32) }
+}
+
+/// exit(2): this thread only.
+pub fn exit() -> ! {
+    loop {
+        // SAFETY: ends the thread.
+        let _ = unsafe { call(Sysno::exit, [0; 6]) };
+    }
+}
+
+/// Number of CPUs that this thread may run on.
+#[must_use]
+pub fn cpus() -> usize {
+    let mut mask = [0u64; 128];
+    // SAFETY: the kernel fills at most the given bytes.
+    let n = unsafe { call(Sysno::sched_getaffinity, [0, size_of_val(&mask), mask.as_mut_ptr() as usize, 0, 0, 0]) };
+    let words = n.unwrap_or(0) / 8;
+    mask.iter().take(words).map(|w| w.count_ones() as usize).sum::<usize>().max(1)
+}
