@@ -119,6 +119,38 @@ impl<'b> Notes<'b> {
         Ok(StrRef { at: at.into(), len: len.into() })
     }
 
+    /// The bytes of a string that was kept before.
+    #[must_use]
+    pub fn kept(&self, reference: StrRef) -> &[u8] {
+        let (at, len) = (reference.at.get() as usize, reference.len.get() as usize);
+        self.strings.get(at..at.saturating_add(len)).unwrap_or_default()
+    }
+
+    /// Leaves room for headers of `len` bytes before the first note.
+    ///
+    /// # Errors
+    /// The buffer is too small, or a note was written already.
+    pub fn skip(&mut self, len: u64) -> Result<(), Full> {
+        let len = usize::try_from(len).map_err(|_| Full)?;
+        if self.len != 0 || len > self.out.len() {
+            return Err(Full);
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// As [`Notes::finish`], but returns all bytes, those of [`Notes::skip`] first.
+    ///
+    /// # Errors
+    /// The buffer is full.
+    pub fn finish_prefix(mut self) -> Result<&'b mut [u8], Full> {
+        let out = core::mem::take(&mut self.out);
+        let len =
+            Notes { out: &mut *out, len: self.len, open: 0, strings: self.strings, strings_len: self.strings_len }
+                .finish()?;
+        out.get_mut(..len).ok_or(Full)
+    }
+
     /// Writes the note with the strings and returns the length of all notes in bytes.
     ///
     /// # Errors

@@ -1,1 +1,34 @@
+//! Kernel objects: one file each, with its `save`, `check` and `restore` side by side.
+//!
+//! Saving runs inside a signal handler or under ptrace, restoring in a program without libc: no allocation, no
+//! panic, no lock. Saving must never change the process that is saved; what it changes for a moment (a queue of
+//! pending signals) it puts back. An object that cannot be carried is refused by name, never dropped.
+//!
+//! To add an object: this file's list, `image-format/src/record/`, `tests/programs/`, `docs/limits.md`.
 #![no_std]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod cwd;
+pub mod descriptor;
+pub mod device;
+pub mod directory;
+pub mod error;
+pub mod itimer;
+pub mod lock;
+pub mod memory;
+pub mod mm;
+pub mod pending;
+pub mod pipe;
+pub mod policy;
+pub mod process;
+pub mod regular;
+pub mod rlimit;
+pub mod sigaction;
+pub mod target;
+pub mod terminal;
+pub mod thread;
+pub mod umask;
+
+pub use error::{Error, Result};
+pub use policy::FilesPolicy;
+pub use target::{Arg, Here, Inside, Save, Scratch, Target};

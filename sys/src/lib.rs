@@ -21,7 +21,7 @@ mod mem;
 pub use syscalls::{Errno, Sysno};
 
 /// What a system call gives.
-pub type Result<T> = core::result::Result<T, Errno>;
+pub type Result<T, E = Errno> = core::result::Result<T, E>;
 
 /// Makes a system call with raw arguments.
 ///

@@ -1,0 +1,185 @@
+//! Signals on which the process saves itself: which, where to, and what then.
+//!
+//! The table lies in statics, so that a restarted process is armed as before. A forked child is not: its handler
+//! finds another pid and does what the program itself would have done.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use sys::abi::signal::{NSIG, SA_SIGINFO, SIG_DFL, SIG_IGN, Sigaction, Siginfo, Ucontext};
+use sys::{Errno, Result};
+
+use super::save::{Outcome, Request, save};
+use super::stop::action;
+use crate::output::PATH_MAX;
+
+/// What the process does when its image is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Goes on.
+    Continue,
+    /// Ends with this status.
+    Exit(i32),
+}
+
+/// The pid that the handlers belong to; 0 before anything is armed.
+static OWNER: AtomicI32 = AtomicI32::new(0);
+/// What to do on each signal: 0 not armed, 1 go on, 256 + status: exit.
+static AFTER: [AtomicU32; NSIG as usize + 1] = [const { AtomicU32::new(0) }; NSIG as usize + 1];
+
+/// The image's path: written before anything is armed, and only then.
+static PATH: Path = Path(core::cell::UnsafeCell::new(([0; PATH_MAX], 0)));
+
+struct Path(core::cell::UnsafeCell<([u8; PATH_MAX], usize)>);
+
+// SAFETY: written by `on_signal` with all signals blocked, before a handler can read it; later calls replace it
+// under the same rule, see there.
+unsafe impl Sync for Path {}
+
+/// The programs' own actions for armed signals that it sets later (see `preload.rs`).
+pub static SHADOW: Shadow =
+    Shadow(core::cell::UnsafeCell::new([Sigaction { handler: 0, flags: 0, restorer: 0, mask: 0 }; NSIG as usize + 1]));
+
+/// A table of actions that the kernel does not see.
+#[derive(Debug)]
+pub struct Shadow(core::cell::UnsafeCell<[Sigaction; NSIG as usize + 1]>);
+
+// SAFETY: as with sigaction(2) itself, a program that sets one signal's action from two threads at once gets one of them.
+unsafe impl Sync for Shadow {}
+
+impl Shadow {
+    /// The program's action for an armed signal.
+    #[must_use]
+    pub fn get(&self, signal: i32) -> Sigaction {
+        // SAFETY: a copy of plain numbers.
+        unsafe { (*self.0.get()).get(signal as usize).copied().unwrap_or_default() }
+    }
+
+    /// Sets it.
+    pub fn set(&self, signal: i32, new: Sigaction) {
+        // SAFETY: plain numbers, see the type.
+        if let Some(to) = unsafe { (*self.0.get()).get_mut(signal as usize) } {
+            *to = new;
+        }
+    }
+}
+
+/// Arms a signal. A relative `path` counts from the working directory of now.
+///
+/// # Errors
+/// A signal that does not exist or cannot be handled; a path that is too long; the kernel's.
+pub fn on_signal(signal: i32, path: &[u8], after: After) -> Result<()> {
+    let slot =
+        AFTER.get(usize::try_from(signal).map_err(|_| Errno::EINVAL)?).filter(|_| signal > 0).ok_or(Errno::EINVAL)?;
+    let mut full = [0; PATH_MAX];
+    let len = absolute(path, &mut full)?;
+    let old = sys::signal::set_mask(sys::signal::ALL)?;
+    // SAFETY: all signals are blocked on this thread; a handler on another thread that reads while a program
+    // re-arms would have to be sent a signal in this very moment, which on_signal's documentation excludes.
+    unsafe { *PATH.0.get() = (full, len) };
+    OWNER.store(sys::process::pid(), Ordering::Release);
+    slot.store(
+        match after {
+            After::Continue => 1,
+            After::Exit(status) => 256 + (status as u32 & 0xff),
+        },
+        Ordering::Release,
+    );
+    // SAFETY: the handler is async-signal-safe.
+    let done = unsafe { sys::signal::set_action(signal, &action(on_save as *const () as usize)) };
+    sys::signal::set_mask(old)?;
+    match done {
+        Ok(program) if program.handler != on_save as *const () as usize => {
+            SHADOW.set(signal, program);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(e) => {
+            slot.store(0, Ordering::Release);
+            Err(e)
+        }
+    }
+}
+
+/// Whether a signal is armed in this process.
+#[must_use]
+pub fn is_armed(signal: i32) -> bool {
+    let armed = usize::try_from(signal).ok().and_then(|n| AFTER.get(n)).is_some_and(|a| a.load(Ordering::Acquire) != 0);
+    armed && OWNER.load(Ordering::Acquire) == sys::process::pid()
+}
+
+/// In a restarted process: its pid is another one.
+pub fn moved() {
+    if OWNER.load(Ordering::Acquire) != 0 {
+        OWNER.store(sys::process::pid(), Ordering::Release);
+        crate::hooks::owner_changed();
+    }
+}
+
+/// Makes `path` absolute in `to`; returns its length.
+///
+/// # Errors
+/// ENAMETOOLONG; the working directory's.
+pub fn absolute(path: &[u8], to: &mut [u8; PATH_MAX]) -> Result<usize> {
+    let mut len = 0;
+    if !path.starts_with(b"/") {
+        len = sys::fs::read_link_at(sys::abi::AT_FDCWD, c"/proc/self/cwd", to)?.len();
+        *to.get_mut(len).ok_or(Errno::ENAMETOOLONG)? = b'/';
+        len += 1;
+    }
+    let end = len + path.len();
+    if end >= PATH_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    to.get_mut(len..end).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(path);
+    Ok(end)
+}
+
+/// The armed signals' handler.
+unsafe extern "C" fn on_save(signal: i32, info: *const Siginfo, context: *const Ucontext) {
+    if OWNER.load(Ordering::Acquire) != sys::process::pid() {
+        // A forked child.
+        not_ours(signal, info, context);
+        return;
+    }
+    let after = AFTER.get(signal as usize).map_or(0, |a| a.load(Ordering::Acquire));
+    // SAFETY: see PATH.
+    let (bytes, len) = unsafe { &*PATH.0.get() };
+    let path = bytes.get(..*len).unwrap_or_default();
+    let exit = (after >= 256).then_some((after & 0xff) as i32);
+    match save(Request { path, signal, interrupted: context, exit }) {
+        Some(Ok(Outcome::Saved | Outcome::Restarted)) | None => {}
+        Some(Err(error)) => report(&error),
+    }
+}
+
+/// One line on standard error.
+pub fn report(error: &state::Error) {
+    let line = sys::text::Text::<640>::of(format_args!("ckpt: save failed: {error}\n"));
+    let _ = sys::fs::write_all(2, line.as_bytes());
+}
+
+/// Does what the program's own action says, in a child that is not armed.
+fn not_ours(signal: i32, info: *const Siginfo, context: *const Ucontext) {
+    let own = SHADOW.get(signal);
+    match own.handler {
+        SIG_IGN => {}
+        SIG_DFL => {
+            // As if the handler had never been: the default action, once this handler returns.
+            // SAFETY: the default action is no code.
+            let _ = unsafe { sys::signal::set_action(signal, &Sigaction::default()) };
+            let _ = sys::process::kill(sys::process::pid(), signal);
+        }
+        handler => {
+            // SAFETY: the program's own handler of this signal, called as the kernel would.
+            unsafe {
+                if own.flags & SA_SIGINFO != 0 {
+                    let f: extern "C" fn(i32, *const Siginfo, *const Ucontext) = core::mem::transmute(handler);
+                    f(signal, info, context);
+                } else {
+                    let f: extern "C" fn(i32) = core::mem::transmute(handler);
+                    f(signal);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! One save of this process, and what happens in the process that is restarted from it.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use image_format::record::thread::ThreadFlags;
+use state::{Error, Result, Target};
+use sys::abi::signal::{Siginfo, Ucontext};
+use sys::arch::{Context, Entered};
+
+use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
+use super::target::Local;
+use super::window::{PENDING_MAX, Slot, Window};
+use crate::core_notes::Frame;
+use crate::output::Output;
+use crate::session::{self, Facts, Stopped, Threads};
+
+/// Whether a save runs: one at a time. Part of the image, so the restarted process sets it back.
+static BUSY: AtomicU32 = AtomicU32::new(0);
+/// Threads besides the saving one, at the save. Part of the image.
+static OTHERS: AtomicU32 = AtomicU32::new(0);
+/// How often this process was restarted. Part of the image.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The two returns of a save, as with setjmp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The image is written; this is the process that wrote it.
+    Saved,
+    /// This is the process that was restarted from the image.
+    Restarted,
+}
+
+/// How a save is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Absolute path of the image.
+    pub path: &'a [u8],
+    /// The signal that asked; 0 for a call.
+    pub signal: i32,
+    /// The frame that it interrupted; null for a call.
+    pub interrupted: *const Ucontext,
+    /// End the process with this status when the image is durable.
+    pub exit: Option<i32>,
+}
+
+/// What the leader works on.
+struct Work<'a> {
+    request: Request<'a>,
+    window: &'a Window,
+    error: Option<Error>,
+    /// All threads had stopped: none can be on its way into the window any more.
+    clean: bool,
+}
+
+/// Saves this process. All signals must be blocked on this thread. `None`: another thread is saving just now.
+///
+/// # Errors
+/// The save failed: the process is as it was, the old image too.
+pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
+    if BUSY.swap(1, Ordering::AcqRel) != 0 {
+        return None;
+    }
+    let window = match Window::map() {
+        Ok(window) => window,
+        Err(e) => {
+            BUSY.store(0, Ordering::Release);
+            return Some(Err(Error::failed(format_args!("the saver's memory"), "cannot be mapped", e)));
+        }
+    };
+    let round = ROUND.load(Ordering::Acquire);
+    let mut work = Work { request, window: &window, error: None, clean: true };
+    let slot = window.slot(0);
+    // SAFETY: slot and stack are this thread's own; after a restart only this frame and statics are used.
+    let entered = unsafe {
+        (*slot).interrupted = request.interrupted;
+        sys::arch::enter(&raw mut (*slot).context, lead, (&raw mut work).cast(), window.leader_stack())
+    };
+    if entered.stub_start != 0 {
+        restarted(entered, round);
+        return Some(Ok(Outcome::Restarted));
+    }
+    let Work { error, clean, .. } = work;
+    if clean {
+        // SAFETY: all threads are out of it, and the leader's stack is left.
+        unsafe { window.unmap() };
+    }
+    BUSY.store(0, Ordering::Release);
+    Some(error.map_or(Ok(Outcome::Saved), Err))
+}
+
+/// In the restarted process: waits until all threads have come back, frees what the stub left, counts.
+fn restarted(entered: Entered, round: u32) {
+    let others = OTHERS.load(Ordering::Acquire);
+    loop {
+        let back = BACK.load(Ordering::Acquire);
+        if back >= others {
+            break;
+        }
+        let _ = sys::thread::wait(&BACK, back, None);
+    }
+    // SAFETY: the stub said that this memory is its own, and all threads have left it.
+    let _ = unsafe { sys::memory::unmap(entered.stub_start, entered.value) };
+    GENERATION.fetch_add(1, Ordering::AcqRel);
+    super::arm::moved();
+    crate::hooks::run();
+    BUSY.store(0, Ordering::Release);
+    ROUND.store(round.wrapping_add(1), Ordering::Release);
+    sys::thread::wake(&ROUND);
+}
+
+/// The walk, on the window's stack.
+unsafe extern "C" fn lead(context: *mut Context, work: *mut u8) -> usize {
+    // SAFETY: `save` passes its own work and waits for the return.
+    let work = unsafe { &mut *work.cast::<Work<'_>>() };
+    // SAFETY: the leader's slot, used by this thread alone.
+    let (slot, context) = unsafe { (&mut *work.window.slot(0), &mut *context) };
+    work.error = attempt(work, slot, context).err();
+    0
+}
+
+fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Result<()> {
+    let output = Output::create(work.request.path)?;
+    let mut target = Local::open(output.descriptors(), work.window.range())
+        .map_err(|e| Error::failed(format_args!("/proc/self"), "cannot be opened", e))?;
+    state::process::check(&mut target)?;
+    let mut shared = [Siginfo::zeroed(); PENDING_MAX];
+    // The leader's own signals are taken last and given back by `release`, whatever happened.
+    let (stop, stopped) = Stop::all(work.window, &target);
+    work.clean = stopped.is_ok();
+    let result = stopped
+        .and_then(|()| stop::collect(slot, context))
+        .and_then(|()| stop.take_shared(&target, &mut shared))
+        .and_then(|count| {
+            walk(work, slot, context, &mut target, &stop, shared.get(..count).unwrap_or_default(), &output)
+        });
+    let result = result.and_then(|()| output.finish());
+    if result.is_ok()
+        && let Some(status) = work.request.exit
+    {
+        // Nobody runs between the image and the end: what the image holds is the last that happened.
+        sys::process::exit(status);
+    }
+    stop.release(work.window, slot, work.clean);
+    result
+}
+
+fn walk(
+    work: &Work<'_>,
+    slot: &mut Slot,
+    context: &Context,
+    target: &mut Local,
+    stop: &Stop,
+    shared: &[Siginfo],
+    output: &Output,
+) -> Result<()> {
+    let pid = target.pid();
+    let mut others = 0;
+    for i in 0..stop.count {
+        // SAFETY: the thread stands still; its slot is read and completed by the leader alone.
+        let one = unsafe { &mut *work.window.slot(i) };
+        if i > 0 && one.tid.load(Ordering::Acquire) == 0 {
+            continue;
+        }
+        others += u32::from(i > 0);
+        let tid = one.record.tid.get() as i32;
+        state::process::check_thread(target, tid)?;
+        let mut flags = if tid == pid { ThreadFlags::LEADER } else { ThreadFlags::empty() };
+        flags |= if i == 0 { ThreadFlags::CURRENT } else { ThreadFlags::empty() };
+        let mut word = [0; 4];
+        let at = one.record.tid_address.get();
+        if at != 0 && target.read_memory(at, &mut word).is_ok() && i32::from_le_bytes(word) == tid {
+            flags |= ThreadFlags::TID_WORD;
+        }
+        one.record.flags = flags.bits().into();
+    }
+    slot.record.jmp = state::thread::jmp(context);
+    // What the restarted process will find: all others are still to come back.
+    OTHERS.store(others, Ordering::Release);
+    BACK.store(0, Ordering::Release);
+    let facts = Facts {
+        shared_pending: shared,
+        replaced: Some((STOP_SIGNAL, stop.replaced)),
+        signal: work.request.signal,
+        generation: GENERATION.load(Ordering::Acquire),
+    };
+    let threads = Slots { window: work.window, count: stop.count };
+    // SAFETY: the only call for this window.
+    let memory = unsafe { work.window.memory() };
+    session::save(target, &threads, &facts, memory, output)
+}
+
+/// The slots as the session sees them; slots of threads that ended meanwhile are left out.
+struct Slots<'a> {
+    window: &'a Window,
+    count: usize,
+}
+
+impl Slots<'_> {
+    fn used(&self) -> impl Iterator<Item = &Slot> {
+        // SAFETY: the threads stand still: nobody writes to their slots.
+        let all = (0..self.count).map(|i| unsafe { &*self.window.slot(i) });
+        all.enumerate().filter(|(i, s)| *i == 0 || s.tid.load(Ordering::Acquire) != 0).map(|(_, s)| s)
+    }
+}
+
+impl Threads for Slots<'_> {
+    fn count(&self) -> usize {
+        self.used().count()
+    }
+
+    fn get(&self, index: usize) -> Stopped<'_> {
+        let slot = self.used().nth(index).unwrap_or_else(|| {
+            // SAFETY: the leader's slot is always there.
+            unsafe { &*self.window.slot(0) }
+        });
+        let frame = if slot.interrupted.is_null() {
+            Frame::of_call(&slot.context)
+        } else {
+            // SAFETY: the kernel's frame on the thread's stack, which stands still.
+            unsafe { Frame::of_signal(&(*slot.interrupted).mcontext, &slot.record) }
+        };
+        Stopped { record: &slot.record, frame, pending: slot.pending.get(..slot.pending_len).unwrap_or_default() }
+    }
+}

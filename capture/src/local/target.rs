@@ -1,0 +1,62 @@
+//! This process as a target.
+
+use core::ops::Range;
+
+use state::{Arg, Here, Inside, Target};
+use sys::Sysno;
+use sys::fs::{Fd, Owned};
+
+/// This process, while one of its threads saves it.
+#[derive(Debug)]
+pub struct Local {
+    proc: Owned,
+    mem: Owned,
+    ours: [Fd; 2],
+    memory: Range<u64>,
+}
+
+impl Local {
+    /// Opens what is needed of `/proc`. `ours`: descriptors of the saver; `memory`: its window.
+    ///
+    /// # Errors
+    /// `/proc` is not there, or no descriptor is free.
+    pub fn open(ours: [Fd; 2], memory: Range<u64>) -> sys::Result<Self> {
+        let proc = sys::fs::open(c"/proc/self", sys::abi::O_DIRECTORY, 0)?;
+        let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDONLY, 0)?;
+        Ok(Self { proc, mem, ours, memory })
+    }
+}
+
+impl Inside for Local {
+    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
+        Here.call(number, args, data)
+    }
+}
+
+impl Target for Local {
+    const IN_PROCESS: bool = true;
+
+    fn pid(&self) -> i32 {
+        sys::process::pid()
+    }
+
+    fn proc(&self) -> Fd {
+        self.proc.fd()
+    }
+
+    fn is_ours(&self, fd: Fd) -> bool {
+        fd == self.proc.fd() || fd == self.mem.fd() || self.ours.contains(&fd)
+    }
+
+    fn our_memory(&self) -> Range<u64> {
+        self.memory.clone()
+    }
+
+    fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
+        sys::fs::same_description(self.pid(), a, b)
+    }
+
+    fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
+        sys::fs::pread_exact(self.mem.fd(), to, addr)
+    }
+}

@@ -1,0 +1,209 @@
+//! Which pages of a mapping go into the image, as runs: the segments.
+//!
+//! Anonymous memory: pages that were touched. Private file mappings: the pages that were written, and all the
+//! file's other pages in the range, marked as the file's own bytes. Untouched pages cost nothing.
+
+use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
+use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaKind};
+use image_format::writer::Full;
+use image_format::{PAGE, SEGMENT_MAX, align_up};
+use state::{Error, Result, Target};
+use sys::Errno;
+use sys::abi::mm::{
+    PAGE_IS_FILE, PAGE_IS_PFNZERO, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PM_FILE, PM_PRESENT, PM_SWAPPED, PROT_EXEC,
+    PROT_READ, PROT_WRITE, PageRegion, PmScanArg,
+};
+use sys::fs::Fd;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// One segment to be written.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Run {
+    /// First address.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u64,
+    /// `p_flags`.
+    pub flags: u32,
+    /// 1 when the program itself may read the memory.
+    pub readable: u32,
+}
+
+/// A growing list of runs in a fixed table.
+#[derive(Debug)]
+pub struct Runs<'b> {
+    table: &'b mut [Run],
+    count: usize,
+}
+
+impl<'b> Runs<'b> {
+    /// An empty list with room for as many runs as `table` is long.
+    #[must_use]
+    pub fn new(table: &'b mut [Run]) -> Self {
+        Self { table, count: 0 }
+    }
+
+    /// The runs, ascending.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Run] {
+        self.table.get(..self.count).unwrap_or_default()
+    }
+
+    /// Appends a range, joined to the last run where they touch, cut where a segment would be too long.
+    fn push(&mut self, vma: &Vma, mut start: u64, end: u64, file_bytes: bool) -> Result<(), Full> {
+        let prot = vma.prot.get();
+        let bit = |p: u32, f: u32| if prot & p != 0 { f } else { 0 };
+        let mut flags = bit(PROT_READ, PF_R) | bit(PROT_WRITE, PF_W) | bit(PROT_EXEC, PF_X);
+        flags |= if file_bytes { PF_FILE_BYTES } else { 0 };
+        while start < end {
+            let last = self.count.checked_sub(1).and_then(|i| self.table.get_mut(i));
+            if let Some(last) = last
+                && last.addr + last.len == start
+                && start > vma.start.get()
+                && last.flags == flags
+                && last.len < SEGMENT_MAX
+            {
+                let more = (end - start).min(SEGMENT_MAX - last.len);
+                last.len += more;
+                start += more;
+                continue;
+            }
+            let len = (end - start).min(SEGMENT_MAX);
+            let readable = u32::from(prot & PROT_READ != 0);
+            *self.table.get_mut(self.count).ok_or(Full)? = Run { addr: start, len, flags, readable };
+            self.count += 1;
+            start += len;
+        }
+        Ok(())
+    }
+}
+
+/// Finds the runs of all mappings.
+///
+/// # Errors
+/// The page map cannot be read; no room.
+pub fn plan<T: Target>(target: &T, vmas: &[Vma], backings: &[Backing], runs: &mut Runs<'_>) -> Result<()> {
+    let failed = |e| Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", e);
+    let pagemap = sys::fs::open_at(target.proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(failed)?;
+    let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true };
+    for vma in vmas {
+        let (start, end) = (vma.start.get(), vma.end.get());
+        match VmaKind::from_number(vma.kind.get()) {
+            Some(VmaKind::Anonymous) => {
+                scanner.scan(start, end, |from, to| runs.push(vma, from, to, false).map_err(Into::into))?;
+            }
+            Some(VmaKind::FilePrivate) => {
+                let file_end = file_end(target, vma, backings);
+                let mut at = start;
+                scanner.scan(start, end, |from, to| {
+                    runs.push(vma, at, from.min(file_end).max(at), true)?;
+                    runs.push(vma, from, to, false)?;
+                    at = to;
+                    Ok(())
+                })?;
+                runs.push(vma, at, file_end.max(at), true)?;
+            }
+            Some(VmaKind::Vdso) => runs.push(vma, start, end, false)?,
+            Some(VmaKind::FileShared | VmaKind::Vvar) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// The first page of a file mapping that lies wholly behind the end of the file: it has no contents.
+fn file_end<T: Target>(target: &T, vma: &Vma, backings: &[Backing]) -> u64 {
+    let (start, end) = (vma.start.get(), vma.end.get());
+    let known = (vma.backing.get() != NO_BACKING).then(|| backings.get(vma.backing.get() as usize)).flatten();
+    match known {
+        Some(b) if b.flags.get() & BackingFlags::GONE.bits() == 0 => {
+            let len = align_up(b.identity.size.get().saturating_sub(vma.offset.get()), PAGE);
+            end.min(start.saturating_add(len))
+        }
+        // Nobody knows how long a file is that has no name any more: ask where reading begins to fail.
+        _ => {
+            let readable = |page: u64| target.read_memory(start + page * PAGE, &mut [0]).is_ok();
+            let (mut low, mut high) = (0, (end - start) / PAGE);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if readable(middle) { low = middle + 1 } else { high = middle }
+            }
+            start + low * PAGE
+        }
+    }
+}
+
+/// Finds private pages that have contents.
+struct Scanner {
+    pagemap: Fd,
+    /// Whether to try `PAGEMAP_SCAN` (Linux 6.7) still.
+    ioctl: bool,
+}
+
+impl Scanner {
+    /// Calls `f` for each run of private pages with contents, ascending.
+    fn scan(&mut self, start: u64, end: u64, mut f: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+        if self.ioctl {
+            match self.scan_by_ioctl(start, end, &mut f) {
+                Err(None) => self.ioctl = false,
+                Err(Some(e)) => return Err(e),
+                Ok(()) => return Ok(()),
+            }
+        }
+        self.scan_by_entries(start, end, &mut f)
+    }
+
+    /// `Err(None)`: this kernel has no such request.
+    fn scan_by_ioctl(
+        &self,
+        start: u64,
+        end: u64,
+        f: &mut impl FnMut(u64, u64) -> Result<()>,
+    ) -> Result<(), Option<Error>> {
+        let mut regions = [PageRegion::default(); 512];
+        let mut at = start;
+        while at < end {
+            let mut scan = PmScanArg {
+                start: at,
+                end,
+                category_inverted: PAGE_IS_PFNZERO | PAGE_IS_FILE,
+                category_mask: PAGE_IS_PFNZERO | PAGE_IS_FILE,
+                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                return_mask: PAGE_IS_PRESENT,
+                ..PmScanArg::default()
+            };
+            let count = match sys::memory::pagemap_scan(self.pagemap, &mut scan, &mut regions) {
+                Ok(count) => count,
+                Err(Errno::ENOTTY | Errno::EINVAL) if at == start => return Err(None),
+                Err(e) => return Err(Some(Error::failed(format_args!("page map at {at:#x}"), "cannot be scanned", e))),
+            };
+            for region in regions.get(..count).unwrap_or_default() {
+                f(region.start, region.end).map_err(Some)?;
+            }
+            if scan.walk_end <= at {
+                break;
+            }
+            at = scan.walk_end;
+        }
+        Ok(())
+    }
+
+    fn scan_by_entries(&self, start: u64, end: u64, f: &mut impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+        let mut entries = [0u8; 4096];
+        let mut at = start;
+        while at < end {
+            let want = (((end - at) / PAGE) as usize * 8).min(entries.len());
+            let bytes = entries.get_mut(..want).ok_or(Full)?;
+            sys::fs::pread_exact(self.pagemap, bytes, at / PAGE * 8)
+                .map_err(|e| Error::failed(format_args!("page map at {at:#x}"), "cannot be read", e))?;
+            for entry in bytes.as_chunks::<8>().0 {
+                let entry = u64::from_le_bytes(*entry);
+                if entry & (PM_PRESENT | PM_SWAPPED) != 0 && entry & PM_FILE == 0 {
+                    f(at, at + PAGE)?;
+                }
+                at += PAGE;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! The working directory.
+
+use image_format::record::cwd::Cwd;
+use image_format::{ExitCode, Image};
+use sys::text::{Shown, Text};
+
+use crate::{Error, Result, Save, Target};
+
+/// Saves its path; a directory that was removed has none and is refused.
+///
+/// # Errors
+/// Removed, or unreadable.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
+    let mut buffer = [0; 4096];
+    let proc = save.target.proc();
+    let path = sys::fs::read_link_at(proc, c"cwd", &mut buffer)
+        .map_err(|e| Error::failed(format_args!("working directory"), "its name cannot be read", e))?;
+    if path.ends_with(b" (deleted)") || !path.starts_with(b"/") {
+        return Err(Error::refused(
+            format_args!("working directory ({})", Shown(path)),
+            "was removed, or cannot be reached",
+            "change to another directory first",
+        ));
+    }
+    let path = save.notes.string(path)?;
+    save.notes.table(&[Cwd { path }])?;
+    Ok(())
+}
+
+/// Changes to it.
+///
+/// # Errors
+/// It is not there, or not allowed.
+pub fn restore(image: &Image<'_>) -> Result<()> {
+    let mut path = Text::<4096>::new();
+    path.push(image.string(image.single::<Cwd>()?.path)?);
+    sys::fs::chdir(path.as_c_str()).map_err(|e| {
+        Error::failed(format_args!("working directory ({path})"), "cannot be entered", e)
+            .code(ExitCode::FileMissing)
+            .remedy("create it again")
+    })
+}

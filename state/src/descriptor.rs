@@ -1,0 +1,233 @@
+//! Descriptors, and which open file descriptions they share.
+//!
+//! One walk over `/proc/PID/fd` finds each descriptor's name, type, flags and offset; the object files then write
+//! one record per description, and this one the table of numbers.
+
+use image_format::record::StrRef;
+use image_format::record::descriptor::Descriptor;
+use image_format::{NoteType, writer::Full};
+use sys::abi::{O_ASYNC, O_CLOEXEC, O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
+use sys::fs::Fd;
+use sys::text::{Shown, Text, cut, decimal, octal};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Error, Result, Save, Target, device, directory, pipe, regular, terminal};
+
+/// What kind of object a description is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A regular file.
+    Regular = 1,
+    /// A directory.
+    Directory = 2,
+    /// A device without state.
+    Device = 3,
+    /// One end of a pipe to the outside.
+    Pipe = 4,
+    /// A terminal.
+    Terminal = 5,
+}
+
+/// One descriptor as it was found.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs, reason = "stat(2)'s and fcntl(2)'s own names")]
+pub struct OpenFile {
+    pub fd: u32,
+    /// Id of its description: the number of the first descriptor that points to it.
+    pub id: u32,
+    /// [`Kind`].
+    pub kind: u32,
+    pub flags: u32,
+    pub dev: u64,
+    pub ino: u64,
+    pub rdev: u64,
+    pub size: u64,
+    pub mtime_sec: i64,
+    pub mtime_nsec: i64,
+    pub offset: u64,
+    pub mode: u32,
+    pub cloexec: u32,
+    pub path: StrRef,
+    /// 1 when the name is a path.
+    pub named: u32,
+    /// 1 when some lock is held on the file.
+    pub locked: u32,
+}
+
+impl OpenFile {
+    /// Whether it is of this kind and the first descriptor of its description.
+    #[must_use]
+    pub fn is_first(&self, kind: Kind) -> bool {
+        self.kind == kind as u32 && self.id == self.fd
+    }
+}
+
+/// Finds all descriptors of the process; refuses what cannot be carried.
+///
+/// # Errors
+/// A descriptor that cannot be carried, by number, kind and name.
+pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFile]> {
+    let failed = |e| Error::failed(format_args!("descriptors"), "/proc/PID/fd cannot be read", e);
+    let dir = sys::fs::open_at(save.target.proc(), c"fd", sys::abi::O_DIRECTORY, 0).map_err(failed)?;
+    let mut count = 0;
+    sys::fs::for_each_name(dir.fd(), |_| {
+        count += 1;
+        Ok::<_, Error>(())
+    })?;
+    let table = save.scratch.take::<OpenFile>(count)?;
+    let mut used = 0;
+    sys::fs::for_each_name(dir.fd(), |name| {
+        let Some(fd) = decimal(name).and_then(|n| Fd::try_from(n).ok()) else { return Ok(()) };
+        if fd == dir.fd() || save.target.is_ours(fd) {
+            return Ok(());
+        }
+        let (known, rest) = table.split_at_mut(used);
+        let file = find(save, fd, known)?;
+        *rest.first_mut().ok_or(Full)? = file;
+        used += 1;
+        Ok::<_, Error>(())
+    })?;
+    Ok(table.get(..used).unwrap_or_default())
+}
+
+impl From<sys::Errno> for Error {
+    fn from(errno: sys::Errno) -> Self {
+        Self::failed(format_args!("directory of /proc"), "cannot be read", errno)
+    }
+}
+
+fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Result<OpenFile> {
+    let failed = |e| Error::failed(format_args!("descriptor {fd}"), "cannot be examined", e);
+    let proc = save.target.proc();
+    let link = Text::<32>::of(format_args!("fd/{fd}"));
+    let mut buffer = [0; 4097];
+    let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).map_err(failed)?;
+    let stat = sys::fs::stat_at(proc, link.as_c_str(), 0).map_err(failed)?;
+    let mut file = OpenFile {
+        fd: fd as u32,
+        id: fd as u32,
+        kind: 0,
+        flags: 0,
+        dev: stat.dev,
+        ino: stat.ino,
+        rdev: stat.rdev,
+        size: stat.size as u64,
+        mtime_sec: stat.mtime.sec,
+        mtime_nsec: stat.mtime.nsec,
+        offset: 0,
+        mode: stat.mode,
+        cloexec: 0,
+        path: StrRef::default(),
+        named: u32::from(name.starts_with(b"/")),
+        locked: 0,
+    };
+    read_fdinfo(proc, fd, &mut file).map_err(failed)?;
+    let twin = known.iter().find(|k| is_same(save.target, k, &file));
+    if let Some(twin) = twin {
+        return Ok(OpenFile { id: twin.id, kind: twin.kind, path: twin.path, ..file });
+    }
+    file.kind = classify(save, &file, name, known)? as u32;
+    file.path = save.notes.string(name)?;
+    Ok(file)
+}
+
+fn read_fdinfo(proc: Fd, fd: Fd, file: &mut OpenFile) -> sys::Result<()> {
+    let path = Text::<32>::of(format_args!("fdinfo/{fd}"));
+    let mut buffer = [0; 512];
+    let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer)?;
+    while let Some(line) = lines.next_line()? {
+        let Some((key, value)) = cut(line, b':') else { continue };
+        let value = value.trim_ascii();
+        match key {
+            b"pos" => file.offset = decimal(value).unwrap_or(0),
+            b"flags" => {
+                let flags = octal(value).unwrap_or(0) as u32;
+                file.cloexec = u32::from(flags & O_CLOEXEC != 0);
+                file.flags = flags & !O_CLOEXEC;
+            }
+            b"lock" => file.locked = 1,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_same<T: Target>(target: &T, a: &OpenFile, b: &OpenFile) -> bool {
+    let alike = (a.dev, a.ino, a.flags, a.offset, a.mode) == (b.dev, b.ino, b.flags, b.offset, b.mode);
+    // Where the kernel does not tell, what looks shared is taken for shared, as dup'ed descriptors are the rule.
+    alike && target.same_description(a.fd as Fd, b.fd as Fd).unwrap_or(true)
+}
+
+fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8], known: &[OpenFile]) -> Result<Kind> {
+    let fd = file.fd;
+    let refuse = |kind: &str| {
+        Error::refused(
+            format_args!("descriptor {fd} ({kind} {})", Shown(name)),
+            "cannot be carried yet",
+            "close it before the save",
+        )
+    };
+    if file.flags & O_ASYNC != 0 && file.flags & O_PATH == 0 {
+        return Err(refuse("signal-driven"));
+    }
+    match file.mode & S_IFMT {
+        S_IFREG if name.starts_with(b"/memfd:") => Err(refuse("memfd")),
+        S_IFREG => regular::check(file, name).map(|()| Kind::Regular),
+        S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
+        S_IFCHR if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a device")),
+        S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
+        S_IFCHR if terminal::check(save.target, file, name)? => Ok(Kind::Terminal),
+        S_IFCHR => Err(refuse("device")),
+        S_IFIFO => pipe::check(file, name, known).map(|()| Kind::Pipe),
+        S_IFSOCK => Err(refuse("socket")),
+        S_IFBLK => Err(refuse("block device")),
+        S_IFLNK => Err(refuse("symbolic link")),
+        _ => Err(refuse(anonymous_kind(name))),
+    }
+}
+
+/// The kind of a descriptor that is neither file nor socket: the kernel names it `anon_inode:[kind]`.
+fn anonymous_kind(name: &[u8]) -> &'static str {
+    let has = |what: &[u8]| name.windows(what.len()).any(|w| w == what);
+    [
+        ("eventpoll", "epoll"),
+        ("eventfd", "eventfd"),
+        ("timerfd", "timerfd"),
+        ("signalfd", "signalfd"),
+        ("inotify", "inotify"),
+        ("fanotify", "fanotify"),
+        ("pidfd", "pidfd"),
+        ("io_uring", "io_uring"),
+        ("userfaultfd", "userfaultfd"),
+        ("perf_event", "perf event"),
+        ("bpf", "bpf object"),
+        ("kvm", "KVM"),
+    ]
+    .iter()
+    .find(|(word, _)| has(word.as_bytes()))
+    .map_or("kernel object", |(_, kind)| kind)
+}
+
+/// Writes the table of numbers.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.notes.begin(NoteType::Descriptor)?;
+    for file in files {
+        let (fd, id, cloexec) = (file.fd.into(), file.id.into(), file.cloexec.into());
+        save.notes.push(&Descriptor { fd, file: id, cloexec, reserved: 0.into() })?;
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+/// Puts an open file under one of the program's numbers.
+///
+/// # Errors
+/// The kernel's.
+pub fn restore(descriptor: &Descriptor, open: Fd) -> sys::Result<()> {
+    sys::fs::dup_to(open, descriptor.fd.get() as Fd, descriptor.cloexec.get() != 0)
+}

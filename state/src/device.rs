@@ -1,0 +1,53 @@
+//! Character devices without state: the memory devices that every system has.
+
+use image_format::record::device::Device;
+use image_format::{ExitCode, Image, NoteType};
+use sys::abi::{S_IFCHR, S_IFMT};
+use sys::fs::Owned;
+use sys::text::{Shown, Text};
+
+use crate::descriptor::{Kind, OpenFile};
+use crate::{Error, Result, Save, Target};
+
+/// Minor numbers of major 1 (Documentation/admin-guide/devices.txt): null, zero, full, random, urandom.
+const MINORS: [u64; 5] = [3, 5, 7, 8, 9];
+
+/// Whether a device is one of them.
+#[must_use]
+pub fn check(rdev: u64) -> bool {
+    // Major 1, as gnu_dev_major(3) puts it.
+    rdev >> 8 == 1 && MINORS.contains(&(rdev & 0xff))
+}
+
+/// Writes the table.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.notes.begin(NoteType::Device)?;
+    for file in files.iter().filter(|f| f.is_first(Kind::Device)) {
+        let (id, flags) = (file.id.into(), file.flags.into());
+        save.notes.push(&Device { id, flags, rdev: file.rdev.into(), path: file.path })?;
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+/// Opens it again; another device under the name is an error.
+///
+/// # Errors
+/// Missing, or another device.
+pub fn restore(image: &Image<'_>, file: &Device, fd: u32) -> Result<Owned> {
+    let bytes = image.string(file.path)?;
+    let mut path = Text::<4097>::new();
+    path.push(bytes);
+    let failed = |why, e| {
+        Error::failed(format_args!("descriptor {fd} (device {})", Shown(bytes)), why, e).code(ExitCode::FileMissing)
+    };
+    let opened = sys::fs::open(path.as_c_str(), file.flags.get(), 0).map_err(|e| failed("cannot be opened", e))?;
+    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
+    if stat.mode & S_IFMT != S_IFCHR || stat.rdev != file.rdev.get() {
+        return Err(failed("is another device", sys::Errno::ENXIO).code(ExitCode::FileChanged));
+    }
+    Ok(opened)
+}

@@ -1,0 +1,65 @@
+//! Open directories: reopened by name, at their reading position.
+
+use image_format::record::directory::Directory;
+use image_format::{ExitCode, Image, NoteType};
+use sys::abi::{O_PATH, SEEK_SET};
+use sys::fs::Owned;
+use sys::text::{Shown, Text};
+
+use crate::descriptor::{Kind, OpenFile};
+use crate::{Error, Result, Save, Target};
+
+/// Refuses a directory that was removed.
+///
+/// # Errors
+/// Removed, or another one now has its name.
+pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
+    let mut name = Text::<4097>::new();
+    name.push(path);
+    match sys::fs::stat(name.as_c_str()) {
+        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
+        _ => Err(Error::refused(
+            format_args!("descriptor {} (directory {})", file.fd, Shown(path)),
+            "was removed or replaced",
+            "close it before the save",
+        )),
+    }
+}
+
+/// Writes the table.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.notes.begin(NoteType::Directory)?;
+    for file in files.iter().filter(|f| f.is_first(Kind::Directory)) {
+        let (id, flags) = (file.id.into(), file.flags.into());
+        save.notes.push(&Directory { id, flags, offset: file.offset.into(), path: file.path })?;
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+/// Opens it again.
+///
+/// # Errors
+/// It is not there, or no directory.
+pub fn restore(image: &Image<'_>, file: &Directory, fd: u32) -> Result<Owned> {
+    let mut path = Text::<4097>::new();
+    path.push(image.string(file.path)?);
+    let failed = |why| {
+        move |e| {
+            Error::failed(format_args!("descriptor {fd} (directory {path})"), why, e)
+                .code(ExitCode::FileMissing)
+                .remedy("create it again")
+        }
+    };
+    let flags = file.flags.get();
+    let opened =
+        sys::fs::open(path.as_c_str(), flags | sys::abi::O_DIRECTORY, 0).map_err(failed("cannot be opened"))?;
+    if flags & O_PATH == 0 && file.offset.get() != 0 {
+        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
+            .map_err(failed("cannot be put to its position"))?;
+    }
+    Ok(opened)
+}

@@ -1,0 +1,105 @@
+//! Locks on files: the program relies on holding them, so a lock that cannot be had again is an error.
+
+use image_format::record::lock::{Lock, LockKind};
+use image_format::{ExitCode, Image, NoteType};
+use sys::abi::{F_OFD_SETLK, F_RDLCK, F_SETLK, F_WRLCK, Flock, LOCK_EX, LOCK_NB, LOCK_SH};
+use sys::fs::Fd;
+use sys::text::{Text, decimal, words};
+
+use crate::descriptor::{Kind, OpenFile};
+use crate::{Error, Result, Save, Target};
+
+/// One `lock:` line of `/proc/PID/fdinfo/N` (fs/locks.c): `1: POSIX  ADVISORY  WRITE 12 fe:00:34 0 EOF`.
+fn parse(fd: u32, line: &[u8]) -> core::result::Result<Lock, &'static str> {
+    let mut fields = words(line).skip(1);
+    let kind = match fields.next() {
+        Some(b"POSIX") => LockKind::Posix,
+        Some(b"OFDLCK") => LockKind::Ofd,
+        Some(b"FLOCK") => LockKind::Flock,
+        Some(b"LEASE") => return Err("a lease"),
+        Some(b"DELEG" | b"LAYOUT") => return Err("a delegation"),
+        _ => return Err("a lock of an unknown kind"),
+    };
+    let write = match fields.nth(1) {
+        Some(b"WRITE") => 1,
+        Some(b"READ") => 0,
+        _ => return Err("a lock of an unknown mode"),
+    };
+    let mut range = fields.skip(2);
+    let start = range.next().and_then(decimal).ok_or("a lock with an unreadable range")?;
+    let len = match range.next() {
+        Some(b"EOF") => 0,
+        Some(end) => decimal(end).and_then(|e| e.checked_sub(start)).ok_or("a lock with an unreadable range")? + 1,
+        None => return Err("a lock with an unreadable range"),
+    };
+    Ok(Lock {
+        fd: fd.into(),
+        kind: (kind as u32).into(),
+        write: write.into(),
+        reserved: 0.into(),
+        start: start.into(),
+        len: len.into(),
+    })
+}
+
+/// Writes the table: every lock on every regular file; returns whether there is one.
+///
+/// # Errors
+/// A lease; no room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<bool> {
+    let mut any = false;
+    save.notes.begin(NoteType::Lock)?;
+    for file in files.iter().filter(|f| f.is_first(Kind::Regular) && f.locked != 0) {
+        let path = Text::<32>::of(format_args!("fdinfo/{}", file.fd));
+        let failed = |e| Error::failed(format_args!("locks of descriptor {}", file.fd), "cannot be read", e);
+        let mut buffer = [0; 512];
+        let mut lines = sys::fs::Lines::open_at(save.target.proc(), path.as_c_str(), &mut buffer).map_err(failed)?;
+        while let Some(line) = lines.next_line().map_err(failed)? {
+            let Some(rest) = line.strip_prefix(b"lock:") else { continue };
+            let lock = parse(file.fd, rest).map_err(|what| {
+                Error::refused(
+                    format_args!("descriptor {} ({what})", file.fd),
+                    "cannot be carried yet",
+                    "give it up before the save",
+                )
+            })?;
+            save.notes.push(&lock)?;
+            any = true;
+        }
+    }
+    save.notes.end()?;
+    Ok(any)
+}
+
+/// Takes a lock again. `fd` is the descriptor as it is open in the restarting process; process-owned locks stay
+/// with it, as it becomes the program.
+///
+/// # Errors
+/// Another process holds a conflicting lock.
+pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
+    let write = lock.write.get() != 0;
+    let kind = if write { F_WRLCK } else { F_RDLCK };
+    let range = Flock { kind, whence: 0, start: lock.start.get() as i64, len: lock.len.get() as i64, pid: 0 };
+    let done = match lock.kind.get() {
+        k if k == LockKind::Posix as u32 => sys::fs::set_lock(fd, F_SETLK, &range),
+        k if k == LockKind::Ofd as u32 => sys::fs::set_lock(fd, F_OFD_SETLK, &range),
+        _ => sys::fs::flock(fd, if write { LOCK_EX } else { LOCK_SH } | LOCK_NB),
+    };
+    done.map_err(|e| {
+        Error::failed(format_args!("lock on descriptor {}", lock.fd), "cannot be taken again", e)
+            .code(ExitCode::Descriptor)
+            .remedy("end the process that holds it (see /proc/locks)")
+    })
+}
+
+/// Checks what an image says.
+///
+/// # Errors
+/// A lock of an unknown kind.
+pub fn check(image: &Image<'_>) -> Result<()> {
+    match image.table::<Lock>()?.iter().find(|l| !(1..=3).contains(&l.kind.get())) {
+        Some(l) => Err(Error::refused(format_args!("lock on descriptor {}", l.fd), "is of an unknown kind", "")
+            .code(ExitCode::Malformed)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,315 @@
+//! Mappings: which there are, and how each is made again. Their contents are the segments' business.
+
+use image_format::record::Identity;
+use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
+use image_format::{ExitCode, Image, USER_END};
+use sys::abi::mm::{
+    MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
+    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
+    PROT_EXEC, PROT_READ, PROT_WRITE,
+};
+use sys::text::{Shown, Text, cut, hex, words};
+
+use crate::regular::identity;
+use crate::{Error, Result, Save, Target};
+
+/// Longest line of smaps: numbers, a path of PATH_MAX, and what the kernel adds.
+const LINE_MAX: usize = 8192;
+
+/// One line of smaps that opens a mapping.
+struct Head<'l> {
+    start: u64,
+    end: u64,
+    perms: &'l [u8],
+    offset: u64,
+    dev: (u64, u64),
+    ino: u64,
+    name: &'l [u8],
+}
+
+fn head(line: &[u8]) -> Option<Head<'_>> {
+    let mut fields = words(line);
+    let (start, end) = cut(fields.next()?, b'-')?;
+    let (start, end) = (hex(start)?, hex(end)?);
+    let perms = fields.next().filter(|p| p.len() == 4)?;
+    let offset = hex(fields.next()?)?;
+    let (major, minor) = cut(fields.next()?, b':')?;
+    let dev = (hex(major)?, hex(minor)?);
+    let ino_text = fields.next()?;
+    // The name may contain blanks: all behind the inode, without the blanks that pad it.
+    let behind = (ino_text.as_ptr() as usize + ino_text.len()).checked_sub(line.as_ptr() as usize)?;
+    let name = line.get(behind..)?.trim_ascii_start();
+    Some(Head { start, end, perms, offset, dev, ino: sys::text::decimal(ino_text)?, name })
+}
+
+fn prot(perms: &[u8]) -> u32 {
+    let bit = |i: usize, c: u8, bit: u32| if perms.get(i) == Some(&c) { bit } else { 0 };
+    bit(0, b'r', PROT_READ) | bit(1, b'w', PROT_WRITE) | bit(2, b'x', PROT_EXEC)
+}
+
+/// The flags of a `VmFlags:` line that are carried; or the name of one that cannot be.
+fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
+    let mut flags = VmaFlags::empty();
+    for word in words(line) {
+        flags |= match word {
+            b"gd" => VmaFlags::GROWS_DOWN,
+            b"nr" => VmaFlags::NO_RESERVE,
+            b"lo" => VmaFlags::LOCKED,
+            b"dc" => VmaFlags::DONT_FORK,
+            b"dd" => VmaFlags::DONT_DUMP,
+            b"wf" => VmaFlags::WIPE_ON_FORK,
+            b"hg" => VmaFlags::HUGE_PAGE,
+            b"nh" => VmaFlags::NO_HUGE_PAGE,
+            b"sr" => VmaFlags::SEQUENTIAL,
+            b"rr" => VmaFlags::RANDOM,
+            b"mg" => VmaFlags::MERGEABLE,
+            b"ht" => return Err("hugetlb memory"),
+            b"pf" | b"io" => return Err("a device's memory"),
+            b"um" | b"uw" | b"ui" => return Err("memory registered with userfaultfd"),
+            b"ss" => return Err("a shadow stack"),
+            b"sl" => return Err("sealed memory (mseal)"),
+            _ => VmaFlags::empty(),
+        };
+    }
+    Ok(flags)
+}
+
+/// Collects mappings and the files behind them into `vmas` and `backings`; returns how many of each.
+///
+/// # Errors
+/// A mapping that cannot be carried, by address and name; no room.
+pub fn collect<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    vmas: &mut [Vma],
+    backings: &mut [Backing],
+) -> Result<(usize, usize)> {
+    let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/smaps cannot be read", e);
+    let ours = save.target.our_memory();
+    let mut buffer = [0; LINE_MAX];
+    let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"smaps", &mut buffer).map_err(failed)?;
+    let (mut count, mut files) = (0, 0);
+    let mut open: Option<Vma> = None;
+    while let Some(line) = lines.next_line().map_err(failed)? {
+        if let Some(rest) = line.strip_prefix(b"VmFlags:") {
+            let Some(mut vma) = open.take() else { continue };
+            let kind = VmaKind::from_number(vma.kind.get());
+            match vm_flags(rest) {
+                Ok(flags) => vma.flags = flags.bits().into(),
+                Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
+                Err(what) => return Err(refuse(vma.start.get(), vma.end.get(), b"", what)),
+            }
+            *vmas.get_mut(count).ok_or(image_format::writer::Full)? = vma;
+            count += 1;
+        } else if line.first().is_some_and(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+            && let Some(head) = head(line)
+            && head.end <= USER_END
+            && !(ours.start <= head.start && head.end <= ours.end)
+        {
+            open = Some(vma_of(save, &head, backings, &mut files)?);
+        }
+    }
+    Ok((count, files))
+}
+
+fn refuse(start: u64, end: u64, name: &[u8], what: &'static str) -> Error {
+    Error::refused(
+        format_args!("mapping {start:x}-{end:x} ({what} {})", Shown(name)),
+        "cannot be carried",
+        "unmap it before the save",
+    )
+}
+
+fn vma_of<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    head: &Head<'_>,
+    backings: &mut [Backing],
+    files: &mut usize,
+) -> Result<Vma> {
+    let shared = head.perms.last() == Some(&b's');
+    let refuse = |what| Err(refuse(head.start, head.end, head.name, what));
+    let deleted = head.name.ends_with(b" (deleted)");
+    let mut vma = Vma {
+        start: head.start.into(),
+        end: head.end.into(),
+        prot: prot(head.perms).into(),
+        flags: 0.into(),
+        kind: (VmaKind::Anonymous as u32).into(),
+        backing: NO_BACKING.into(),
+        offset: 0.into(),
+        name: Default::default(),
+        reserved: 0.into(),
+    };
+    match head.name {
+        b"[vdso]" => vma.kind = (VmaKind::Vdso as u32).into(),
+        name if name.starts_with(b"[vvar") => vma.kind = (VmaKind::Vvar as u32).into(),
+        b"[uprobes]" => return refuse("a probe's page"),
+        name if name.is_empty() || name.starts_with(b"[") => {
+            if shared {
+                return refuse("shared anonymous memory");
+            }
+        }
+        name if name.starts_with(b"/SYSV") && deleted => return refuse("System V shared memory"),
+        name if shared && name.starts_with(b"/dev/zero") => return refuse("shared anonymous memory"),
+        name if shared && name.starts_with(b"/memfd:") => return refuse("a shared memfd"),
+        _ if shared && deleted => return refuse("a shared mapping of a deleted file"),
+        // A private mapping of /dev/zero is anonymous memory to the kernel, too.
+        b"/dev/zero" => {}
+        name if name.starts_with(b"anon_inode:") => return refuse("a kernel object's memory"),
+        _ => {
+            vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
+            vma.offset = head.offset.into();
+            vma.backing = (backing(save, head, shared, deleted, backings, files)? as u32).into();
+        }
+    }
+    if head.name.starts_with(b"[") {
+        vma.name = save.notes.string(head.name)?;
+    }
+    Ok(vma)
+}
+
+/// The index of the file behind a mapping, entered into the table when it is new.
+fn backing<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    head: &Head<'_>,
+    shared: bool,
+    deleted: bool,
+    backings: &mut [Backing],
+    files: &mut usize,
+) -> Result<usize> {
+    // makedev(3).
+    let (major, minor) = head.dev;
+    let dev = (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32);
+    let written =
+        if shared && head.perms.get(1) == Some(&b'w') { BackingFlags::WRITTEN } else { BackingFlags::empty() };
+    let known = backings.get_mut(..*files).unwrap_or_default();
+    if let Some((i, b)) =
+        known.iter_mut().enumerate().rfind(|(_, b)| b.identity.ino.get() == head.ino && b.reserved.get() == dev as u32)
+    {
+        b.flags = (b.flags.get() | written.bits()).into();
+        return Ok(i);
+    }
+    let path_bytes = head.name.strip_suffix(b" (deleted)").unwrap_or(head.name);
+    let mut path = Text::<4097>::new();
+    path.push(path_bytes);
+    let mut flags = written;
+    let mut id = Identity { dev: dev.into(), ino: head.ino.into(), ..Identity::default() };
+    match sys::fs::stat(path.as_c_str()) {
+        // File systems with subvolumes give another st_dev to stat(2) than to maps; the inode must be the same.
+        Ok(stat) if stat.ino == head.ino && !deleted => {
+            if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
+                return Err(refuse(head.start, head.end, head.name, "a device's memory"));
+            }
+            id = identity(&stat);
+        }
+        _ if shared => return Err(refuse(head.start, head.end, head.name, "a shared mapping of a file that is gone")),
+        _ => flags |= BackingFlags::GONE,
+    }
+    let slot = backings.get_mut(*files).ok_or(image_format::writer::Full)?;
+    let path = save.notes.string(path_bytes)?;
+    // `reserved` remembers the device as maps prints it while the table is built.
+    *slot = Backing { path, identity: id, flags: flags.bits().into(), reserved: (dev as u32).into() };
+    *files += 1;
+    Ok(*files - 1)
+}
+
+/// Writes both tables.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, vmas: &[Vma], backings: &mut [Backing]) -> Result<()> {
+    for b in &mut *backings {
+        b.reserved = 0.into();
+    }
+    save.notes.table(vmas)?;
+    save.notes.table(backings)?;
+    Ok(())
+}
+
+/// Checks what an image says beyond what the reader checks: backings exist, protections are known.
+///
+/// # Errors
+/// The mapping that breaks a rule.
+pub fn check(image: &Image<'_>) -> Result<()> {
+    let backings = image.table::<Backing>()?;
+    for vma in image.table::<Vma>()? {
+        let start = vma.start.get();
+        let bad = |why| Err(Error::refused(format_args!("mapping {start:x}"), why, "").code(ExitCode::Malformed));
+        let file = matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::FilePrivate | VmaKind::FileShared));
+        if file != (vma.backing.get() != NO_BACKING) || (file && vma.backing.get() as usize >= backings.len()) {
+            return bad("its file is not in the image's table");
+        }
+        if vma.prot.get() & !(PROT_READ | PROT_WRITE | PROT_EXEC) != 0 || VmaFlags::from_bits(vma.flags.get()).is_none()
+        {
+            return bad("unknown protection or flags");
+        }
+        if vma.offset.get() % image_format::PAGE != 0 {
+            return bad("its offset in the file is no multiple of a page");
+        }
+    }
+    for b in backings {
+        image.string(b.path)?;
+    }
+    Ok(())
+}
+
+/// Maps one mapping at its place, from `file` when there is one, as empty anonymous memory else.
+///
+/// # Errors
+/// The kernel's; EEXIST when something is in the way.
+///
+/// # Safety
+/// Nothing that Rust uses lies there (the kernel refuses to replace, but the range becomes the program's).
+pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
+    let flags = VmaFlags::from_bits_truncate(vma.flags.get());
+    let shared = vma.kind.get() == VmaKind::FileShared as u32;
+    let mut how = MAP_FIXED_NOREPLACE | if shared { MAP_SHARED } else { MAP_PRIVATE };
+    if flags.contains(VmaFlags::NO_RESERVE) {
+        how |= MAP_NORESERVE;
+    }
+    let (fd, offset) = match file {
+        Some(fd) => (fd, vma.offset.get()),
+        None => {
+            how |= MAP_ANONYMOUS;
+            (-1, 0)
+        }
+    };
+    if flags.contains(VmaFlags::GROWS_DOWN) && file.is_none() {
+        how |= MAP_GROWSDOWN;
+    }
+    let start = vma.start.get() as usize;
+    let len = (vma.end.get() - vma.start.get()) as usize;
+    // SAFETY: the caller vouches for the range.
+    let at = unsafe { sys::memory::map(start, len, vma.prot.get(), how, fd, offset) }?;
+    // Kernels before 4.17 do not know MAP_FIXED_NOREPLACE and take the address for a hint.
+    if at == start { Ok(()) } else { Err(sys::Errno::EEXIST) }
+}
+
+/// Gives a mapping its advice and locks, when its contents are in place. What the kernel no longer offers (same-page
+/// merging, huge pages) is a matter of speed and left out silently; a lock that is refused is an error.
+///
+/// # Errors
+/// mlock(2)'s.
+pub fn finish(vma: &Vma) -> sys::Result<()> {
+    let flags = VmaFlags::from_bits_truncate(vma.flags.get());
+    let start = vma.start.get() as usize;
+    let len = (vma.end.get() - vma.start.get()) as usize;
+    for (flag, advice) in [
+        (VmaFlags::DONT_FORK, MADV_DONTFORK),
+        (VmaFlags::DONT_DUMP, MADV_DONTDUMP),
+        (VmaFlags::WIPE_ON_FORK, MADV_WIPEONFORK),
+        (VmaFlags::HUGE_PAGE, MADV_HUGEPAGE),
+        (VmaFlags::NO_HUGE_PAGE, MADV_NOHUGEPAGE),
+        (VmaFlags::SEQUENTIAL, MADV_SEQUENTIAL),
+        (VmaFlags::RANDOM, MADV_RANDOM),
+        (VmaFlags::MERGEABLE, MADV_MERGEABLE),
+    ] {
+        if flags.contains(flag) {
+            // SAFETY: this advice keeps all contents.
+            let _ = unsafe { sys::memory::advise(start, len, advice) };
+        }
+    }
+    if flags.contains(VmaFlags::LOCKED) {
+        sys::memory::lock(start, len)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What belongs to no object of its own yet, and is refused by name: children, POSIX timers, seccomp, shadow stacks.
+//!
+//! Checked first, before anything is touched.
+
+use sys::Errno;
+use sys::signal::bit;
+use sys::text::Text;
+
+use crate::target::status_value;
+use crate::{Error, Result, Target};
+
+/// Refuses a process that has what cannot be carried yet.
+///
+/// # Errors
+/// The first such thing.
+pub fn check<T: Target>(target: &mut T) -> Result<()> {
+    let proc = target.proc();
+    let mut buffer = [0; 256];
+    let read = |e| Error::failed(format_args!("/proc/PID/status"), "cannot be read", e);
+    if let Some(mode) = status_value(proc, c"status", b"Seccomp", &mut buffer).map_err(read)?
+        && mode != b"0"
+    {
+        return Err(Error::refused(
+            format_args!("seccomp filter"),
+            "cannot be carried yet",
+            "start the program without it",
+        ));
+    }
+    if let Some(features) = status_value(proc, c"status", b"x86_Thread_features", &mut buffer).map_err(read)?
+        && features.windows(5).any(|w| w == b"shstk")
+    {
+        return Err(Error::refused(
+            format_args!("user shadow stack"),
+            "cannot be carried",
+            "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
+        ));
+    }
+    // An image must not carry the id of a tracer, but a debugger may watch: TracerPid is no obstacle.
+    match sys::fs::read_file_at(proc, c"timers", &mut buffer) {
+        Ok([]) | Err(Errno::ENOENT) => {}
+        Ok(text) => {
+            let id = text.split(|b| *b == b'\n').next().unwrap_or_default().strip_prefix(b"ID: ").unwrap_or_default();
+            return Err(Error::refused(
+                format_args!("POSIX timer {}", sys::text::Shown(id)),
+                "cannot be carried yet",
+                "delete it before the save (timer_delete)",
+            ));
+        }
+        Err(e) => return Err(Error::failed(format_args!("/proc/PID/timers"), "cannot be read", e)),
+    }
+    Ok(())
+}
+
+/// Refuses a thread that has children, or has exited while others go on.
+///
+/// # Errors
+/// The first such thing.
+pub fn check_thread<T: Target>(target: &mut T, tid: i32) -> Result<()> {
+    let proc = target.proc();
+    let mut buffer = [0; 256];
+    let path = Text::<48>::of(format_args!("task/{tid}/children"));
+    match sys::fs::read_file_at(proc, path.as_c_str(), &mut buffer) {
+        Ok(text) => {
+            if let Some(child) = sys::text::words(text).next() {
+                let comm = Text::<48>::of(format_args!("/proc/{}/comm", sys::text::Shown(child)));
+                let mut name = [0; 32];
+                let name = sys::fs::read_file_at(sys::abi::AT_FDCWD, comm.as_c_str(), &mut name).unwrap_or_default();
+                return Err(Error::refused(
+                    format_args!("child process {} ({})", sys::text::Shown(child), sys::text::Shown(name.trim_ascii())),
+                    "process trees cannot be carried yet",
+                    "save when it has ended",
+                ));
+            }
+        }
+        // Without CONFIG_PROC_CHILDREN nobody can tell from here; ESRCH: the thread is gone.
+        Err(Errno::ENOENT | Errno::ESRCH) => {}
+        Err(e) => return Err(Error::failed(format_args!("children of thread {tid}"), "cannot be read", e)),
+    }
+    Ok(())
+}
+
+/// Whether a thread has ended but is not gone, as a first thread does that called pthread_exit.
+#[must_use]
+pub fn is_dead<T: Target>(target: &T, tid: i32) -> bool {
+    let path = Text::<48>::of(format_args!("task/{tid}/status"));
+    let mut buffer = [0; 64];
+    matches!(status_value(target.proc(), path.as_c_str(), b"State", &mut buffer), Ok(Some([b'Z' | b'X', ..])))
+}
+
+/// Whether a thread blocks a signal, so that it cannot be asked to stop with it.
+#[must_use]
+pub fn blocks<T: Target>(target: &T, tid: i32, signal: i32) -> bool {
+    let path = Text::<48>::of(format_args!("task/{tid}/status"));
+    let mut buffer = [0; 64];
+    let mask = status_value(target.proc(), path.as_c_str(), b"SigBlk", &mut buffer);
+    mask.ok().flatten().and_then(sys::text::hex).is_some_and(|m| m & bit(signal) != 0)
+}

@@ -1,0 +1,209 @@
+//! Open regular files: reopened by name, checked against what they were, put back to their offset.
+
+use image_format::record::Identity;
+use image_format::record::regular::Regular;
+use image_format::{ExitCode, Image, NoteType};
+use sys::abi::{O_ACCMODE, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat};
+use sys::fs::Owned;
+use sys::text::{Shown, Text};
+
+use crate::descriptor::{Kind, OpenFile};
+use crate::policy::FilesPolicy;
+use crate::{Error, Result, Save, Target};
+
+/// Flags that open(2) takes and F_GETFL gives back.
+const REOPEN: u32 = !(O_CREAT | O_EXCL | O_TRUNC);
+
+/// What tells whether a file is still the same.
+#[must_use]
+pub fn identity(stat: &Stat) -> Identity {
+    Identity {
+        dev: stat.dev.into(),
+        ino: stat.ino.into(),
+        size: (stat.size as u64).into(),
+        mtime_sec: stat.mtime.sec.into(),
+        mtime_nsec: (stat.mtime.nsec as u32).into(),
+        mode: stat.mode.into(),
+    }
+}
+
+/// Refuses what cannot be found again by its name.
+///
+/// # Errors
+/// Deleted, or another file now has its name.
+pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
+    let refuse = |why, remedy| {
+        Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
+    };
+    let mut name = Text::<4097>::new();
+    name.push(path);
+    if path.starts_with(b"/proc/") && path.get(6).is_some_and(u8::is_ascii_digit) {
+        return refuse("a file of /proc of one process cannot be carried yet", "close it before the save");
+    }
+    match sys::fs::stat(name.as_c_str()) {
+        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
+        _ => refuse("was deleted or replaced, its contents cannot be carried yet", "close it before the save"),
+    }
+}
+
+/// Writes the table.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.notes.begin(NoteType::Regular)?;
+    for file in files.iter().filter(|f| f.is_first(Kind::Regular)) {
+        save.notes.push(&Regular {
+            id: file.id.into(),
+            flags: file.flags.into(),
+            offset: file.offset.into(),
+            path: file.path,
+            identity: Identity {
+                dev: file.dev.into(),
+                ino: file.ino.into(),
+                size: file.size.into(),
+                mtime_sec: file.mtime_sec.into(),
+                mtime_nsec: (file.mtime_nsec as u32).into(),
+                mode: file.mode.into(),
+            },
+            reserved: 0.into(),
+        })?;
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+/// How a file compares with what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that matters.
+    None,
+    /// Shorter than it was.
+    Shrank,
+    /// Longer, and the program may write to it.
+    Grown,
+    /// Written since, at the same length, or replaced by another file.
+    Replaced,
+}
+
+/// Compares a file with what it was when the image was made. `writes`: the program has it open for writing.
+#[must_use]
+pub fn compare(then: &Identity, now: &Stat, writes: bool) -> Change {
+    let size = now.size as u64;
+    let same_time = (then.mtime_sec.get(), i64::from(then.mtime_nsec.get())) == (now.mtime.sec, now.mtime.nsec);
+    let same_file = (then.dev.get(), then.ino.get()) == (now.dev, now.ino);
+    if size < then.size.get() {
+        Change::Shrank
+    } else if size > then.size.get() {
+        match (writes, same_file) {
+            (true, _) => Change::Grown,
+            // A log that is only read may grow.
+            (false, true) => Change::None,
+            (false, false) => Change::Replaced,
+        }
+    } else if same_time || is_virtual(then) {
+        Change::None
+    } else {
+        Change::Replaced
+    }
+}
+
+/// Files of /proc and /sys have no size, and a new time whenever they are looked at.
+fn is_virtual(then: &Identity) -> bool {
+    then.size.get() == 0 && then.mode.get() & 0o222 == 0
+}
+
+/// Opens the file again, at its offset, with its flags; what `policy` forbids is an error. Nothing is changed
+/// yet: [`rollback`] does that when all files are known to be there.
+///
+/// # Errors
+/// Missing, shorter, replaced, grown; or not to be opened.
+pub fn restore(image: &Image<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
+    let path_bytes = image.string(file.path)?;
+    let mut path = Text::<4097>::new();
+    path.push(path_bytes);
+    let object = Text::<320>::of(format_args!("descriptor {fd} (regular file {})", Shown(path_bytes)));
+    let error = |code, why, remedy| Error::refused(format_args!("{object}"), why, remedy).code(code);
+    let flags = file.flags.get();
+    let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
+    let now = sys::fs::stat(path.as_c_str()).map_err(|e| {
+        Error::failed(format_args!("{object}"), "is not there any more", e)
+            .code(ExitCode::FileMissing)
+            .remedy("put it back under this name")
+    })?;
+    if now.mode & S_IFMT != S_IFREG {
+        return Err(error(ExitCode::FileChanged, "is no regular file any more", "put it back under this name"));
+    }
+    if policy != FilesPolicy::Ignore {
+        match compare(&file.identity, &now, writes) {
+            Change::None => {}
+            Change::Grown if policy == FilesPolicy::Rollback => {}
+            Change::Shrank => {
+                let remedy = "put the old contents back, or --files ignore";
+                return Err(error(ExitCode::FileShrank, "is shorter than it was at the save", remedy));
+            }
+            Change::Grown => {
+                let remedy = "--files rollback cuts it back and keeps the tail, --files ignore takes it as it is";
+                return Err(error(
+                    ExitCode::FileChanged,
+                    "has grown since the save, and the program writes to it",
+                    remedy,
+                ));
+            }
+            Change::Replaced => {
+                let remedy = "put the old file back, or --files ignore";
+                return Err(error(ExitCode::FileChanged, "was written or replaced since the save", remedy));
+            }
+        }
+    }
+    let opened = sys::fs::open(path.as_c_str(), flags & REOPEN, 0)
+        .map_err(|e| Error::failed(format_args!("{object}"), "cannot be opened", e).code(ExitCode::FileMissing))?;
+    if flags & O_PATH == 0 {
+        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET).map_err(|e| {
+            Error::failed(format_args!("{object}"), "cannot be put to its offset", e).code(ExitCode::FileChanged)
+        })?;
+    }
+    Ok(opened)
+}
+
+/// Cuts a file that has grown back to its saved size, after its tail was copied to `FILE.after-restart.N`.
+///
+/// # Errors
+/// The tail cannot be kept: then nothing is cut.
+pub fn rollback(image: &Image<'_>, file: &Regular) -> Result<()> {
+    let flags = file.flags.get();
+    if flags & O_ACCMODE == O_RDONLY || flags & O_PATH != 0 {
+        return Ok(());
+    }
+    let mut path = Text::<4097>::new();
+    path.push(image.string(file.path)?);
+    let failed = |what| move |e| Error::failed(format_args!("file {path}"), what, e).code(ExitCode::FileChanged);
+    let opened = sys::fs::open(path.as_c_str(), O_RDWR, 0).map_err(failed("cannot be opened to cut it back"))?;
+    let size = sys::fs::fstat(opened.fd()).map_err(failed("cannot be read"))?.size as u64;
+    let keep = file.identity.size.get();
+    if size <= keep {
+        return Ok(());
+    }
+    keep_tail(&path, &opened, keep).map_err(failed("its tail cannot be kept, so it was not cut back"))?;
+    sys::fs::truncate(opened.fd(), keep).map_err(failed("cannot be cut back"))
+}
+
+fn keep_tail(path: &Text<4097>, from: &Owned, mut at: u64) -> sys::Result<()> {
+    let mut n = 1;
+    let tail = loop {
+        let name = Text::<4128>::of(format_args!("{}.after-restart.{n}", path.as_str()));
+        match sys::fs::open(name.as_c_str(), sys::abi::O_WRONLY | O_CREAT | O_EXCL, 0o600) {
+            Err(sys::Errno::EEXIST) => n += 1,
+            other => break other?,
+        }
+    };
+    let mut buffer = [0; 16384];
+    loop {
+        let n = sys::fs::pread(from.fd(), &mut buffer, at)?;
+        if n == 0 {
+            return sys::fs::fsync(tail.fd());
+        }
+        sys::fs::write_all(tail.fd(), buffer.get(..n).unwrap_or_default())?;
+        at += n as u64;
+    }
+}

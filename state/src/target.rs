@@ -1,0 +1,161 @@
+//! The process that is being saved, as the objects see it: the same from inside and from outside.
+//!
+//! Most facts lie in `/proc/PID`, which looks alike from both sides; what only the process itself can ask goes
+//! through [`Inside::call`], which a local target runs and a remote one injects. Must never be asked to run a
+//! call that changes the process for good.
+
+use image_format::Notes;
+use image_format::writer::Full;
+use sys::fs::Fd;
+use sys::{Errno, Sysno};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An argument of a system call made inside a process.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg {
+    /// A number.
+    Value(usize),
+    /// The address of the call's data, plus an offset in bytes.
+    Data(usize),
+}
+
+/// Runs system calls inside a process, on one of its threads.
+pub trait Inside {
+    /// Makes a call. `data` is copied into the process before and out of it afterwards.
+    ///
+    /// # Errors
+    /// The call's.
+    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize>;
+}
+
+/// This thread of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Here;
+
+impl Inside for Here {
+    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
+        let base = data.as_mut_ptr() as usize;
+        let args = args.map(|arg| match arg {
+            Arg::Value(n) => n,
+            Arg::Data(offset) => base.wrapping_add(offset),
+        });
+        // SAFETY: pointers point into `data`; the objects' code makes only calls that read facts.
+        unsafe { sys::call(number, args) }
+    }
+}
+
+/// A process whose threads all stand still.
+pub trait Target: Inside {
+    /// Whether its memory can be read in place, as the saver runs inside it.
+    const IN_PROCESS: bool;
+    /// Its pid, as it sees it itself.
+    fn pid(&self) -> i32;
+    /// Its directory in `/proc`, open.
+    fn proc(&self) -> Fd;
+    /// Whether a descriptor of it belongs to the saver.
+    fn is_ours(&self, fd: Fd) -> bool;
+    /// The range of its memory that belongs to the saver; empty when there is none.
+    fn our_memory(&self) -> core::ops::Range<u64>;
+    /// Whether two of its descriptors share one open file description; `None` when the kernel does not tell.
+    fn same_description(&self, a: Fd, b: Fd) -> Option<bool>;
+    /// Copies memory of it, also what it may not read itself.
+    ///
+    /// # Errors
+    /// EIO or EFAULT where nothing is mapped, or behind the end of a mapped file.
+    fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()>;
+}
+
+/// What the objects' `save` halves work with.
+#[derive(Debug)]
+pub struct Save<'s, 'b, T> {
+    /// The process.
+    pub target: &'s mut T,
+    /// The notes under construction.
+    pub notes: Notes<'b>,
+    /// Memory for tables that live until the image is written.
+    pub scratch: Scratch<'b>,
+}
+
+/// Zeroed memory that is given out in pieces and never taken back: the saver's heap.
+#[derive(Debug)]
+pub struct Scratch<'b> {
+    rest: &'b mut [u8],
+}
+
+impl<'b> Scratch<'b> {
+    /// Gives out pieces of `memory`, which must be zero.
+    #[must_use]
+    pub fn new(memory: &'b mut [u8]) -> Self {
+        Self { rest: memory }
+    }
+
+    /// The next `len` bytes, at an address that is a multiple of 16.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn bytes(&mut self, len: usize) -> Result<&'b mut [u8], Full> {
+        let rest = core::mem::take(&mut self.rest);
+        let skip = rest.as_ptr().align_offset(16);
+        let (_, rest) = rest.split_at_mut_checked(skip).ok_or(Full)?;
+        let (piece, rest) = rest.split_at_mut_checked(len).ok_or(Full)?;
+        self.rest = rest;
+        Ok(piece)
+    }
+
+    /// The next `count` values, all zero.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn take<R: FromBytes + IntoBytes + Immutable + KnownLayout>(
+        &mut self,
+        count: usize,
+    ) -> Result<&'b mut [R], Full> {
+        let len = count.checked_mul(size_of::<R>()).ok_or(Full)?;
+        <[R]>::mut_from_bytes(self.bytes(len)?).map_err(|_| Full)
+    }
+
+    /// All that is left, as values of one type.
+    ///
+    /// # Errors
+    /// Not even room for one.
+    pub fn rest<R: FromBytes + IntoBytes + Immutable + KnownLayout>(&mut self) -> Result<&'b mut [R], Full> {
+        let room = self.rest.len().saturating_sub(16) / size_of::<R>();
+        self.take(room)
+    }
+
+    /// Bytes left.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+/// Runs a call inside that needs no data.
+///
+/// # Errors
+/// The call's.
+pub fn plain_call(inside: &mut impl Inside, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+    inside.call(number, args.map(Arg::Value), &mut [])
+}
+
+/// The value of a line `Key:\tvalue` of `/proc/PID/status`, or of another file of that shape.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn status_value<'t>(
+    proc: Fd,
+    file: &core::ffi::CStr,
+    key: &[u8],
+    to: &'t mut [u8],
+) -> sys::Result<Option<&'t [u8]>> {
+    let mut buffer = [0; 1024];
+    let mut lines = sys::fs::Lines::open_at(proc, file, &mut buffer)?;
+    while let Some(line) = lines.next_line()? {
+        let Some(rest) = line.strip_prefix(key).and_then(|l| l.strip_prefix(b":")) else { continue };
+        let value = rest.trim_ascii();
+        let to = to.get_mut(..value.len()).ok_or(Errno::EOVERFLOW)?;
+        to.copy_from_slice(value);
+        return Ok(Some(to));
+    }
+    Ok(None)
+}

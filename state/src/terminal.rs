@@ -1,0 +1,89 @@
+//! Terminals: the new one takes the old one's place, with the old one's settings.
+
+use image_format::NoteType;
+use image_format::record::terminal::Terminal;
+use sys::abi::{F_GETFL, F_SETFL, O_NONBLOCK, TCGETS, TIOCGSID, TIOCGWINSZ};
+use sys::fs::Fd;
+use sys::text::Shown;
+use sys::{Errno, Sysno};
+
+use crate::descriptor::{Kind, OpenFile};
+use crate::target::{Arg, Inside};
+use crate::{Error, Result, Save, Target};
+
+/// `/dev/ptmx`: the other side of a terminal.
+const PTMX: u64 = 5 << 8 | 2;
+
+fn ioctl(inside: &mut impl Inside, fd: Fd, request: usize, data: &mut [u8]) -> sys::Result<usize> {
+    let zero = Arg::Value(0);
+    inside.call(Sysno::ioctl, [Arg::Value(fd as usize), Arg::Value(request), Arg::Data(0), zero, zero, zero], data)
+}
+
+/// Whether a character device is a terminal; the master side of one is refused.
+///
+/// # Errors
+/// A pty's master inside the process.
+pub fn check(inside: &mut impl Inside, file: &OpenFile, path: &[u8]) -> Result<bool> {
+    let mut termios = [0; 64];
+    if ioctl(inside, file.fd as Fd, TCGETS, &mut termios).is_err() {
+        return Ok(false);
+    }
+    if file.rdev == PTMX || path.ends_with(b"/ptmx") {
+        return Err(Error::refused(
+            format_args!("descriptor {} (pseudo-terminal master {})", file.fd, Shown(path)),
+            "cannot be carried yet",
+            "close it before the save",
+        ));
+    }
+    Ok(true)
+}
+
+/// Writes the table.
+///
+/// # Errors
+/// Settings that cannot be read; no room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.notes.begin(NoteType::Terminal)?;
+    for file in files.iter().filter(|f| f.is_first(Kind::Terminal)) {
+        let fd = file.fd as Fd;
+        let mut data = [0; 64];
+        let failed = |e| Error::failed(format_args!("descriptor {fd} (terminal)"), "its settings cannot be read", e);
+        ioctl(save.target, fd, TCGETS, &mut data).map_err(failed)?;
+        let termios = data.first_chunk().copied().ok_or_else(|| failed(Errno::EIO))?;
+        let mut size = [0; 8];
+        ioctl(save.target, fd, TIOCGWINSZ, &mut size).map_err(failed)?;
+        let [r0, r1, c0, c1, ..] = size;
+        let controlling = ioctl(save.target, fd, TIOCGSID, &mut data).is_ok();
+        save.notes.push(&Terminal {
+            id: file.id.into(),
+            flags: file.flags.into(),
+            path: file.path,
+            termios,
+            rows: u16::from_le_bytes([r0, r1]).into(),
+            columns: u16::from_le_bytes([c0, c1]).into(),
+            controlling: u32::from(controlling).into(),
+            reserved: [0.into(); 4],
+        })?;
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+/// Gives the new terminal the old one's settings. Past the point of no return: failures are not worth the program,
+/// and all signals are blocked, SIGTTOU too, so that a background job may do it.
+pub fn restore(terminal: &Terminal, fd: Fd) {
+    if sys::terminal::settings(fd).is_ok() {
+        let _ = sys::terminal::set_settings(fd, terminal.termios);
+    }
+    restore_flags(terminal.flags.get(), fd);
+}
+
+/// Sets O_NONBLOCK on an inherited description as the program had it.
+pub fn restore_flags(flags: u32, fd: Fd) {
+    if let Ok(now) = sys::fs::fcntl(fd, F_GETFL, 0) {
+        let wanted = (now & !(O_NONBLOCK as usize)) | (flags & O_NONBLOCK) as usize;
+        if wanted != now {
+            let _ = sys::fs::fcntl(fd, F_SETFL, wanted);
+        }
+    }
+}

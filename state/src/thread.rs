@@ -1,0 +1,220 @@
+//! Threads: what the kernel keeps for each besides its registers.
+
+use image_format::ExitCode;
+use image_format::Image;
+use image_format::record::thread::{Jmp, Thread, ThreadFlags};
+use sys::abi::signal::Altstack;
+use sys::arch::Context;
+use sys::fs::Fd;
+use sys::text::Text;
+use sys::{Errno, Sysno};
+
+use crate::target::{Arg, Inside};
+use crate::{Error, Result};
+
+/// The signature that every libc registers its rseq area with on x86 (`RSEQ_SIG`).
+const RSEQ_SIG: u32 = 0x5305_3053;
+
+/// Lengths that rseq areas are registered with: the original structure, and what newer kernels advertise.
+const RSEQ_LENGTHS: [u32; 3] = [32, 33, 64];
+
+/// How far from the thread pointer a libc puts the rseq area, bytes.
+const RSEQ_REACH: u64 = 0x1800;
+
+/// What the kernel keeps for a thread. Collected on the thread itself.
+///
+/// # Errors
+/// A fact cannot be had.
+pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, fs_base: u64) -> Result<Thread> {
+    let failed = |what: &'static str| move |e| Error::failed(format_args!("thread {tid}"), what, e);
+    let zero = Arg::Value(0);
+    let mut data = [0; 24];
+    inside
+        .call(Sysno::sigaltstack, [zero, Arg::Data(0), zero, zero, zero, zero], &mut data)
+        .map_err(failed("its alternate signal stack cannot be read"))?;
+    let [sp, flags, size] = split(&data);
+    let mut data = [0; 24];
+    let args = [Arg::Value(sys::abi::PR_GET_TID_ADDRESS), Arg::Data(0), zero, zero, zero, zero];
+    inside.call(Sysno::prctl, args, &mut data).map_err(failed("its tid address cannot be read"))?;
+    let [tid_address, ..] = split(&data);
+    let mut data = [0; 24];
+    let args = [Arg::Value(tid as usize), Arg::Data(0), Arg::Data(8), zero, zero, zero];
+    inside.call(Sysno::get_robust_list, args, &mut data).map_err(failed("its robust list cannot be read"))?;
+    let [robust_list, robust_len, _] = split(&data);
+    let (rseq, rseq_len) =
+        find_rseq(inside, fs_base).map_err(failed("its rseq area was not found near its thread pointer"))?;
+    let mut comm = [0; 16];
+    let path = Text::<48>::of(format_args!("task/{tid}/comm"));
+    let mut buffer = [0; 32];
+    let name = sys::fs::read_file_at(proc, path.as_c_str(), &mut buffer).map_err(failed("its name cannot be read"))?;
+    for (to, from) in comm.iter_mut().zip(name.strip_suffix(b"\n").unwrap_or(name)) {
+        *to = *from;
+    }
+    Ok(Thread {
+        tid: (tid as u32).into(),
+        flags: 0.into(),
+        jmp: Jmp::default(),
+        altstack_sp: sp.into(),
+        altstack_size: size.into(),
+        altstack_flags: (flags as u32 as i32).into(),
+        rseq_sig: RSEQ_SIG.into(),
+        tid_address: tid_address.into(),
+        robust_list: robust_list.into(),
+        robust_len: robust_len.into(),
+        rseq: rseq.into(),
+        rseq_len: rseq_len.into(),
+        reserved: 0.into(),
+        comm,
+    })
+}
+
+fn split(data: &[u8; 24]) -> [u64; 3] {
+    let mut words = data.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()));
+    core::array::from_fn(|_| words.next().unwrap_or(0))
+}
+
+/// Finds the thread's rseq area by asking to register candidates: the kernel answers EBUSY for the one that it
+/// already has and EINVAL for others (kernel/rseq.c). No other interface tells from inside.
+fn find_rseq(inside: &mut impl Inside, fs_base: u64) -> sys::Result<(u64, u32)> {
+    let mut call = |area: u64, len: u32, flags: usize| {
+        let args = [area as usize, len as usize, flags, RSEQ_SIG as usize, 0, 0].map(Arg::Value);
+        inside.call(Sysno::rseq, args, &mut [])
+    };
+    if fs_base == 0 {
+        return Ok((0, 0));
+    }
+    let middle = fs_base & !31;
+    for len in RSEQ_LENGTHS {
+        let offsets = (0..RSEQ_REACH / 32).flat_map(|i| [(i + 1) * 32, 0u64.wrapping_sub(i * 32)]);
+        for offset in offsets {
+            let area = middle.wrapping_add(offset);
+            match call(area, len, 0) {
+                Err(Errno::EBUSY | Errno::EPERM) => return Ok((area, len)),
+                Ok(_) => {
+                    // None was registered, and now this one is: take it back at once.
+                    call(area, len, sys::abi::RSEQ_FLAG_UNREGISTER)?;
+                    return Ok((0, 0));
+                }
+                Err(Errno::ENOSYS) => return Ok((0, 0)),
+                Err(_) => {}
+            }
+        }
+    }
+    Err(Errno::ENOENT)
+}
+
+/// The record's context for the assembly.
+#[must_use]
+pub fn context(jmp: &Jmp) -> Context {
+    Context {
+        rbx: jmp.rbx.get(),
+        rbp: jmp.rbp.get(),
+        r12: [jmp.r12.get(), jmp.r13.get(), jmp.r14.get(), jmp.r15.get()],
+        rsp: jmp.rsp.get(),
+        rip: jmp.rip.get(),
+        mxcsr: jmp.mxcsr.get(),
+        x87_cw: jmp.x87_cw.get(),
+        fs_base: jmp.fs_base.get(),
+        gs_base: jmp.gs_base.get(),
+        sigmask: jmp.sigmask.get(),
+    }
+}
+
+/// The assembly's context for the record.
+#[must_use]
+pub fn jmp(context: &Context) -> Jmp {
+    let [r12, r13, r14, r15] = context.r12.map(Into::into);
+    Jmp {
+        rbx: context.rbx.into(),
+        rbp: context.rbp.into(),
+        r12,
+        r13,
+        r14,
+        r15,
+        rsp: context.rsp.into(),
+        rip: context.rip.into(),
+        mxcsr: context.mxcsr.into(),
+        x87_cw: (context.x87_cw & 0xffff).into(),
+        fs_base: context.fs_base.into(),
+        gs_base: context.gs_base.into(),
+        sigmask: context.sigmask.into(),
+    }
+}
+
+/// Gives the calling thread what it had: thread pointer, tid address (and the new id in it, where a libc keeps
+/// one), robust list, rseq, alternate stack, name.
+///
+/// # Errors
+/// The step that the kernel refused.
+///
+/// # Safety
+/// The program's memory is in place; this code uses no thread-local storage.
+pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str, Errno)> {
+    // SAFETY: the program's own thread pointer; nothing here depends on the old one.
+    unsafe {
+        sys::process::arch_prctl(sys::abi::ARCH_SET_FS, thread.jmp.fs_base.get() as usize)
+            .map_err(|e| ("FS base", e))?;
+        sys::process::arch_prctl(sys::abi::ARCH_SET_GS, thread.jmp.gs_base.get() as usize)
+            .map_err(|e| ("GS base", e))?;
+    }
+    let tid_address = thread.tid_address.get();
+    sys::thread::set_tid_address(tid_address);
+    if thread.flags.get() & ThreadFlags::TID_WORD.bits() != 0 {
+        let word = tid_address as usize as *mut i32;
+        // SAFETY: the record says that a thread id lay there; the memory is in place and writable.
+        unsafe { word.write_unaligned(sys::thread::tid()) };
+    }
+    if thread.robust_list.get() != 0 {
+        sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get())
+            .map_err(|e| ("robust list", e))?;
+    }
+    if thread.rseq.get() != 0 {
+        // SAFETY: the thread's own area; a pending critical section ended when the signal came.
+        unsafe { sys::thread::rseq(thread.rseq.get(), thread.rseq_len.get(), 0, thread.rseq_sig.get()) }
+            .map_err(|e| ("rseq", e))?;
+    }
+    let stack = Altstack {
+        sp: thread.altstack_sp.get() as usize,
+        // SS_ONSTACK is told, not set; the other bits are.
+        flags: thread.altstack_flags.get() & !sys::abi::signal::SS_ONSTACK,
+        size: thread.altstack_size.get() as usize,
+    };
+    // SAFETY: the thread's own region.
+    unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
+    sys::thread::set_name(&thread.comm);
+    Ok(())
+}
+
+/// Checks what an image says: threads there are, exactly one first, exactly one that saved, all with user addresses.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check(image: &Image<'_>) -> Result<()> {
+    let bad = |tid: u32, why| Err(Error::refused(format_args!("thread {tid}"), why, "").code(ExitCode::Malformed));
+    let threads = image.table::<Thread>()?;
+    let with = |flag: ThreadFlags| threads.iter().filter(move |t| t.flags.get() & flag.bits() != 0);
+    if with(ThreadFlags::LEADER).count() != 1 || with(ThreadFlags::CURRENT).count() != 1 {
+        return bad(0, "the image does not have exactly one first and one saving thread");
+    }
+    for thread in threads {
+        let addresses = [
+            &thread.jmp.rip,
+            &thread.jmp.rsp,
+            &thread.jmp.fs_base,
+            &thread.jmp.gs_base,
+            &thread.rseq,
+            &thread.tid_address,
+        ];
+        if addresses.iter().any(|a| a.get() > image_format::USER_END) {
+            return bad(thread.tid.get(), "an address lies outside user space");
+        }
+        // A control word with reserved bits would be a fault in the last assembly.
+        if thread.jmp.mxcsr.get() & !0xffff != 0 {
+            return bad(thread.tid.get(), "MXCSR has reserved bits");
+        }
+        if thread.tid_address.get() == 0 && thread.flags.get() & ThreadFlags::TID_WORD.bits() != 0 {
+            return bad(thread.tid.get(), "no tid address to store the id at");
+        }
+    }
+    Ok(())
+}
