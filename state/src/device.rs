@@ -10,13 +10,19 @@ use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
 
 /// Minor numbers of major 1 (Documentation/admin-guide/devices.txt): null, zero, full, random, urandom.
-const MINORS: [u64; 5] = [3, 5, 7, 8, 9];
+const MINORS: [(u64, &core::ffi::CStr); 5] =
+    [(3, c"/dev/null"), (5, c"/dev/zero"), (7, c"/dev/full"), (8, c"/dev/random"), (9, c"/dev/urandom")];
 
 /// Whether a device is one of them.
 #[must_use]
 pub fn check(rdev: u64) -> bool {
+    usual_name(rdev).is_some()
+}
+
+/// The name that every system has for such a device.
+fn usual_name(rdev: u64) -> Option<&'static core::ffi::CStr> {
     // Major 1, as gnu_dev_major(3) puts it.
-    rdev >> 8 == 1 && MINORS.contains(&(rdev & 0xff))
+    MINORS.iter().find(|(minor, _)| rdev == 1 << 8 | minor).map(|(_, name)| *name)
 }
 
 /// Writes the table.
@@ -44,7 +50,11 @@ pub fn restore(image: &Image<'_>, file: &Device, fd: u32) -> Result<Owned> {
     let failed = |why, e| {
         Error::failed(format_args!("descriptor {fd} (device {})", Shown(bytes)), why, e).code(ExitCode::FileMissing)
     };
-    let opened = sys::fs::open(path.as_c_str(), file.flags.get(), 0).map_err(|e| failed("cannot be opened", e))?;
+    let flags = file.flags.get();
+    // The old name may be one of another root directory (containers bind these devices): then the usual one.
+    let opened = sys::fs::open(path.as_c_str(), flags, 0)
+        .or_else(|e| usual_name(file.rdev.get()).map_or(Err(e), |name| sys::fs::open(name, flags, 0)))
+        .map_err(|e| failed("cannot be opened", e))?;
     let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFCHR || stat.rdev != file.rdev.get() {
         return Err(failed("is another device", sys::Errno::ENXIO).code(ExitCode::FileChanged));

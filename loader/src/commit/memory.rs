@@ -1,0 +1,205 @@
+//! The address space: the old mappings go, the program's come, their contents are read.
+//!
+//! Legal here: the region (this code, its stack, the plan); nothing else of the stub exists once [`clear`] has run,
+//! and what is mapped from then on is the program's.
+
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
+use image_format::{Image, Segment, USER_END, seal};
+use sys::Errno;
+use sys::abi::mm::{PROT_READ, PROT_WRITE};
+use sys::fs::Fd;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{die, die_damaged};
+use crate::prepare::{Plan, WORKER_STACK, WORKERS_MAX};
+
+/// Bytes that are read and checksummed at a time: they stay in the core's cache in between.
+const CHUNK: u64 = 256 << 10;
+
+/// Bytes below which one thread is faster than several.
+const ALONE: u64 = 8 << 20;
+
+/// Parks the kernel's mappings in the region and unmaps all else.
+pub fn clear(plan: &Plan) {
+    let mut at = plan.parking;
+    for (now, len, _) in plan.specials.iter().filter(|s| s.1 != 0) {
+        // SAFETY: nothing runs in the vdso here; the parking place is part of the region and unused.
+        if let Err(e) = unsafe { sys::memory::move_to(*now as usize, *len as usize, at as usize) } {
+            die("moving the vdso aside", e);
+        }
+        at += len;
+    }
+    let end = plan.start + plan.len;
+    // SAFETY: all that is used from here on lies in the region.
+    let gone = unsafe {
+        sys::memory::unmap(0, plan.start as usize)
+            .and_then(|()| sys::memory::unmap(end as usize, (USER_END - end) as usize))
+    };
+    if let Err(e) = gone {
+        die("unmapping the stub", e);
+    }
+}
+
+fn vmas<'i>(image: &Image<'i>) -> &'i [Vma] {
+    match image.table() {
+        Ok(table) => table,
+        Err(_) => die("reading the mappings", Errno::EINVAL),
+    }
+}
+
+fn is_kernels(vma: &Vma) -> bool {
+    matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar))
+}
+
+/// The open original of a mapping's file, when it is used.
+fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
+    if vma.backing.get() == NO_BACKING {
+        return None;
+    }
+    plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0)
+}
+
+/// Maps everything at its place, empty or from its file.
+pub fn map(plan: &Plan, image: &Image<'_>) {
+    for vma in vmas(image).iter().filter(|v| !is_kernels(v)) {
+        // SAFETY: the range is the program's.
+        if let Err(e) = unsafe { state::memory::restore(vma, original(plan, vma)) } {
+            die("mapping memory", e);
+        }
+    }
+}
+
+/// Walks segments together with their mappings; both ascend.
+fn each_loaded(plan: &Plan, image: &Image<'_>, mut f: impl FnMut(usize, Segment, &Vma)) {
+    let mut rest = vmas(image).iter().peekable();
+    for (index, segment) in image.segments().enumerate() {
+        while rest.next_if(|v| v.end.get() <= segment.addr).is_some() {}
+        let Some(vma) = rest.peek() else { return };
+        let in_place = segment.file_bytes && original(plan, vma).is_some();
+        if !in_place && !is_kernels(vma) {
+            f(index, segment, vma);
+        }
+    }
+}
+
+/// What the loading threads share.
+struct Job<'a> {
+    plan: &'a Plan,
+    image: &'a Image<'a>,
+    /// The next segment to be looked at.
+    next: AtomicUsize,
+    sums: &'a [zerocopy::little_endian::U64],
+}
+
+/// Reads the contents of all segments that are not the mapped file's own, with as many threads as there are cores.
+pub fn load(plan: &Plan, image: &Image<'_>) {
+    let Ok((_, sums)) = seal::read(plan.seal, image.seal_span().0) else { die("reading the seal", Errno::EINVAL) };
+    let mut total = 0;
+    each_loaded(plan, image, |_, segment, vma| {
+        total += segment.len;
+        if vma.prot.get() & PROT_WRITE == 0 {
+            let (at, len) = (segment.addr as usize, segment.len as usize);
+            // SAFETY: the program's memory, not in use yet.
+            if let Err(e) = unsafe { sys::memory::protect(at, len, PROT_READ | PROT_WRITE) } {
+                die("opening memory for loading", e);
+            }
+        }
+    });
+    let job = Job { plan, image, next: AtomicUsize::new(0), sums };
+    let helpers = if total < ALONE { 0 } else { (sys::thread::cpus() as u64 - 1).min(WORKERS_MAX) };
+    let alive: [AtomicU32; WORKERS_MAX as usize] = [const { AtomicU32::new(0) }; WORKERS_MAX as usize];
+    for (i, word) in alive.iter().enumerate().take(helpers as usize) {
+        word.store(1, Ordering::Release);
+        let top = plan.worker_stacks + (i as u64 + 1) * WORKER_STACK;
+        let arg = (&raw const job).cast_mut().cast();
+        // SAFETY: the stack is this worker's own; `job` and `alive` outlive it, see the loop below.
+        if unsafe { sys::thread::spawn(top as usize, word.as_ptr(), work, arg) }.is_err() {
+            // One thread fewer: the others do its part.
+            word.store(0, Ordering::Release);
+        }
+    }
+    load_some(&job);
+    for word in &alive {
+        sys::thread::wait_while(word, 1);
+    }
+}
+
+unsafe extern "C" fn work(job: *mut u8) -> ! {
+    // SAFETY: `load` passes its own job and waits for this thread's end.
+    load_some(unsafe { &*job.cast::<Job<'_>>() });
+    sys::thread::exit()
+}
+
+fn load_some(job: &Job<'_>) {
+    let mut wanted = job.next.fetch_add(1, Ordering::Relaxed);
+    each_loaded(job.plan, job.image, |index, segment, _| {
+        if index < wanted {
+            return;
+        }
+        // Segments that are not loaded are no one's: whoever comes past takes the next that is.
+        while wanted < index {
+            wanted = job.next.fetch_add(1, Ordering::Relaxed);
+        }
+        if index == wanted {
+            load_one(job, index, &segment);
+            wanted = job.next.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
+    let mut hasher = Xxh3::new();
+    let mut done = 0;
+    while done < segment.len {
+        let len = (segment.len - done).min(CHUNK) as usize;
+        let at = (segment.addr + done) as usize;
+        let mut have = 0;
+        while have < len {
+            // SAFETY: the program's memory, mapped and not in use yet.
+            let n = unsafe {
+                sys::fs::pread_to(job.plan.input, at + have, len - have, segment.offset + done + have as u64)
+            };
+            match n {
+                Ok(0) => die("reading memory: the image was cut meanwhile", Errno::EIO),
+                Ok(n) => have += n,
+                Err(e) => die("reading memory", e),
+            }
+        }
+        // SAFETY: just filled, and nobody writes to it now.
+        hasher.update(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
+        done += len as u64;
+    }
+    if job.sums.get(index).is_none_or(|sum| sum.get() != hasher.digest()) {
+        die_damaged(segment.addr);
+    }
+}
+
+/// Gives all mappings their final protection, advice and locks, and the kernel's their places.
+pub fn seal_off(plan: &Plan, image: &Image<'_>) {
+    let mut last = 0;
+    each_loaded(plan, image, |_, _, vma| {
+        let (start, end) = (vma.start.get(), vma.end.get());
+        if vma.prot.get() & PROT_WRITE == 0 && start != last {
+            last = start;
+            // SAFETY: the program's memory, not in use yet.
+            if let Err(e) = unsafe { sys::memory::protect(start as usize, (end - start) as usize, vma.prot.get()) } {
+                die("protecting memory", e);
+            }
+        }
+    });
+    for vma in vmas(image).iter().filter(|v| !is_kernels(v)) {
+        if let Err(e) = state::memory::finish(vma) {
+            die("locking memory", e);
+        }
+    }
+    let mut at = plan.parking;
+    for (_, len, then) in plan.specials.iter().filter(|s| s.1 != 0) {
+        // SAFETY: the place is free: the program had the same mapping there.
+        if let Err(e) = unsafe { sys::memory::move_to(at as usize, *len as usize, *then as usize) } {
+            die("moving the vdso", e);
+        }
+        at += len;
+    }
+}

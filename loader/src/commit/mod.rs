@@ -1,0 +1,79 @@
+//! The point of no return: this process gives up its own memory and becomes the program.
+//!
+//! From [`commit`] on nothing returns a `Result` to a caller that could do something about it: what fails ends the
+//! process with the stage and the kernel's word ([`die`]). Nothing allocates. All signals are blocked until each
+//! thread is on its own stack. The image file is never written: a restart that died can be tried again.
+
+mod finish;
+mod memory;
+pub mod relocate;
+mod threads;
+
+use core::sync::atomic::{AtomicI32, Ordering};
+
+use image_format::{ExitCode, Image};
+use sys::Errno;
+use sys::text::Text;
+
+use crate::prepare::Plan;
+
+/// Where messages go.
+static ERROR_FD: AtomicI32 = AtomicI32::new(2);
+
+/// The descriptor for messages.
+#[must_use]
+pub fn error_fd() -> i32 {
+    ERROR_FD.load(Ordering::Relaxed)
+}
+
+/// Ends the process: a stage of the restore failed.
+pub fn die(stage: &str, errno: Errno) -> ! {
+    let name = errno.name().unwrap_or("unknown error");
+    let line = Text::<256>::of(format_args!(
+        "restart-stub: failed while restoring ({stage}: {name}): nothing was run, the image is unchanged\n"
+    ));
+    let _ = sys::fs::write_all(error_fd(), line.as_bytes());
+    sys::process::exit(i32::from(ExitCode::Restore as u8))
+}
+
+/// Ends the process: the memory at this address is not what was saved.
+pub fn die_damaged(addr: u64) -> ! {
+    let line = Text::<256>::of(format_args!(
+        "restart-stub: image: damaged: the checksum of the memory at {addr:#x} does not match: nothing was run: copy it again\n"
+    ));
+    let _ = sys::fs::write_all(error_fd(), line.as_bytes());
+    sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
+}
+
+/// Starts the commit: blocks all signals and goes on in the copy, on the region's stack.
+pub fn commit(plan: Plan) -> ! {
+    if let Err(e) = sys::signal::set_mask(sys::signal::ALL) {
+        die("blocking signals", e);
+    }
+    let delta = plan.delta;
+    // The plan lies above the control stack's end, in the page kept for it.
+    let place = plan.stack_top as usize as *mut Plan;
+    const { assert!(size_of::<Plan>() <= 4096) };
+    let stack_top = plan.stack_top as usize;
+    let entry: unsafe extern "C" fn(*mut Plan) -> ! = in_the_copy;
+    // SAFETY: the page is mapped and free; the copy is complete; nothing of the old stack is used again.
+    unsafe {
+        place.write(plan);
+        sys::arch::leave_to((entry as usize).wrapping_add(delta), place as usize, stack_top)
+    }
+}
+
+/// The first function that runs in the copy, on its own stack.
+unsafe extern "C" fn in_the_copy(plan: *mut Plan) -> ! {
+    // SAFETY: `commit` wrote it there, and it stays until the program frees the region.
+    let plan: &'static Plan = unsafe { &*plan };
+    ERROR_FD.store(plan.error_fd, Ordering::Relaxed);
+    let Ok(image) = Image::parse(plan.prefix, plan.file_len) else { die("reading the plan", Errno::EINVAL) };
+    memory::clear(plan);
+    memory::map(plan, &image);
+    memory::load(plan, &image);
+    memory::seal_off(plan, &image);
+    finish::process(plan, &image);
+    finish::descriptors(plan, &image);
+    threads::resume_all(plan, &image)
+}

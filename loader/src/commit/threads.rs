@@ -1,0 +1,118 @@
+//! Threads: all are made, each gets what it had, and none runs an instruction of the program before all are ready.
+//!
+//! Legal here: the program's memory; of the region each thread uses its own stack and this code until it jumps. The
+//! program frees the region when its last thread has left (capture/src/local/save.rs).
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use image_format::record::itimer::Itimer;
+use image_format::record::pending::Pending;
+use image_format::record::terminal::Terminal;
+use image_format::record::thread::{Thread, ThreadFlags};
+use image_format::{Image, Record};
+use sys::Errno;
+use sys::abi::signal::SIGWINCH;
+
+use super::die;
+use crate::prepare::{Plan, THREAD_STACK};
+
+/// Threads that are ready.
+static READY: AtomicU32 = AtomicU32::new(0);
+/// 1 when they may go.
+static GO: AtomicU32 = AtomicU32::new(0);
+
+/// What a new thread is told; lies at the low end of its stack.
+struct Start<'a> {
+    plan: &'a Plan,
+    thread: &'a Thread,
+    pending: &'a [Pending],
+}
+
+fn table<'i, R: Record>(image: &Image<'i>) -> &'i [R] {
+    match image.table() {
+        Ok(table) => table,
+        Err(_) => die("reading a table", Errno::EINVAL),
+    }
+}
+
+/// Makes the other threads, completes this one as the process's first, and lets all go.
+pub fn resume_all(plan: &'static Plan, image: &Image<'static>) -> ! {
+    let threads = table::<Thread>(image);
+    let pending = table::<Pending>(image);
+    let is_leader = |t: &&Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
+    let Some(leader) = threads.iter().find(is_leader) else { die("finding the first thread", Errno::EINVAL) };
+    let mut others = 0;
+    for (index, thread) in threads.iter().enumerate().filter(|(_, t)| !is_leader(t)) {
+        let stack = plan.thread_stacks + index as u64 * THREAD_STACK;
+        let start = stack as usize as *mut Start<'_>;
+        // SAFETY: this thread's own stack in the region; the start record lies at its low end, out of the way.
+        let made = unsafe {
+            start.write(Start { plan, thread, pending });
+            sys::thread::spawn((stack + THREAD_STACK) as usize, core::ptr::null_mut(), begin, start.cast())
+        };
+        if let Err(e) = made {
+            die("making a thread", e);
+        }
+        others += 1;
+    }
+    loop {
+        let ready = READY.load(Ordering::Acquire);
+        if ready == others {
+            break;
+        }
+        let _ = sys::thread::wait(&READY, ready, None);
+    }
+    if let Err(e) = state::rlimit::restore(image) {
+        die("setting limits", e.errno.unwrap_or(Errno::EINVAL));
+    }
+    complete(leader, pending);
+    for signal in pending.iter().filter(|p| p.tid.get() == 0) {
+        if let Err(e) = state::pending::restore(signal) {
+            die("queueing a signal of the process", e);
+        }
+    }
+    if !table::<Terminal>(image).is_empty() {
+        // The new terminal may have another size: full-screen programs draw again.
+        let _ = sys::process::kill(sys::process::pid(), SIGWINCH);
+    }
+    sys::fs::close(plan.error_fd);
+    for timer in table::<Itimer>(image) {
+        if let Err(e) = state::itimer::restore(timer) {
+            die("starting an interval timer", e);
+        }
+    }
+    GO.store(1, Ordering::Release);
+    sys::thread::wake(&GO);
+    jump(plan, leader)
+}
+
+/// A new thread's first function.
+unsafe extern "C" fn begin(start: *mut u8) -> ! {
+    // SAFETY: written by `resume_all` before this thread was made.
+    let start = unsafe { &*start.cast::<Start<'_>>() };
+    complete(start.thread, start.pending);
+    READY.fetch_add(1, Ordering::AcqRel);
+    sys::thread::wake(&READY);
+    sys::thread::wait_while(&GO, 0);
+    jump(start.plan, start.thread)
+}
+
+/// Gives the calling thread all that it had, but its registers.
+fn complete(thread: &Thread, pending: &[Pending]) {
+    // SAFETY: the program's memory is complete; the stub uses no thread-local storage.
+    if let Err((what, e)) = unsafe { state::thread::restore(thread) } {
+        die(what, e);
+    }
+    for signal in pending.iter().filter(|p| p.tid.get() == thread.tid.get()) {
+        if let Err(e) = state::pending::restore(signal) {
+            die("queueing a signal of a thread", e);
+        }
+    }
+}
+
+/// Leaves the stub.
+fn jump(plan: &Plan, thread: &Thread) -> ! {
+    let context = state::thread::context(&thread.jmp);
+    // SAFETY: memory, FS and GS base are in place; the context's code frees the region when all have left it.
+    unsafe { sys::arch::resume(&raw const context, plan.start as usize, plan.len as usize) }
+}

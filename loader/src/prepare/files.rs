@@ -1,0 +1,109 @@
+//! The files behind mappings: the original where it is still the same, the image's copy else.
+
+use alloc::vec::Vec;
+
+use image_format::record::memory::{Backing, BackingFlags, Vma, VmaKind};
+use image_format::{ExitCode, Image, PAGE};
+use loader::options::Options;
+use state::regular::{Change, compare};
+use state::{Error, FilesPolicy, Result};
+use sys::abi::{O_RDONLY, O_RDWR};
+use sys::fs::{Fd, Owned};
+use sys::text::{Shown, Text};
+
+/// What was opened.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// For each backing its descriptor, or -1: take the copy.
+    pub backings: Vec<Fd>,
+    /// For each of the program's descriptors the one that is to take its place.
+    pub descriptors: Vec<Fd>,
+    /// The executable's descriptor, or -1.
+    pub exe: Fd,
+}
+
+/// Opens the file of each backing that is still what it was.
+///
+/// # Errors
+/// A file mapped shared is missing or has changed: its contents are not in the image.
+pub fn open_backings(image: &Image<'_>, input: Fd, options: &Options<'_>) -> Result<Files> {
+    let mut files = Files { exe: -1, ..Files::default() };
+    let exe = image.string(image.single::<image_format::record::mm::Mm>()?.exe)?;
+    let vmas = image.table::<Vma>()?;
+    for (index, backing) in image.table::<Backing>()?.iter().enumerate() {
+        let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
+        let shared = users().find(|v| v.kind.get() == VmaKind::FileShared as u32);
+        let fd = match shared {
+            Some(vma) => open_shared(image, backing, vma, options.files)?,
+            None => open_private(image, backing, users(), input).map_or(-1, Owned::release),
+        };
+        if fd >= 0 && image.string(backing.path)? == exe {
+            files.exe = fd;
+        }
+        files.backings.push(fd);
+    }
+    Ok(files)
+}
+
+fn path_of(image: &Image<'_>, backing: &Backing) -> Result<Text<4097>> {
+    let mut path = Text::new();
+    path.push(image.string(backing.path)?);
+    Ok(path)
+}
+
+fn open_shared(image: &Image<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
+    let path = path_of(image, backing)?;
+    let (start, bytes) = (vma.start.get(), path.as_bytes());
+    let failed = |code, why, e| {
+        Error::failed(format_args!("mapping {start:x} of file {}", Shown(bytes)), why, e)
+            .code(code)
+            .remedy("put the file back")
+    };
+    let written = backing.flags.get() & BackingFlags::WRITTEN.bits() != 0;
+    let flags = if written { O_RDWR } else { O_RDONLY };
+    let file =
+        sys::fs::open(path.as_c_str(), flags, 0).map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
+    let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(ExitCode::FileMissing, "cannot be examined", e))?;
+    match compare(&backing.identity, &stat, written) {
+        _ if policy == FilesPolicy::Ignore => {}
+        Change::None => {}
+        Change::Shrank => return Err(failed(ExitCode::FileShrank, "is shorter than it was", sys::Errno::ESTALE)),
+        // A longer file does not disturb what is mapped of it; rollback cuts it when it is open, too.
+        Change::Grown if policy == FilesPolicy::Rollback => {}
+        Change::Grown | Change::Replaced => {
+            return Err(failed(ExitCode::FileChanged, "was changed since", sys::Errno::ESTALE));
+        }
+    }
+    Ok(file.release())
+}
+
+/// The file, when size and time are what they were and its first page is the one in the image (which holds the
+/// build id of an ELF file).
+fn open_private<'v>(
+    image: &Image<'_>,
+    backing: &Backing,
+    mut users: impl Iterator<Item = &'v Vma>,
+    input: Fd,
+) -> Option<Owned> {
+    if backing.flags.get() & BackingFlags::GONE.bits() != 0 {
+        return None;
+    }
+    let path = path_of(image, backing).ok()?;
+    let file = sys::fs::open(path.as_c_str(), O_RDONLY, 0).ok()?;
+    let stat = sys::fs::fstat(file.fd()).ok()?;
+    if stat.size as u64 != backing.identity.size.get() || compare(&backing.identity, &stat, false) != Change::None {
+        return None;
+    }
+    if let Some(first) = users.find(|v| v.offset.get() == 0) {
+        let mut segments = image.segments();
+        if let Some(segment) = segments.find(|s| s.addr == first.start.get() && s.file_bytes) {
+            let (mut then, mut now) = ([0; PAGE as usize], [0; PAGE as usize]);
+            sys::fs::pread_exact(input, &mut then, segment.offset).ok()?;
+            sys::fs::pread(file.fd(), &mut now, 0).ok()?;
+            if then != now {
+                return None;
+            }
+        }
+    }
+    Some(file)
+}

@@ -1,0 +1,103 @@
+//! The image file: trusted or not, read into memory as far as headers and notes go.
+
+use image_format::reader::PROBE_LEN;
+use image_format::{ExitCode, Fault, Image, Need};
+use loader::options::Options;
+use state::{Error, Result};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
+use sys::fs::Owned;
+use sys::text::{Shown, Text};
+
+/// An open image with its prefix and seal in memory.
+#[derive(Debug)]
+pub struct Input {
+    /// The file.
+    pub file: Owned,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Headers and notes.
+    pub prefix: &'static [u8],
+    /// The seal.
+    pub seal: &'static [u8],
+}
+
+impl Input {
+    /// Opens, judges, reads and checks the image.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn open(options: &Options<'_>) -> Result<Self> {
+        let failed =
+            |why, e| Error::failed(format_args!("image {}", Shown(options.image)), why, e).code(ExitCode::NoImage);
+        let mut path = Text::<4097>::new();
+        path.push(options.image);
+        let file = sys::fs::open(path.as_c_str(), O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
+        let stat = sys::fs::fstat(file.fd()).map_err(|e| failed("cannot be examined", e))?;
+        if stat.mode & S_IFMT != S_IFREG {
+            return Err(failed("is no regular file", sys::Errno::EINVAL));
+        }
+        if !options.trust {
+            judge(&stat, options.image)?;
+        }
+        let len = stat.size as u64;
+        let bad = |fault| from_fault(fault, options.image);
+        let mut first = [0; PROBE_LEN];
+        let have = PROBE_LEN.min(len as usize);
+        let first = first.get_mut(..have).unwrap_or_default();
+        sys::fs::pread_exact(file.fd(), first, 0).map_err(|e| failed("cannot be read", e))?;
+        let need = Need::probe(first, len).map_err(bad)?;
+        let prefix = read(&file, need.prefix_len, 0).map_err(|e| failed("cannot be read", e))?;
+        let image = Image::parse(prefix, len).map_err(bad)?;
+        let (at, seal_len) = image.seal_span();
+        let seal = read(&file, seal_len, at).map_err(|e| failed("cannot be read", e))?;
+        image.check_seal(seal).map_err(bad)?;
+        Ok(Self { file, len, prefix, seal })
+    }
+
+    /// The parsed image.
+    ///
+    /// # Errors
+    /// None after [`Input::open`].
+    pub fn image(&self) -> Result<Image<'static>> {
+        Ok(Image::parse(self.prefix, self.len)?)
+    }
+}
+
+fn from_fault(fault: Fault, path: &[u8]) -> Error {
+    let mut error = Error::from(fault);
+    error.object = Text::of(format_args!("image {}: {fault}", Shown(path)));
+    error.why = "nothing was started";
+    error
+}
+
+/// Reads a part of the file into memory of its own, which is never given back.
+fn read(file: &Owned, len: u64, at: u64) -> sys::Result<&'static [u8]> {
+    let len = usize::try_from(len).map_err(|_| sys::Errno::ENOMEM)?;
+    // SAFETY: a new mapping at a free place.
+    let addr = unsafe { sys::memory::map(0, len.max(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) }?;
+    // SAFETY: just mapped, this long, zeroed, and never unmapped before the program takes over.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(addr as *mut u8, len) };
+    sys::fs::pread_exact(file.fd(), bytes, at)?;
+    Ok(bytes)
+}
+
+/// An image is code: whoever may write it may run as the caller.
+fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
+    let me = sys::process::effective_uid();
+    let refuse =
+        |why, remedy| Err(Error::refused(format_args!("image {}", Shown(path)), why, remedy).code(ExitCode::Untrusted));
+    if stat.uid != 0 && stat.uid != me {
+        return refuse("belongs to another user, whose code it would run as you", "--trust, if you trust that user");
+    }
+    if stat.mode & 0o022 != 0 {
+        return refuse("may be written by others", "chmod go-w, or --trust");
+    }
+    Ok(())
+}
+
+/// Whether this program was given rights by its file.
+#[must_use]
+pub fn is_privileged() -> bool {
+    sys::process::uid() != sys::process::effective_uid()
+}

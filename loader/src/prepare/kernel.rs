@@ -1,0 +1,125 @@
+//! What this kernel, this CPU and this user's limits must allow.
+
+use alloc::vec::Vec;
+
+use image_format::record::header::Cpu;
+use image_format::record::memory::{Vma, VmaKind};
+use image_format::{ExitCode, Image};
+use loader::options::Options;
+use state::{Error, Result};
+use sys::abi::{AT_FDCWD, RLIMIT_NOFILE};
+use sys::text::{cut, decimal, hex, words};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Mappings that the kernel may make or keep besides the program's while both exist.
+const SPARE_MAPPINGS: u64 = 16;
+
+/// A mapping of the kernel's (`[vvar]`, `[vdso]`) and where the program has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Special {
+    /// Where it is now.
+    pub now: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Where the program expects it.
+    pub then: u64,
+}
+
+/// CPU, number of mappings.
+///
+/// # Errors
+/// What is lacking.
+pub fn check(image: &Image<'_>, options: &Options<'_>) -> Result<()> {
+    let (features, xcr0, size) = sys::arch::cpu_features();
+    let here = Cpu { words: features.map(Into::into), xcr0: xcr0.into(), xsave_size: size.into(), reserved: 0.into() };
+    if let Some(names) = loader::cpu::lacking(&image.header()?.cpu, &here)
+        && !options.any_cpu
+    {
+        let object = format_args!("CPU without {names}");
+        return Err(Error::refused(object, "the program may use these", "--cpu ignore to try").code(ExitCode::Cpu));
+    }
+    let mut buffer = [0; 32];
+    let limit = sys::fs::read_file_at(AT_FDCWD, c"/proc/sys/vm/max_map_count", &mut buffer).unwrap_or_default();
+    let mappings = image.table::<Vma>()?.len() as u64;
+    if let Some(limit) = decimal(limit.trim_ascii())
+        && mappings + SPARE_MAPPINGS > limit
+    {
+        let object = format_args!("{mappings} mappings");
+        let why = "are more than vm.max_map_count allows here";
+        return Err(Error::refused(object, why, "sysctl -w vm.max_map_count=…").code(ExitCode::Kernel));
+    }
+    Ok(())
+}
+
+/// Mappings of this process, ascending, with their names when they are the kernel's.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn own_mappings() -> Result<Vec<(u64, u64, bool)>> {
+    let failed = |e| {
+        Error::failed(format_args!("/proc/self/maps"), "cannot be read", e).code(ExitCode::Kernel).remedy("mount /proc")
+    };
+    let mut buffer = [0; 8192];
+    let mut lines = sys::fs::Lines::open_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
+    let mut list = Vec::new();
+    while let Some(line) = lines.next_line().map_err(failed)? {
+        let mut fields = words(line);
+        let Some((start, end)) = fields.next().and_then(|f| cut(f, b'-')) else { continue };
+        let (Some(start), Some(end)) = (hex(start), hex(end)) else { continue };
+        let name = fields.nth(4).unwrap_or_default();
+        if end <= image_format::USER_END {
+            list.push((start, end, name.starts_with(b"[vvar") || name == b"[vdso]"));
+        }
+    }
+    Ok(list)
+}
+
+/// Pairs the kernel's mappings of here with those of the image: they must be of the same shape.
+///
+/// # Errors
+/// Another kernel's vdso.
+pub fn match_vdso(image: &Image<'_>) -> Result<Vec<Special>> {
+    let special = |v: &&Vma| matches!(VmaKind::from_number(v.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar));
+    let then: Vec<&Vma> = image.table::<Vma>()?.iter().filter(special).collect();
+    let now: Vec<_> = own_mappings()?.into_iter().filter(|m| m.2).collect();
+    if then.is_empty() {
+        return Ok(Vec::new());
+    }
+    let header = image.header()?;
+    let differs = || {
+        let end = header.release.iter().position(|b| *b == 0).unwrap_or(header.release.len());
+        let release = header.release.get(..end).unwrap_or_default();
+        let why = "is not that of this kernel, which cannot be bridged yet";
+        let remedy = "restart it on the kernel that it was saved on";
+        Err(Error::refused(format_args!("vdso of kernel {}", sys::text::Shown(release)), why, remedy)
+            .code(ExitCode::Kernel))
+    };
+    if then.len() != now.len() {
+        return differs();
+    }
+    let mut pairs = Vec::new();
+    for (vma, (start, end, _)) in then.iter().zip(&now) {
+        let (first, last) = (then.first().map_or(0, |v| v.start.get()), now.first().map_or(0, |m| m.0));
+        let same_place = vma.start.get() - first == start - last;
+        if vma.end.get() - vma.start.get() != end - start || !same_place {
+            return differs();
+        }
+        if vma.kind.get() == VmaKind::Vdso as u32 {
+            // SAFETY: the kernel's code, readable, mapped for as long as this process does not move it.
+            let bytes = unsafe { core::slice::from_raw_parts(*start as *const u8, (end - start) as usize) };
+            if xxh3_64(bytes) != header.vdso_sum.get() {
+                return differs();
+            }
+        }
+        pairs.push(Special { now: *start, len: end - start, then: vma.start.get() });
+    }
+    Ok(pairs)
+}
+
+/// Raises the soft limit of descriptors: the program's own and those being opened exist side by side for a while.
+pub fn raise_limits() {
+    if let Ok(mut limit) = sys::process::rlimit(RLIMIT_NOFILE) {
+        limit.soft = limit.hard;
+        let _ = sys::process::set_rlimit(RLIMIT_NOFILE, &limit);
+    }
+}

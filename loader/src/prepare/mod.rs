@@ -1,0 +1,62 @@
+//! Everything that can still say no: the image is read and checked, files are opened, room is found.
+//!
+//! Until the last line nothing of this process has changed that anybody could miss, and no file was written, except
+//! by `--files rollback`, which comes last and keeps what it cuts.
+
+mod descriptors;
+mod files;
+mod input;
+mod kernel;
+mod region;
+
+use image_format::{ExitCode, Image};
+use loader::options::Options;
+use state::{Error, FilesPolicy, Result};
+use sys::text::Text;
+
+pub use descriptors::is_fragile;
+pub use input::Input;
+pub use region::{Plan, THREAD_STACK, WORKER_STACK, WORKERS_MAX};
+
+/// Goes from the command line to a plan.
+///
+/// # Errors
+/// What is wrong, with the object and the remedy; nothing was started.
+pub fn prepare(options: &Options<'_>) -> Result<Plan> {
+    if input::is_privileged() {
+        let why = "will not run with rights that its caller does not have";
+        return Err(
+            Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit").code(ExitCode::Untrusted)
+        );
+    }
+    let input = Input::open(options)?;
+    let image = input.image()?;
+    loader::validate::all(&image)?;
+    kernel::check(&image, options)?;
+    let vdso = kernel::match_vdso(&image)?;
+    kernel::raise_limits();
+    let mut files = files::open_backings(&image, input.file.fd(), options)?;
+    let base = descriptors::first_free_above(&image)?;
+    descriptors::open(&image, options, base, &mut files)?;
+    if options.files == FilesPolicy::Rollback {
+        for file in image.table()? {
+            state::regular::rollback(&image, file)?;
+        }
+    }
+    state::cwd::restore(&image)?;
+    if options.verbose {
+        say(&image, &files);
+    }
+    region::build(&input, &image, files, vdso, base)
+}
+
+fn say(image: &Image<'_>, files: &files::Files) {
+    let kept = files.backings.iter().filter(|b| **b >= 0).count();
+    let pid = image.header().map_or(0, |h| h.pid.get());
+    let line = Text::<256>::of(format_args!(
+        "restart-stub: process {pid} goes on as {} (--pid new); {kept} of {} mapped files from disk, the others from the image\n",
+        sys::process::pid(),
+        files.backings.len(),
+    ));
+    let _ = sys::fs::write_all(2, line.as_bytes());
+}

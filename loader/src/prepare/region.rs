@@ -1,0 +1,174 @@
+//! The region that outlives the old mappings: found in a hole, filled with all that the commit needs.
+//!
+//! ```text
+//! ┌──────────────────┬───────────────┬──────┬──────────────┬────────────┬────────┬──────┬───────────┐
+//! │ copy of the stub │ control stack │ Plan │ descriptors  │ worker and │ prefix │ seal │ vdso      │
+//! │ text…bss         │               │      │ and backings │ thread     │        │      │ meanwhile │
+//! └──────────────────┴───────────────┴──────┴──────────────┴─ stacks ───┴────────┴──────┴───────────┘
+//! ```
+
+use alloc::vec::Vec;
+
+use image_format::record::memory::Vma;
+use image_format::record::thread::Thread;
+use image_format::{ExitCode, Image, PAGE, USER_END, align_up};
+use state::{Error, Result};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::fs::Fd;
+
+use super::Input;
+use super::files::Files;
+use super::kernel::{Special, own_mappings};
+use crate::commit::relocate;
+
+/// Bytes of the stack on which the commit runs.
+const STACK: u64 = 64 << 10;
+/// Bytes of each thread's stack until it is on its own.
+pub const THREAD_STACK: u64 = 8 << 10;
+/// Threads that load memory.
+pub const WORKERS_MAX: u64 = 4;
+/// Bytes of each of their stacks.
+pub const WORKER_STACK: u64 = 32 << 10;
+/// Most mappings of the kernel that can be moved.
+pub const SPECIALS: usize = 8;
+
+/// All that the commit needs; lies in the region itself, as everything that it points to.
+#[derive(Debug)]
+pub struct Plan {
+    /// The region's first address.
+    pub start: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// How far the stub's copy is from the original.
+    pub delta: usize,
+    /// End of the control stack.
+    pub stack_top: u64,
+    /// The image, in the region.
+    pub prefix: &'static [u8],
+    /// The seal, in the region.
+    pub seal: &'static [u8],
+    /// Length of the image file.
+    pub file_len: u64,
+    /// The image file.
+    pub input: Fd,
+    /// A copy of standard error.
+    pub error_fd: Fd,
+    /// The executable, or -1.
+    pub exe: Fd,
+    /// For each backing its descriptor or -1.
+    pub backings: &'static [Fd],
+    /// For each of the program's descriptors what takes its place.
+    pub descriptors: &'static [Fd],
+    /// Start of the worker threads' stacks.
+    pub worker_stacks: u64,
+    /// Start of the program's threads' stacks.
+    pub thread_stacks: u64,
+    /// The kernel's mappings: now, length, then.
+    pub specials: [(u64, u64, u64); SPECIALS],
+    /// Where they wait meanwhile.
+    pub parking: u64,
+}
+
+struct Cursor(u64);
+
+impl Cursor {
+    fn take(&mut self, len: u64) -> u64 {
+        let at = self.0;
+        self.0 = at + align_up(len, PAGE);
+        at
+    }
+}
+
+/// Finds the hole, maps the region, fills it.
+///
+/// # Errors
+/// No hole, no memory, too many descriptors.
+pub fn build(input: &Input, image: &Image<'_>, files: Files, vdso: Vec<Special>, base: Fd) -> Result<Plan> {
+    let threads = image.table::<Thread>()?.len() as u64;
+    let stub = relocate::window();
+    let numbers = (files.backings.len() + files.descriptors.len()) as u64 * size_of::<Fd>() as u64;
+    let parked: u64 = vdso.iter().map(|s| s.len).sum();
+    let mut size = Cursor(0);
+    for part in [stub.1, STACK, PAGE, numbers, WORKERS_MAX * WORKER_STACK, threads * THREAD_STACK] {
+        size.take(part);
+    }
+    for part in [input.prefix.len() as u64, input.seal.len() as u64, parked] {
+        size.take(part);
+    }
+    let len = size.0;
+
+    let mine = own_mappings()?;
+    let theirs = image.table::<Vma>()?.iter().map(|v| (v.start.get(), v.end.get()));
+    let hole = loader::hole::find(mine.iter().map(|m| (m.0, m.1)), theirs, len, USER_END);
+    let no_room = |e| {
+        Error::failed(format_args!("{len} bytes of address space"), "free in both maps are needed", e)
+            .code(ExitCode::NoRoom)
+    };
+    let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
+    let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    // SAFETY: a free place, and the kernel refuses to replace anything.
+    unsafe { sys::memory::map(start as usize, len as usize, PROT_READ | PROT_WRITE, how, -1, 0) }.map_err(no_room)?;
+
+    let mut at = Cursor(start);
+    let copy = at.take(stub.1);
+    let stack_top = at.take(STACK) + STACK;
+    let _plan_page = at.take(PAGE);
+    let numbers_at = at.take(numbers);
+    let worker_stacks = at.take(WORKERS_MAX * WORKER_STACK);
+    let thread_stacks = at.take(threads * THREAD_STACK);
+    // SAFETY: all in the region, apart from each other, and as long as was counted above.
+    let (backings, descriptor_table, prefix, seal) = unsafe {
+        let second = numbers_at + (files.backings.len() * size_of::<Fd>()) as u64;
+        (
+            place(&files.backings, numbers_at),
+            place(&files.descriptors, second),
+            place(input.prefix, at.take(input.prefix.len() as u64)),
+            place(input.seal, at.take(input.seal.len() as u64)),
+        )
+    };
+    let parking = at.take(parked);
+    // SAFETY: the region's first part is as long as the window.
+    let delta = unsafe { relocate::copy_to(copy) };
+
+    let failed = |e| {
+        Error::failed(format_args!("descriptors"), "cannot be kept out of the program's way", e)
+            .code(ExitCode::Descriptor)
+    };
+    let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };
+    let mut specials = [(0, 0, 0); SPECIALS];
+    for (to, s) in specials.iter_mut().zip(&vdso) {
+        *to = (s.now, s.len, s.then);
+    }
+    Ok(Plan {
+        start,
+        len,
+        delta,
+        stack_top,
+        prefix,
+        seal,
+        file_len: input.len,
+        input: above(input.file.fd())?,
+        // A process without standard error has nobody to tell.
+        error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),
+        exe: files.exe,
+        backings,
+        descriptors: descriptor_table,
+        worker_stacks,
+        thread_stacks,
+        specials,
+        parking,
+    })
+}
+
+/// Copies values to an address in the region.
+///
+/// # Safety
+/// The place is mapped, free, aligned and long enough; it stays until the program has taken over.
+unsafe fn place<T: Copy>(values: &[T], at: u64) -> &'static [T] {
+    let to = at as usize as *mut T;
+    // SAFETY: the caller vouches.
+    unsafe {
+        core::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
+        core::slice::from_raw_parts(to, values.len())
+    }
+}

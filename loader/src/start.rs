@@ -1,0 +1,60 @@
+//! Entry, arguments, messages, exit codes.
+
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use image_format::ExitCode;
+use loader::options::{HELP, Request, parse};
+use state::Error;
+use sys::text::{Shown, Text};
+
+sys::entry_point!(main);
+
+/// What the entry point calls with the kernel's initial stack.
+unsafe extern "C" fn main(sp: *const usize) -> ! {
+    // SAFETY: first, once.
+    unsafe { crate::heap::init() };
+    // SAFETY: the kernel's layout: argc, then as many pointers to strings.
+    let args: Vec<&'static [u8]> = unsafe {
+        let count = *sp;
+        (0..count).map(|i| CStr::from_ptr((*sp.add(1 + i)) as *const _).to_bytes()).collect()
+    };
+    let error = match parse(args.iter().skip(1).copied()) {
+        Ok(Request::Help) => {
+            let _ = sys::fs::write_all(1, HELP.as_bytes());
+            sys::process::exit(0)
+        }
+        Ok(Request::Version) => {
+            let _ = sys::fs::write_all(1, concat!("restart-stub ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+            sys::process::exit(0)
+        }
+        Ok(Request::Restart(options)) => match crate::prepare::prepare(&options) {
+            Ok(plan) => crate::commit::commit(plan),
+            Err(error) => error,
+        },
+        Err((why, argument)) => {
+            Error::refused(format_args!("argument {}", Shown(argument)), why, "see --help").code(ExitCode::Usage)
+        }
+    };
+    let line = Text::<640>::of(format_args!("restart-stub: {error}\n"));
+    let _ = sys::fs::write_all(2, line.as_bytes());
+    sys::process::exit(i32::from(error.code as u8))
+}
+
+/// A bug in the stub: say where, start nothing.
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let line = Text::<512>::of(format_args!("restart-stub: internal error: {info}\n"));
+    let _ = sys::fs::write_all(crate::commit::error_fd(), line.as_bytes());
+    sys::process::exit(i32::from(ExitCode::Restore as u8))
+}
+
+/// Named by the precompiled core library; never called, as panics abort.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// As above.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    sys::process::exit(i32::from(ExitCode::Restore as u8))
+}
