@@ -128,7 +128,7 @@ fn refuse_static(path: &Path) -> Result<(), Failure> {
     let dynamic = FileHeader64::<Endianness>::parse(&data).and_then(|header| {
         let endian = header.endian()?;
         let headers = header.program_headers(endian, &data)?;
-        let machine = header.e_machine(endian) == image_format::elf::MACHINE;
+        let machine = header.e_machine(endian).0 == image_format::elf::MACHINE;
         Ok((machine, headers.iter().any(|ph| ph.p_type(endian) == PT_INTERP)))
     });
     match dynamic {

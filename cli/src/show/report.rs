@@ -5,7 +5,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use image_format::record::cwd::Cwd;
-use image_format::record::header::{Features, Header, VERSION};
+use image_format::record::header::{Features, Header};
 use image_format::record::itimer::Itimer;
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
@@ -301,9 +301,4 @@ impl PendingSignal {
         let tid = pending.tid.get();
         Self { signal: signal::name(number), tid: (tid != 0).then_some(tid) }
     }
-}
-
-/// The format that this program reads, for messages.
-pub fn known_format() -> String {
-    format!("{}.{}", VERSION.0, VERSION.1)
 }

@@ -127,7 +127,7 @@ fn lock_text(lock: &Lock) -> String {
 /// Rows below a head; `right` are the columns of numbers. Lines are as long as they are: paths are not cut.
 fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(head.to_vec());
+    table.load_style(NOTHING).set_header(head.to_vec());
     for row in rows {
         table.add_row(row.into_iter().map(Cell::new));
     }
