@@ -12,11 +12,17 @@ use crate::text;
 
 /// Shown below `--help`; `docs/cli.md` has the same table with remedies.
 pub const EXIT_CODES: &str = "\
-Exit codes: 0 done; 64 usage; 66 no such image; 69 stub or library not installed; 70 empty; 71 not an image; \
-72 other machine; 73 truncated; 74 damaged; 75 malformed; 76 bad address; 77 newer format; 78 untrusted; 79 CPU; \
-80 kernel; 81 file missing; 82 file shrank; 83 file changed; 84 descriptor; 85 saved and ended; 86 no room; \
-87 restore failed; 88 save refused; 89 damaged memory; 126 cannot be executed; 127 not found. \
-After a restart the status is the program's own.";
+Exit codes (after a restart the status is the program's own):
+   0  done                     76  bad address in the image     84  descriptor cannot be given
+  64  wrong command line       77  image of a newer format      85  saved and ended, as asked
+  66  no such image            78  image of somebody else       86  no room
+  69  part not installed       79  CPU lacks features           87  restart failed half-way
+  70  empty file               80  kernel or limit forbids it   88  save refused or failed
+  71  not an image             81  open file is missing         89  damaged memory in the image
+  72  image of other machine   82  open file shrank            126  program cannot be executed
+  73  truncated image          83  open file changed           127  program not found
+  74  damaged image
+  75  malformed image";
 
 /// A failed command. An empty message is not printed.
 #[derive(Debug)]

@@ -25,6 +25,9 @@ use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
 use crate::{Fault, Image, NoteType, PAGE, Record, StrRef, USER_END};
 
+/// Number 0 of this project's note types.
+const NOTE_BASE: u32 = NoteType::Header as u32 - 1;
+
 /// `PROT_READ | PROT_WRITE | PROT_EXEC`.
 const PROT_ALL: u32 = 7;
 const PROT_EXEC: u32 = 4;
@@ -128,7 +131,8 @@ impl<'a> Check<'_, 'a> {
         let mut seen = 0u64;
         for note in self.image.notes() {
             let note = note?;
-            let Some(bit) = 1u64.checked_shl(note.kind).filter(|_| note.owner == note::CKPT) else { continue };
+            let number = note.kind.wrapping_sub(NOTE_BASE);
+            let Some(bit) = 1u64.checked_shl(number).filter(|_| note.owner == note::CKPT) else { continue };
             if seen & bit != 0 {
                 let at = self.image.offset_of(note.desc);
                 return Err(Fault::Malformed { what: "two notes of the same type", at });
@@ -371,5 +375,5 @@ impl<'a> Check<'_, 'a> {
     }
 }
 
-// `notes_once` remembers types below 64 in one word; the seal is outside the notes that it walks.
-static_assertions::const_assert!((NoteType::Lock as u32) < 64 && (NoteType::Seal as u32) >= 64);
+// `notes_once` remembers the types of one image's tables in a word; the seal is outside the notes that it walks.
+static_assertions::const_assert!((NoteType::Lock as u32) - NOTE_BASE < 64);

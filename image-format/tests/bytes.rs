@@ -48,7 +48,7 @@ impl Bytes {
     }
     /// A note of this project with these contents.
     fn note(mut self, kind: u32, desc: Self) -> Self {
-        self = self.u32s(&[5, u32::try_from(desc.0.len()).unwrap(), kind]).raw(b"CKPT\0", 8);
+        self = self.u32s(&[5, u32::try_from(desc.0.len()).unwrap(), 0x434b_0000 + kind]).raw(b"CKPT\0", 8);
         self.0.extend(desc.0);
         let padded = self.0.len().next_multiple_of(4);
         self.0.resize(padded, 0);

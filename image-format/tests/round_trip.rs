@@ -111,7 +111,7 @@ fn agrees(bytes: &[u8], parts: &Parts) {
     }
     assert!(runs.next().is_none());
     let seal = theirs.pop().unwrap();
-    assert_eq!((seal.0.as_slice(), seal.1), (b"CKPT".as_slice(), 0xff));
+    assert_eq!((seal.0.as_slice(), seal.1), (b"CKPT".as_slice(), 0x434b_00ff));
     let aligned = Aligned::new(bytes);
     let image = Image::parse(aligned.bytes(), bytes.len() as u64).unwrap();
     let ours: Vec<_> =
