@@ -188,14 +188,15 @@ impl<'a> Check<'_, 'a> {
         let Some(first) = threads.first() else {
             return self.bad("an image without threads", header);
         };
-        if first.tid.get() != header.pid.get() {
-            return self.bad("the first thread is not the process's", first);
-        }
         let vmas = self.image.table::<Vma>()?;
         let (mut leaders, mut current) = (0usize, 0usize);
         for thread in threads {
             let flags = ThreadFlags::from_bits_truncate(thread.flags.get());
-            leaders += usize::from(flags.contains(ThreadFlags::LEADER));
+            let leads = flags.contains(ThreadFlags::LEADER);
+            if leads != (thread.tid == header.pid) {
+                return self.bad("a thread leads without the process's id, or has it and does not lead", thread);
+            }
+            leaders += usize::from(leads);
             current += usize::from(flags.contains(ThreadFlags::CURRENT));
             let jmp = &thread.jmp;
             if [jmp.rsp, jmp.fs_base, jmp.gs_base].into_iter().any(|address| address.get() >= USER_END) {
@@ -212,8 +213,8 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("an address that the kernel keeps for a thread lies in kernel space", thread);
             }
         }
-        if leaders != 1 || current != 1 || first.flags.get() & ThreadFlags::LEADER.bits() == 0 {
-            return self.bad("the leading thread is not the first, or not exactly one made the save", first);
+        if leaders != 1 || current != 1 {
+            return self.bad("not exactly one thread leads, or not exactly one made the save", first);
         }
         self.pending(threads)
     }

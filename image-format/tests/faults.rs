@@ -112,8 +112,11 @@ fn segments_that_cannot_be() {
 #[test]
 fn records_that_cannot_be() {
     sealed_nonsense("without threads", |p| p.threads.clear());
-    sealed_nonsense("not the process's", |p| p.header.pid = 1.into());
-    sealed_nonsense("leading thread", |p| p.threads[1].flags = 0.into());
+    sealed_nonsense("leads without", |p| p.header.pid = 1.into());
+    sealed_nonsense("leads without", |p| p.threads[1].flags = 1.into());
+    sealed_nonsense("made the save", |p| p.threads[1].flags = 0.into());
+    sealed_nonsense("exactly one thread leads", |p| drop(p.threads.remove(0)));
+    sealed_nonsense("exactly one thread leads", |p| p.threads.push(p.threads[0]));
     sealed_nonsense("no executable mapping", |p| p.threads[1].jmp.rip = support::HEAP.into());
     sealed_nonsense("kernel space", |p| p.threads[1].jmp.rsp = u64::MAX.into());
     sealed_nonsense("kernel space", |p| p.threads[0].robust_list = USER_END.into());

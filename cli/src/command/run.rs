@@ -67,21 +67,21 @@ pub fn main(args: Args) -> Result<(), Failure> {
         }
         return Err(stub::exec(&image, &stub::Options::with_files(args.files)));
     }
-    let start = program::find(name, arguments)?;
+    let program = program::find(name)?;
     let preload = library::preload()?;
     if let Some(period) = args.every {
         every::start(period, *first)?;
     }
-    let error = Command::new(&start.file)
-        .arg0(&start.name)
-        .args(&start.arguments)
+    let error = Command::new(&program)
+        .arg0(name)
+        .args(arguments)
         .env("LD_PRELOAD", preload)
         .env("CKPT_IMAGE", &image)
         .env("CKPT_SIGNAL", signals)
         .env("CKPT_EXIT_SIGNAL", "TERM")
         .env("CKPT_EXIT_CODE", args.exit_code.to_string())
         .exec();
-    Err(Failure::exec(&start.file, &error))
+    Err(Failure::exec(&program, &error))
 }
 
 /// The image's absolute path: the program may change its directory before the library looks.

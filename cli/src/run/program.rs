@@ -2,10 +2,10 @@
 //!
 //! Must never execute anything to find out.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,40 +23,18 @@ const LEVELS: usize = 5;
 /// Bytes of a script that the kernel looks at (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: u64 = 256;
 
-/// What to execute.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Start {
-    /// The file.
-    pub file: PathBuf,
-    /// Its `argv[0]`.
-    pub name: OsString,
-    /// The other arguments.
-    pub arguments: Vec<OsString>,
-}
-
 /// Finds `name` as a shell would and refuses what the library cannot get into.
-pub fn find(name: &OsStr, arguments: &[OsString]) -> Result<Start, Failure> {
-    let mut start = Start { file: search(name)?, name: name.to_owned(), arguments: arguments.to_vec() };
-    let mut file = start.file.clone();
+pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
+    let program = search(name)?;
+    let mut file = program.clone();
     for _ in 0..LEVELS {
         refuse_privileged(&file)?;
-        let Some(line) = shebang(&file).map_err(|e| Failure::exec(&file, &e))? else {
-            refuse_static(&file)?;
-            return Ok(start);
-        };
-        if let Some(program) = line.of_env().filter(|_| file == start.file) {
-            // `env` itself would take the library's orders and then become the program without them.
-            let script = start.file.clone().into_os_string();
-            start.file = search(program)?;
-            start.name = program.to_owned();
-            start.arguments.insert(0, script);
-            file = start.file.clone();
-        } else {
-            file = line.interpreter;
+        match interpreter(&file).map_err(|e| Failure::exec(&file, &e))? {
+            Some(interpreter) => file = interpreter,
+            None => return refuse_static(&file).map(|()| program),
         }
     }
-    let what = format_args!("{}: too many interpreters, one after the other", text::path(&start.file)).to_string();
-    Err(Failure::new(ExitCode::SaveFailed, what))
+    refused(&program, "too many interpreters, one after the other")
 }
 
 /// A name with a slash is a path; any other is looked up in `PATH`.
@@ -75,31 +53,14 @@ fn search(name: &OsStr) -> Result<PathBuf, Failure> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(usable).ok_or_else(not_found)
 }
 
-/// The first line of a script.
-struct Shebang {
-    interpreter: PathBuf,
-    argument: Vec<u8>,
-}
-
-impl Shebang {
-    /// The program of a `#!/usr/bin/env PROG` line, when it is no more than that.
-    fn of_env(&self) -> Option<&OsStr> {
-        let is_env = self.interpreter.file_name() == Some(OsStr::new("env"));
-        let plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'=';
-        let simple = !self.argument.is_empty() && !self.argument.starts_with(b"-") && self.argument.iter().all(plain);
-        (is_env && simple).then(|| OsStr::from_bytes(&self.argument))
-    }
-}
-
-fn shebang(path: &Path) -> io::Result<Option<Shebang>> {
+/// The program that a script's first line names.
+fn interpreter(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut first = Vec::new();
     File::open(path)?.take(FIRST_LINE).read_to_end(&mut first)?;
     let Some(line) = first.strip_prefix(b"#!") else { return Ok(None) };
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
-    let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
-    let (interpreter, argument) = line.split_at(end);
-    let interpreter = PathBuf::from(OsString::from_vec(interpreter.to_vec()));
-    Ok(Some(Shebang { interpreter, argument: argument.trim_ascii().to_vec() }))
+    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
+    Ok(Some(PathBuf::from(OsStr::from_bytes(name))))
 }
 
 fn refused<T>(path: &Path, why: &str) -> Result<T, Failure> {
@@ -148,23 +109,16 @@ fn refuse_static(path: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Option<Shebang> {
-        let path = std::env::temp_dir().join(format!("ckpt-shebang-{}-{}", std::process::id(), text.len()));
-        fs::write(&path, text).ok()?;
-        let found = shebang(&path).ok().flatten();
-        fs::remove_file(&path).ok()?;
-        found
-    }
-
     #[test]
-    fn reads_first_lines() {
-        assert!(line("print 1\n").is_none());
-        let sh = line("#! /bin/sh -e  \nexit\n").expect("a script");
-        assert_eq!((sh.interpreter.as_path(), sh.argument.as_slice()), (Path::new("/bin/sh"), b"-e".as_slice()));
-        assert!(sh.of_env().is_none());
-        let env = line("#!/usr/bin/env python3\n").expect("a script");
-        assert_eq!(env.of_env(), Some(OsStr::new("python3")));
-        let complex = line("#!/usr/bin/env -S python3 -u\n").expect("a script");
-        assert!(complex.of_env().is_none());
+    fn reads_first_lines() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("script");
+        for (text, expected) in
+            [("print 1\n", None), ("#! /bin/sh -e  \nexit\n", Some("/bin/sh")), ("#!/bin/x", Some("/bin/x"))]
+        {
+            fs::write(&path, text)?;
+            assert_eq!(interpreter(&path)?, expected.map(PathBuf::from), "{text}");
+        }
+        Ok(())
     }
 }

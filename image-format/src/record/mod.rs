@@ -36,7 +36,7 @@ pub enum NoteType {
     Header = 0x434b_0001,
     /// Bytes that [`StrRef`]s point into.
     Strings = 0x434b_0002,
-    /// [`thread::Thread`], the process's first thread first.
+    /// [`thread::Thread`], in any order; one of them leads, one made the save.
     Thread = 0x434b_0003,
     /// [`memory::Vma`], ascending and disjoint.
     Vma = 0x434b_0004,
@@ -58,15 +58,15 @@ pub enum NoteType {
     Rlimit = 0x434b_000c,
     /// [`descriptor::Descriptor`], ascending.
     Descriptor = 0x434b_000d,
-    /// [`regular::Regular`].
+    /// [`regular::Regular`], ascending by id.
     Regular = 0x434b_000e,
-    /// [`directory::Directory`].
+    /// [`directory::Directory`], ascending by id.
     Directory = 0x434b_000f,
-    /// [`device::Device`].
+    /// [`device::Device`], ascending by id.
     Device = 0x434b_0010,
-    /// [`pipe::Pipe`].
+    /// [`pipe::Pipe`], ascending by id.
     Pipe = 0x434b_0011,
-    /// [`terminal::Terminal`].
+    /// [`terminal::Terminal`], ascending by id.
     Terminal = 0x434b_0012,
     /// [`lock::Lock`].
     Lock = 0x434b_0013,
