@@ -32,7 +32,7 @@ fn a_table_for_people() {
         "timer real: in 1s 500ms, every 2s",
         "pending SIGUSR2",
         "pending SIG40 for thread 4243",
-        "limit nofile 1024 (at most 4096)",
+        "limits nofile 1024 (of 4096), stack 8388608 (of unlimited)",
         "4242 main /usr/bin/job+0x42",
         "4243 worker /usr/bin/job+0x42 made the save",
         "heap 1 32.0 KiB 12.0 KiB",

@@ -48,9 +48,8 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
         let to = pending.tid.map_or_else(String::new, |tid| format!(" for thread {tid}"));
         line(out, "pending", &format!("SIG{}{to}", pending.signal))?;
     }
-    for limit in process.limits.iter().filter(|limit| limit.soft.is_some() || limit.hard.is_some()) {
-        line(out, "limit", &limit_text(limit))?;
-    }
+    let limits = process.limits.iter().filter(|limit| limit.soft.is_some());
+    line(out, "limits", &limits.map(limit_text).collect::<Vec<_>>().join(", "))?;
     writeln!(out, "\n{}", table(&["THREAD", "NAME", "STOPPED IN", ""], &[0], thread_rows(process)))?;
     writeln!(out, "\n{}", table(&["MEMORY", "MAPPINGS", "MAPPED", "SAVED"], &[1, 2, 3], memory_rows(process)))?;
     if process.descriptors.is_empty() {
@@ -68,9 +67,13 @@ fn time(microseconds: u64) -> String {
     humantime::format_duration(std::time::Duration::from_micros(microseconds)).to_string()
 }
 
+/// Soft limit, and the hard one where it differs; what is unlimited is left out.
 fn limit_text(limit: &Limit) -> String {
     let value = |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
-    format!("{} {} (at most {})", limit.resource, value(limit.soft), value(limit.hard))
+    if limit.soft == limit.hard {
+        return format!("{} {}", limit.resource, value(limit.soft));
+    }
+    format!("{} {} (of {})", limit.resource, value(limit.soft), value(limit.hard))
 }
 
 fn thread_rows(process: &Process) -> Vec<Vec<String>> {
