@@ -1,1 +1,63 @@
-fn main() {}
+//! The `ckpt` command: starts programs so that they can be saved, restarts images, and says what is in them.
+//!
+//! Must never do the restart itself: `restart-stub` does, with or without this command.
+
+mod command;
+mod failure;
+mod image;
+mod run;
+mod show;
+mod signal;
+mod stub;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Save running programs to one file each, and let them go on later, here or on another box.
+#[derive(Debug, Parser)]
+#[command(name = "ckpt", version, arg_required_else_help = true, after_help = failure::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(command::run::Args),
+    Restart(command::restart::Args),
+    Show(command::show::Args),
+    Verify(command::verify::Args),
+    Completions(command::completions::Args),
+    #[command(hide = true, name = run::every::COMMAND)]
+    Every(run::every::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = Cli::try_parse().map_err(usage).and_then(|cli| match cli.command {
+        Command::Run(args) => command::run::main(args),
+        Command::Restart(args) => command::restart::main(args),
+        Command::Show(args) => command::show::main(args),
+        Command::Verify(args) => command::verify::main(args),
+        Command::Completions(args) => command::completions::main::<Cli>(args),
+        Command::Every(args) => run::every::main(args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// clap's message as one line of ours; help and version are no errors.
+fn usage(error: clap::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            text::print(error.render()).err().unwrap_or(Failure::QUIET)
+        }
+        _ => Failure::usage(&error.render().to_string()),
+    }
+}

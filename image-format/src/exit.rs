@@ -11,6 +11,8 @@ pub enum ExitCode {
     Usage = 64,
     /// The image cannot be opened or read.
     NoImage = 66,
+    /// A part of this software is not installed: the restart stub, or the library.
+    NotInstalled = 69,
     /// The image file is empty.
     Empty = 70,
     /// Not an image: no ELF core, or one that something else wrote.

@@ -72,8 +72,11 @@ impl Need {
 }
 
 fn xnum(first: &[u8], shoff: u64) -> Result<u64, Fault> {
-    let at = usize::try_from(shoff).unwrap_or(usize::MAX);
-    let section = first.get(at..at.saturating_add(SIZEOF_SHDR)).ok_or(Fault::NotCheckpoint)?;
+    if shoff != SIZEOF_EHDR as u64 {
+        return Err(Fault::NotCheckpoint);
+    }
+    let short = Fault::Truncated { need: PROBE_LEN as u64, have: first.len() as u64 };
+    let section = first.get(SIZEOF_EHDR..SIZEOF_EHDR + SIZEOF_SHDR).ok_or(short)?;
     let info = section.get(44..48).and_then(|b| b.try_into().ok()).ok_or(Fault::NotCheckpoint)?;
     Ok(u64::from(u32::from_le_bytes(info)))
 }
@@ -105,6 +108,7 @@ pub struct Image<'a> {
     seal: (u64, u64),
     notes: &'a [u8],
     notes_at: u64,
+    strings: &'a [u8],
     file_len: u64,
 }
 
@@ -124,16 +128,19 @@ impl<'a> Image<'a> {
         };
         let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
         let body = prefix.get(start..).ok_or(Fault::Malformed { what: "the notes do not follow the headers", at })?;
-        let image = Self {
+        let mut image = Self {
             prefix,
             loads,
             seal: (last.p_offset, last.p_filesz),
             notes: body,
             notes_at: notes.p_offset,
+            strings: &[],
             file_len,
         };
         image.check_version()?;
         image.check_headers(last, need.phoff)?;
+        // A broken note is left to `check_tables`: a wrong checksum is the better message for it.
+        image.strings = image.note(NoteType::Strings).unwrap_or_default();
         Ok(image)
     }
 
@@ -341,16 +348,15 @@ impl<'a> Image<'a> {
     /// # Errors
     /// It points outside the strings, or the bytes contain a NUL.
     pub fn string(&self, reference: StrRef) -> Result<&'a [u8], Fault> {
-        let strings = self.note(NoteType::Strings)?;
         let (at, len) = (reference.at.get() as usize, reference.len.get() as usize);
         let bad =
             Fault::Malformed { what: "a string lies outside the strings' note, or contains a NUL", at: at as u64 };
-        let bytes = strings.get(at..at.saturating_add(len)).ok_or(bad)?;
+        let bytes = self.strings.get(at..at.saturating_add(len)).ok_or(bad)?;
         if bytes.contains(&0) { Err(bad) } else { Ok(bytes) }
     }
 
     /// Offset in the file of bytes that were borrowed from the notes.
-    fn offset_of(&self, part: &[u8]) -> u64 {
+    pub(crate) fn offset_of(&self, part: &[u8]) -> u64 {
         (part.as_ptr() as u64).saturating_sub(self.prefix.as_ptr() as u64)
     }
 }

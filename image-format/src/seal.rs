@@ -91,7 +91,10 @@ fn seal_sum(fixed: &[u8], table: &[u8]) -> u64 {
 /// No seal there, or its own checksum does not match.
 pub fn read(bytes: &[u8], at: u64) -> Result<(Seal, &[U64]), Fault> {
     let note = NoteIter::new(bytes, at).next().ok_or(Fault::Unsealed)?.map_err(|_| Fault::Unsealed)?;
-    if note.owner != note::CKPT || note.kind != NoteType::Seal as u32 {
+    // The whole head, padding too: it is the one part that no checksum covers.
+    let mut head = [0; LEAD];
+    note::head_bytes(&mut head, note::CKPT, u32::try_from(note.desc.len()).unwrap_or(0), NoteType::Seal as u32);
+    if !bytes.starts_with(&head) {
         return Err(Fault::Unsealed);
     }
     let (body, own) = note.desc.split_last_chunk::<8>().ok_or(Fault::Unsealed)?;

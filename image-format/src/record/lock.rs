@@ -16,6 +16,19 @@ pub enum LockKind {
     Flock = 3,
 }
 
+impl LockKind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_number(n: u32) -> Option<Self> {
+        Some(match n {
+            1 => Self::Posix,
+            2 => Self::Ofd,
+            3 => Self::Flock,
+            _ => return None,
+        })
+    }
+}
+
 record! {
     /// One lock that is held.
     Lock, Lock, 32, {

@@ -25,50 +25,53 @@ pub mod terminal;
 pub mod thread;
 pub mod umask;
 
-/// Types of the notes whose owner is `CKPT`.
+/// Types of the notes whose owner is `CKPT`: "CK" and a number.
+///
+/// gdb and readelf tell notes apart by type alone, whoever owns them: a small number would be taken for a
+/// standard note (6 for the auxiliary vector) and spoil a debugger's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum NoteType {
     /// [`header::Header`], exactly one, the very first note.
-    Header = 1,
+    Header = 0x434b_0001,
     /// Bytes that [`StrRef`]s point into.
-    Strings = 2,
-    /// [`thread::Thread`], the process's first thread first.
-    Thread = 3,
+    Strings = 0x434b_0002,
+    /// [`thread::Thread`], in any order; one of them leads, one made the save.
+    Thread = 0x434b_0003,
     /// [`memory::Vma`], ascending and disjoint.
-    Vma = 4,
+    Vma = 0x434b_0004,
     /// [`memory::Backing`]: the files behind mappings.
-    Backing = 5,
+    Backing = 0x434b_0005,
     /// [`mm::Mm`], exactly one.
-    Mm = 6,
+    Mm = 0x434b_0006,
     /// [`sigaction::Sigaction`], 64 of them.
-    Sigaction = 7,
+    Sigaction = 0x434b_0007,
     /// [`pending::Pending`], in the order of their queues.
-    Pending = 8,
+    Pending = 0x434b_0008,
     /// [`itimer::Itimer`].
-    Itimer = 9,
+    Itimer = 0x434b_0009,
     /// [`cwd::Cwd`], exactly one.
-    Cwd = 10,
+    Cwd = 0x434b_000a,
     /// [`umask::Umask`], exactly one.
-    Umask = 11,
+    Umask = 0x434b_000b,
     /// [`rlimit::Rlimit`].
-    Rlimit = 12,
+    Rlimit = 0x434b_000c,
     /// [`descriptor::Descriptor`], ascending.
-    Descriptor = 13,
-    /// [`regular::Regular`].
-    Regular = 14,
-    /// [`directory::Directory`].
-    Directory = 15,
-    /// [`device::Device`].
-    Device = 16,
-    /// [`pipe::Pipe`].
-    Pipe = 17,
-    /// [`terminal::Terminal`].
-    Terminal = 18,
+    Descriptor = 0x434b_000d,
+    /// [`regular::Regular`], ascending by id.
+    Regular = 0x434b_000e,
+    /// [`directory::Directory`], ascending by id.
+    Directory = 0x434b_000f,
+    /// [`device::Device`], ascending by id.
+    Device = 0x434b_0010,
+    /// [`pipe::Pipe`], ascending by id.
+    Pipe = 0x434b_0011,
+    /// [`terminal::Terminal`], ascending by id.
+    Terminal = 0x434b_0012,
     /// [`lock::Lock`].
-    Lock = 19,
+    Lock = 0x434b_0013,
     /// The seal (`seal.rs`), the very last note of the file.
-    Seal = 0xff,
+    Seal = 0x434b_00ff,
 }
 
 /// A structure that a table of one note type consists of.

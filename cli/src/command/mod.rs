@@ -1,0 +1,7 @@
+//! The subcommands, one file each: its arguments and its `main`.
+
+pub mod completions;
+pub mod restart;
+pub mod run;
+pub mod show;
+pub mod verify;

@@ -1,0 +1,104 @@
+//! `ckpt run`: starts a program so that it can be saved, or lets its image go on if there is one.
+//!
+//! This process becomes the program either way. Must never leave anything behind that the program can see but
+//! the library's environment variables, which the library takes out.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use image_format::ExitCode;
+
+use crate::failure::{Failure, reason};
+use crate::run::{every, library, program};
+use crate::signal::Signal;
+use crate::stub::{self, Files};
+use crate::text;
+
+/// Start a program that can be saved, or let it go on from its image
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "If IMAGE is there, the program goes on from it and PROG is not started. On SIGTERM the program is \
+saved and ends with the exit code of --exit-code, so that a batch system starts the same command again."
+)]
+pub struct Args {
+    /// Where to save [default: PROG's name with .ckpt, in the working directory]
+    #[arg(short, long, value_name = "IMAGE")]
+    output: Option<PathBuf>,
+    /// A signal on which the program saves itself and goes on (repeatable)
+    #[arg(long, value_name = "SIGNAL", default_value = "USR1")]
+    signal: Vec<Signal>,
+    /// Save this often as well: 90s, 10m, 1h 30m
+    #[arg(long, value_name = "TIME", value_parser = period)]
+    every: Option<Duration>,
+    /// The exit code after a save on SIGTERM
+    #[arg(long, value_name = "CODE", default_value = "85")]
+    exit_code: u8,
+    /// Open files that have changed since the save
+    #[arg(long, value_name = "POLICY", default_value = "rollback")]
+    files: Files,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "PROG")]
+    program: Vec<OsString>,
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(period) if period >= Duration::from_secs(1) => Ok(period),
+        Ok(_) => Err("the shortest is 1s".to_owned()),
+        Err(_) => Err("give it as 90s, 10m or 1h 30m".to_owned()),
+    }
+}
+
+/// Returns only what went wrong before this process became the program.
+pub fn main(args: Args) -> Result<(), Failure> {
+    let Some((name, arguments)) = args.program.split_first() else {
+        return Err(Failure::usage("no program given"));
+    };
+    let image = image_path(args.output.as_deref(), Path::new(name))?;
+    let (Some(first), signals) = (args.signal.first(), list(&args.signal)) else {
+        return Err(Failure::usage("no signal given"));
+    };
+    if image.symlink_metadata().is_ok() {
+        if let Some(period) = args.every {
+            every::start(period, *first)?;
+        }
+        return Err(stub::exec(&image, &stub::Options::with_files(args.files)));
+    }
+    let program = program::find(name)?;
+    let preload = library::preload()?;
+    if let Some(period) = args.every {
+        every::start(period, *first)?;
+    }
+    let error = Command::new(&program)
+        .arg0(name)
+        .args(arguments)
+        .env("LD_PRELOAD", preload)
+        .env("CKPT_IMAGE", &image)
+        .env("CKPT_SIGNAL", signals)
+        .env("CKPT_EXIT_SIGNAL", "TERM")
+        .env("CKPT_EXIT_CODE", args.exit_code.to_string())
+        .exec();
+    Err(Failure::exec(&program, &error))
+}
+
+/// The image's absolute path: the program may change its directory before the library looks.
+fn image_path(given: Option<&Path>, program: &Path) -> Result<PathBuf, Failure> {
+    let path = match (given, program.file_name()) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(name)) => {
+            let mut name = name.to_owned();
+            name.push(".ckpt");
+            name.into()
+        }
+        (None, None) => return Err(Failure::usage("the program has no name: give an image with -o")),
+    };
+    let what = |e| Failure::new(ExitCode::SaveFailed, format_args!("{}: {}", text::path(&path), reason(&e)));
+    std::path::absolute(&path).map_err(what)
+}
+
+fn list(signals: &[Signal]) -> String {
+    signals.iter().map(|signal| signal.number().to_string()).collect::<Vec<_>>().join(",")
+}

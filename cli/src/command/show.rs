@@ -1,0 +1,36 @@
+//! `ckpt show`: what is inside an image, for people or for programs.
+
+use std::path::PathBuf;
+
+use image_format::ExitCode;
+
+use crate::failure::Failure;
+use crate::image::ImageFile;
+use crate::show::report::Report;
+use crate::show::table;
+use crate::text;
+
+/// Say what is inside an image: process, threads, memory, files, sizes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Reads headers, notes and seal only, whatever the image's size; `ckpt verify` reads it all.")]
+pub struct Args {
+    /// The image
+    image: PathBuf,
+    /// Print one JSON object for programs (schema in docs/cli.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the table or the object.
+pub fn main(args: Args) -> Result<(), Failure> {
+    let file = ImageFile::open(&args.image)?;
+    let checked = file.checked()?;
+    let report = Report::new(&file, &checked.image).map_err(|fault| file.fault(fault))?;
+    if !args.json {
+        return text::print(table::render(&report));
+    }
+    let mut json = serde_json::to_string_pretty(&report)
+        .map_err(|e| Failure::new(ExitCode::Malformed, format_args!("{}: {e}", text::path(file.path()))))?;
+    json.push('\n');
+    text::print(json)
+}

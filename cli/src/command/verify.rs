@@ -1,0 +1,100 @@
+//! `ckpt verify`: every checksum and every rule of an image.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use image_format::{Fault, PAGE, Part, Segment, align_up};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::failure::Failure;
+use crate::image::{Checked, ImageFile};
+use crate::text;
+
+/// Bytes that each thread reads at once: large enough for the disk, small enough for the cache.
+const CHUNK: usize = 1 << 20;
+
+/// Check every checksum and every rule of an image
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exits with 0 and one line, or with the code and the name of the first fault.")]
+pub struct Args {
+    /// The image
+    image: PathBuf,
+}
+
+/// Prints one line about a sound image.
+pub fn main(args: Args) -> Result<(), Failure> {
+    let file = ImageFile::open(&args.image)?;
+    let checked = file.checked()?;
+    padding(&file, checked.image.prefix().len() as u64)?;
+    segments(&file, &checked)?;
+    let n = checked.sums.len();
+    let line = format_args!(
+        "{}: sound: {}, {} and all records checked\n",
+        text::path(file.path()),
+        text::size(file.len()),
+        text::count(n, "segment")
+    )
+    .to_string();
+    text::print(line)
+}
+
+/// The one part that no checksum covers: from the end of the notes to the next page.
+fn padding(file: &ImageFile, prefix: u64) -> Result<(), Failure> {
+    let mut pad = [0; PAGE as usize];
+    let len = usize::try_from(align_up(prefix, PAGE) - prefix).unwrap_or(0);
+    let pad = pad.get_mut(..len).unwrap_or_default();
+    file.read(pad, prefix)?;
+    if pad.iter().all(|&byte| byte == 0) {
+        return Ok(());
+    }
+    Err(file.fault(Fault::Malformed { what: "the padding behind the notes is not zero", at: prefix }))
+}
+
+/// Compares the memory with its checksums, on all processors; the fault is that of the first wrong segment.
+fn segments(file: &ImageFile, checked: &Checked<'_>) -> Result<(), Failure> {
+    let segments: Vec<(Segment, u64)> = checked.image.segments().zip(checked.sums.iter().copied()).collect();
+    let next = AtomicUsize::new(0);
+    let first: Mutex<Option<(usize, Failure)>> = Mutex::new(None);
+    let work = || {
+        let mut buffer = vec![0; CHUNK];
+        // Segments are handed out in order, so none before a wrong one is left out.
+        while let Some((index, (segment, sum))) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            segments.get(index).map(|item| (index, item))
+        } {
+            if let Err(failure) = segment_sum(file, segment, *sum, &mut buffer) {
+                next.store(segments.len(), Ordering::Relaxed);
+                let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(known, _)| index < *known) {
+                    *first = Some((index, failure));
+                }
+            }
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(segments.len().max(1));
+    thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some((_, failure)) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+fn segment_sum(file: &ImageFile, segment: &Segment, sum: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+    let mut hasher = Xxh3::new();
+    let mut done = 0;
+    while done < segment.len {
+        let len = buffer.len().min(usize::try_from(segment.len - done).unwrap_or(usize::MAX));
+        let chunk = buffer.get_mut(..len).unwrap_or_default();
+        file.read(chunk, segment.offset + done)?;
+        hasher.update(chunk);
+        done += len as u64;
+    }
+    if hasher.digest() == sum { Ok(()) } else { Err(file.fault(Fault::Checksum(Part::Segment(segment.addr)))) }
+}

@@ -1,0 +1,80 @@
+//! What a person or a script is told when a command could not do its work: one line, and an exit code.
+//!
+//! Messages name the object, the reason and the remedy. Must never print bytes of an image as they are.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+
+use image_format::{ExitCode, Fault};
+
+use crate::text;
+
+/// Shown below `--help`; `docs/cli.md` has the same table with remedies.
+pub const EXIT_CODES: &str = "\
+Exit codes (after a restart the status is the program's own):
+   0  done                     76  bad address in the image     84  descriptor cannot be given
+  64  wrong command line       77  image of a newer format      85  saved and ended, as asked
+  66  no such image            78  image of somebody else       86  no room
+  69  part not installed       79  CPU lacks features           87  restart failed half-way
+  70  empty file               80  kernel or limit forbids it   88  save refused or failed
+  71  not an image             81  open file is missing         89  damaged memory in the image
+  72  image of other machine   82  open file shrank            126  program cannot be executed
+  73  truncated image          83  open file changed           127  program not found
+  74  damaged image
+  75  malformed image";
+
+/// A failed command. An empty message is not printed.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Nothing to say and nothing wrong: help was printed, or the reader of our output has left.
+    pub const QUIET: Self = Self { code: 0, message: String::new() };
+
+    /// A failure of one of the project's kinds.
+    pub fn new(code: ExitCode, message: impl fmt::Display) -> Self {
+        Self { code: code as u8, message: message.to_string() }
+    }
+
+    /// As a shell would: 127 when a program is not found, 126 when it cannot be executed.
+    pub fn exec(program: &Path, error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        Self { code, message: format!("{}: cannot be executed: {}", text::path(program), reason(error)) }
+    }
+
+    /// An image that breaks a rule.
+    pub fn image(path: &Path, fault: Fault) -> Self {
+        Self::new(fault.exit_code(), format_args!("{}: {fault}", text::path(path)))
+    }
+
+    /// An image that cannot be opened or read.
+    pub fn unreadable(path: &Path, what: &str, error: &io::Error) -> Self {
+        Self::new(ExitCode::NoImage, format_args!("{}: {what}: {}", text::path(path), reason(error)))
+    }
+
+    /// A wrong command line; `rendered` is clap's text, whose first paragraph says what is wrong.
+    pub fn usage(rendered: &str) -> Self {
+        let what = rendered.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::new(ExitCode::Usage, format_args!("{}: see ckpt --help", what.trim_end_matches('.')))
+    }
+
+    /// Prints the line and gives the status to end with.
+    pub fn report(self) -> std::process::ExitCode {
+        if !self.message.is_empty() {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(io::stderr(), "ckpt: {}", self.message);
+        }
+        self.code.into()
+    }
+}
+
+/// The system's reason without the number that std appends.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,97 @@
+//! Opens an image and reads what describes it: headers, notes and seal, never the memory.
+//!
+//! Must never hand out an image whose seal or records were not checked.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use image_format::reader::PROBE_LEN;
+use image_format::{ExitCode, Fault, Image, Need, check};
+use rustix::fs::OFlags;
+use zerocopy::IntoBytes;
+
+use crate::failure::Failure;
+use crate::text;
+
+/// An image file and its prefix.
+#[derive(Debug)]
+pub struct ImageFile {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    /// Words, since the program headers must lie aligned to 8 bytes.
+    prefix: Vec<u64>,
+}
+
+/// An image whose headers, seal and records keep all rules.
+#[derive(Debug)]
+pub struct Checked<'a> {
+    /// The image over the file's prefix.
+    pub image: Image<'a>,
+    /// The checksum of each segment, in order.
+    pub sums: Vec<u64>,
+}
+
+impl ImageFile {
+    /// Opens `path` and reads its prefix.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        // Without O_NONBLOCK the open of a FIFO would wait for a writer.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(|e| Failure::unreadable(path, "the image cannot be opened", &e))?;
+        let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
+        if !meta.is_file() {
+            let what = format_args!("{}: not a regular file: give the path of an image", text::path(path)).to_string();
+            return Err(Failure::new(ExitCode::NoImage, what));
+        }
+        let len = meta.len();
+        let mut this = Self { path: path.to_owned(), file, len, prefix: Vec::new() };
+        let mut first = vec![0; PROBE_LEN.min(usize::try_from(len).unwrap_or(PROBE_LEN))];
+        this.read(&mut first, 0)?;
+        let need = Need::probe(&first, len).map_err(|fault| this.fault(fault))?;
+        let words = usize::try_from(need.prefix_len.div_ceil(8)).unwrap_or(usize::MAX);
+        let mut prefix = vec![0u64; words];
+        let bytes = usize::try_from(need.prefix_len).unwrap_or(usize::MAX);
+        this.read(prefix.as_mut_bytes().get_mut(..bytes).unwrap_or_default(), 0)?;
+        this.prefix = prefix;
+        Ok(this)
+    }
+
+    /// Parses the prefix and checks seal and records.
+    pub fn checked(&self) -> Result<Checked<'_>, Failure> {
+        let fault = |fault| self.fault(fault);
+        let image = Image::parse(self.prefix.as_bytes(), self.len).map_err(fault)?;
+        let (at, len) = image.seal_span();
+        let mut seal = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        self.read(&mut seal, at)?;
+        let sums = image.check_seal(&seal).map_err(fault)?.iter().map(|sum| sum.get()).collect();
+        check::records(&image).map_err(fault)?;
+        Ok(Checked { image, sums })
+    }
+
+    /// Fills `out` from `offset` of the file.
+    pub fn read(&self, out: &mut [u8], offset: u64) -> Result<(), Failure> {
+        self.file
+            .read_exact_at(out, offset)
+            .map_err(|e| Failure::unreadable(&self.path, "the image cannot be read", &e))
+    }
+
+    /// A fault of this image, with its path.
+    pub fn fault(&self, fault: Fault) -> Failure {
+        Failure::image(&self.path, fault)
+    }
+
+    /// Its path, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of the file in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+}

@@ -1,0 +1,124 @@
+//! Which file a program's name means, and whether a library can be loaded into it.
+//!
+//! Must never execute anything to find out.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use image_format::ExitCode;
+use object::elf::{FileHeader64, PT_INTERP};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, ReadCache};
+
+use crate::failure::Failure;
+use crate::text;
+
+/// Interpreters of interpreters that the kernel follows (fs/exec.c).
+const LEVELS: usize = 5;
+
+/// Bytes of a script that the kernel looks at (`BINPRM_BUF_SIZE`).
+const FIRST_LINE: u64 = 256;
+
+/// Finds `name` as a shell would and refuses what the library cannot get into.
+pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
+    let program = search(name)?;
+    let mut file = program.clone();
+    for _ in 0..LEVELS {
+        refuse_privileged(&file)?;
+        match interpreter(&file).map_err(|e| Failure::exec(&file, &e))? {
+            Some(interpreter) => file = interpreter,
+            None => return refuse_static(&file).map(|()| program),
+        }
+    }
+    refused(&program, "too many interpreters, one after the other")
+}
+
+/// A name with a slash is a path; any other is looked up in `PATH`.
+fn search(name: &OsStr) -> Result<PathBuf, Failure> {
+    let not_found =
+        || Failure::exec(Path::new(name), &io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()));
+    if name.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(name);
+        return fs::metadata(&path).map(|_| path.clone()).map_err(|e| Failure::exec(&path, &e));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let usable = |file: &PathBuf| {
+        fs::metadata(file).is_ok_and(|meta| meta.is_file())
+            && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(usable).ok_or_else(not_found)
+}
+
+/// The program that a script's first line names.
+fn interpreter(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut first = Vec::new();
+    File::open(path)?.take(FIRST_LINE).read_to_end(&mut first)?;
+    let Some(line) = first.strip_prefix(b"#!") else { return Ok(None) };
+    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
+    Ok(Some(PathBuf::from(OsStr::from_bytes(name))))
+}
+
+fn refused<T>(path: &Path, why: &str) -> Result<T, Failure> {
+    Err(Failure::new(ExitCode::SaveFailed, format_args!("{}: {why}", text::path(path))))
+}
+
+/// The dynamic linker loads nothing into a program that runs with more rights than its caller.
+fn refuse_privileged(path: &Path) -> Result<(), Failure> {
+    let meta = fs::metadata(path).map_err(|e| Failure::exec(path, &e))?;
+    let mode = meta.permissions().mode();
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if (mode & 0o4000 != 0 && meta.uid() != uid.as_raw()) || (mode & 0o2000 != 0 && meta.gid() != gid.as_raw()) {
+        return refused(path, "a set-uid or set-gid program cannot be saved: run a copy without that bit");
+    }
+    let mut none = [0u8; 0];
+    if !uid.is_root() && rustix::fs::getxattr(path, "security.capability", &mut none).is_ok_and(|len| len > 0) {
+        return refused(path, "a program with file capabilities cannot be saved: run a copy without them");
+    }
+    Ok(())
+}
+
+/// Without an interpreter in its headers nothing loads a library into a program.
+fn refuse_static(path: &Path) -> Result<(), Failure> {
+    let file = File::open(path).map_err(|e| Failure::exec(path, &e))?;
+    let data = ReadCache::new(file);
+    let dynamic = FileHeader64::<Endianness>::parse(&data).and_then(|header| {
+        let endian = header.endian()?;
+        let headers = header.program_headers(endian, &data)?;
+        let machine = header.e_machine(endian).0 == image_format::elf::MACHINE;
+        Ok((machine, headers.iter().any(|ph| ph.p_type(endian) == PT_INTERP)))
+    });
+    match dynamic {
+        Ok((true, true)) => Ok(()),
+        Ok((true, false)) => refused(
+            path,
+            "a static program: libckpt.so cannot be loaded into it: link it with libckpt.a, or run a dynamic build",
+        ),
+        Ok((false, _)) => refused(path, "a program of another machine: libckpt.so cannot be loaded into it"),
+        Err(_) => {
+            refused(path, "neither a 64-bit ELF program nor a script with #!: libckpt.so cannot be loaded into it")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_first_lines() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("script");
+        for (text, expected) in
+            [("print 1\n", None), ("#! /bin/sh -e  \nexit\n", Some("/bin/sh")), ("#!/bin/x", Some("/bin/x"))]
+        {
+            fs::write(&path, text)?;
+            assert_eq!(interpreter(&path)?, expected.map(PathBuf::from), "{text}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! What `ckpt show` says: [`report`] collects it (and is the JSON), [`table`] draws it for people.
+
+pub mod files;
+pub mod memory;
+pub mod report;
+pub mod table;
+pub mod thread;

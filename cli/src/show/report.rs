@@ -1,0 +1,304 @@
+//! The contents of an image as one object: the schema of `ckpt show --json`.
+//!
+//! docs/cli.md describes each field. Fields are only ever added; what changes meaning gets a new [`SCHEMA`].
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use image_format::record::cwd::Cwd;
+use image_format::record::header::{Features, Header};
+use image_format::record::itimer::Itimer;
+use image_format::record::mm::Mm;
+use image_format::record::pending::Pending;
+use image_format::record::rlimit::Rlimit;
+use image_format::record::sigaction::Sigaction;
+use image_format::record::umask::Umask;
+use image_format::{Fault, Image, StrRef, note};
+use serde::Serialize;
+
+use super::files::{self, Descriptor};
+use super::memory::Memory;
+use super::thread::Thread;
+use crate::image::ImageFile;
+use crate::{signal, text};
+
+/// Version of the schema.
+pub const SCHEMA: u32 = 1;
+
+/// Names of the `RLIMIT_*` resources, by number (getrlimit(2)).
+const LIMITS: [&str; 16] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
+/// What is in an image.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The file.
+    pub image: ImageInfo,
+    /// Where and when it was made.
+    pub saved: Saved,
+    /// The process tree, its root first.
+    pub processes: Vec<Process>,
+}
+
+/// The file.
+#[derive(Debug, Serialize)]
+pub struct ImageInfo {
+    /// Its path, as given.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Format version, `major.minor`.
+    pub format: String,
+    /// ELF's name of the machine.
+    pub machine: &'static str,
+    /// Features that a reader must know.
+    pub requires: Vec<String>,
+    /// Its random id.
+    pub uuid: String,
+    /// Restarts that lie behind the process.
+    pub generation: u32,
+    /// Runs of saved pages.
+    pub segments: usize,
+}
+
+/// Where and when it was made.
+#[derive(Debug, Serialize)]
+pub struct Saved {
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// The same in seconds since 1970.
+    pub unix_seconds: i64,
+    /// `uname -r`.
+    pub kernel: String,
+    /// The boot's id.
+    pub boot_id: String,
+    /// Time since that boot, nanoseconds.
+    pub boottime_ns: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Who owned the process.
+    pub uid: u32,
+    /// The CPU's feature words and XSAVE layout.
+    pub cpu: Cpu,
+}
+
+/// What the CPU offered.
+#[derive(Debug, Serialize)]
+pub struct Cpu {
+    /// CPUID words in the order of docs/image-format.md.
+    pub words: Vec<String>,
+    /// State components.
+    pub xcr0: String,
+    /// Bytes of a full XSAVE area.
+    pub xsave_bytes: u32,
+}
+
+/// A process.
+#[derive(Debug, Serialize)]
+pub struct Process {
+    /// Its id at the save.
+    pub pid: u32,
+    /// The executable's path.
+    pub executable: String,
+    /// The beginning of its command line (the kernel keeps 80 bytes in cores).
+    pub command: String,
+    /// Working directory.
+    pub directory: String,
+    /// Octal.
+    pub umask: String,
+    /// Its threads, the first one first.
+    pub threads: Vec<Thread>,
+    /// Its mappings.
+    pub memory: Memory,
+    /// Its descriptors, ascending.
+    pub descriptors: Vec<Descriptor>,
+    /// Limits; `null` is none.
+    pub limits: Vec<Limit>,
+    /// Running interval timers.
+    pub timers: Vec<Timer>,
+    /// Signals with a handler.
+    pub caught_signals: Vec<String>,
+    /// Ignored signals.
+    pub ignored_signals: Vec<String>,
+    /// Sent and not delivered.
+    pub pending_signals: Vec<PendingSignal>,
+}
+
+/// A resource limit.
+#[derive(Debug, Serialize)]
+pub struct Limit {
+    /// As in getrlimit(2), in lower case.
+    pub resource: String,
+    /// Soft limit.
+    pub soft: Option<u64>,
+    /// Hard limit.
+    pub hard: Option<u64>,
+}
+
+/// An interval timer.
+#[derive(Debug, Serialize)]
+pub struct Timer {
+    /// `real`, `virtual` or `prof`.
+    pub kind: &'static str,
+    /// Microseconds to the next expiry.
+    pub remaining_us: u64,
+    /// Microseconds between expiries; 0 for a single one.
+    pub interval_us: u64,
+}
+
+/// A pending signal.
+#[derive(Debug, Serialize)]
+pub struct PendingSignal {
+    /// Its name.
+    pub signal: String,
+    /// The thread that it is for; `null` for the process.
+    pub tid: Option<u32>,
+}
+
+impl Report {
+    /// Collects all from a checked image.
+    pub fn new(file: &ImageFile, image: &Image<'_>) -> Result<Self, Fault> {
+        let header = image.header()?;
+        Ok(Self {
+            schema: SCHEMA,
+            image: ImageInfo {
+                path: text::path(file.path()),
+                bytes: file.len(),
+                format: format!("{}.{}", header.major, header.minor),
+                machine: "x86_64",
+                requires: features(header.required.get()),
+                uuid: hex_id(header.uuid),
+                generation: header.generation.get(),
+                segments: image.segments().len(),
+            },
+            saved: Saved::new(header),
+            processes: vec![Process::new(image)?],
+        })
+    }
+}
+
+/// `jmp-context`, `locks`, …
+fn features(bits: u64) -> Vec<String> {
+    Features::from_bits_truncate(bits)
+        .iter_names()
+        .map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"))
+        .collect()
+}
+
+/// Sixteen bytes as a uuid is written.
+fn hex_id(bytes: [u8; 16]) -> String {
+    let n = u128::from_be_bytes(bytes);
+    let part = |shift: u32, digits: usize| format!("{:0digits$x}", (n >> shift) & ((1 << (4 * digits)) - 1));
+    [part(96, 8), part(80, 4), part(64, 4), part(48, 4), part(0, 12)].join("-")
+}
+
+/// Bytes up to the first NUL, as text.
+pub fn until_nul(bytes: &[u8]) -> String {
+    text::plain(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
+/// The string of a reference, as text.
+pub fn string(image: &Image<'_>, reference: StrRef) -> Result<String, Fault> {
+    Ok(text::plain(image.string(reference)?))
+}
+
+impl Saved {
+    fn new(header: &Header) -> Self {
+        // Year 9999 is the last that RFC 3339 can write; a clock beyond it is a hostile image's.
+        let seconds = u64::try_from(header.wall_sec.get()).unwrap_or(0).min(253_402_300_799);
+        Self {
+            at: humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(),
+            unix_seconds: header.wall_sec.get(),
+            kernel: until_nul(&header.release),
+            boot_id: hex_id(header.boot_id),
+            boottime_ns: header.boottime_nsec.get(),
+            monotonic_ns: header.monotonic_nsec.get(),
+            uid: header.uid.get(),
+            cpu: Cpu {
+                words: header.cpu.words.iter().map(|word| format!("{:#010x}", word.get())).collect(),
+                xcr0: format!("{:#x}", header.cpu.xcr0.get()),
+                xsave_bytes: header.cpu.xsave_size.get(),
+            },
+        }
+    }
+}
+
+impl Process {
+    fn new(image: &Image<'_>) -> Result<Self, Fault> {
+        let actions = image.table::<Sigaction>()?;
+        let signals = |wanted: fn(u64) -> bool| {
+            let matching = actions.iter().zip(1..).filter(|(action, _)| wanted(action.handler.get()));
+            matching.map(|(_, number)| signal::name(number)).collect()
+        };
+        Ok(Self {
+            pid: image.header()?.pid.get(),
+            executable: string(image, image.single::<Mm>()?.exe)?,
+            command: command(image)?,
+            directory: string(image, image.single::<Cwd>()?.path)?,
+            umask: format!("{:04o}", image.single::<Umask>()?.mask.get()),
+            threads: Thread::all(image)?,
+            memory: Memory::new(image)?,
+            descriptors: files::descriptors(image)?,
+            limits: image.table::<Rlimit>()?.iter().map(Limit::new).collect(),
+            timers: image.table::<Itimer>()?.iter().map(Timer::new).collect(),
+            caught_signals: signals(|handler| handler > 1),
+            ignored_signals: signals(|handler| handler == 1),
+            pending_signals: image.table::<Pending>()?.iter().map(PendingSignal::new).collect(),
+        })
+    }
+}
+
+/// `pr_psargs` of `struct elf_prpsinfo`: 80 bytes, the last of it.
+fn command(image: &Image<'_>) -> Result<String, Fault> {
+    let info = image.note_of(note::CORE, note::standard::NT_PRPSINFO)?;
+    Ok(info.get(56..136).map(until_nul).unwrap_or_default().trim_end().to_owned())
+}
+
+impl Limit {
+    fn new(limit: &Rlimit) -> Self {
+        let finite = |value: u64| (value != u64::MAX).then_some(value);
+        let number = limit.resource.get();
+        let name = usize::try_from(number).ok().and_then(|n| LIMITS.get(n));
+        Self {
+            resource: name.map_or_else(|| number.to_string(), |name| (*name).to_owned()),
+            soft: finite(limit.soft.get()),
+            hard: finite(limit.hard.get()),
+        }
+    }
+}
+
+impl Timer {
+    fn new(timer: &Itimer) -> Self {
+        let kind = match timer.which.get() {
+            0 => "real",
+            1 => "virtual",
+            _ => "prof",
+        };
+        Self { kind, remaining_us: timer.value_usec.get(), interval_us: timer.interval_usec.get() }
+    }
+}
+
+impl PendingSignal {
+    fn new(pending: &Pending) -> Self {
+        let number = pending.siginfo.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let tid = pending.tid.get();
+        Self { signal: signal::name(number), tid: (tid != 0).then_some(tid) }
+    }
+}

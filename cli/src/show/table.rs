@@ -1,0 +1,143 @@
+//! The report for people: a few lines about the whole, then a table for each kind of thing.
+
+use std::fmt::{self, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, Table};
+
+use super::files::{Descriptor, Lock};
+use super::report::{Limit, Process, Report};
+use crate::text::{count, size};
+
+/// The whole report as text.
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, report);
+    out
+}
+
+fn write(out: &mut String, report: &Report) -> fmt::Result {
+    let (image, saved) = (&report.image, &report.saved);
+    writeln!(out, "{}: {}, {}", image.path, size(image.bytes), count(image.segments, "segment"))?;
+    line(out, "saved", &format!("{} by uid {}", saved.at, saved.uid))?;
+    line(out, "kernel", &format!("{} on {}", saved.kernel, image.machine))?;
+    let needs = if image.requires.is_empty() { "nothing".to_owned() } else { image.requires.join(", ") };
+    line(out, "format", &format!("{}, requires {needs}", image.format))?;
+    line(out, "restarts", &format!("{} before this save", image.generation))?;
+    line(out, "id", &image.uuid)?;
+    for process in &report.processes {
+        process_table(out, process)?;
+    }
+    Ok(())
+}
+
+fn process_table(out: &mut String, process: &Process) -> fmt::Result {
+    writeln!(out, "\nProcess {}", process.pid)?;
+    line(out, "program", &process.executable)?;
+    if !process.command.is_empty() {
+        line(out, "command", &process.command)?;
+    }
+    line(out, "directory", &process.directory)?;
+    line(out, "umask", &process.umask)?;
+    for timer in &process.timers {
+        let every = if timer.interval_us == 0 { String::new() } else { format!(", every {}", time(timer.interval_us)) };
+        line(out, "timer", &format!("{}: in {}{every}", timer.kind, time(timer.remaining_us)))?;
+    }
+    for pending in &process.pending_signals {
+        let to = pending.tid.map_or_else(String::new, |tid| format!(" for thread {tid}"));
+        line(out, "pending", &format!("SIG{}{to}", pending.signal))?;
+    }
+    let limits = process.limits.iter().filter(|limit| limit.soft.is_some());
+    line(out, "limits", &limits.map(limit_text).collect::<Vec<_>>().join(", "))?;
+    writeln!(out, "\n{}", table(&["THREAD", "NAME", "STOPPED IN", ""], &[0], thread_rows(process)))?;
+    writeln!(out, "\n{}", table(&["MEMORY", "MAPPINGS", "MAPPED", "SAVED"], &[1, 2, 3], memory_rows(process)))?;
+    if process.descriptors.is_empty() {
+        return writeln!(out, "\nno open files");
+    }
+    let head = ["FD", "KIND", "PATH", "ACCESS", "OFFSET", "SIZE", "NOTES"];
+    writeln!(out, "\n{}", table(&head, &[0, 4, 5], process.descriptors.iter().map(|d| file_row(d, process)).collect()))
+}
+
+fn line(out: &mut String, what: &str, value: &str) -> fmt::Result {
+    writeln!(out, "  {what:<9} {value}")
+}
+
+fn time(microseconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_micros(microseconds)).to_string()
+}
+
+/// Soft limit, and the hard one where it differs; what is unlimited is left out.
+fn limit_text(limit: &Limit) -> String {
+    let value = |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+    if limit.soft == limit.hard {
+        return format!("{} {}", limit.resource, value(limit.soft));
+    }
+    format!("{} {} (of {})", limit.resource, value(limit.soft), value(limit.hard))
+}
+
+fn thread_rows(process: &Process) -> Vec<Vec<String>> {
+    let row = |thread: &super::thread::Thread| {
+        let note = if thread.current { "made the save" } else { "" };
+        vec![thread.tid.to_string(), thread.name.clone(), thread.stopped_in.clone(), note.to_owned()]
+    };
+    process.threads.iter().map(row).collect()
+}
+
+fn memory_rows(process: &Process) -> Vec<Vec<String>> {
+    let memory = &process.memory;
+    let row = |title: &str, mappings: usize, mapped, saved| {
+        vec![title.to_owned(), mappings.to_string(), size(mapped), size(saved)]
+    };
+    let mut rows: Vec<_> =
+        memory.kinds.iter().map(|sum| row(sum.kind.title(), sum.mappings, sum.mapped, sum.saved)).collect();
+    rows.push(row("all", memory.mappings.len(), memory.mapped, memory.saved));
+    rows
+}
+
+fn file_row(descriptor: &Descriptor, process: &Process) -> Vec<String> {
+    let mut notes: Vec<String> = descriptor.flags.iter().map(|&flag| flag.to_owned()).collect();
+    if descriptor.cloexec {
+        notes.push("cloexec".to_owned());
+    }
+    // Each sharing is told once, at the later number.
+    let first = process.descriptors.iter().find(|other| other.file == descriptor.file);
+    if let Some(first) = first.filter(|first| first.fd < descriptor.fd) {
+        notes.push(format!("shares {}", first.fd));
+    }
+    notes.extend(descriptor.locks.iter().map(lock_text));
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    vec![
+        descriptor.fd.to_string(),
+        descriptor.kind.to_owned(),
+        descriptor.path.clone(),
+        descriptor.access.to_owned(),
+        number(descriptor.offset),
+        number(descriptor.size),
+        notes.join(", "),
+    ]
+}
+
+fn lock_text(lock: &Lock) -> String {
+    let mode = if lock.write { "write" } else { "read" };
+    match (lock.start, lock.bytes) {
+        (0, None) => format!("{mode} lock ({})", lock.kind),
+        (start, None) => format!("{mode} lock from {start} ({})", lock.kind),
+        (start, Some(bytes)) => format!("{mode} lock {start}+{bytes} ({})", lock.kind),
+    }
+}
+
+/// Rows below a head; `right` are the columns of numbers. Lines are as long as they are: paths are not cut.
+fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(head.to_vec());
+    for row in rows {
+        table.add_row(row.into_iter().map(Cell::new));
+    }
+    for &column in right {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}

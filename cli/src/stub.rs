@@ -1,0 +1,140 @@
+//! Becomes the restart stub: the one built into this program, or the file beside it.
+//!
+//! Must never start it as a child: the stub becomes the program, under this process's own id.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+use image_format::ExitCode;
+use loader::embedded;
+use rustix::fs::MemfdFlags;
+
+use crate::failure::{Failure, reason};
+use crate::text;
+
+/// The stub's file name, also what it calls itself in messages.
+const NAME: &str = "restart-stub";
+
+/// What to do about open files that are no longer as they were.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Files {
+    /// Refuse, and say which file and what to do
+    Verify,
+    /// Cut grown files back to their saved size; the tail is kept beside them as FILE.after-restart.N
+    Rollback,
+    /// Take them as they are
+    Ignore,
+}
+
+/// What to do when this CPU lacks features that the program may use.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Cpu {
+    /// Refuse, and list them
+    Verify,
+    /// Try
+    Ignore,
+}
+
+/// The stub's own options.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Open files that have changed since the save [default: verify]
+    #[arg(long, value_name = "POLICY")]
+    pub files: Option<Files>,
+    /// Give the program PATH as its descriptor N (repeatable)
+    #[arg(long, value_name = "N=PATH", value_parser = redirect)]
+    pub fd: Vec<OsString>,
+    /// A CPU that lacks features which the saved one had [default: verify]
+    #[arg(long, value_name = "POLICY")]
+    pub cpu: Option<Cpu>,
+    /// Restart an image that others could have written: it is code that runs as you
+    #[arg(long)]
+    pub trust: bool,
+    /// Say on standard error what is done
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+impl Options {
+    /// Nothing but a files policy.
+    pub fn with_files(files: Files) -> Self {
+        Self { files: Some(files), fd: Vec::new(), cpu: None, trust: false, verbose: false }
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut out: Vec<OsString> = Vec::new();
+        if let Some(name) = self.files.and_then(word) {
+            out.extend(["--files".into(), name]);
+        }
+        for redirect in &self.fd {
+            out.extend(["--fd".into(), redirect.clone()]);
+        }
+        if let Some(name) = self.cpu.and_then(word) {
+            out.extend(["--cpu".into(), name]);
+        }
+        out.extend(self.trust.then(|| "--trust".into()));
+        out.extend(self.verbose.then(|| "-v".into()));
+        out
+    }
+}
+
+/// A choice as it is written on a command line.
+fn word(choice: impl ValueEnum) -> Option<OsString> {
+    choice.to_possible_value().map(|value| value.get_name().into())
+}
+
+fn redirect(text: &str) -> Result<OsString, String> {
+    let (number, path) = text.split_once('=').ok_or("give it as N=PATH, for example 3=/tmp/fifo")?;
+    let number: Result<i32, _> = number.parse();
+    if number.is_ok_and(|n| n >= 0) && !path.is_empty() {
+        return Ok(text.into());
+    }
+    Err("give it as N=PATH with a descriptor's number, for example 3=/tmp/fifo".to_owned())
+}
+
+/// Replaces this process by the stub on `image`; returns only what went wrong.
+pub fn exec(image: &Path, options: &Options) -> Failure {
+    let (file, program) = match find() {
+        Ok(found) => found,
+        Err(failure) => return failure,
+    };
+    // A name that begins with a dash must not look like an option.
+    let image = if image.is_relative() { Path::new(".").join(image) } else { image.to_owned() };
+    let error = Command::new(&program).arg0(NAME).args(options.arguments()).arg(image).exec();
+    drop(file);
+    let what =
+        format_args!("{}: the restart stub cannot be executed: {}", text::path(&program), reason(&error)).to_string();
+    Failure::new(ExitCode::NotInstalled, what)
+}
+
+/// The stub as something to execute: in memory, else beside this program. The file is open until the exec closes it.
+fn find() -> Result<(Option<File>, PathBuf), Failure> {
+    if embedded::is_present()
+        && let Ok(file) = in_memory()
+    {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        return Ok((Some(file), path.into()));
+    }
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(NAME));
+    match beside {
+        Some(path) if path.is_file() => Ok((None, path)),
+        _ => Err(Failure::new(
+            ExitCode::NotInstalled,
+            "restart-stub: not built into this program and not found beside it: install it there, or build with `cargo xtask dist`",
+        )),
+    }
+}
+
+fn in_memory() -> io::Result<File> {
+    let file = rustix::fs::memfd_create(NAME, MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(file);
+    file.write_all(embedded::STUB)?;
+    // An executable that is open for writing is busy: go on with a descriptor that only reads.
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}

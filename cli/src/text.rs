@@ -1,0 +1,90 @@
+//! Text for people: output that survives a closed pipe, sizes, and names from images made harmless.
+//!
+//! Must never let a control character of an image's string reach a terminal.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use image_format::ExitCode;
+
+use crate::failure::{Failure, reason};
+
+/// Prints to standard output. A reader that has left (`ckpt show … | head`) is no failure.
+pub fn print(what: impl fmt::Display) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match write!(out, "{what}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(ExitCode::Usage, format_args!("standard output: {}", reason(&error))))
+        }
+        Err(_) => Err(Failure::QUIET),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Bytes as text: UTF-8 as it is, but control characters and stray bytes as escapes.
+pub fn plain(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // Bidirectional marks reorder a line as control characters do.
+            if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                out.extend(c.escape_default());
+            } else {
+                out.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// A path as text.
+pub fn path(path: &Path) -> String {
+    plain(path.as_os_str().as_bytes())
+}
+
+/// A number of bytes with a unit: `512 B`, `1.5 KiB`, `2.0 GiB`.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// `1 thread`, `2 threads`.
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_could_reach_a_terminal() {
+        assert_eq!(plain(b"/tmp/\x1b[31mred\n"), "/tmp/\\u{1b}[31mred\\n");
+        assert_eq!(plain(b"a\xffb"), "a\\xffb");
+        assert_eq!(plain("/tmp/\u{202e}txt.exe".as_bytes()), "/tmp/\\u{202e}txt.exe");
+        assert_eq!(plain("/tmp/ä b".as_bytes()), "/tmp/ä b");
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(5 << 30), "5.0 GiB");
+    }
+}

@@ -1,0 +1,380 @@
+//! The rules that hold between the tables of an image: ids that must be unique, references that must lead somewhere.
+//!
+//! [`crate::Image::check_seal`] has proved that the bytes are those that were written; a hostile writer seals
+//! nonsense just as well. Restart and `ckpt verify` both run [`records`] before they believe a table.
+//!
+//! Must never take more than a few passes over the tables, whatever their counts: lookups are binary searches.
+
+use crate::note;
+use crate::record::cwd::Cwd;
+use crate::record::descriptor::Descriptor;
+use crate::record::device::Device;
+use crate::record::directory::Directory;
+use crate::record::header::Features;
+use crate::record::itimer::Itimer;
+use crate::record::lock::{Lock, LockKind};
+use crate::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
+use crate::record::mm::Mm;
+use crate::record::pending::Pending;
+use crate::record::pipe::Pipe;
+use crate::record::regular::Regular;
+use crate::record::rlimit::Rlimit;
+use crate::record::sigaction::Sigaction;
+use crate::record::terminal::Terminal;
+use crate::record::thread::{Thread, ThreadFlags};
+use crate::record::umask::Umask;
+use crate::{Fault, Image, NoteType, PAGE, Record, StrRef, USER_END};
+
+/// Number 0 of this project's note types.
+const NOTE_BASE: u32 = NoteType::Header as u32 - 1;
+
+/// `PROT_READ | PROT_WRITE | PROT_EXEC`.
+const PROT_ALL: u32 = 7;
+const PROT_EXEC: u32 = 4;
+
+/// Signals, and so entries of the table of actions.
+const SIGNALS: usize = 64;
+
+/// `RLIM_NLIMITS`.
+const RLIMITS: u32 = 16;
+
+/// Comparisons that matching pending signals with threads may take: no real process comes near.
+const MATCH_MAX: usize = 1 << 28;
+
+/// Checks every record and every reference of an image whose seal was checked.
+///
+/// # Errors
+/// The first rule that is broken, with the record's place in the file.
+pub fn records(image: &Image<'_>) -> Result<(), Fault> {
+    let check = Check { image };
+    check.notes_once()?;
+    check.memory()?;
+    check.threads()?;
+    check.process()?;
+    check.files()
+}
+
+/// An open file description: what every kind of it has. A new kind implements this and joins [`Files`].
+trait Description: Record {
+    /// Its id, which descriptors name.
+    fn id(&self) -> u32;
+    /// Its path or description.
+    fn path(&self) -> StrRef;
+    /// Whether the path must begin with `/`.
+    fn has_path(&self) -> bool {
+        true
+    }
+}
+
+macro_rules! description {
+    ($($kind:ident),*) => { $(
+        impl Description for $kind {
+            fn id(&self) -> u32 { self.id.get() }
+            fn path(&self) -> StrRef { self.path }
+        }
+    )* };
+}
+description!(Regular, Directory, Device, Terminal);
+
+impl Description for Pipe {
+    fn id(&self) -> u32 {
+        self.id.get()
+    }
+    fn path(&self) -> StrRef {
+        self.path
+    }
+    fn has_path(&self) -> bool {
+        self.named.get() != 0
+    }
+}
+
+/// All tables of open file descriptions, each ascending by id.
+struct Files<'a> {
+    regular: &'a [Regular],
+    directory: &'a [Directory],
+    device: &'a [Device],
+    pipe: &'a [Pipe],
+    terminal: &'a [Terminal],
+}
+
+fn holds<D: Description>(table: &[D], id: u32) -> bool {
+    table.binary_search_by_key(&id, D::id).is_ok()
+}
+
+impl Files<'_> {
+    /// How many tables know this id: one, in a sound image.
+    fn count(&self, id: u32) -> usize {
+        [
+            holds(self.regular, id),
+            holds(self.directory, id),
+            holds(self.device, id),
+            holds(self.pipe, id),
+            holds(self.terminal, id),
+        ]
+        .into_iter()
+        .filter(|&held| held)
+        .count()
+    }
+}
+
+struct Check<'i, 'a> {
+    image: &'i Image<'a>,
+}
+
+impl<'a> Check<'_, 'a> {
+    fn bad<T, R: Record>(&self, what: &'static str, record: &R) -> Result<T, Fault> {
+        Err(Fault::Malformed { what, at: self.image.offset_of(record.as_bytes()) })
+    }
+
+    /// A table that stands twice would be read once: nothing is dropped silently.
+    fn notes_once(&self) -> Result<(), Fault> {
+        let mut seen = 0u64;
+        for note in self.image.notes() {
+            let note = note?;
+            let number = note.kind.wrapping_sub(NOTE_BASE);
+            let Some(bit) = 1u64.checked_shl(number).filter(|_| note.owner == note::CKPT) else { continue };
+            if seen & bit != 0 {
+                let at = self.image.offset_of(note.desc);
+                return Err(Fault::Malformed { what: "two notes of the same type", at });
+            }
+            seen |= bit;
+        }
+        Ok(())
+    }
+
+    /// The string resolves, and is an absolute path.
+    fn path<R: Record>(&self, path: StrRef, record: &R) -> Result<(), Fault> {
+        if self.image.string(path)?.first() == Some(&b'/') {
+            return Ok(());
+        }
+        self.bad("a path is not absolute", record)
+    }
+
+    fn memory(&self) -> Result<(), Fault> {
+        let backings = self.image.table::<Backing>()?;
+        for backing in backings {
+            self.path(backing.path, backing)?;
+        }
+        for vma in self.image.table::<Vma>()? {
+            self.image.string(vma.name)?;
+            if vma.prot.get() & !PROT_ALL != 0 {
+                return self.bad("a mapping with unknown protection bits", vma);
+            }
+            let of_file =
+                matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::FilePrivate | VmaKind::FileShared));
+            let backing = vma.backing.get();
+            if of_file && backings.get(backing as usize).is_none() {
+                return self.bad("a mapping of a file that the image does not name", vma);
+            }
+            if !of_file && backing != NO_BACKING {
+                return self.bad("a mapping that cannot have a file names one", vma);
+            }
+            if of_file && vma.offset.get() % PAGE != 0 {
+                return self.bad("a mapping's offset in its file is not page-aligned", vma);
+            }
+            if of_file && vma.flags.get() & VmaFlags::GROWS_DOWN.bits() != 0 {
+                return self.bad("a mapping of a file that grows down", vma);
+            }
+        }
+        Ok(())
+    }
+
+    fn threads(&self) -> Result<(), Fault> {
+        let threads = self.image.table::<Thread>()?;
+        let header = self.image.header()?;
+        if header.required.get() & Features::JMP_CONTEXT.bits() == 0 {
+            return self.bad("threads carry a jmp context, but the header does not require it", header);
+        }
+        let Some(first) = threads.first() else {
+            return self.bad("an image without threads", header);
+        };
+        let vmas = self.image.table::<Vma>()?;
+        let (mut leaders, mut current) = (0usize, 0usize);
+        for thread in threads {
+            let flags = ThreadFlags::from_bits_truncate(thread.flags.get());
+            let leads = flags.contains(ThreadFlags::LEADER);
+            if leads != (thread.tid == header.pid) {
+                return self.bad("a thread leads without the process's id, or has it and does not lead", thread);
+            }
+            leaders += usize::from(leads);
+            current += usize::from(flags.contains(ThreadFlags::CURRENT));
+            let jmp = &thread.jmp;
+            if [jmp.rsp, jmp.fs_base, jmp.gs_base].into_iter().any(|address| address.get() >= USER_END) {
+                return self.bad("a thread's stack or thread pointer lies in kernel space", thread);
+            }
+            let rip = jmp.rip.get();
+            let index = vmas.partition_point(|vma| vma.end.get() <= rip);
+            let code = vmas.get(index).is_some_and(|v| v.start.get() <= rip && v.prot.get() & PROT_EXEC != 0);
+            if !code {
+                return self.bad("a thread goes on where no executable mapping is", thread);
+            }
+            let kept = [thread.tid_address, thread.robust_list, thread.rseq, thread.altstack_sp];
+            if kept.into_iter().any(|address| address.get() >= USER_END) {
+                return self.bad("an address that the kernel keeps for a thread lies in kernel space", thread);
+            }
+        }
+        if leaders != 1 || current != 1 {
+            return self.bad("not exactly one thread leads, or not exactly one made the save", first);
+        }
+        self.pending(threads)
+    }
+
+    fn pending(&self, threads: &[Thread]) -> Result<(), Fault> {
+        let pending = self.image.table::<Pending>()?;
+        if let Some(first) = pending.first().filter(|_| pending.len().saturating_mul(threads.len()) > MATCH_MAX) {
+            return self.bad("an absurd number of pending signals", first);
+        }
+        for signal in pending {
+            let tid = signal.tid.get();
+            if tid != 0 && !threads.iter().any(|thread| thread.tid.get() == tid) {
+                return self.bad("a pending signal for a thread that does not exist", signal);
+            }
+            let number = signal.siginfo.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            if number == 0 || number as usize > SIGNALS {
+                return self.bad("a pending signal with no valid number", signal);
+            }
+        }
+        Ok(())
+    }
+
+    fn process(&self) -> Result<(), Fault> {
+        let mm = self.image.single::<Mm>()?;
+        self.path(mm.exe, mm)?;
+        let ranges = [
+            (mm.start_code, mm.end_code),
+            (mm.start_data, mm.end_data),
+            (mm.start_brk, mm.brk),
+            (mm.arg_start, mm.arg_end),
+            (mm.env_start, mm.env_end),
+            (mm.start_stack, mm.start_stack),
+        ];
+        if ranges.into_iter().any(|(start, end)| start.get() > end.get() || end.get() > USER_END) {
+            return self.bad("a range of the mm fields is reversed, or lies in kernel space", mm);
+        }
+        let cwd = self.image.single::<Cwd>()?;
+        self.path(cwd.path, cwd)?;
+        let umask = self.image.single::<Umask>()?;
+        if umask.mask.get() & !0o777 != 0 {
+            return self.bad("a umask with more than nine bits", umask);
+        }
+        let actions = self.image.table::<Sigaction>()?;
+        if actions.len() != SIGNALS {
+            return self.bad("not 64 signal actions", mm);
+        }
+        self.limits_and_timers()
+    }
+
+    fn limits_and_timers(&self) -> Result<(), Fault> {
+        let mut seen = 0u32;
+        for limit in self.image.table::<Rlimit>()? {
+            let resource = limit.resource.get();
+            if resource >= RLIMITS || seen & (1 << resource) != 0 {
+                return self.bad("a limit of an unknown resource, or one repeated", limit);
+            }
+            if limit.soft.get() > limit.hard.get() {
+                return self.bad("a soft limit above its hard limit", limit);
+            }
+            seen |= 1 << resource;
+        }
+        let mut seen = 0u32;
+        for timer in self.image.table::<Itimer>()? {
+            let which = timer.which.get();
+            if which > 2 || seen & (1 << which) != 0 || timer.value_usec.get() == 0 {
+                return self.bad("an interval timer that is unknown, repeated or not running", timer);
+            }
+            seen |= 1 << which;
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> Result<(), Fault> {
+        let files = Files {
+            regular: self.image.table()?,
+            directory: self.image.table()?,
+            device: self.image.table()?,
+            pipe: self.image.table()?,
+            terminal: self.image.table()?,
+        };
+        // First the order of each table: the searches for duplicates rely on it.
+        self.ascending(files.regular)?;
+        self.ascending(files.directory)?;
+        self.ascending(files.device)?;
+        self.ascending(files.pipe)?;
+        self.ascending(files.terminal)?;
+        self.descriptions(&files, files.regular)?;
+        self.descriptions(&files, files.directory)?;
+        self.descriptions(&files, files.device)?;
+        self.descriptions(&files, files.pipe)?;
+        self.descriptions(&files, files.terminal)?;
+        let descriptors = self.descriptors(&files)?;
+        self.locks(&files, descriptors)
+    }
+
+    fn ascending<D: Description>(&self, table: &[D]) -> Result<(), Fault> {
+        for pair in table.windows(2) {
+            if let [one, next] = pair
+                && one.id() >= next.id()
+            {
+                return self.bad("open files are not in the order of their ids, or one is repeated", next);
+            }
+        }
+        Ok(())
+    }
+
+    fn descriptions<D: Description>(&self, files: &Files<'_>, table: &[D]) -> Result<(), Fault> {
+        for description in table {
+            if files.count(description.id()) != 1 {
+                return self.bad("two open files have the same id", description);
+            }
+            self.image.string(description.path())?;
+            if description.has_path() {
+                self.path(description.path(), description)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn descriptors(&self, files: &Files<'_>) -> Result<&'a [Descriptor], Fault> {
+        let descriptors = self.image.table::<Descriptor>()?;
+        let mut least = 0u32;
+        for descriptor in descriptors {
+            let fd = descriptor.fd.get();
+            if fd < least || i32::try_from(fd).is_err() {
+                return self.bad("descriptors are out of order, repeated, or have an impossible number", descriptor);
+            }
+            if files.count(descriptor.file.get()) == 0 {
+                return self.bad("a descriptor of an open file that the image does not describe", descriptor);
+            }
+            if descriptor.cloexec.get() > 1 {
+                return self.bad("a descriptor's close-on-exec flag is neither 0 nor 1", descriptor);
+            }
+            least = fd.saturating_add(1);
+        }
+        Ok(descriptors)
+    }
+
+    fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result<(), Fault> {
+        let header = self.image.header()?;
+        for lock in self.image.table::<Lock>()? {
+            if header.required.get() & Features::LOCKS.bits() == 0 {
+                return self.bad("a lock is held, but the header does not require locks", lock);
+            }
+            if LockKind::from_number(lock.kind.get()).is_none() || lock.write.get() > 1 {
+                return self.bad("a lock of an unknown kind", lock);
+            }
+            let end = lock.start.get().checked_add(lock.len.get());
+            if end.is_none_or(|end| i64::try_from(end).is_err()) {
+                return self.bad("a lock reaches beyond the greatest offset", lock);
+            }
+            let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
+            let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
+            if !file.is_some_and(|id| holds(files.regular, id)) {
+                return self.bad("a lock on a descriptor that is not of a regular file", lock);
+            }
+        }
+        Ok(())
+    }
+}
+
+// `notes_once` remembers the types of one image's tables in a word; the seal is outside the notes that it walks.
+static_assertions::const_assert!((NoteType::Lock as u32) - NOTE_BASE < 64);

@@ -1,0 +1,177 @@
+//! Each kind of bad input has its own message and exit code.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use image_format::elf::{PF_R, PF_W};
+use image_format::{ExitCode, Fault, PAGE, USER_END};
+use support::Parts;
+
+/// The fault of a file, which must have this exit code and say this.
+#[track_caller]
+fn faulty(file: &[u8], code: ExitCode, says: &str) {
+    let fault = support::check(file).expect_err("a fault");
+    assert_eq!(fault.exit_code(), code, "{fault}");
+    assert!(fault.to_string().contains(says), "{fault}");
+}
+
+/// A sample, changed before it is written: its checksums are right.
+#[track_caller]
+fn sealed_nonsense(says: &str, change: impl FnOnce(&mut Parts)) {
+    let mut parts = Parts::new();
+    change(&mut parts);
+    let fault = support::check(&parts.image()).expect_err(says);
+    assert!(matches!(fault.exit_code(), ExitCode::Malformed | ExitCode::BadAddress), "{fault}");
+    assert!(fault.to_string().contains(says), "{fault}");
+}
+
+#[test]
+fn identity() {
+    let image = support::image();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut image = image.clone();
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+        image
+    };
+    faulty(&[], ExitCode::Empty, "empty");
+    faulty(b"#!/bin/sh\necho hello\n", ExitCode::NotImage, "ELF magic");
+    faulty(&with(0, b"\x7fELG"), ExitCode::NotImage, "ELF magic");
+    faulty(&with(18, &183u16.to_le_bytes()), ExitCode::WrongMachine, "another machine (ELF machine 183)");
+    faulty(&with(4, &[1]), ExitCode::WrongMachine, "another machine");
+    faulty(&with(5, &[2]), ExitCode::WrongMachine, "another machine");
+    faulty(&with(16, &2u16.to_le_bytes()), ExitCode::NotImage, "not a core");
+    // The header note's type: then it is some other program's core.
+    let notes = u64::from_le_bytes(image[64 + 8..64 + 16].try_into().unwrap());
+    let at = usize::try_from(notes).unwrap();
+    faulty(&with(at + 8, &77u32.to_le_bytes()), ExitCode::NotImage, "without a checkpoint header note");
+    faulty(&with(at + 20 + 8, &9u16.to_le_bytes()), ExitCode::Newer, "format 9");
+    faulty(&with(at + 20 + 16 + 7, &[0x80]), ExitCode::Newer, "bits 0x8000000000000000");
+}
+
+#[test]
+fn absurd_counts() {
+    let image = support::image();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut image = image.clone();
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+        image
+    };
+    faulty(&with(56, &0u16.to_le_bytes()), ExitCode::NotImage, "not an image");
+    faulty(&with(56, &0xfff0u16.to_le_bytes()), ExitCode::Truncated, "truncated");
+    // The notes' length, of which the sum with their offset would wrap.
+    faulty(&with(64 + 32, &u64::MAX.to_le_bytes()), ExitCode::Malformed, "absurd length of the notes");
+    // PN_XNUM with the greatest count that sh_info can hold.
+    let mut xnum = image;
+    xnum[32..40].copy_from_slice(&128u64.to_le_bytes());
+    xnum[40..48].copy_from_slice(&64u64.to_le_bytes());
+    xnum[56..58].copy_from_slice(&[0xff, 0xff]);
+    xnum[64 + 44..64 + 48].copy_from_slice(&u32::MAX.to_le_bytes());
+    faulty(&xnum, ExitCode::Malformed, "absurd number of program headers");
+}
+
+#[test]
+fn truncated_at_every_64th_byte() {
+    let image = support::image();
+    for len in (0..image.len()).step_by(64) {
+        let fault = support::check(&image[..len]).expect_err("truncated");
+        let expected = if len == 0 { ExitCode::Empty } else { ExitCode::Truncated };
+        assert_eq!(fault.exit_code(), expected, "{len}: {fault}");
+    }
+    let mut longer = image;
+    longer.push(0);
+    faulty(&longer, ExitCode::Malformed, "bytes follow the seal");
+}
+
+#[test]
+fn no_seal() {
+    let mut image = support::image();
+    let len = image.len();
+    image[len - 200..].fill(0);
+    faulty(&image, ExitCode::Truncated, "not sealed");
+}
+
+#[test]
+fn segments_that_cannot_be() {
+    let segments = |what: &str, change: fn(&mut Parts)| {
+        let mut parts = Parts::new();
+        change(&mut parts);
+        faulty(&parts.image(), ExitCode::BadAddress, what);
+    };
+    segments("overlaps the one before", |p| p.runs[2].addr = p.runs[1].addr + PAGE);
+    segments("out of order", |p| p.runs.swap(0, 1));
+    segments("reaches into kernel space", |p| p.runs[3].addr = USER_END);
+    segments("reaches into kernel space", |p| p.runs[3].addr = 0xffff_ffff_ffff_f000);
+    segments("not page-aligned", |p| p.runs[3].addr += 8);
+    segments("lies in no mapping", |p| p.runs[3].addr += 2 * PAGE);
+    segments("lies in no mapping", |p| p.runs[3] = support::run(support::STACK + 3 * PAGE, PF_R | PF_W, 2));
+    segments("mapping overlaps", |p| p.vmas[1].start = p.vmas[0].start);
+    segments("mapping reaches into kernel space", |p| p.vmas[3].end = (USER_END + PAGE).into());
+    segments("unknown kind", |p| p.vmas[1].kind = 99.into());
+}
+
+#[test]
+fn records_that_cannot_be() {
+    sealed_nonsense("without threads", |p| p.threads.clear());
+    sealed_nonsense("leads without", |p| p.header.pid = 1.into());
+    sealed_nonsense("leads without", |p| p.threads[1].flags = 1.into());
+    sealed_nonsense("made the save", |p| p.threads[1].flags = 0.into());
+    sealed_nonsense("exactly one thread leads", |p| drop(p.threads.remove(0)));
+    sealed_nonsense("exactly one thread leads", |p| p.threads.push(p.threads[0]));
+    sealed_nonsense("no executable mapping", |p| p.threads[1].jmp.rip = support::HEAP.into());
+    sealed_nonsense("kernel space", |p| p.threads[1].jmp.rsp = u64::MAX.into());
+    sealed_nonsense("kernel space", |p| p.threads[0].robust_list = USER_END.into());
+    sealed_nonsense("for a thread that does not exist", |p| p.pending[1].tid = 77.into());
+    sealed_nonsense("no valid number", |p| p.pending[0].siginfo[0] = 65);
+    sealed_nonsense("missing or repeated", |p| p.mm.clear());
+    sealed_nonsense("missing or repeated", |p| p.umask.push(p.umask[0]));
+    sealed_nonsense("mm fields", |p| p.mm[0].brk = 0.into());
+    sealed_nonsense("nine bits", |p| p.umask[0].mask = 0o1000.into());
+    sealed_nonsense("not 64 signal actions", |p| p.actions.truncate(63));
+    sealed_nonsense("interval timer", |p| p.timers.push(p.timers[0]));
+    sealed_nonsense("unknown resource", |p| p.limits[0].resource = 16.into());
+    sealed_nonsense("above its hard limit", |p| p.limits[0].soft = u64::MAX.into());
+    sealed_nonsense("does not name", |p| p.vmas[0].backing = 1.into());
+    sealed_nonsense("cannot have a file", |p| p.vmas[1].backing = 0.into());
+    sealed_nonsense("unknown protection", |p| p.vmas[1].prot = 8.into());
+    sealed_nonsense("not absolute", |p| p.cwd[0].path.at = (p.cwd[0].path.at.get() + 1).into());
+    sealed_nonsense("a string lies outside", |p| p.vmas[1].name.len = u32::MAX.into());
+    sealed_nonsense("contains a NUL", |p| p.strings[3] = 0);
+}
+
+#[test]
+fn files_that_cannot_be() {
+    sealed_nonsense("same id", |p| p.devices[0].id = 2.into());
+    sealed_nonsense("order of their ids", |p| p.regular.push(p.regular[0]));
+    sealed_nonsense("does not describe", |p| p.descriptors[3].file = 99.into());
+    sealed_nonsense("out of order, repeated", |p| p.descriptors.swap(1, 2));
+    sealed_nonsense("out of order, repeated", |p| p.descriptors[6].fd = 5.into());
+    sealed_nonsense("impossible number", |p| p.descriptors[6].fd = u32::MAX.into());
+    sealed_nonsense("close-on-exec", |p| p.descriptors[6].cloexec = 2.into());
+    sealed_nonsense("not of a regular file", |p| p.locks[0].fd = 5.into());
+    sealed_nonsense("not of a regular file", |p| p.locks[0].fd = 55.into());
+    sealed_nonsense("unknown kind", |p| p.locks[0].kind = 4.into());
+    sealed_nonsense("greatest offset", |p| p.locks[0].len = u64::MAX.into());
+    sealed_nonsense("does not require locks", |p| p.header.required = 1.into());
+    sealed_nonsense("jmp context", |p| p.header.required = 2.into());
+}
+
+#[test]
+fn exit_codes_are_one_each() {
+    use image_format::Part;
+    let faults = [
+        (Fault::Empty, 70),
+        (Fault::NotElf, 71),
+        (Fault::WrongMachine(3), 72),
+        (Fault::Truncated { need: 2, have: 1 }, 73),
+        (Fault::Checksum(Part::Prefix), 74),
+        (Fault::Checksum(Part::Seal), 74),
+        (Fault::Malformed { what: "x", at: 0 }, 75),
+        (Fault::Address { what: "x", addr: 0 }, 76),
+        (Fault::Newer(2), 77),
+        (Fault::Feature(4), 77),
+        (Fault::Checksum(Part::Segment(4096)), 89),
+    ];
+    for (fault, code) in faults {
+        assert_eq!(fault.exit_code() as u8, code, "{fault}");
+    }
+}

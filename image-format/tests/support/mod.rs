@@ -1,0 +1,349 @@
+//! An image of a small made-up process, built with the production writer; tests change a part before it is written.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
+use image_format::note::{self, standard};
+use image_format::record::cwd::Cwd;
+use image_format::record::descriptor::Descriptor;
+use image_format::record::device::Device;
+use image_format::record::directory::Directory;
+use image_format::record::header::{Features, Header, MAGIC, VERSION};
+use image_format::record::itimer::Itimer;
+use image_format::record::lock::Lock;
+use image_format::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
+use image_format::record::mm::Mm;
+use image_format::record::pending::Pending;
+use image_format::record::pipe::Pipe;
+use image_format::record::regular::Regular;
+use image_format::record::rlimit::Rlimit;
+use image_format::record::sigaction::Sigaction;
+use image_format::record::terminal::Terminal;
+use image_format::record::thread::{Thread, ThreadFlags};
+use image_format::record::umask::Umask;
+use image_format::{Layout, Notes, PAGE, Record, StrRef, seal};
+use xxhash_rust::xxh3::xxh3_64;
+use zerocopy::FromZeros;
+
+pub const TEXT: u64 = 0x40_0000;
+pub const HEAP: u64 = 0x60_0000;
+pub const STACK: u64 = 0x7ffd_0000_0000;
+pub const PID: u32 = 4242;
+pub const THREAD: u32 = 4243;
+
+/// A run of saved pages.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub addr: u64,
+    pub flags: u32,
+    pub bytes: Vec<u8>,
+}
+
+/// All that goes into the image.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    pub header: Header,
+    pub strings: Vec<u8>,
+    pub threads: Vec<Thread>,
+    pub vmas: Vec<Vma>,
+    pub backings: Vec<Backing>,
+    pub mm: Vec<Mm>,
+    pub actions: Vec<Sigaction>,
+    pub pending: Vec<Pending>,
+    pub timers: Vec<Itimer>,
+    pub cwd: Vec<Cwd>,
+    pub umask: Vec<Umask>,
+    pub limits: Vec<Rlimit>,
+    pub descriptors: Vec<Descriptor>,
+    pub regular: Vec<Regular>,
+    pub directories: Vec<Directory>,
+    pub devices: Vec<Device>,
+    pub pipes: Vec<Pipe>,
+    pub terminals: Vec<Terminal>,
+    pub locks: Vec<Lock>,
+    pub runs: Vec<Run>,
+}
+
+fn zeroed<T: FromZeros>() -> T {
+    T::new_zeroed()
+}
+
+impl Parts {
+    /// Two threads, four mappings, seven descriptors.
+    pub fn new() -> Self {
+        let mut parts = Self {
+            header: header(),
+            strings: Vec::new(),
+            threads: vec![thread(PID, b"main", ThreadFlags::LEADER), thread(THREAD, b"worker", ThreadFlags::CURRENT)],
+            vmas: Vec::new(),
+            backings: Vec::new(),
+            mm: Vec::new(),
+            actions: vec![zeroed(); 64],
+            pending: vec![pending(0, 12), pending(THREAD, 40)],
+            timers: vec![Itimer {
+                which: 0.into(),
+                reserved: 0.into(),
+                value_usec: 1_500_000.into(),
+                interval_usec: 2_000_000.into(),
+            }],
+            cwd: Vec::new(),
+            umask: vec![Umask { mask: 0o022.into() }],
+            limits: vec![limit(7, 1024, 4096), limit(3, 8 << 20, u64::MAX)],
+            descriptors: Vec::new(),
+            regular: Vec::new(),
+            directories: Vec::new(),
+            devices: Vec::new(),
+            pipes: Vec::new(),
+            terminals: Vec::new(),
+            locks: vec![Lock {
+                fd: 3.into(),
+                kind: 1.into(),
+                write: 1.into(),
+                reserved: 0.into(),
+                start: 100.into(),
+                len: 50.into(),
+            }],
+            runs: vec![
+                run(TEXT, PF_R | PF_X | PF_FILE_BYTES, 1),
+                run(HEAP, PF_R | PF_W, 2),
+                run(HEAP + 4 * PAGE, PF_R | PF_W, 1),
+                run(STACK + 2 * PAGE, PF_R | PF_W, 1),
+            ],
+        };
+        parts.actions[9].handler = (TEXT + 0x20).into();
+        parts.actions[0].handler = 1.into();
+        parts.memory();
+        parts.files();
+        parts
+    }
+
+    pub fn string(&mut self, text: &[u8]) -> StrRef {
+        let at = u32::try_from(self.strings.len()).unwrap();
+        self.strings.extend_from_slice(text);
+        StrRef { at: at.into(), len: u32::try_from(text.len()).unwrap().into() }
+    }
+
+    fn memory(&mut self) {
+        let exe = self.string(b"/usr/bin/job");
+        let mut backing: Backing = zeroed();
+        backing.path = exe;
+        self.backings = vec![backing];
+        let heap = self.string(b"[heap]");
+        let stack = self.string(b"[stack]");
+        let none = StrRef::default();
+        let mut stack = vma(STACK, 4, 3, VmaKind::Anonymous, NO_BACKING, stack);
+        stack.flags = VmaFlags::GROWS_DOWN.bits().into();
+        self.vmas = vec![
+            vma(TEXT, 2, 5, VmaKind::FilePrivate, 0, none),
+            vma(HEAP, 8, 3, VmaKind::Anonymous, NO_BACKING, heap),
+            vma(HEAP + 16 * PAGE, 1024, 0, VmaKind::Anonymous, NO_BACKING, none),
+            stack,
+        ];
+        let mut mm: Mm = zeroed();
+        (mm.start_code, mm.end_code) = (TEXT.into(), (TEXT + 100).into());
+        (mm.start_brk, mm.brk) = (HEAP.into(), (HEAP + 8 * PAGE).into());
+        (mm.start_stack, mm.exe) = ((STACK + 3 * PAGE).into(), exe);
+        self.mm = vec![mm];
+    }
+
+    fn files(&mut self) {
+        let cwd = self.string(b"/home/somebody");
+        self.cwd = vec![Cwd { path: cwd }];
+        let tty = self.string(b"/dev/pts/7");
+        let log = self.string(b"/home/somebody/log");
+        let null = self.string(b"/dev/null");
+        let pipe = self.string(b"pipe:[12345]");
+        let mut terminal: Terminal = zeroed();
+        (terminal.id, terminal.flags, terminal.path) = (1.into(), 2.into(), tty);
+        self.terminals = vec![terminal];
+        let mut regular: Regular = zeroed();
+        (regular.id, regular.flags, regular.offset, regular.path) = (2.into(), 0o2001.into(), 777.into(), log);
+        regular.identity.size = 1000.into();
+        self.regular = vec![regular];
+        let mut directory: Directory = zeroed();
+        (directory.id, directory.flags, directory.path) = (3.into(), 0o200_000.into(), cwd);
+        self.directories = vec![directory];
+        let mut device: Device = zeroed();
+        (device.id, device.path) = (4.into(), null);
+        self.devices = vec![device];
+        let mut end: Pipe = zeroed();
+        (end.id, end.flags, end.path) = (5.into(), 1.into(), pipe);
+        self.pipes = vec![end];
+        self.descriptors = [(0, 1, 0), (1, 5, 0), (2, 1, 0), (3, 2, 1), (4, 2, 0), (5, 3, 1), (6, 4, 0)]
+            .map(|(fd, file, cloexec): (u32, u32, u32)| Descriptor {
+                fd: fd.into(),
+                file: file.into(),
+                cloexec: cloexec.into(),
+                reserved: 0.into(),
+            })
+            .to_vec();
+    }
+
+    /// The notes' bytes.
+    pub fn notes(&self) -> Vec<u8> {
+        let records = 64 * self.vmas.len() + 1024 * self.threads.len() + 200 * self.pending.len();
+        let files = 128 * (self.descriptors.len() + self.regular.len() + self.backings.len());
+        let mut out = vec![0; 16_384 + records + files + self.strings.len()];
+        let mut strings = vec![0; self.strings.len()];
+        let mut notes = Notes::new(&mut out, &mut strings);
+        let all = notes.string(&self.strings).unwrap();
+        assert_eq!(all.at.get(), 0);
+        notes.table(&[self.header]).unwrap();
+        for thread in self.threads.iter().rev() {
+            let mut status = [0u8; 336];
+            status[32..36].copy_from_slice(&thread.tid.get().to_le_bytes());
+            status[112 + 16 * 8..][..8].copy_from_slice(&(TEXT + 0x42).to_le_bytes());
+            standard_note(&mut notes, standard::NT_PRSTATUS, &status);
+            standard_note(&mut notes, standard::NT_FPREGSET, &[0; 512]);
+        }
+        let mut info = [0u8; 136];
+        info[40..43].copy_from_slice(b"job");
+        info[56..66].copy_from_slice(b"job --fast");
+        standard_note(&mut notes, standard::NT_PRPSINFO, &info);
+        fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
+            if !records.is_empty() {
+                notes.table(records).unwrap();
+            }
+        }
+        put(&mut notes, &self.threads);
+        put(&mut notes, &self.vmas);
+        put(&mut notes, &self.backings);
+        put(&mut notes, &self.mm);
+        put(&mut notes, &self.actions);
+        put(&mut notes, &self.pending);
+        put(&mut notes, &self.timers);
+        put(&mut notes, &self.cwd);
+        put(&mut notes, &self.umask);
+        put(&mut notes, &self.limits);
+        put(&mut notes, &self.descriptors);
+        put(&mut notes, &self.regular);
+        put(&mut notes, &self.directories);
+        put(&mut notes, &self.devices);
+        put(&mut notes, &self.pipes);
+        put(&mut notes, &self.terminals);
+        put(&mut notes, &self.locks);
+        let len = notes.finish().unwrap();
+        out.truncate(len);
+        out
+    }
+
+    /// The whole file.
+    pub fn image(&self) -> Vec<u8> {
+        let notes = self.notes();
+        let bytes = self.runs.iter().map(|run| run.bytes.len() as u64).sum();
+        let layout = Layout::new(self.runs.len() as u64, bytes, notes.len() as u64);
+        let mut out = vec![0; usize::try_from(layout.headers_len()).unwrap()];
+        let segments = self.runs.iter().map(|run| (run.addr, run.bytes.len() as u64, run.flags));
+        layout.write_headers(&mut out, segments).unwrap();
+        out.extend_from_slice(&notes);
+        assert_eq!(out.len() as u64, layout.prefix_len());
+        let sums: Vec<u64> = self.runs.iter().map(|run| xxh3_64(&run.bytes)).collect();
+        let mut room = vec![0; usize::try_from(layout.seal_len).unwrap()];
+        let sealed = seal::write(&mut room, layout.file_len(), &out, &sums).unwrap().to_vec();
+        out.resize(usize::try_from(layout.segments).unwrap(), 0);
+        for run in &self.runs {
+            out.extend_from_slice(&run.bytes);
+        }
+        out.extend_from_slice(&sealed);
+        assert_eq!(out.len() as u64, layout.file_len());
+        out
+    }
+}
+
+/// The unchanged sample.
+pub fn image() -> Vec<u8> {
+    Parts::new().image()
+}
+
+fn standard_note(notes: &mut Notes<'_>, kind: u32, bytes: &[u8]) {
+    notes.open(note::CORE, kind).unwrap();
+    notes.bytes(bytes).unwrap();
+    notes.end().unwrap();
+}
+
+fn header() -> Header {
+    let mut header: Header = zeroed();
+    header.magic = MAGIC;
+    (header.major, header.minor) = (VERSION.0.into(), VERSION.1.into());
+    header.pid = PID.into();
+    header.required = (Features::JMP_CONTEXT | Features::LOCKS).bits().into();
+    header.uuid = *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef";
+    header.wall_sec = 1_000_000_000.into();
+    header.uid = 1000.into();
+    header.release[..6].copy_from_slice(b"6.18.0");
+    header
+}
+
+fn thread(tid: u32, name: &[u8], flags: ThreadFlags) -> Thread {
+    let mut thread: Thread = zeroed();
+    thread.tid = tid.into();
+    thread.flags = flags.bits().into();
+    thread.jmp.rip = (TEXT + 0x10).into();
+    thread.jmp.rsp = (STACK + 3 * PAGE).into();
+    thread.jmp.sigmask = (1 << 11).into();
+    thread.comm[..name.len()].copy_from_slice(name);
+    thread
+}
+
+pub fn vma(start: u64, pages: u64, prot: u32, kind: VmaKind, backing: u32, name: StrRef) -> Vma {
+    Vma {
+        start: start.into(),
+        end: (start + pages * PAGE).into(),
+        prot: prot.into(),
+        flags: 0.into(),
+        kind: (kind as u32).into(),
+        backing: backing.into(),
+        offset: 0.into(),
+        name,
+        reserved: 0.into(),
+    }
+}
+
+fn pending(tid: u32, signal: u32) -> Pending {
+    let mut siginfo = [0; 128];
+    siginfo[..4].copy_from_slice(&signal.to_le_bytes());
+    Pending { tid: tid.into(), reserved: 0.into(), siginfo }
+}
+
+fn limit(resource: u32, soft: u64, hard: u64) -> Rlimit {
+    Rlimit { resource: resource.into(), reserved: 0.into(), soft: soft.into(), hard: hard.into() }
+}
+
+pub fn run(addr: u64, flags: u32, pages: u64) -> Run {
+    let bytes = vec![(addr >> 12).to_le_bytes()[0] | 1; usize::try_from(pages * PAGE).unwrap()];
+    Run { addr, flags, bytes }
+}
+
+/// A buffer whose start is aligned as the reader wants it.
+pub struct Aligned {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Aligned {
+    pub fn new(bytes: &[u8]) -> Self {
+        use zerocopy::IntoBytes;
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        Self { words, len: bytes.len() }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        use zerocopy::IntoBytes;
+        &self.words.as_bytes()[..self.len]
+    }
+}
+
+/// All that a reader checks, but the memory: headers, seal, tables, records.
+pub fn check(file: &[u8]) -> Result<(), image_format::Fault> {
+    let aligned = Aligned::new(file);
+    let bytes = aligned.bytes();
+    let len = bytes.len() as u64;
+    let first = &bytes[..bytes.len().min(image_format::reader::PROBE_LEN)];
+    let need = image_format::Need::probe(first, len)?;
+    let prefix = &bytes[..usize::try_from(need.prefix_len).unwrap()];
+    let image = image_format::Image::parse(prefix, len)?;
+    let (at, size) = image.seal_span();
+    let (at, size) = (usize::try_from(at).unwrap(), usize::try_from(size).unwrap());
+    image.check_seal(&bytes[at..at + size])?;
+    image_format::check::records(&image)
+}
