@@ -2,6 +2,8 @@
 //!
 //! One file (or folder) per subcommand. Must never be needed at run time: what it builds stands alone in `dist/`.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -46,10 +48,19 @@ enum Command {
     Fuzz(fuzz::Options),
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
     let ws = Workspace::find()?;
-    match cli.command {
+    match command {
         Command::BuildStub => build_stub::run(&ws).map(drop),
         Command::Dist => dist::run(&ws),
         Command::Demo => demo::run(&ws),

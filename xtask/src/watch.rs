@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,25 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `dir` from now on.
+    /// Watches `dir` for files that are renamed into it, from now on.
     ///
     /// # Errors
     /// The directory is not there, or the limit of watches is reached.
     pub fn new(dir: &Path) -> Result<Self> {
+        Self::on(dir, inotify::WatchFlags::MOVED_TO)
+    }
+
+    /// Watches `dir` for these events.
+    ///
+    /// # Errors
+    /// The directory is not there, or the limit of watches is reached.
+    pub fn on(dir: &Path, events: inotify::WatchFlags) -> Result<Self> {
         let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&inotify, dir, inotify::WatchFlags::MOVED_TO)
-            .with_context(|| format!("watching {}", dir.display()))?;
+        inotify::add_watch(&inotify, dir, events).with_context(|| format!("watching {}", dir.display()))?;
         Ok(Self { inotify })
     }
 
-    /// Waits until a file is renamed to `name` in the directory; false after `limit`.
+    /// Waits until a watched event happens to the file `name` in the directory; false after `limit`.
     ///
     /// # Errors
     /// inotify fails.
@@ -64,10 +71,10 @@ impl Watch {
 ///
 /// # Errors
 /// poll(2) fails.
-pub fn wait_readable(fd: &OwnedFd, limit: Duration) -> Result<bool> {
+pub fn wait_readable(fd: impl AsFd, limit: Duration) -> Result<bool> {
     let time = Timespec { tv_sec: limit.as_secs().try_into()?, tv_nsec: limit.subsec_nanos().into() };
     loop {
-        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&time)) {
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&time)) {
             Ok(n) => return Ok(n > 0),
             Err(Errno::INTR) => {}
             Err(e) => return Err(e).context("poll"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Tree, Violation};
 
 /// Modules of `state` and of the records that are no kernel objects.
-const STATE_HELPERS: [&str; 2] = ["lib", "mod"];
+const STATE_HELPERS: [&str; 5] = ["error", "lib", "policy", "process", "target"];
 const RECORD_HELPERS: [&str; 2] = ["mod", "header"];
 
 const STATE: &str = "state/src/";
