@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { THREADS = 4, ROUNDS = 40, STEPS = 3000000 };
+enum { THREADS = 4, ROUNDS = 40, STEPS = 9000000 };
 
 static pthread_barrier_t begin, end;
 static uint64_t result[THREADS];

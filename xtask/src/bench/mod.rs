@@ -210,7 +210,7 @@ impl Row {
 
 fn print(rows: &[Row]) {
     let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["what", "min", "median", "beside (min / median)", "ratio", "aim"]);
     for row in rows {
         table.add_row([&row.what, &row.min, &row.median, &row.beside, &row.ratio, row.aim]);
