@@ -1,9 +1,10 @@
 //! `cargo xtask test`: the set-up that tests need, then all of them.
 //!
-//! `tests/packages.txt` names the commands that tests run and the Debian package of each. As root on a system
+//! `tests/packages.txt` names Debian packages and a command (or file) of each that tests need. As root on a system
 //! with apt-get the missing ones are installed; anybody else is told what to install. Nothing is left out silently.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
@@ -36,7 +37,7 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
 fn set_up(sh: &Shell, ws: &Workspace) -> Result<()> {
     let list = ws.root.join("tests/packages.txt");
     let text = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
-    let missing = missing_packages(&text, |command| on_path(command).is_some())?;
+    let missing = missing_packages(&text, is_there)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -47,8 +48,13 @@ fn set_up(sh: &Shell, ws: &Workspace) -> Result<()> {
     sh.set_var("DEBIAN_FRONTEND", "noninteractive");
     cmd!(sh, "apt-get update -q").ignore_stdout().run()?;
     cmd!(sh, "apt-get install -q -y --no-install-recommends {missing...}").ignore_stdout().run()?;
-    let still = missing_packages(&text, |command| on_path(command).is_some())?;
+    let still = missing_packages(&text, is_there)?;
     if still.is_empty() { Ok(()) } else { bail!("installed, but their commands are not there: {}", still.join(" ")) }
+}
+
+/// Whether a command is on PATH, or a file of this absolute path is there.
+fn is_there(command: &str) -> bool {
+    if command.starts_with('/') { Path::new(command).exists() } else { on_path(command).is_some() }
 }
 
 /// Packages whose command is not there, each once, in the list's order. `#` opens a comment.
@@ -58,12 +64,12 @@ fn missing_packages(list: &str, there: impl Fn(&str) -> bool) -> Result<Vec<Stri
         let words: Vec<_> = line.split('#').next().unwrap_or("").split_whitespace().collect();
         match words[..] {
             [] => {}
-            [command, package] => {
+            [package, command] => {
                 if !there(command) && !missing.iter().any(|have| have == package) {
                     missing.push(package.into());
                 }
             }
-            _ => bail!("tests/packages.txt:{}: not `command package`", number + 1),
+            _ => bail!("tests/packages.txt:{}: not `package command`", number + 1),
         }
     }
     Ok(missing)
@@ -75,7 +81,7 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_named_and_once() -> Result<()> {
-        let list = "# for the tests\ngdb gdb\nvim vim-tiny # an editor\nvi vim-tiny\n\n";
+        let list = "# for the tests\ngdb gdb\nvim-tiny vim # an editor\nvim-tiny vi\n\n";
         assert_eq!(missing_packages(list, |c| c == "gdb")?, ["vim-tiny"]);
         assert!(missing_packages(list, |_| true)?.is_empty());
         assert!(missing_packages("gdb\n", |_| true).is_err());
