@@ -113,3 +113,36 @@ impl Drop for Guest {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::pty::Pty;
+
+    fn on_terminal(script: &str) -> Result<Guest> {
+        let pty = Pty::new()?;
+        let mut command = pty.command(Path::new("/bin/sh"))?;
+        command.args(["-c", script]);
+        Guest::start(command, pty.into_master())
+    }
+
+    #[test]
+    fn a_program_has_a_terminal_and_its_lines_and_status_are_seen() -> Result<()> {
+        let mut guest = on_terminal("test -t 0 && test -t 1 && : > /dev/tty && echo yes; echo last; exit 7")?;
+        assert_eq!(guest.line()?.as_deref(), Some("yes"));
+        let (rest, status) = guest.finish()?;
+        assert_eq!((rest, status.code()), (vec!["last".to_string()], Some(7)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_killed_program_is_gone() -> Result<()> {
+        let mut guest = on_terminal("echo ready; read never")?;
+        guest.line()?;
+        assert_eq!(guest.threads()?, 1);
+        assert!(guest.kill()?.is_empty());
+        Ok(())
+    }
+}

@@ -89,3 +89,20 @@ pub fn wait_readable(fd: impl AsFd, limit: Duration) -> Result<bool> {
 pub fn size(image: &Path) -> Result<u64> {
     Ok(fs::metadata(image).with_context(|| format!("the image {}", image.display()))?.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rename_is_seen_and_another_name_is_not() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let watch = Watch::new(dir.path())?;
+        fs::write(dir.path().join("half"), "x")?;
+        fs::rename(dir.path().join("half"), dir.path().join("whole"))?;
+        assert!(!watch.wait("half", Duration::ZERO)?);
+        fs::rename(dir.path().join("whole"), dir.path().join("again"))?;
+        assert!(watch.wait("again", Duration::from_secs(5))?);
+        Ok(())
+    }
+}
