@@ -3,17 +3,21 @@
 //! Most mutants get a new seal, so that they pass the checksums and reach the rules behind them. Every mutant
 //! follows from its seed alone: `--seed` shows a failure again. Must never restart anything.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use image_format::elf::{PF_R, PF_W};
+use image_format::reader::PROBE_LEN;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::memory::{Vma, VmaKind};
 use image_format::record::mm::Mm;
 use image_format::record::thread::Thread;
-use image_format::{Fault, Image, Layout, Need, NoteType, Notes, PAGE, Record, StrRef, seal};
+use image_format::{Fault, Image, Layout, Need, Notes, PAGE, StrRef, seal};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// What `cargo xtask fuzz` accepts.
@@ -25,6 +29,16 @@ pub struct Options {
     /// Start with this mutant.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Mutate this image instead of a small built-in one.
+    #[arg(long)]
+    image: Option<PathBuf>,
+}
+
+/// An image without its memory: all that the parser looks at.
+struct Sample {
+    prefix: Vec<u8>,
+    sealed: Vec<u8>,
+    file_len: u64,
 }
 
 /// Mutates and parses until the time is over.
@@ -32,8 +46,9 @@ pub struct Options {
 /// # Errors
 /// The parser panicked, named by its seed; or refused the unharmed image.
 pub fn run(options: &Options) -> Result<()> {
-    let valid = valid_image()?;
-    read_all(&valid.0, &valid.1, valid.2).map_err(|fault| anyhow!("the unharmed image is refused: {fault}"))?;
+    let valid = options.image.as_deref().map_or_else(valid_image, real_image)?;
+    read_all(&valid.prefix, &valid.sealed, valid.file_len)
+        .map_err(|fault| anyhow!("the unharmed image is refused: {fault}"))?;
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let (mut tried, mut accepted) = (0u64, 0u64);
     let quiet = std::panic::take_hook();
@@ -41,7 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut culprit = None;
     while Instant::now() < end && culprit.is_none() {
         let seed = options.seed.wrapping_add(tried);
-        match catch_unwind(AssertUnwindSafe(|| one(&valid.0, &valid.1, seed))) {
+        match catch_unwind(AssertUnwindSafe(|| one(&valid, seed))) {
             Ok(sound) => accepted += u64::from(sound),
             Err(_) => culprit = Some(seed),
         }
@@ -50,7 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
     std::panic::set_hook(quiet);
     if let Some(seed) = culprit {
         // Once more with the usual hook, which prints where.
-        let _ = catch_unwind(AssertUnwindSafe(|| one(&valid.0, &valid.1, seed)));
+        let _ = catch_unwind(AssertUnwindSafe(|| one(&valid, seed)));
         bail!("the parser panicked: cargo xtask fuzz --seconds 1 --seed {seed} shows it again");
     }
     println!("{tried} mutants in {} s, {accepted} still sound, no panic", options.seconds);
@@ -58,13 +73,13 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// One mutant: true when it was accepted.
-fn one(prefix: &[u8], sealed: &[u8], seed: u64) -> bool {
+fn one(valid: &Sample, seed: u64) -> bool {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut prefix = prefix.to_vec();
+    let mut prefix = valid.prefix.clone();
     for _ in 0..=random.below(4) {
         mutate(&mut prefix, &mut random);
     }
-    let mut sealed = sealed.to_vec();
+    let mut sealed = valid.sealed.clone();
     let mut file_len = claimed_length(&prefix);
     match random.below(4) {
         0 => mutate(&mut sealed, &mut random),
@@ -124,7 +139,7 @@ fn claimed_length(prefix: &[u8]) -> u64 {
 }
 
 /// A small image with two mappings and two segments: prefix, seal, length.
-fn valid_image() -> Result<(Vec<u8>, Vec<u8>, u64)> {
+fn valid_image() -> Result<Sample> {
     let (mut out, mut strings) = (vec![0; 1 << 16], vec![0; 4096]);
     let mut notes = Notes::new(&mut out, &mut strings);
     let full = |_| anyhow!("the buffer is too small");
@@ -159,8 +174,24 @@ fn valid_image() -> Result<(Vec<u8>, Vec<u8>, u64)> {
     prefix.extend_from_slice(out.get(..notes_len).context("notes fit")?);
     let mut sealed = vec![0; layout.seal_len as usize];
     seal::write(&mut sealed, layout.file_len(), &prefix, &[0; 2]).map_err(full)?;
-    debug_assert!(NoteType::Header as u32 == Header::TYPE as u32);
-    Ok((prefix, sealed, layout.file_len()))
+    Ok(Sample { prefix, sealed, file_len: layout.file_len() })
+}
+
+/// Prefix and seal of an image file.
+fn real_image(path: &Path) -> Result<Sample> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let file_len = file.metadata()?.len();
+    let mut first = vec![0; usize::try_from(file_len)?.min(PROBE_LEN)];
+    file.read_exact_at(&mut first, 0)?;
+    let need = Need::probe(&aligned(&first), file_len).map_err(|fault| anyhow!("{}: {fault}", path.display()))?;
+    let mut prefix = vec![0; usize::try_from(need.prefix_len)?];
+    file.read_exact_at(&mut prefix, 0)?;
+    let words = aligned(&prefix);
+    let image = Image::parse(&words, file_len).map_err(|fault| anyhow!("{}: {fault}", path.display()))?;
+    let (at, len) = image.seal_span();
+    let mut sealed = vec![0; usize::try_from(len)?];
+    file.read_exact_at(&mut sealed, at)?;
+    Ok(Sample { prefix, sealed, file_len })
 }
 
 /// Changes bytes in one of several ways.
@@ -223,14 +254,14 @@ mod tests {
 
     #[test]
     fn the_unharmed_image_is_accepted_and_a_short_run_finds_no_panic() -> Result<()> {
-        run(&Options { seconds: 1, seed: 1 })
+        run(&Options { seconds: 1, seed: 1, image: None })
     }
 
     #[test]
     fn a_seed_gives_the_same_mutant_again() -> Result<()> {
-        let (prefix, sealed, _) = valid_image()?;
+        let valid = valid_image()?;
         for seed in 1..200 {
-            assert_eq!(one(&prefix, &sealed, seed), one(&prefix, &sealed, seed));
+            assert_eq!(one(&valid, seed), one(&valid, seed));
         }
         Ok(())
     }
