@@ -17,8 +17,11 @@ pub fn run(ws: &Workspace) -> Result<()> {
     let sh = ws.shell()?;
     sh.set_var("CKPT_STUB", &stub);
 
-    cmd!(sh, "cargo rustc --quiet -p ckpt --lib --profile stub --no-default-features --features c-abi --crate-type cdylib,staticlib")
-        .run()?;
+    // Standing in front of the libc's sigaction is for the preloaded library alone.
+    for (feature, kind) in [("preload", "cdylib"), ("c-abi", "staticlib")] {
+        let args = ["--no-default-features", "--features", feature, "--crate-type", kind];
+        cmd!(sh, "cargo rustc --quiet -p ckpt --lib --profile stub {args...}").run()?;
+    }
     let library = ws.target.join("stub/libckpt.so");
     let header = ws.root.join("capture/ckpt.h");
     let declared = declared_calls(&fs::read_to_string(&header)?);
