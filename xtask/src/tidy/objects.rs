@@ -1,0 +1,106 @@
+//! The rule that keeps a kernel object in one place: its code, its record, its guest program, its row for users.
+
+use std::collections::BTreeSet;
+
+use super::{Tree, Violation};
+
+/// Modules of `state` and of the records that are no kernel objects.
+const STATE_HELPERS: [&str; 5] = ["error", "lib", "policy", "process", "target"];
+const RECORD_HELPERS: [&str; 2] = ["mod", "header"];
+
+const STATE: &str = "state/src/";
+const RECORDS: &str = "image-format/src/record/";
+const PROGRAMS: &str = "tests/programs/";
+const LIMITS: &str = "docs/limits.md";
+
+/// Checks that each object has all four.
+pub fn check(tree: &Tree, found: &mut Vec<Violation>) {
+    let code = names(tree, STATE, &[".rs"], &STATE_HELPERS);
+    let records = names(tree, RECORDS, &[".rs"], &RECORD_HELPERS);
+    let programs = names(tree, PROGRAMS, &[".c", ".rs"], &[]);
+    let rows = rows(tree.text(LIMITS).unwrap_or_default());
+    let documented: BTreeSet<_> = rows.iter().map(|(name, _)| name.clone()).collect();
+
+    for name in &code {
+        let file = format!("{STATE}{name}.rs");
+        for (there, what) in [
+            (records.contains(name), format!("{RECORDS}{name}.rs")),
+            (programs.contains(name), format!("{PROGRAMS}{name}.c (or .rs)")),
+            (documented.contains(name), format!("a row `{name}` in {LIMITS}")),
+        ] {
+            if !there {
+                found.push(Violation::new(&file, 1, format!("the object has no {what}")));
+            }
+        }
+    }
+    for name in records.difference(&code) {
+        found.push(Violation::new(&format!("{RECORDS}{name}.rs"), 1, format!("a record without {STATE}{name}.rs")));
+    }
+    for (name, line) in rows.iter().filter(|(name, _)| !code.contains(name)) {
+        found.push(Violation::new(LIMITS, *line, format!("a row without {STATE}{name}.rs")));
+    }
+}
+
+fn names(tree: &Tree, folder: &str, ends: &[&str], helpers: &[&str]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for end in ends {
+        for (path, _) in tree.files(folder, end) {
+            let name = &path[folder.len()..path.len() - end.len()];
+            if !name.contains('/') && !helpers.contains(&name) {
+                names.insert(name.to_string());
+            }
+        }
+    }
+    names
+}
+
+/// The first cells of the table under the heading "Objects", with their lines.
+fn rows(text: &str) -> Vec<(String, usize)> {
+    let mut inside = false;
+    let mut rows = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with('#') {
+            inside = line.trim_start_matches('#').trim() == "Objects";
+        }
+        let cell = line.strip_prefix("| `").and_then(|rest| rest.split_once('`'));
+        if let (true, Some((name, _))) = (inside, cell) {
+            rows.push((name.to_string(), number + 1));
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::found;
+    use super::*;
+
+    const WHOLE: [(&str, &str); 5] = [
+        ("state/src/lib.rs", ""),
+        ("state/src/pipe.rs", ""),
+        ("image-format/src/record/pipe.rs", ""),
+        ("tests/programs/pipe.c", ""),
+        ("docs/limits.md", "# Limits\n## Objects\n| object | saved |\n|---|---|\n| `pipe` | yes |\n## Else\n| `x` |\n"),
+    ];
+
+    #[test]
+    fn an_object_with_all_four_is_in_order() {
+        assert!(found(check, &WHOLE).is_empty());
+    }
+
+    #[test]
+    fn each_missing_one_is_named() {
+        for (name, _) in &WHOLE[1..] {
+            let mut files = WHOLE.to_vec();
+            files.retain(|(path, _)| path != name);
+            assert!(!found(check, &files).is_empty(), "without {name}");
+        }
+    }
+
+    #[test]
+    fn other_guests_need_no_object() {
+        let mut files = WHOLE.to_vec();
+        files.push(("tests/programs/counter.c", ""));
+        assert!(found(check, &files).is_empty());
+    }
+}
