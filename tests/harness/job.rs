@@ -18,7 +18,19 @@ use crate::{Pty, proc};
 
 /// Bytes that a thread collects from one stream.
 #[derive(Clone, Debug, Default)]
-pub struct Capture(Arc<(Mutex<(Vec<u8>, bool)>, Condvar)>);
+pub struct Capture(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    ended: bool,
+}
 
 impl Capture {
     /// Collects all that `from` gives, in a thread of its own, until its end or an error (a closed terminal gives EIO).
@@ -28,23 +40,23 @@ impl Capture {
         thread::spawn(move || {
             let mut buffer = [0; 65536];
             while let Ok(got @ 1..) = from.read(&mut buffer) {
-                shared.lock().0.extend_from_slice(&buffer[..got]);
-                shared.0.1.notify_all();
+                shared.lock().bytes.extend_from_slice(&buffer[..got]);
+                shared.0.changed.notify_all();
             }
-            shared.lock().1 = true;
-            shared.0.1.notify_all();
+            shared.lock().ended = true;
+            shared.0.changed.notify_all();
         });
         capture
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Vec<u8>, bool)> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came so far.
     #[must_use]
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lock().0).into_owned()
+        String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 
     /// Waits until `enough` holds for the text, or the stream ends; tells whether it held.
@@ -52,14 +64,14 @@ impl Capture {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();
         loop {
-            if enough(&String::from_utf8_lossy(&state.0)) {
+            if enough(&String::from_utf8_lossy(&state.bytes)) {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.1 || left.is_zero() {
+            if state.ended || left.is_zero() {
                 return false;
             }
-            state = self.0.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -67,12 +79,12 @@ impl Capture {
     fn wait_end(&self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();
-        while !state.1 {
+        while !state.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            state = self.0.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
