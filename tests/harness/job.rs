@@ -1,0 +1,357 @@
+//! A process that a test started: its output so far, its end, and what it left behind.
+
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use crate::image::Mark;
+use crate::wait::{self, PATIENCE};
+use crate::{Pty, proc};
+
+/// Bytes that a thread collects from one stream.
+#[derive(Clone, Debug, Default)]
+pub struct Capture(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Capture {
+    /// Collects all that `from` gives, in a thread of its own, until its end or an error (a closed terminal gives EIO).
+    pub fn of(mut from: impl Read + Send + 'static) -> Self {
+        let capture = Self::default();
+        let shared = capture.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 65536];
+            while let Ok(got @ 1..) = from.read(&mut buffer) {
+                shared.lock().bytes.extend_from_slice(&buffer[..got]);
+                shared.0.changed.notify_all();
+            }
+            shared.lock().ended = true;
+            shared.0.changed.notify_all();
+        });
+        capture
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock().bytes).into_owned()
+    }
+
+    /// Waits until `enough` holds for the text, or the stream ends; tells whether it held.
+    pub fn wait(&self, enough: impl Fn(&str) -> bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.lock();
+        loop {
+            if enough(&String::from_utf8_lossy(&state.bytes)) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.ended || left.is_zero() {
+                return false;
+            }
+            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the end of the stream; tells whether it came.
+    fn wait_end(&self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.lock();
+        while !state.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// A running process of a test, leader of a session of its own; killed with the value.
+#[derive(Debug)]
+pub struct Job {
+    child: Child,
+    what: String,
+    out: Capture,
+    /// None on a terminal: there all output comes together, and only a line that was waited for is sure to have come.
+    err: Option<Capture>,
+    stdin: Option<ChildStdin>,
+}
+
+/// How a process ended, and all that it wrote.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its status.
+    pub status: ExitStatus,
+    /// Standard output, or all output of a terminal.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+    /// The command.
+    pub what: String,
+}
+
+impl Ended {
+    /// The exit code, or none after a signal.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Checks that a guest passed: it said so last, exited with 0, and nothing came on standard error.
+    ///
+    /// # Errors
+    /// With all that it wrote.
+    pub fn expect_pass(&self) -> Result<()> {
+        let last = self.out.lines().last().map(str::trim_end);
+        ensure!(self.status.success() && last == Some("PASS"), "{self:#?}");
+        Ok(())
+    }
+
+    /// Checks the exit code.
+    ///
+    /// # Errors
+    /// With all that it wrote.
+    pub fn expect_code(&self, code: i32) -> Result<()> {
+        ensure!(self.code() == Some(code), "expected exit code {code}: {self:#?}");
+        Ok(())
+    }
+}
+
+/// Makes the command start a session of its own; with `terminal` its standard input becomes the controlling terminal.
+pub fn in_own_session(command: &mut Command, terminal: bool) {
+    let prepare = move || {
+        rustix::process::setsid()?;
+        if terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes only system calls; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
+}
+
+impl Job {
+    /// Starts a command with pipes as its standard streams.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{command:?}"))?;
+        let out = Capture::of(child.stdout.take().context("piped")?);
+        let err = Capture::of(child.stderr.take().context("piped")?);
+        let stdin = child.stdin.take();
+        Ok(Self { child, what: format!("{command:?}"), out, err: Some(err), stdin })
+    }
+
+    /// Starts a command as the leader of a session on a terminal, which all its standard streams are.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_on(pty: &Pty, command: &mut Command) -> Result<Self> {
+        in_own_session(command, true);
+        let child = command
+            .stdin(pty.other_end()?)
+            .stdout(pty.other_end()?)
+            .stderr(pty.other_end()?)
+            .spawn()
+            .with_context(|| format!("{command:?}"))?;
+        // The command keeps its three copies of the terminal; it goes away with the test.
+        Ok(Self { child, what: format!("{command:?}"), out: pty.screen(), err: None, stdin: None })
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn handle(&self) -> Result<Pid> {
+        Pid::from_raw(i32::try_from(self.pid())?).context("a pid")
+    }
+
+    /// Standard output so far.
+    #[must_use]
+    pub fn out(&self) -> String {
+        self.out.text()
+    }
+
+    /// Standard error so far.
+    #[must_use]
+    pub fn err(&self) -> String {
+        self.err.as_ref().map(Capture::text).unwrap_or_default()
+    }
+
+    /// All that is known, for messages.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let state = proc::state(self.pid());
+        format!("{}\n  state {state:?}\n  stdout: {}\n  stderr: {}", self.what, self.out(), self.err())
+    }
+
+    /// Waits for a line of standard output.
+    ///
+    /// # Errors
+    /// It ended, or time ran out.
+    pub fn wait_line(&self, line: &str) -> Result<()> {
+        let came = self.out.wait(|text| text.lines().any(|l| l.trim_end() == line));
+        ensure!(came, "no line '{line}' from {}", self.story());
+        Ok(())
+    }
+
+    /// Waits until standard output holds this text.
+    ///
+    /// # Errors
+    /// It ended, or time ran out.
+    pub fn wait_text(&self, text: &str) -> Result<()> {
+        ensure!(self.out.wait(|t| t.contains(text)), "no '{text}' from {}", self.story());
+        Ok(())
+    }
+
+    /// Waits until standard error holds this text.
+    ///
+    /// # Errors
+    /// It ended, or time ran out.
+    pub fn wait_err(&self, text: &str) -> Result<()> {
+        let came = self.err.as_ref().is_some_and(|err| err.wait(|t| t.contains(text)));
+        ensure!(came, "no '{text}' on standard error from {}", self.story());
+        Ok(())
+    }
+
+    /// Writes to standard input.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn type_in(&mut self, text: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("standard input is no pipe")?;
+        stdin.write_all(text.as_bytes())?;
+        Ok(stdin.flush()?)
+    }
+
+    /// Closes standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn send(&self, signal: Signal) -> Result<()> {
+        kill_process(self.handle()?, signal).with_context(|| self.story())
+    }
+
+    /// Waits until the process catches SIGUSR1: started and armed, or restarted.
+    ///
+    /// # Errors
+    /// It ended, or time ran out.
+    pub fn wait_armed(&self) -> Result<()> {
+        proc::wait_catches(self.pid(), Signal::USR1.as_raw()).with_context(|| self.story())
+    }
+
+    /// Sends SIGUSR1 and waits for the new image.
+    ///
+    /// # Errors
+    /// None came: with what the process said.
+    pub fn save(&self, image: &Path) -> Result<()> {
+        self.wait_armed()?;
+        let before = Mark::of(image);
+        self.send(Signal::USR1)?;
+        let look = || {
+            let now = Mark::of(image);
+            if now.is_there() && now != before {
+                return Ok(Some(()));
+            }
+            if self.err().contains("ckpt: save failed") || matches!(proc::state(self.pid()), None | Some('Z' | 'X')) {
+                return Err(anyhow!("not saved: {}", self.story()));
+            }
+            Ok(None)
+        };
+        wait::until(look, || format!("no new image {} from {}", image.display(), self.story()))
+    }
+
+    /// Saves, and kills without mercy once the image is there.
+    ///
+    /// # Errors
+    /// As [`Job::save`].
+    pub fn save_and_kill(self, image: &Path) -> Result<Ended> {
+        self.save(image)?;
+        self.kill()
+    }
+
+    /// Kills it (SIGKILL) and waits for the end.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn kill(mut self) -> Result<Ended> {
+        self.child.kill()?;
+        let ended = self.end()?;
+        // A program that ended by itself at the same moment is as good.
+        ensure!(ended.status.signal() == Some(9) || ended.code().is_some(), "{ended:#?}");
+        Ok(ended)
+    }
+
+    /// Waits for its end, and that nothing of its session remains.
+    ///
+    /// # Errors
+    /// It runs on, or something remains.
+    pub fn end(&mut self) -> Result<Ended> {
+        let pidfd = pidfd_open(self.handle()?, PidfdFlags::empty())?;
+        let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        if poll(&mut fds, Some(&timeout))? == 0 {
+            bail!("it does not end: {}", self.story());
+        }
+        let status = self.child.wait()?;
+        self.stdin = None;
+        self.nothing_left()?;
+        if let Some(err) = &self.err {
+            ensure!(self.out.wait_end() && err.wait_end(), "somebody still holds its output: {}", self.story());
+        }
+        Ok(Ended { status, out: self.out(), err: self.err(), what: self.what.clone() })
+    }
+
+    fn nothing_left(&self) -> Result<()> {
+        let sid = self.pid();
+        let look = || Ok(proc::session(sid)?.is_empty().then_some(()));
+        wait::until(look, || format!("processes remain of {}: {:?}", self.what, proc::session(sid)))
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // Fails only for a process that was waited for.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}

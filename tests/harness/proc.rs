@@ -1,0 +1,89 @@
+//! What `/proc` says about a process: read, never guessed.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::wait;
+
+/// The fields of `/proc/PID/stat` behind the name: state first (field 3 of proc(5)).
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The state's letter (`R`, `S`, `T`, `Z` …), or none when there is no such process.
+#[must_use]
+pub fn state(pid: u32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
+}
+
+/// Name, as `ps` shows it in COMMAND.
+///
+/// # Errors
+/// No such process.
+pub fn comm(pid: u32) -> Result<String> {
+    Ok(fs::read_to_string(format!("/proc/{pid}/comm"))?.trim_end().to_owned())
+}
+
+/// Arguments.
+///
+/// # Errors
+/// No such process.
+pub fn cmdline(pid: u32) -> Result<Vec<String>> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let words = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|b| *b == 0);
+    Ok(words.map(|w| String::from_utf8_lossy(w).into_owned()).collect())
+}
+
+/// Whether the process has a handler for this signal.
+#[must_use]
+pub fn catches(pid: u32, signal: i32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// Waits until the process has a handler for this signal: then a save may be asked for.
+///
+/// # Errors
+/// Not in time.
+pub fn wait_catches(pid: u32, signal: i32) -> Result<()> {
+    let look = || Ok(catches(pid, signal).then_some(()));
+    wait::until(look, || format!("process {pid} (state {:?}) has no handler for signal {signal}", state(pid)))
+}
+
+/// Waits until the process is in one of these states.
+///
+/// # Errors
+/// Not in time.
+pub fn wait_state(pid: u32, wanted: &str) -> Result<()> {
+    let look = || Ok(state(pid).filter(|s| wanted.contains(*s)).map(drop));
+    wait::until(look, || format!("process {pid} is in state {:?}, not one of {wanted}", state(pid)))
+}
+
+/// All processes of a session: pid and arguments. Zombies too.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn session(sid: u32) -> Result<BTreeMap<u32, String>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc").context("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Some(fields) = stat(pid) else { continue };
+        if fields.get(3) == Some(&sid.to_string()) {
+            found.insert(pid, cmdline(pid).unwrap_or_default().join(" "));
+        }
+    }
+    Ok(found)
+}
+
+/// Children of a process, by pid.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}

@@ -1,0 +1,90 @@
+//! Builds the programs under `tests/programs` once, into the target directory: C by `cc`, Rust by `rustc` alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::dist;
+
+/// How a guest is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// As usual: can be preloaded.
+    Dynamic,
+    /// With `libckpt.a`, and all else static too.
+    StaticLibrary,
+    /// With `libckpt.so`, found beside the program.
+    SharedLibrary,
+}
+
+/// Where the sources lie.
+#[must_use]
+pub fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs")
+}
+
+/// The built guest of this name: `NAME.c`, or `NAME.rs` when the name says so.
+///
+/// # Errors
+/// It does not build; the message has the compiler's.
+pub fn guest(name: &str) -> Result<PathBuf> {
+    build(name, Link::Dynamic)
+}
+
+/// The built guest, linked in this way.
+///
+/// # Errors
+/// It does not build.
+pub fn build(name: &str, link: Link) -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    let target = exe.parent().and_then(Path::parent).context("the test lies in target/PROFILE/deps")?;
+    let dir = target.join("guests");
+    fs::create_dir_all(&dir)?;
+    let built = dir.join(format!("{}-{link:?}", name.replace('.', "-")));
+    let partial = dir.join(format!("{}-{link:?}.{}-{:?}", name, std::process::id(), std::thread::current().id()));
+    let mut command = match name.strip_suffix(".rs") {
+        Some(_) => rust(name),
+        None => c(name, link)?,
+    };
+    let made = command.arg("-o").arg(&partial).output().with_context(|| format!("{command:?}"))?;
+    ensure!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
+    // By rename, as tests run side by side.
+    fs::rename(&partial, &built)?;
+    Ok(built)
+}
+
+fn rust(name: &str) -> Command {
+    let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.args(["--edition", "2024", "-O", "-g"]).arg(sources().join(name));
+    command
+}
+
+fn c(name: &str, link: Link) -> Result<Command> {
+    let mut command = Command::new("cc");
+    command.args(["-std=gnu11", "-O2", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    command.arg("-I").arg(sources()).arg(sources().join(format!("{name}.c")));
+    if name == "threads8" {
+        command.arg(sources().join("float.S"));
+    }
+    if link != Link::Dynamic {
+        command.arg("-I").arg(dist::dir()?);
+    }
+    match link {
+        Link::Dynamic => {}
+        Link::StaticLibrary => drop(command.arg("-static").arg(dist::dir()?.join("libckpt.a"))),
+        Link::SharedLibrary => drop(command.arg(dist::dir()?.join("libckpt.so")).arg("-Wl,-rpath,$ORIGIN")),
+    }
+    Ok(command)
+}
+
+/// Finds a program of a Debian package, or says which package brings it.
+///
+/// # Errors
+/// Not installed.
+pub fn tool(name: &str, package: &str) -> Result<PathBuf> {
+    let places = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
+    let found = places.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
+    found.with_context(|| format!("{name} is not installed: `apt-get install {package}` (see tests/packages.txt)"))
+}

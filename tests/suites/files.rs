@@ -1,0 +1,202 @@
+//! What a restart does about files that changed meanwhile: `--files verify`, `rollback` and `ignore`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use ckpt_tests::{Ended, Job, Place, READY, User};
+use image_format::ExitCode;
+
+/// A saved and killed `files` guest; its log holds "one", it has read half of the table.
+struct Saved {
+    place: Place,
+    image: PathBuf,
+}
+
+const TABLE: &str = "first second";
+
+impl Saved {
+    fn new(user: User) -> Result<Self> {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        place.write("log", "")?;
+        place.write("table", TABLE)?;
+        place.write("both", "0123456789")?;
+        let job = Job::start(&mut place.armed(place.guest("files")?, &image))?;
+        job.wait_line(READY)?;
+        job.save_and_kill(&image)?;
+        place.go()?;
+        Ok(Self { place, image })
+    }
+
+    fn restart(&self, policy: Option<&str>) -> Result<Ended> {
+        let mut command = self.place.stub(&self.image);
+        if let Some(policy) = policy {
+            command.args(["--files", policy]);
+        }
+        Job::start(&mut command)?.end()
+    }
+
+    fn append(&self, name: &str, text: &str) -> Result<()> {
+        let old = fs::read_to_string(self.place.file(name))?;
+        Ok(fs::write(self.place.file(name), old + text)?)
+    }
+
+    fn text(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.place.file(name))?)
+    }
+
+    /// Puts another file under the name: same contents, another inode.
+    fn replace(&self, name: &str) -> Result<()> {
+        let contents = self.text(name)?;
+        self.place.write("other", contents)?;
+        Ok(fs::rename(self.place.file("other"), self.place.file(name))?)
+    }
+
+    /// The restart is refused with this code, one line of standard error names the file, and nothing has run.
+    fn refused(&self, policy: Option<&str>, code: ExitCode, name: &str) -> Result<()> {
+        let ended = self.restart(policy)?;
+        ended.expect_code(code as i32)?;
+        let path = self.place.file(name).display().to_string();
+        let one_line = ended.err.lines().count() == 1 && ended.err.starts_with("restart-stub: ");
+        ensure!(one_line && ended.err.contains(&path), "the message names {path} in one line: {ended:#?}");
+        ensure!(ended.out.is_empty(), "something ran: {ended:#?}");
+        Ok(())
+    }
+
+    fn goes_on(&self, policy: Option<&str>, rest: &str) -> Result<()> {
+        let ended = self.restart(policy)?;
+        ended.expect_pass()?;
+        ensure!(ended.out == format!("rest: {rest}\nPASS\n"), "{ended:#?}");
+        Ok(())
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+#[test]
+fn unchanged_files_restart_under_every_policy() -> Result<()> {
+    User::each(|user| {
+        for policy in [None, Some("verify"), Some("rollback"), Some("ignore")] {
+            let saved = Saved::new(user)?;
+            saved.goes_on(policy, "second")?;
+            ensure!(saved.text("log")? == "one\ntwo\n", "{policy:?}: {}", saved.text("log")?);
+            ensure!(!exists(&saved.place.file("log.after-restart.1")), "{policy:?}: something was kept aside");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_missing_file_is_named() -> Result<()> {
+    User::each(|user| {
+        for name in ["log", "table", "both"] {
+            let saved = Saved::new(user)?;
+            fs::remove_file(saved.place.file(name))?;
+            for policy in [None, Some("verify"), Some("rollback"), Some("ignore")] {
+                saved.refused(policy, ExitCode::FileMissing, name)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_shorter_file_is_named() -> Result<()> {
+    User::each(|user| {
+        for name in ["log", "table", "both"] {
+            let saved = Saved::new(user)?;
+            let text = saved.text(name)?;
+            fs::write(saved.place.file(name), &text[..text.len() - 1])?;
+            for policy in [None, Some("rollback")] {
+                saved.refused(policy, ExitCode::FileShrank, name)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_replaced_file_is_named() -> Result<()> {
+    User::each(|user| {
+        for name in ["log", "both"] {
+            let saved = Saved::new(user)?;
+            saved.replace(name)?;
+            saved.refused(None, ExitCode::FileChanged, name)?;
+            saved.goes_on(Some("ignore"), "second")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_that_grew_under_a_writer_is_named() -> Result<()> {
+    User::each(|user| {
+        for name in ["log", "both"] {
+            let saved = Saved::new(user)?;
+            saved.append(name, "later\n")?;
+            saved.refused(Some("verify"), ExitCode::FileChanged, name)?;
+            ensure!(saved.text("log")?.starts_with("one\n"), "a refused restart touched the file");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn rollback_cuts_back_and_keeps_the_tail() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user)?;
+        saved.append("log", "later\n")?;
+        saved.goes_on(Some("rollback"), "second")?;
+        ensure!(saved.text("log")? == "one\ntwo\n", "the log: {:?}", saved.text("log")?);
+        ensure!(saved.text("log.after-restart.1")? == "later\n", "kept: {:?}", saved.text("log.after-restart.1")?);
+        // Once more: the next tail gets the next number.
+        saved.goes_on(Some("rollback"), "second")?;
+        ensure!(saved.text("log.after-restart.1")? == "later\n", "the first tail was touched");
+        ensure!(saved.text("log.after-restart.2")? == "two\n", "kept: {:?}", saved.text("log.after-restart.2")?);
+        ensure!(saved.text("log")? == "one\ntwo\n", "the log: {:?}", saved.text("log")?);
+        Ok(())
+    })
+}
+
+#[test]
+fn ignore_takes_files_as_they_are() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user)?;
+        saved.append("log", "later\n")?;
+        saved.goes_on(Some("ignore"), "second")?;
+        ensure!(saved.text("log")? == "one\nlater\ntwo\n", "the log: {:?}", saved.text("log")?);
+        let shorter = Saved::new(user)?;
+        fs::write(shorter.place.file("table"), "first se")?;
+        shorter.goes_on(Some("ignore"), "se")
+    })
+}
+
+#[test]
+fn a_wrong_policy_is_a_usage_error() -> Result<()> {
+    let saved = Saved::new(User::Own)?;
+    let ended = saved.restart(Some("sometimes"))?;
+    ended.expect_code(ExitCode::Usage as i32)?;
+    ensure!(ended.out.is_empty() && ended.err.contains("sometimes"), "{ended:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_lock_of_another_is_named() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let job = Job::start(&mut place.armed(place.guest("lock")?, &image))?;
+        job.wait_line(READY)?;
+        job.save_and_kill(&image)?;
+        // Another process takes the same locks.
+        let other = Job::start(&mut place.command(place.bin().join("lock")))?;
+        other.wait_line(READY)?;
+        let ended = Job::start(&mut place.stub(&image))?.end()?;
+        ended.expect_code(ExitCode::Descriptor as i32)?;
+        ensure!(ended.err.contains("lock") && ended.out.is_empty(), "{ended:#?}");
+        other.kill().map(drop)
+    })
+}

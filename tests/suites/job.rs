@@ -1,0 +1,190 @@
+//! A restarted program is the shell's own job: exit status, death by a signal, Ctrl-C, Ctrl-Z and fg, and what `ps` shows.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::programs::tool;
+use ckpt_tests::{Job, Place, Pty, READY, User, proc, wait};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// An image of `counter LAST`, which counts every ten milliseconds.
+fn saved_counter(place: &Place, last: &str) -> Result<PathBuf> {
+    let image = place.file("job.ckpt");
+    let job = Job::start(place.armed(place.guest("counter")?, &image).args([last, "count.txt", "10"]))?;
+    job.wait_line("count 3")?;
+    job.save_and_kill(&image)?;
+    std::fs::write(place.file("count.txt"), "")?;
+    Ok(image)
+}
+
+/// `restart-stub` as a command line. The counter's file was emptied: that is not what these tests are about.
+fn restart(place: &Place, image: &Path) -> String {
+    format!("{} --files ignore {}", place.bin().join("restart-stub").display(), image.display())
+}
+
+/// An interactive shell on a terminal.
+struct Shell {
+    pty: Pty,
+    job: Job,
+}
+
+impl Shell {
+    fn start(place: &Place) -> Result<Self> {
+        let pty = Pty::new(place.user(), 24, 200)?;
+        let mut command = place.bare(tool("bash", "bash")?);
+        command.args(["--norc", "--noprofile", "-i"]).env("PS1", "$ ").env("BASH_SILENCE_DEPRECATION_WARNING", "1");
+        let job = Job::start_on(&pty, &mut command)?;
+        let mut shell = Self { pty, job };
+        // Echo would show each command where its output is awaited.
+        shell.run("stty -echo; set +o history; bind 'set enable-bracketed-paste off'; echo up-and-running")?;
+        shell.job.wait_line("up-and-running")?;
+        Ok(shell)
+    }
+
+    fn run(&mut self, line: &str) -> Result<()> {
+        self.pty.type_in(&format!("{line}\n"))
+    }
+
+    /// The only child of the shell.
+    fn child(&self) -> Result<u32> {
+        let look = || Ok(proc::children(self.job.pid()).first().copied());
+        wait::until(look, || format!("the shell has no child: {}", self.job.story()))
+    }
+
+    fn leave(mut self) -> Result<()> {
+        self.run("exit 0")?;
+        self.job.end()?.expect_code(0)
+    }
+}
+
+/// Starts the restart in a shell and waits until the program counts again: the shell and the program's pid.
+fn counting_in_shell(place: &Place, last: &str, after: &str) -> Result<(Shell, u32)> {
+    let image = saved_counter(place, last)?;
+    let mut shell = Shell::start(place)?;
+    shell.run(&format!("{}{after}", restart(place, &image)))?;
+    shell.job.wait_text("count 5\r\n")?;
+    let pid = shell.child()?;
+    Ok((shell, pid))
+}
+
+fn send(pid: u32, signal: Signal) -> Result<()> {
+    Ok(kill_process(Pid::from_raw(i32::try_from(pid)?).context("a pid")?, signal)?)
+}
+
+#[test]
+fn the_exit_status_is_the_programs_own() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = saved_counter(&place, "6")?;
+        let stub = Job::start(place.command(place.bin().join("restart-stub")).args(["--files", "ignore"]).arg(&image))?;
+        let pid = stub.pid();
+        let mut stub = stub;
+        let ended = stub.end()?;
+        ended.expect_pass().with_context(|| format!("pid {pid}"))?;
+        let mut again = place.ckpt();
+        let ended = Job::start(again.arg("restart").arg(&image).args(["--files", "ignore"]))?.end()?;
+        ended.expect_pass()?;
+        ensure!(ended.out == "count 4\ncount 5\ncount 6\nPASS\n", "{ended:#?}");
+        let mut shell = Shell::start(&place)?;
+        shell.run(&format!("{}; echo status=$?", restart(&place, &image)))?;
+        shell.job.wait_line("status=0")?;
+        shell.leave()
+    })
+}
+
+#[test]
+fn a_failing_program_fails_after_a_restart_too() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let python = tool("python3", "python3")?;
+        let script = "import os,time\nprint('ready', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.001)\nos._exit(42)";
+        let job = Job::start(place.armed(python, &image).args(["-c", script]))?;
+        job.wait_line(READY)?;
+        job.save_and_kill(&image)?;
+        place.go()?;
+        Job::start(&mut place.stub(&image))?.end()?.expect_code(42)
+    })
+}
+
+#[test]
+fn death_by_a_signal_shows_as_such() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let (shell, pid) = counting_in_shell(&place, "100000", "; echo status=$?")?;
+        send(pid, Signal::SEGV)?;
+        shell.job.wait_text("Segmentation fault")?;
+        shell.job.wait_line("status=139")?;
+        shell.leave()
+    })
+}
+
+#[test]
+fn ctrl_c_reaches_it() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let (mut shell, _) = counting_in_shell(&place, "100000", "")?;
+        shell.pty.type_in("\x03")?;
+        shell.run("echo status=$?")?;
+        shell.job.wait_line("status=130")?;
+        shell.leave()
+    })
+}
+
+#[test]
+fn ctrl_z_stops_it_and_fg_brings_it_back() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let (mut shell, pid) = counting_in_shell(&place, "60", "")?;
+        shell.pty.type_in("\x1a")?;
+        proc::wait_state(pid, "T")?;
+        shell.job.wait_text("Stopped")?;
+        shell.run("fg")?;
+        shell.job.wait_line("PASS")?;
+        shell.run("echo status=$?")?;
+        shell.job.wait_line("status=0")?;
+        shell.leave()
+    })
+}
+
+#[test]
+fn ps_shows_the_old_command_line() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = saved_counter(&place, "100000")?;
+        let mut command = place.command(place.bin().join("restart-stub"));
+        let job = Job::start(command.args(["--files", "ignore"]).arg(&image))?;
+        job.wait_line("count 4")?;
+        let guest = place.bin().join("counter").display().to_string();
+        let expected = vec![guest.clone(), "100000".into(), "count.txt".into(), "10".into()];
+        ensure!(proc::cmdline(job.pid())? == expected, "cmdline: {:?}", proc::cmdline(job.pid())?);
+        ensure!(proc::comm(job.pid())? == "counter", "comm: {}", proc::comm(job.pid())?);
+        let ps = place.bare(tool("ps", "procps")?).args(["-o", "args=", "-p", &job.pid().to_string()]).output()?;
+        let shown = String::from_utf8_lossy(&ps.stdout).trim().to_owned();
+        ensure!(shown == expected.join(" "), "ps: {shown}");
+        job.kill().map(drop)
+    })
+}
+
+#[test]
+fn it_saves_and_exits_when_asked_to() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut command = place.command(place.bin().join("ckpt"));
+        command.args(["run", "-o"]).arg(&image).arg("--").arg(place.guest("counter")?).args(["8", "count.txt", "10"]);
+        let mut job = Job::start(&mut command)?;
+        job.wait_line("count 3")?;
+        job.send(Signal::TERM)?;
+        job.end()?.expect_code(85)?;
+        // The same command line restarts now.
+        let mut job = Job::start(&mut command)?;
+        let ended = job.end()?;
+        ended.expect_pass()?;
+        ensure!(!ended.out.contains("count 1\n"), "it began anew: {ended:#?}");
+        let file = std::fs::read_to_string(place.file("count.txt"))?;
+        let whole: String = (1..=8).map(|i| format!("count {i}\n")).collect();
+        ensure!(file == whole, "the file holds {file:?}");
+        Ok(())
+    })
+}

@@ -1,0 +1,253 @@
+//! What cannot be carried is refused by name: the save fails with one line on standard error, the program goes on, the old
+//! image is as it was, and no temporary file is left. The same for every other reason why a save fails.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use ckpt_tests::programs::tool;
+use ckpt_tests::{Job, Place, READY, User};
+use rustix::process::Signal;
+
+/// Sets `N` to what the message must name; runs before `ready`.
+const PRELUDE: &str = r#"
+import ctypes, mmap, os, select, signal, socket, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.shmat.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+def must(result):
+    if result == -1 or result == 2**64 - 1:
+        print("SKIP", os.strerror(ctypes.get_errno()), flush=True); sys.exit(0)
+    return result
+child = 0
+"#;
+
+const EPILOGUE: &str = r#"
+print("number", N)
+print("ready", flush=True)
+while not os.path.exists("go"): time.sleep(0.001)
+if child: os.kill(child, signal.SIGKILL); os.waitpid(child, 0)
+print("PASS", flush=True)
+os._exit(0)
+"#;
+
+/// Starts python with the set-up, asks for a save, and expects a refusal with these words (one of each group).
+fn refused(set_up: &str, words: &[&[&str]]) -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let script = format!("{PRELUDE}{set_up}{EPILOGUE}");
+        let mut python = place.command(tool("python3", "python3")?);
+        python.args(["-c", &script]);
+        expect_refusal(&place, python, words)
+    })
+}
+
+/// Names and inodes of all files in the directory.
+fn listing(dir: &Path) -> Result<BTreeSet<(PathBuf, u64)>> {
+    fs::read_dir(dir)?.map(|entry| entry.and_then(|e| Ok((e.path(), e.metadata()?.ino()))).map_err(Into::into)).collect()
+}
+
+fn expect_refusal(place: &Place, mut program: Command, words: &[&[&str]]) -> Result<()> {
+    let image = place.write("job.ckpt", "the old image")?;
+    let mut job = Job::start(place.arm(&mut program, &image))?;
+    if job.wait_line(READY).is_err() && job.out().contains("SKIP") {
+        println!("SKIPPED: {}", job.out());
+        return job.end().map(drop);
+    }
+    let number = job.out().lines().find_map(|line| line.strip_prefix("number ").map(str::to_owned));
+    job.wait_armed()?;
+    let before = listing(&place.work())?;
+    job.send(Signal::USR1)?;
+    job.wait_err("\n")?;
+    ensure!(listing(&place.work())? == before, "files: {:?}, were {before:?}", listing(&place.work())?);
+    ensure!(fs::read(&image)? == b"the old image", "the old image changed");
+    place.go()?;
+    let ended = job.end()?;
+    ended.expect_pass()?;
+    let err = ended.err.strip_suffix('\n').unwrap_or(&ended.err);
+    ensure!(err.starts_with("ckpt: save failed: ") && !err.contains('\n'), "not one line of the right form: {ended:#?}");
+    for any in words {
+        ensure!(any.iter().any(|word| err.contains(word)), "none of {any:?} in: {err}");
+    }
+    if let Some(number) = number.filter(|n| n != "None") {
+        let named = err.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == number);
+        ensure!(named, "'{number}' is not named in: {err}");
+    }
+    Ok(())
+}
+
+macro_rules! refusals {
+    ($($name:ident: $set_up:literal, $words:expr;)*) => { $(
+        #[test]
+        fn $name() -> Result<()> {
+            refused($set_up, $words)
+        }
+    )* };
+}
+
+refusals! {
+    a_socket: "a, b = socket.socketpair(); b.close(); N = a.fileno()", &[&["socket"]];
+    a_listening_socket: "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); N = s.fileno()", &[&["socket"]];
+    an_eventfd: "N = os.eventfd(1)", &[&["eventfd"]];
+    an_epoll: "e = select.epoll(); N = e.fileno()", &[&["epoll"]];
+    a_timerfd: "N = must(libc.timerfd_create(1, 0))", &[&["timerfd"]];
+    a_signalfd: "mask = (ctypes.c_uint64 * 16)(1 << 11); N = must(libc.signalfd(-1, mask, 0))", &[&["signalfd"]];
+    an_inotify: "N = must(libc.inotify_init())", &[&["inotify"]];
+    a_pidfd: "N = os.pidfd_open(os.getpid())", &[&["pidfd"]];
+    a_memfd: "N = os.memfd_create('scratch')", &[&["memfd", "deleted", "scratch"]];
+    an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"]];
+    a_pipe_with_both_ends: "N, w = os.pipe()", &[&["pipe"], &["both", "inside", "other end"]];
+    a_terminal_with_its_master: "N, s = os.openpty()", &[&["ptmx", "master", "terminal"]];
+    a_deleted_file: "f = open('gone', 'w+'); os.unlink('gone'); N = f.fileno()", &[&["gone"], &["deleted"]];
+    an_unnamed_file: "N = os.open('.', os.O_TMPFILE | os.O_RDWR)", &[&["deleted", "unnamed", "O_TMPFILE"]];
+    a_deleted_mapped_file:
+        "f = open('gone', 'w+b'); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096); os.unlink('gone'); f.close(); del f; \
+         os.closerange(3, 9); N = None",
+        &[&["gone"], &["deleted"]];
+    anonymous_shared_memory: "m = mmap.mmap(-1, 4096); m[0] = 1; N = None", &[&["shared"]];
+    sysv_memory:
+        "i = must(libc.shmget(0, 4096, 0o1600)); a = must(libc.shmat(i, None, 0)); libc.shmctl(i, 0, None); N = None",
+        &[&["SysV", "SYSV", "System V", "shared"]];
+    huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44022, -1, 0)); N = None", &[&["huge"]];
+    a_sealed_mapping:
+        "a = must(libc.mmap(None, 4096, 3, 0x22, -1, 0)); must(libc.syscall(462, ctypes.c_void_p(a), ctypes.c_size_t(4096), \
+         ctypes.c_ulong(0))); N = None",
+        &[&["seal"]];
+    a_posix_timer:
+        "e = (ctypes.c_int * 16)(0, 0, 0, 1); t = ctypes.c_void_p(); must(libc.timer_create(1, e, ctypes.byref(t))); N = None",
+        &[&["timer"]];
+    a_child:
+        "child = os.fork()\nif child == 0:\n    while True: time.sleep(0.01)\nN = child",
+        &[&["child"]];
+    a_seccomp_filter:
+        "class F(ctypes.Structure): _fields_ = [('c', ctypes.c_uint16), ('t', ctypes.c_uint8), ('f', ctypes.c_uint8), ('k', ctypes.c_uint32)]\n\
+         class P(ctypes.Structure): _fields_ = [('len', ctypes.c_uint16), ('f', ctypes.POINTER(F))]\n\
+         f = F(6, 0, 0, 0x7fff0000); p = P(1, ctypes.pointer(f)); must(libc.prctl(38, 1, 0, 0, 0))\n\
+         must(libc.prctl(22, 2, ctypes.byref(p), 0, 0)); N = None",
+        &[&["seccomp"]];
+}
+
+/// Asks a guest for a save to `image`, which must fail with one of these words; the guest passes afterwards.
+fn save_fails(place: &Place, mut program: Command, image: &Path, words: &[&str]) -> Result<String> {
+    let mut job = Job::start(place.arm(&mut program, image))?;
+    job.wait_line(READY)?;
+    job.wait_armed()?;
+    job.send(Signal::USR1)?;
+    job.wait_err("\n")?;
+    place.go()?;
+    let ended = job.end()?;
+    ended.expect_pass()?;
+    let fine = ended.err.starts_with("ckpt: save failed: ") && ended.err.lines().count() == 1;
+    ensure!(fine && words.iter().any(|word| ended.err.contains(word)), "none of {words:?}: {ended:#?}");
+    Ok(ended.err)
+}
+
+#[test]
+fn a_directory_that_may_not_be_written() -> Result<()> {
+    if !User::all().contains(&User::Nobody) {
+        return Ok(());
+    }
+    let place = Place::new(User::Nobody)?;
+    let dir = place.file("closed");
+    fs::create_dir(&dir)?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+    let program = place.command(place.guest("umask")?);
+    save_fails(&place, program, &dir.join("job.ckpt"), &["EACCES", "ermission denied", "13"])?;
+    ensure!(fs::read_dir(dir)?.next().is_none(), "something was left");
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_is_not_there() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let program = place.command(place.guest("umask")?);
+        save_fails(&place, program, &place.file("nowhere/job.ckpt"), &["ENOENT", "No such file", "no such file"]).map(drop)
+    })
+}
+
+/// A small file system that is full soon; unmounted with the value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Result<Self> {
+        fs::create_dir(&at)?;
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=777", "ckpt-test"]).arg(&at).output()?;
+        if !done.status.success() {
+            bail!("mount: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // It stays mounted only where something still lies in it, and then the test has failed already.
+        drop(Command::new("umount").arg(&self.0).output());
+    }
+}
+
+#[test]
+fn a_full_disk() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can mount a small file system");
+        return Ok(());
+    }
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let disk = SmallDisk::mount(place.file("disk")).context("a container without CAP_SYS_ADMIN?")?;
+        let image = disk.0.join("job.ckpt");
+        fs::write(&image, "the old image")?;
+        place.give(&image)?;
+        let program = place.command(place.guest("umask")?);
+        save_fails(&place, program, &image, &["ENOSPC", "No space", "no space"])?;
+        ensure!(fs::read(&image)? == b"the old image" && listing(&disk.0)?.len() == 1, "left: {:?}", listing(&disk.0)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_limit_on_file_sizes() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.write("job.ckpt", "the old image")?;
+        // SIGXFSZ, which comes with it, would end the program.
+        let mut program = place.command(tool("bash", "bash")?);
+        program.args(["-c", "ulimit -f 64; exec \"$0\""]).arg(place.guest("umask")?);
+        let mut job = Job::start(place.arm(&mut program, &image))?;
+        job.wait_line(READY)?;
+        ensure!(ckpt_tests::proc::comm(job.pid())? == "umask", "the shell is still there");
+        let before = listing(&place.work())?;
+        job.send(Signal::USR1)?;
+        job.wait_err("\n")?;
+        ensure!(listing(&place.work())? == before, "files: {:?}, were {before:?}", listing(&place.work())?);
+        place.go()?;
+        let ended = job.end()?;
+        ended.expect_pass()?;
+        ensure!(ended.err.starts_with("ckpt: save failed: ") && fs::read(&image)? == b"the old image", "{ended:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_save_that_works_says_nothing_and_leaves_one_file() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut place.armed(place.guest("rlimit")?, &image))?;
+        job.wait_line(READY)?;
+        for _ in 0..3 {
+            job.save(&image)?;
+            ckpt_tests::image::expect_sound(&image)?;
+            let there = listing(&place.work())?;
+            ensure!(there.len() == 1, "more than the image: {there:?}");
+        }
+        place.go()?;
+        let ended = job.end()?;
+        ensure!(ended.err.is_empty(), "{ended:#?}");
+        ended.expect_pass()
+    })
+}
