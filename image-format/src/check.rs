@@ -38,6 +38,9 @@ const SIGNALS: usize = 64;
 /// `RLIM_NLIMITS`.
 const RLIMITS: u32 = 16;
 
+/// Bytes of auxiliary vector: the kernel's own room for it is smaller (`AT_VECTOR_SIZE`).
+const AUXV_MAX: usize = 1024;
+
 /// Comparisons that matching pending signals with threads may take: no real process comes near.
 const MATCH_MAX: usize = 1 << 28;
 
@@ -208,6 +211,14 @@ impl<'a> Check<'_, 'a> {
             if !code {
                 return self.bad("a thread goes on where no executable mapping is", thread);
             }
+            // A control word with reserved bits would be a fault in the restart's last assembly.
+            if jmp.mxcsr.get() & !0xffff != 0 {
+                return self.bad("a thread's MXCSR has reserved bits", thread);
+            }
+            let flags = thread.flags.get();
+            if flags & ThreadFlags::TID_WORD.bits() != 0 && thread.tid_address.get() == 0 {
+                return self.bad("a thread without a tid address keeps its id there", thread);
+            }
             let kept = [thread.tid_address, thread.robust_list, thread.rseq, thread.altstack_sp];
             if kept.into_iter().any(|address| address.get() >= USER_END) {
                 return self.bad("an address that the kernel keeps for a thread lies in kernel space", thread);
@@ -250,6 +261,10 @@ impl<'a> Check<'_, 'a> {
         ];
         if ranges.into_iter().any(|(start, end)| start.get() > end.get() || end.get() > USER_END) {
             return self.bad("a range of the mm fields is reversed, or lies in kernel space", mm);
+        }
+        let auxv = self.image.note_of(note::CORE, note::standard::NT_AUXV)?;
+        if auxv.is_empty() || auxv.len() > AUXV_MAX || auxv.len() % 16 != 0 {
+            return self.bad("the auxiliary vector is missing, torn or too long", mm);
         }
         let cwd = self.image.single::<Cwd>()?;
         self.path(cwd.path, cwd)?;

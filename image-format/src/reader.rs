@@ -3,7 +3,6 @@
 //! The order is: identity (ELF, machine), version, structure of headers, seal and checksum, then the tables.
 //! Must never hand out anything of an image whose prefix checksum does not match.
 
-use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
 
@@ -218,7 +217,7 @@ impl<'a> Image<'a> {
         if lengths != (self.file_len, self.prefix.len() as u64, self.loads.len()) {
             return Err(Fault::Checksum(Part::Seal));
         }
-        if xxh3_64(self.prefix) != seal.prefix_sum.get() {
+        if crate::seal::sum(self.prefix) != seal.prefix_sum.get() {
             return Err(Fault::Checksum(Part::Prefix));
         }
         self.check_tables()?;
@@ -308,6 +307,7 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// A note does not fit.
+    #[inline(never)]
     pub fn note_of(&self, owner: &[u8], kind: u32) -> Result<&'a [u8], Fault> {
         for note in self.notes() {
             let note = note?;
@@ -347,6 +347,7 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// It points outside the strings, or the bytes contain a NUL.
+    #[inline(never)]
     pub fn string(&self, reference: StrRef) -> Result<&'a [u8], Fault> {
         let (at, len) = (reference.at.get() as usize, reference.len.get() as usize);
         let bad =

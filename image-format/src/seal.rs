@@ -6,7 +6,7 @@
 //!
 //! All checksums are XXH3-64 with seed 0. No seal, no image: a writer that died leaves none.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -59,7 +59,7 @@ pub fn write<'o>(
         magic: MAGIC,
         file_len: file_len.into(),
         prefix_len: (prefix.len() as u64).into(),
-        prefix_sum: xxh3_64(prefix).into(),
+        prefix_sum: sum(prefix).into(),
         segments: (sums.len() as u64).into(),
     };
     let total = usize::try_from(size(sums.len() as u64)).map_err(|_| Full)?;
@@ -78,8 +78,16 @@ pub fn write<'o>(
     Ok(out)
 }
 
+/// XXH3-64 of `bytes`. By the streaming code, which all need anyway: the one-shot code would come on top of it.
+#[must_use]
+pub fn sum(bytes: &[u8]) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(bytes);
+    hasher.digest()
+}
+
 fn seal_sum(fixed: &[u8], table: &[u8]) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut hasher = Xxh3::new();
     hasher.update(fixed);
     hasher.update(table);
     hasher.digest()

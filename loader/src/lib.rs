@@ -11,4 +11,3 @@ pub mod cpu;
 pub mod embedded;
 pub mod hole;
 pub mod options;
-pub mod validate;

@@ -28,12 +28,16 @@ pub struct Error {
 impl Error {
     /// An object that cannot be carried.
     #[must_use]
+    #[cold]
+    #[inline(never)]
     pub fn refused(object: fmt::Arguments<'_>, why: &'static str, remedy: &'static str) -> Self {
         Self { code: ExitCode::SaveFailed, object: Text::of(object), why, errno: None, remedy }
     }
 
     /// A system call that failed while saving.
     #[must_use]
+    #[cold]
+    #[inline(never)]
     pub fn failed(object: fmt::Arguments<'_>, why: &'static str, errno: Errno) -> Self {
         Self { code: ExitCode::SaveFailed, object: Text::of(object), why, errno: Some(errno), remedy: "" }
     }
@@ -83,6 +87,8 @@ impl From<Full> for Error {
 }
 
 impl From<Fault> for Error {
+    #[cold]
+    #[inline(never)]
     fn from(fault: Fault) -> Self {
         Self {
             code: fault.exit_code(),

@@ -1,7 +1,7 @@
 //! Interval timers of setitimer(2).
 
+use image_format::NoteType;
 use image_format::record::itimer::Itimer;
-use image_format::{Image, NoteType};
 use sys::Sysno;
 use sys::abi::{Itimerval, Timeval};
 
@@ -45,16 +45,4 @@ pub fn restore(timer: &Itimer) -> sys::Result<()> {
     let time = |usec: u64| Timeval { sec: (usec / 1_000_000) as i64, usec: (usec % 1_000_000) as i64 };
     let value = Itimerval { interval: time(timer.interval_usec.get()), value: time(timer.value_usec.get()) };
     sys::time::set_itimer(timer.which.get(), &value)
-}
-
-/// Checks what an image says.
-///
-/// # Errors
-/// A timer that does not exist.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    match image.table::<Itimer>()?.iter().find(|t| t.which.get() > 2 || t.value_usec.get() == 0) {
-        Some(t) => Err(Error::refused(format_args!("interval timer {}", t.which), "does not exist", "")
-            .code(image_format::ExitCode::Malformed)),
-        None => Ok(()),
-    }
 }

@@ -1,7 +1,7 @@
 //! Locks on files: the program relies on holding them, so a lock that cannot be had again is an error.
 
 use image_format::record::lock::{Lock, LockKind};
-use image_format::{ExitCode, Image, NoteType};
+use image_format::{ExitCode, NoteType};
 use sys::abi::{F_OFD_SETLK, F_RDLCK, F_SETLK, F_WRLCK, Flock, LOCK_EX, LOCK_NB, LOCK_SH};
 use sys::fs::Fd;
 use sys::text::{Text, decimal, words};
@@ -90,16 +90,4 @@ pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
             .code(ExitCode::Descriptor)
             .remedy("end the process that holds it (see /proc/locks)")
     })
-}
-
-/// Checks what an image says.
-///
-/// # Errors
-/// A lock of an unknown kind.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    match image.table::<Lock>()?.iter().find(|l| !(1..=3).contains(&l.kind.get())) {
-        Some(l) => Err(Error::refused(format_args!("lock on descriptor {}", l.fd), "is of an unknown kind", "")
-            .code(ExitCode::Malformed)),
-        None => Ok(()),
-    }
 }

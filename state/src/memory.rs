@@ -1,8 +1,8 @@
 //! Mappings: which there are, and how each is made again. Their contents are the segments' business.
 
+use image_format::USER_END;
 use image_format::record::Identity;
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
-use image_format::{ExitCode, Image, USER_END};
 use sys::abi::mm::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
     MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
@@ -222,33 +222,6 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, vmas: &[Vma], backings: &mut 
     }
     save.notes.table(vmas)?;
     save.notes.table(backings)?;
-    Ok(())
-}
-
-/// Checks what an image says beyond what the reader checks: backings exist, protections are known.
-///
-/// # Errors
-/// The mapping that breaks a rule.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    let backings = image.table::<Backing>()?;
-    for vma in image.table::<Vma>()? {
-        let start = vma.start.get();
-        let bad = |why| Err(Error::refused(format_args!("mapping {start:x}"), why, "").code(ExitCode::Malformed));
-        let file = matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::FilePrivate | VmaKind::FileShared));
-        if file != (vma.backing.get() != NO_BACKING) || (file && vma.backing.get() as usize >= backings.len()) {
-            return bad("its file is not in the image's table");
-        }
-        if vma.prot.get() & !(PROT_READ | PROT_WRITE | PROT_EXEC) != 0 || VmaFlags::from_bits(vma.flags.get()).is_none()
-        {
-            return bad("unknown protection or flags");
-        }
-        if vma.offset.get() % image_format::PAGE != 0 {
-            return bad("its offset in the file is no multiple of a page");
-        }
-    }
-    for b in backings {
-        image.string(b.path)?;
-    }
     Ok(())
 }
 

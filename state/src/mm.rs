@@ -4,16 +4,12 @@
 
 use image_format::note::{self, standard};
 use image_format::record::mm::Mm;
-use image_format::{ExitCode, Image};
 use sys::abi::PrctlMmMap;
 use sys::text::words;
 use sys::{Errno, Sysno};
 
 use crate::target::plain_call;
 use crate::{Error, Result, Save, Target};
-
-/// Bytes of auxiliary vector that are kept: the kernel's own room for it is smaller.
-const AUXV_MAX: usize = 1024;
 
 /// Saves the fields, the executable's name, and the auxiliary vector as the standard note.
 ///
@@ -52,21 +48,6 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     save.notes.open(note::CORE, standard::NT_AUXV)?;
     save.notes.bytes(auxv)?;
     save.notes.end()?;
-    Ok(())
-}
-
-/// Checks what an image says.
-///
-/// # Errors
-/// No auxiliary vector, or one that is too long.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    image.single::<Mm>()?;
-    let auxv = image.note_of(note::CORE, standard::NT_AUXV)?;
-    if auxv.is_empty() || auxv.len() > AUXV_MAX || auxv.len() % 16 != 0 {
-        return Err(
-            Error::refused(format_args!("auxiliary vector"), "is missing or too long", "").code(ExitCode::Malformed)
-        );
-    }
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 //! must give back, in the same order: [`take_own`] and [`take_shared`] are undone by [`give_own`] and
 //! [`give_shared`].
 
+use image_format::NoteType;
 use image_format::record::pending::Pending;
-use image_format::{ExitCode, Image, NoteType};
 use sys::Errno;
 use sys::abi::signal::{SIGKILL, SIGSTOP, Siginfo};
 use sys::fs::Fd;
@@ -13,7 +13,7 @@ use sys::signal::bit;
 use sys::text::Text;
 
 use crate::target::status_value;
-use crate::{Error, Result, Save, Target};
+use crate::{Result, Save, Target};
 
 /// Signals that cannot be taken.
 const FIXED: u64 = bit(SIGKILL) | bit(SIGSTOP);
@@ -108,20 +108,4 @@ pub fn restore(pending: &Pending) -> sys::Result<()> {
     } else {
         sys::signal::queue_thread(pid, sys::thread::tid(), info.signo, &info)
     }
-}
-
-/// Checks what an image says.
-///
-/// # Errors
-/// A signal that does not exist.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    for pending in image.table::<Pending>()? {
-        let signo = pending.siginfo.first_chunk::<4>().map_or(0, |b| i32::from_le_bytes(*b));
-        if !(1..=64).contains(&signo) || FIXED & bit(signo) != 0 {
-            return Err(
-                Error::refused(format_args!("pending signal {signo}"), "does not exist", "").code(ExitCode::Malformed)
-            );
-        }
-    }
-    Ok(())
 }

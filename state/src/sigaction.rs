@@ -1,7 +1,7 @@
 //! Signal actions.
 
+use image_format::NoteType;
 use image_format::record::sigaction::Sigaction;
-use image_format::{ExitCode, Image, NoteType};
 use sys::Sysno;
 use sys::abi::signal::{NSIG, SIGKILL, SIGSTOP};
 
@@ -55,16 +55,4 @@ pub fn restore(signal: i32, action: &Sigaction) -> sys::Result<()> {
     };
     // SAFETY: the handler is the restarted program's own; it cannot run before the signals are unblocked.
     unsafe { sys::signal::set_action(signal, &action) }.map(drop)
-}
-
-/// Checks what an image says.
-///
-/// # Errors
-/// Not 64 actions.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    if image.table::<Sigaction>()?.len() == NSIG as usize {
-        return Ok(());
-    }
-    Err(Error::refused(format_args!("signal actions"), "the image does not hold 64 of them", "")
-        .code(ExitCode::Malformed))
 }

@@ -1,7 +1,5 @@
 //! Threads: what the kernel keeps for each besides its registers.
 
-use image_format::ExitCode;
-use image_format::Image;
 use image_format::record::thread::{Jmp, Thread, ThreadFlags};
 use sys::abi::signal::Altstack;
 use sys::arch::Context;
@@ -182,39 +180,5 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
     // SAFETY: the thread's own region.
     unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
     sys::thread::set_name(&thread.comm);
-    Ok(())
-}
-
-/// Checks what an image says: threads there are, exactly one first, exactly one that saved, all with user addresses.
-///
-/// # Errors
-/// The rule that is broken.
-pub fn check(image: &Image<'_>) -> Result<()> {
-    let bad = |tid: u32, why| Err(Error::refused(format_args!("thread {tid}"), why, "").code(ExitCode::Malformed));
-    let threads = image.table::<Thread>()?;
-    let with = |flag: ThreadFlags| threads.iter().filter(move |t| t.flags.get() & flag.bits() != 0);
-    if with(ThreadFlags::LEADER).count() != 1 || with(ThreadFlags::CURRENT).count() != 1 {
-        return bad(0, "the image does not have exactly one first and one saving thread");
-    }
-    for thread in threads {
-        let addresses = [
-            &thread.jmp.rip,
-            &thread.jmp.rsp,
-            &thread.jmp.fs_base,
-            &thread.jmp.gs_base,
-            &thread.rseq,
-            &thread.tid_address,
-        ];
-        if addresses.iter().any(|a| a.get() > image_format::USER_END) {
-            return bad(thread.tid.get(), "an address lies outside user space");
-        }
-        // A control word with reserved bits would be a fault in the last assembly.
-        if thread.jmp.mxcsr.get() & !0xffff != 0 {
-            return bad(thread.tid.get(), "MXCSR has reserved bits");
-        }
-        if thread.tid_address.get() == 0 && thread.flags.get() & ThreadFlags::TID_WORD.bits() != 0 {
-            return bad(thread.tid.get(), "no tid address to store the id at");
-        }
-    }
     Ok(())
 }

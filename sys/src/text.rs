@@ -31,13 +31,7 @@ impl<const N: usize> Text<N> {
 
     /// Appends bytes; what does not fit is cut.
     pub fn push(&mut self, bytes: &[u8]) {
-        let room = N.saturating_sub(1).saturating_sub(self.len);
-        let fits = bytes.len().min(room);
-        self.cut |= fits < bytes.len();
-        if let (Some(to), Some(from)) = (self.bytes.get_mut(self.len..self.len + fits), bytes.get(..fits)) {
-            to.copy_from_slice(from);
-            self.len += fits;
-        }
+        self.cut |= append(&mut self.bytes, &mut self.len, bytes);
     }
 
     /// The bytes.
@@ -63,6 +57,18 @@ impl<const N: usize> Text<N> {
     pub const fn is_cut(&self) -> bool {
         self.cut
     }
+}
+
+/// Appends to a buffer whose last byte stays NUL; tells whether something was cut. Apart, so that it exists once.
+#[inline(never)]
+fn append(buffer: &mut [u8], len: &mut usize, bytes: &[u8]) -> bool {
+    let room = buffer.len().saturating_sub(1).saturating_sub(*len);
+    let fits = bytes.len().min(room);
+    if let (Some(to), Some(from)) = (buffer.get_mut(*len..*len + fits), bytes.get(..fits)) {
+        to.copy_from_slice(from);
+        *len += fits;
+    }
+    fits < bytes.len()
 }
 
 impl<const N: usize> Default for Text<N> {

@@ -52,6 +52,7 @@ impl Input {
         let (at, seal_len) = image.seal_span();
         let seal = read(&file, seal_len, at).map_err(|e| failed("cannot be read", e))?;
         image.check_seal(seal).map_err(bad)?;
+        image_format::check::records(&image).map_err(bad)?;
         Ok(Self { file, len, prefix, seal })
     }
 

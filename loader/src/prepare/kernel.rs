@@ -9,7 +9,6 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_NOFILE};
 use sys::text::{cut, decimal, hex, words};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
 const SPARE_MAPPINGS: u64 = 16;
@@ -107,7 +106,7 @@ pub fn match_vdso(image: &Image<'_>) -> Result<Vec<Special>> {
         if vma.kind.get() == VmaKind::Vdso as u32 {
             // SAFETY: the kernel's code, readable, mapped for as long as this process does not move it.
             let bytes = unsafe { core::slice::from_raw_parts(*start as *const u8, (end - start) as usize) };
-            if xxh3_64(bytes) != header.vdso_sum.get() {
+            if image_format::seal::sum(bytes) != header.vdso_sum.get() {
                 return differs();
             }
         }

@@ -31,7 +31,6 @@ pub fn prepare(options: &Options<'_>) -> Result<Plan> {
     }
     let input = Input::open(options)?;
     let image = input.image()?;
-    loader::validate::all(&image)?;
     kernel::check(&image, options)?;
     let vdso = kernel::match_vdso(&image)?;
     kernel::raise_limits();
