@@ -153,9 +153,9 @@ pub fn thread(
         notes.bytes(frame.fxsave)?;
         notes.end()?;
     }
-    if let (Some(head), Some(xcr0), Some(tail)) =
-        (frame.xsave.get(..464), frame.xsave.get(472..480), frame.xsave.get(480..))
-    {
+    let xcr0 = frame.xsave.get(472..480);
+    let size = xcr0.and_then(|b| b.try_into().ok()).map_or(0, |b| sys::arch::xsave_core_size(u64::from_le_bytes(b)));
+    if let (Some(head), Some(xcr0), Some(tail)) = (frame.xsave.get(..464), xcr0, frame.xsave.get(480..size)) {
         // A core's area has XCR0 where a signal frame's has its magic number.
         notes.open(note::LINUX, standard::NT_X86_XSTATE)?;
         notes.bytes(head)?;

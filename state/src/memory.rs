@@ -63,6 +63,7 @@ fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
             b"sr" => VmaFlags::SEQUENTIAL,
             b"rr" => VmaFlags::RANDOM,
             b"mg" => VmaFlags::MERGEABLE,
+            b"mw" => VmaFlags::MAY_WRITE,
             b"ht" => return Err("hugetlb memory"),
             b"pf" | b"io" => return Err("a device's memory"),
             b"um" | b"uw" | b"ui" => return Err("memory registered with userfaultfd"),
@@ -94,7 +95,13 @@ pub fn collect<T: Target>(
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
-                Ok(flags) => vma.flags = flags.bits().into(),
+                Ok(flags) if kind == Some(VmaKind::FileShared) => {
+                    vma.flags = flags.bits().into();
+                    if flags.contains(VmaFlags::MAY_WRITE) {
+                        vma.backing = (writable(vma.backing.get() as usize, backings, &mut files)? as u32).into();
+                    }
+                }
+                Ok(flags) => vma.flags = flags.difference(VmaFlags::MAY_WRITE).bits().into(),
                 Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
                 Err(what) => return Err(refuse(vma.start.get(), vma.end.get(), b"", what)),
             }
@@ -167,6 +174,22 @@ fn vma_of<T: Target>(
     Ok(vma)
 }
 
+/// The same file, open for writing: an entry of its own, as what is mapped from a descriptor that was open for
+/// reading must never become writable.
+fn writable(index: usize, backings: &mut [Backing], files: &mut usize) -> Result<usize> {
+    let known = backings.get(..*files).unwrap_or_default();
+    let written = BackingFlags::WRITTEN.bits();
+    let Some(plain) = known.get(index).copied() else { return Ok(index) };
+    let same = |b: &Backing| b.identity == plain.identity && b.path == plain.path && b.flags.get() & written != 0;
+    if let Some(found) = known.iter().position(same) {
+        return Ok(found);
+    }
+    *backings.get_mut(*files).ok_or(image_format::writer::Full)? =
+        Backing { flags: (plain.flags.get() | written).into(), ..plain };
+    *files += 1;
+    Ok(*files - 1)
+}
+
 /// The index of the file behind a mapping, entered into the table when it is new.
 fn backing<T: Target>(
     save: &mut Save<'_, '_, T>,
@@ -179,19 +202,18 @@ fn backing<T: Target>(
     // makedev(3).
     let (major, minor) = head.dev;
     let dev = (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32);
-    let written =
-        if shared && head.perms.get(1) == Some(&b'w') { BackingFlags::WRITTEN } else { BackingFlags::empty() };
-    let known = backings.get_mut(..*files).unwrap_or_default();
-    if let Some((i, b)) =
-        known.iter_mut().enumerate().rfind(|(_, b)| b.identity.ino.get() == head.ino && b.reserved.get() == dev as u32)
-    {
-        b.flags = (b.flags.get() | written.bits()).into();
-        return Ok(i);
+    let known = backings.get(..*files).unwrap_or_default();
+    let written = BackingFlags::WRITTEN.bits();
+    let same = |b: &Backing| {
+        b.identity.ino.get() == head.ino && b.reserved.get() == dev as u32 && b.flags.get() & written == 0
+    };
+    if let Some(found) = known.iter().rposition(same) {
+        return Ok(found);
     }
     let path_bytes = head.name.strip_suffix(b" (deleted)").unwrap_or(head.name);
     let mut path = Text::<4097>::new();
     path.push(path_bytes);
-    let mut flags = written;
+    let mut flags = BackingFlags::empty();
     let mut id = Identity { dev: dev.into(), ino: head.ino.into(), ..Identity::default() };
     match sys::fs::stat(path.as_c_str()) {
         // File systems with subvolumes give another st_dev to stat(2) than to maps; the inode must be the same.

@@ -1,9 +1,10 @@
 //! Pipes and FIFOs to the outside: at restart the program gets what the restart itself has under that number.
 
-use image_format::NoteType;
 use image_format::record::pipe::Pipe;
-use sys::abi::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
-use sys::text::Shown;
+use image_format::{ExitCode, Image, NoteType};
+use sys::abi::{O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT};
+use sys::fs::Owned;
+use sys::text::{Shown, Text};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -37,4 +38,27 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     }
     save.notes.end()?;
     Ok(())
+}
+
+/// Opens a FIFO again by its name, without waiting for the other end; its flags are set when it is in place. (A pipe
+/// without a name is inherited, see the restart.)
+///
+/// # Errors
+/// Missing, no FIFO, or opened for writing while nobody reads.
+pub fn restore(image: &Image<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
+    let bytes = image.string(pipe.path)?;
+    let mut path = Text::<4097>::new();
+    path.push(bytes);
+    let failed = |why, e| {
+        Error::failed(format_args!("descriptor {fd} (FIFO {})", Shown(bytes)), why, e)
+            .code(ExitCode::FileMissing)
+            .remedy("create it and start its other end, or --fd N=PATH")
+    };
+    let opened =
+        sys::fs::open(path.as_c_str(), pipe.flags.get() | O_NONBLOCK, 0).map_err(|e| failed("cannot be opened", e))?;
+    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
+    if stat.mode & S_IFMT != S_IFIFO {
+        return Err(failed("is no FIFO any more", sys::Errno::ENXIO).code(ExitCode::FileChanged));
+    }
+    Ok(opened)
 }

@@ -163,6 +163,7 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
         unsafe { word.write_unaligned(sys::thread::tid()) };
     }
     if thread.robust_list.get() != 0 {
+        mend_robust_list(thread.robust_list.get(), thread.tid.get(), sys::thread::tid() as u32);
         sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get())
             .map_err(|e| ("robust list", e))?;
     }
@@ -181,4 +182,43 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
     unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
     sys::thread::set_name(&thread.comm);
     Ok(())
+}
+
+/// Most entries of a robust list that the kernel looks at (`ROBUST_LIST_LIMIT`).
+const ROBUST_MAX: usize = 2048;
+
+/// `FUTEX_TID_MASK`.
+const TID_MASK: u32 = 0x3fff_ffff;
+
+/// Robust mutexes that the thread holds name it by its old id: the kernel releases them at its end only under the
+/// new one. Reads and writes by `/proc/self/mem`, where a bad pointer is an error and no fault.
+fn mend_robust_list(head: u64, old: u32, new: u32) {
+    let Ok(mem) = sys::fs::open(c"/proc/self/mem", sys::abi::O_RDWR, 0) else { return };
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        sys::fs::pread_exact(mem.fd(), &mut bytes, at).ok().map(|()| u64::from_le_bytes(bytes))
+    };
+    // struct robust_list_head: next, futex_offset, list_op_pending; bit 0 of a pointer marks a PI mutex.
+    let (Some(first), Some(offset), Some(pending)) = (word(head), word(head + 8), word(head + 16)) else { return };
+    let mend = |entry: u64| {
+        let at = (entry & !1).wrapping_add(offset);
+        let mut bytes = [0; 4];
+        if entry & !1 == 0 || sys::fs::pread_exact(mem.fd(), &mut bytes, at).is_err() {
+            return;
+        }
+        let value = u32::from_le_bytes(bytes);
+        if value & TID_MASK == old {
+            let _ = sys::fs::pwrite_all(mem.fd(), &(value & !TID_MASK | new).to_le_bytes(), at);
+        }
+    };
+    mend(pending);
+    let mut entry = first;
+    for _ in 0..ROBUST_MAX {
+        if entry & !1 == head {
+            return;
+        }
+        mend(entry);
+        let Some(next) = word(entry & !1) else { return };
+        entry = next;
+    }
 }

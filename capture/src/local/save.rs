@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use image_format::record::thread::ThreadFlags;
 use state::{Error, Result, Target};
-use sys::abi::signal::{Siginfo, Ucontext};
+use sys::Errno;
+use sys::abi::signal::{SIGXFSZ, Siginfo, Ucontext};
 use sys::arch::{Context, Entered};
 
 use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
@@ -139,6 +140,10 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
     {
         // Nobody runs between the image and the end: what the image holds is the last that happened.
         sys::process::exit(status);
+    }
+    if result.as_ref().err().and_then(|e| e.errno) == Some(Errno::EFBIG) {
+        // The limit on file sizes sends a signal that the program did not earn.
+        let _ = sys::signal::take_pending(sys::signal::bit(SIGXFSZ));
     }
     stop.release(work.window, slot, work.clean);
     result

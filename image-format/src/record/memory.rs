@@ -61,6 +61,8 @@ bitflags::bitflags! {
         const RANDOM = 1 << 9;
         /// Same-page merging wanted (`mg`).
         const MERGEABLE = 1 << 10;
+        /// Shared, and may be made writable (`mw`): the file was open for writing.
+        const MAY_WRITE = 1 << 11;
     }
 }
 
@@ -97,7 +99,7 @@ bitflags::bitflags! {
     pub struct BackingFlags: u32 {
         /// The path led to another file, or none, already when the image was made: only the copy is right.
         const GONE = 1;
-        /// Some shared mapping of it is writable.
+        /// Its shared mappings may be written: it was open for writing when they were made.
         const WRITTEN = 1 << 1;
     }
 }

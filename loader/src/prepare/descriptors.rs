@@ -10,7 +10,7 @@ use image_format::record::terminal::Terminal;
 use image_format::{ExitCode, Image};
 use loader::options::Options;
 use state::{Error, Result};
-use sys::abi::{O_ACCMODE, O_RDWR};
+use sys::abi::{O_ACCMODE, O_RDWR, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
 use sys::text::{Shown, Text};
 
@@ -31,12 +31,13 @@ pub fn first_free_above(image: &Image<'_>) -> Result<Fd> {
 ///
 /// # Errors
 /// The descriptor that cannot be had.
-pub fn open(image: &Image<'_>, options: &Options<'_>, base: Fd, files: &mut Files) -> Result<()> {
+pub fn open(image: &Image<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
+    let mut files = Files::default();
     let table = image.table::<Descriptor>()?;
     for descriptor in table {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
         let inherited = image.table::<Terminal>()?.iter().any(|t| t.id.get() == id)
-            || image.table::<Pipe>()?.iter().any(|p| p.id.get() == id);
+            || image.table::<Pipe>()?.iter().any(|p| p.id.get() == id && p.named.get() == 0);
         // Descriptors of one description share it again, except that standard input, output and error are given
         // to a program one by one, and may be redirected one by one.
         let twin = table.iter().zip(&files.descriptors).find(|(d, _)| d.file.get() == id && !(inherited && fd <= 2));
@@ -60,7 +61,7 @@ pub fn open(image: &Image<'_>, options: &Options<'_>, base: Fd, files: &mut File
         // closing any descriptor of a file gives them up (fcntl(2)).
         state::lock::restore(lock, *open)?;
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Whether a lock is lost when any descriptor of its file is closed.
@@ -99,7 +100,9 @@ fn by_option(image: &Image<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Re
 fn inherit(image: &Image<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
     let terminal = image.table::<Terminal>()?.iter().find(|t| t.id.get() == id);
     let number = Fd::try_from(fd).unwrap_or(-1);
-    let is_open = |fd: Fd| sys::fs::fstat(fd).is_ok();
+    // Standard input, output and error may have been redirected to anything; behind other numbers only a pipe is
+    // what the program had.
+    let is_open = |fd: Fd| sys::fs::fstat(fd).is_ok_and(|s| fd <= 2 || s.mode & S_IFMT == S_IFIFO);
     // Numbers above 2 may be anything of the caller's shell; for a pipe the number is all there is.
     let own = if terminal.is_some() && fd > 2 { None } else { Some(number).filter(|n| is_open(*n)) };
     if let Some(own) = own {
@@ -134,6 +137,8 @@ fn reopen(image: &Image<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<
         state::directory::restore(image, file, fd)?
     } else if let Some(file) = image.table::<Device>()?.iter().find(|f| f.id.get() == id) {
         state::device::restore(image, file, fd)?
+    } else if let Some(file) = image.table::<Pipe>()?.iter().find(|f| f.id.get() == id) {
+        state::pipe::restore(image, file, fd)?
     } else {
         return Err(
             Error::refused(format_args!("descriptor {fd}"), "points to no open file", "").code(ExitCode::Malformed)

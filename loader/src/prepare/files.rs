@@ -26,8 +26,8 @@ pub struct Files {
 ///
 /// # Errors
 /// A file mapped shared is missing or has changed: its contents are not in the image.
-pub fn open_backings(image: &Image<'_>, input: Fd, options: &Options<'_>) -> Result<Files> {
-    let mut files = Files { exe: -1, ..Files::default() };
+pub fn open_backings(image: &Image<'_>, input: Fd, options: &Options<'_>, files: &mut Files) -> Result<()> {
+    files.exe = -1;
     let exe = image.string(image.single::<image_format::record::mm::Mm>()?.exe)?;
     let vmas = image.table::<Vma>()?;
     for (index, backing) in image.table::<Backing>()?.iter().enumerate() {
@@ -42,7 +42,7 @@ pub fn open_backings(image: &Image<'_>, input: Fd, options: &Options<'_>) -> Res
         }
         files.backings.push(fd);
     }
-    Ok(files)
+    Ok(())
 }
 
 fn path_of(image: &Image<'_>, backing: &Backing) -> Result<Text<4097>> {

@@ -56,6 +56,20 @@ impl Input {
         Ok(Self { file, len, prefix, seal })
     }
 
+    /// Keeps the file under a number of at least `base`.
+    ///
+    /// # Errors
+    /// The limit of descriptors.
+    pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
+        let moved = sys::fs::dup_above(self.file.fd(), base).map_err(|e| {
+            Error::failed(format_args!("descriptor {base}"), "is above the limit of descriptors", e)
+                .code(ExitCode::Kernel)
+                .remedy("raise it (ulimit -n)")
+        })?;
+        self.file = Owned::new(moved);
+        Ok(())
+    }
+
     /// The parsed image.
     ///
     /// # Errors

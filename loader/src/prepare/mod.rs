@@ -29,14 +29,16 @@ pub fn prepare(options: &Options<'_>) -> Result<Plan> {
             Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit").code(ExitCode::Untrusted)
         );
     }
-    let input = Input::open(options)?;
+    let mut input = Input::open(options)?;
     let image = input.image()?;
     kernel::check(&image, options)?;
     let vdso = kernel::match_vdso(&image)?;
     kernel::raise_limits();
-    let mut files = files::open_backings(&image, input.file.fd(), options)?;
+    // What this process was given is found by its number: what it opens itself must not lie among these.
     let base = descriptors::first_free_above(&image)?;
-    descriptors::open(&image, options, base, &mut files)?;
+    input.move_above(base)?;
+    let mut files = descriptors::open(&image, options, base)?;
+    files::open_backings(&image, input.file.fd(), options, &mut files)?;
     if options.files == FilesPolicy::Rollback {
         for file in image.table()? {
             state::regular::rollback(&image, file)?;

@@ -11,6 +11,7 @@ pub const SIGTERM: i32 = 15;
 pub const SIGCONT: i32 = 18;
 pub const SIGSTOP: i32 = 19;
 pub const SIGTTOU: i32 = 22;
+pub const SIGXFSZ: i32 = 25;
 pub const SIGWINCH: i32 = 28;
 pub const NSIG: i32 = 64;
 
