@@ -40,7 +40,7 @@ pub fn save(path: impl AsRef<Path>) -> io::Result<Outcome> {
     sys::signal::set_mask(old).map_err(os_error)?;
     match result {
         Some(Ok(outcome)) => Ok(outcome),
-        Some(Err(error)) => Err(match error.errno {
+        Some(Err(error)) => Err(match error.errno() {
             Some(errno) => io::Error::new(os_error(errno).kind(), error.to_string()),
             None => io::Error::other(error.to_string()),
         }),

@@ -53,7 +53,7 @@ pub unsafe extern "C" fn ckpt_save(path: *const c_char) -> c_int {
         Some(Ok(Outcome::Restarted)) => 1,
         Some(Err(error)) => {
             local::arm::report(&error);
-            fail(error.errno.unwrap_or(Errno::EOPNOTSUPP))
+            fail(error.errno().unwrap_or(Errno::EOPNOTSUPP))
         }
         None => fail(Errno::EAGAIN),
     }

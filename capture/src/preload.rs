@@ -18,7 +18,7 @@ use crate::local::arm::{self, SHADOW};
 /// Longest value of a signal variable, with its mark.
 const MARKED: usize = 128;
 
-/// The marked variables, which `environ` points to; rewritten when the process has got another pid.
+/// The marked variables, which `environ` points to.
 static mut MARKS: [[u8; MARKED]; 2] = [[0; MARKED]; 2];
 
 /// The variables that name signals.
@@ -93,12 +93,12 @@ fn mark(index: usize, entry: *mut *const u8, names: &[u8], pid: i32) {
     text.push(SIGNAL_VARIABLES.get(index).copied().unwrap_or_default());
     text.push(b"=");
     text.push(names);
-    text.push(Text::<16>::of(format_args!("@{pid}")).as_bytes());
+    text.push(Text::<16>::of(format_args!("@{pid:010}")).as_bytes());
     if text.is_cut() {
         return;
     }
     let bytes = text.as_c_str().to_bytes_with_nul();
-    // SAFETY: at load no other thread exists; after a restart all others wait.
+    // SAFETY: at load no other thread exists.
     unsafe {
         let to = (&raw mut MARKS).cast::<[u8; MARKED]>().add(index).cast::<u8>();
         core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
@@ -106,15 +106,17 @@ fn mark(index: usize, entry: *mut *const u8, names: &[u8], pid: i32) {
     }
 }
 
-/// In a restarted process: the marks name its new pid.
+/// In a restarted process: the marks name its new pid. Written over the old digits wherever the string lies now:
+/// programs copy their environment, and free what they copied.
 fn mark_again() {
-    for (index, name) in SIGNAL_VARIABLES.iter().enumerate() {
-        if let Some((entry, value)) = variable(name)
-            && let Some((names, _)) = sys::text::cut(value, b'@')
+    let digits = Text::<16>::of(format_args!("{:010}", sys::process::pid()));
+    for name in SIGNAL_VARIABLES {
+        let Some((_, value)) = variable(name) else { continue };
+        if let Some((_, old)) = sys::text::cut(value, b'@')
+            && old.len() == digits.as_bytes().len()
         {
-            let mut copy = Text::<MARKED>::new();
-            copy.push(names);
-            mark(index, entry, copy.as_bytes(), sys::process::pid());
+            // SAFETY: the program's own string, as long as the digits; all other threads wait.
+            unsafe { core::ptr::copy_nonoverlapping(digits.as_bytes().as_ptr(), old.as_ptr().cast_mut(), old.len()) };
         }
     }
 }

@@ -126,7 +126,13 @@ struct Check<'i, 'a> {
 
 impl<'a> Check<'_, 'a> {
     fn bad<T, R: Record>(&self, what: &'static str, record: &R) -> Result<T, Fault> {
-        Err(Fault::Malformed { what, at: self.image.offset_of(record.as_bytes()) })
+        Err(self.malformed(what, record.as_bytes()))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn malformed(&self, what: &'static str, place: &[u8]) -> Fault {
+        Fault::Malformed { what, at: self.image.offset_of(place) }
     }
 
     /// A table that stands twice would be read once: nothing is dropped silently.

@@ -323,10 +323,18 @@ impl<'a> Image<'a> {
     /// # Errors
     /// The note's length is no multiple of the record's.
     pub fn table<R: Record>(&self) -> Result<&'a [R], Fault> {
-        let bytes = self.note(R::TYPE)?;
-        let at = self.offset_of(bytes);
-        <[R]>::ref_from_bytes(bytes)
-            .map_err(|_| Fault::Malformed { what: "a table's length is no multiple of its records'", at })
+        // The length is a multiple: the view cannot fail.
+        Ok(<[R]>::ref_from_bytes(self.whole_records(R::TYPE, size_of::<R>())?).unwrap_or_default())
+    }
+
+    /// The contents of a note that holds records of `size` bytes. Apart from [`Image::table`], so that it exists once.
+    #[inline(never)]
+    fn whole_records(&self, kind: NoteType, size: usize) -> Result<&'a [u8], Fault> {
+        let bytes = self.note(kind)?;
+        if bytes.len().is_multiple_of(size) {
+            return Ok(bytes);
+        }
+        Err(Fault::Malformed { what: "a table's length is no multiple of its records'", at: self.offset_of(bytes) })
     }
 
     /// The record of a type that an image has exactly one of.

@@ -3,75 +3,38 @@
 use core::fmt::Write;
 
 use image_format::record::header::Cpu;
-use sys::text::Text;
+use sys::text::{Text, decimal};
 
-/// Instruction sets that programs choose by: index of the CPUID word in [`Cpu::words`], bit, name.
-const FEATURES: [(usize, u32, &str); 50] = [
-    (0, 0, "SSE3"),
-    (0, 1, "PCLMULQDQ"),
-    (0, 9, "SSSE3"),
-    (0, 12, "FMA"),
-    (0, 13, "CMPXCHG16B"),
-    (0, 19, "SSE4.1"),
-    (0, 20, "SSE4.2"),
-    (0, 22, "MOVBE"),
-    (0, 23, "POPCNT"),
-    (0, 25, "AES"),
-    (0, 26, "XSAVE"),
-    (0, 28, "AVX"),
-    (0, 29, "F16C"),
-    (0, 30, "RDRAND"),
-    (2, 0, "FSGSBASE"),
-    (2, 3, "BMI1"),
-    (2, 4, "HLE"),
-    (2, 5, "AVX2"),
-    (2, 8, "BMI2"),
-    (2, 9, "ERMS"),
-    (2, 11, "RTM"),
-    (2, 16, "AVX512F"),
-    (2, 17, "AVX512DQ"),
-    (2, 18, "RDSEED"),
-    (2, 19, "ADX"),
-    (2, 21, "AVX512_IFMA"),
-    (2, 23, "CLFLUSHOPT"),
-    (2, 24, "CLWB"),
-    (2, 28, "AVX512CD"),
-    (2, 29, "SHA"),
-    (2, 30, "AVX512BW"),
-    (2, 31, "AVX512VL"),
-    (3, 1, "AVX512_VBMI"),
-    (3, 3, "PKU"),
-    (3, 6, "AVX512_VBMI2"),
-    (3, 8, "GFNI"),
-    (3, 9, "VAES"),
-    (3, 10, "VPCLMULQDQ"),
-    (3, 11, "AVX512_VNNI"),
-    (3, 12, "AVX512_BITALG"),
-    (3, 14, "AVX512_VPOPCNTDQ"),
-    (3, 22, "RDPID"),
-    (3, 27, "MOVDIRI"),
-    (4, 4, "FSRM"),
-    (4, 23, "AVX512_FP16"),
-    (5, 4, "AVX_VNNI"),
-    (5, 5, "AVX512_BF16"),
-    (6, 1, "XSAVEC"),
-    (7, 0, "LAHF"),
-    (7, 5, "LZCNT"),
+/// Instruction sets that programs choose by, for each of [`Cpu::words`]: bit and name, in turn.
+const FEATURES: [&str; 8] = [
+    "0 SSE3 1 PCLMULQDQ 9 SSSE3 12 FMA 13 CMPXCHG16B 19 SSE4.1 20 SSE4.2 22 MOVBE 23 POPCNT 25 AES 26 XSAVE 28 AVX 29 F16C 30 RDRAND",
+    "",
+    "0 FSGSBASE 3 BMI1 4 HLE 5 AVX2 8 BMI2 9 ERMS 11 RTM 16 AVX512F 17 AVX512DQ 18 RDSEED 19 ADX 21 AVX512_IFMA 23 CLFLUSHOPT 24 CLWB 28 AVX512CD 29 SHA 30 AVX512BW 31 AVX512VL",
+    "1 AVX512_VBMI 3 PKU 6 AVX512_VBMI2 8 GFNI 9 VAES 10 VPCLMULQDQ 11 AVX512_VNNI 12 AVX512_BITALG 14 AVX512_VPOPCNTDQ 22 RDPID 27 MOVDIRI",
+    "4 FSRM 23 AVX512_FP16",
+    "4 AVX_VNNI 5 AVX512_BF16",
+    "1 XSAVEC",
+    "0 LAHF 5 LZCNT",
 ];
 
 /// The names of what `saved` has and `here` lacks; `None` when nothing is lacking.
 #[must_use]
 pub fn lacking(saved: &Cpu, here: &Cpu) -> Option<Text<320>> {
     let mut names = Text::<320>::new();
-    for (word, bit, name) in FEATURES {
-        let (Some(then), Some(now)) = (saved.words.get(word), here.words.get(word)) else { continue };
-        if then.get() & !now.get() & (1 << bit) != 0 {
-            // Text cuts what does not fit.
-            let _ = write!(names, "{}{name}", if names.as_bytes().is_empty() { "" } else { ", " });
+    for ((then, now), list) in saved.words.iter().zip(&here.words).zip(FEATURES) {
+        let mut fields = sys::text::words(list.as_bytes());
+        while let (Some(bit), Some(name)) = (fields.next().and_then(decimal), fields.next()) {
+            if then.get() & !now.get() & (1 << bit) != 0 {
+                if !names.as_bytes().is_empty() {
+                    names.push(b", ");
+                }
+                names.push(name);
+            }
         }
     }
     let states = saved.xcr0.get() & !here.xcr0.get();
     if states != 0 {
+        // Text cuts what does not fit.
         let _ = write!(names, "{}XSAVE states {states:#x}", if names.as_bytes().is_empty() { "" } else { ", " });
     }
     (!names.as_bytes().is_empty()).then_some(names)

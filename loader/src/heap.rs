@@ -1,5 +1,5 @@
-//! The planning heap: a fixed arena in .bss, for lists whose length the image decides. Empty again never; gone with
-//! the old mappings. Nothing may allocate once the commit has begun.
+//! The planning heap: a fixed arena in .bss, for lists whose length the image decides. Nothing is given back: it goes
+//! with the old mappings. Nothing may allocate once the commit has begun.
 
 use core::cell::UnsafeCell;
 
@@ -41,10 +41,6 @@ unsafe impl core::alloc::GlobalAlloc for Allocator {
         unsafe { (*self.0.get()).allocate_first_fit(layout).map_or(core::ptr::null_mut(), core::ptr::NonNull::as_ptr) }
     }
 
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: core::alloc::Layout) {
-        if let Some(ptr) = core::ptr::NonNull::new(ptr) {
-            // SAFETY: the caller returns what `alloc` gave.
-            unsafe { (*self.0.get()).deallocate(ptr, layout) };
-        }
-    }
+    /// Nothing: the whole arena goes at once, and soon.
+    unsafe fn dealloc(&self, _: *mut u8, _: core::alloc::Layout) {}
 }

@@ -38,7 +38,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     };
     let line = Text::<640>::of(format_args!("restart-stub: {error}\n"));
     let _ = sys::fs::write_all(2, line.as_bytes());
-    sys::process::exit(i32::from(error.code as u8))
+    sys::process::exit(i32::from(error.exit_code() as u8))
 }
 
 /// A bug in the stub: say where, start nothing.

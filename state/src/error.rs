@@ -1,6 +1,12 @@
 //! Why an object cannot be saved or restored: the object, the reason, the remedy. One type for both halves.
+//!
+//! An error is one word: its text lies in a small ring of statics, as there is no allocator and hundreds of
+//! functions hand errors on. Whoever keeps one while [`RING`] later ones are made reads a later one's text.
 
+use core::cell::UnsafeCell;
 use core::fmt;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
@@ -10,61 +16,103 @@ use sys::text::Text;
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// What went wrong with which object. Displays as one line: `object: reason (errno): remedy`.
-#[derive(Clone, Copy)]
-pub struct Error {
-    /// The exit code of a program that stops for it.
-    pub code: ExitCode,
-    /// The object by number, kind and name, as in `descriptor 5 (socket:[123])`.
-    pub object: Text<320>,
-    /// Why, in words.
-    pub why: &'static str,
-    /// What the kernel said, when it was asked.
-    pub errno: Option<Errno>,
-    /// What to do; may be empty.
-    pub remedy: &'static str,
+/// Errors whose text exists at a time. Threads that fail to stop make one each, and the first is reported.
+const RING: usize = 8;
+
+struct Facts {
+    code: ExitCode,
+    object: Text<320>,
+    why: &'static str,
+    errno: Option<Errno>,
+    remedy: &'static str,
 }
 
+/// Empty until its first error: all zero, so that it costs no byte of the file.
+struct Slot(UnsafeCell<MaybeUninit<Facts>>);
+
+// SAFETY: a slot belongs to the thread that took it from the ring until RING further errors were made; see the module.
+unsafe impl Sync for Slot {}
+
+static SLOTS: [Slot; RING] = [const { Slot(UnsafeCell::new(MaybeUninit::uninit())) }; RING];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// What went wrong with which object. Displays as one line: `object: reason (errno): remedy`.
+#[derive(Clone, Copy)]
+pub struct Error(&'static Slot);
+
 impl Error {
+    #[cold]
+    #[inline(never)]
+    fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+        let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
+        let [first, ..] = &SLOTS;
+        let error = Self(SLOTS.get(index).unwrap_or(first));
+        error.change(|facts| {
+            *facts = Facts { code: ExitCode::SaveFailed, object: Text::of(object), why, errno, remedy }
+        });
+        error
+    }
+
     /// An object that cannot be carried.
     #[must_use]
     #[cold]
-    #[inline(never)]
     pub fn refused(object: fmt::Arguments<'_>, why: &'static str, remedy: &'static str) -> Self {
-        Self { code: ExitCode::SaveFailed, object: Text::of(object), why, errno: None, remedy }
+        Self::new(object, why, None, remedy)
     }
 
-    /// A system call that failed while saving.
+    /// A system call that failed.
     #[must_use]
     #[cold]
-    #[inline(never)]
     pub fn failed(object: fmt::Arguments<'_>, why: &'static str, errno: Errno) -> Self {
-        Self { code: ExitCode::SaveFailed, object: Text::of(object), why, errno: Some(errno), remedy: "" }
+        Self::new(object, why, Some(errno), "")
+    }
+
+    fn change(self, f: impl FnOnce(&mut Facts)) {
+        // SAFETY: the slot is this error's own, see `Slot`, and was written when the error was made.
+        f(unsafe { (*self.0.0.get()).assume_init_mut() });
+    }
+
+    fn facts(&self) -> &Facts {
+        // SAFETY: as above.
+        unsafe { (*self.0.0.get()).assume_init_ref() }
     }
 
     /// The same with another exit code.
     #[must_use]
-    pub const fn code(mut self, code: ExitCode) -> Self {
-        self.code = code;
+    pub fn code(self, code: ExitCode) -> Self {
+        self.change(|facts| facts.code = code);
         self
     }
 
     /// The same with a remedy.
     #[must_use]
-    pub const fn remedy(mut self, remedy: &'static str) -> Self {
-        self.remedy = remedy;
+    pub fn remedy(self, remedy: &'static str) -> Self {
+        self.change(|facts| facts.remedy = remedy);
         self
+    }
+
+    /// The exit code of a program that stops for it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        self.facts().code
+    }
+
+    /// What the kernel said, when it was asked.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        self.facts().errno
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.why)?;
-        if let Some(errno) = self.errno {
-            write!(f, " ({})", errno.name().unwrap_or("unknown error"))?;
+        let Facts { object, why, errno, remedy, .. } = self.facts();
+        write!(f, "{object}: {why}")?;
+        if let Some(errno) = errno {
+            write!(f, " ({})", sys::text::Named(*errno))?;
         }
-        if !self.remedy.is_empty() {
-            write!(f, ": {}", self.remedy)?;
+        if !remedy.is_empty() {
+            write!(f, ": {remedy}")?;
         }
         Ok(())
     }
@@ -77,6 +125,7 @@ impl fmt::Debug for Error {
 }
 
 impl From<Full> for Error {
+    #[cold]
     fn from(_: Full) -> Self {
         Self::refused(
             format_args!("the process"),
@@ -90,20 +139,23 @@ impl From<Fault> for Error {
     #[cold]
     #[inline(never)]
     fn from(fault: Fault) -> Self {
-        Self {
-            code: fault.exit_code(),
-            object: Text::of(format_args!("image")),
-            why: "is bad",
-            errno: None,
-            remedy: "",
-        }
-        .with_object(format_args!("image: {fault}"))
+        Self::refused(format_args!("image"), "nothing was started", "").code(fault.exit_code()).fault(b"", fault)
     }
 }
 
 impl Error {
-    fn with_object(mut self, object: fmt::Arguments<'_>) -> Self {
-        self.object = Text::of(object);
+    /// What is wrong with the image of this name.
+    #[must_use]
+    #[cold]
+    #[inline(never)]
+    pub fn of_image(path: &[u8], fault: Fault) -> Self {
+        Self::from(fault).fault(path, fault)
+    }
+
+    fn fault(self, path: &[u8], fault: Fault) -> Self {
+        let gap = if path.is_empty() { "" } else { " " };
+        let object = Text::of(format_args!("image{gap}{}: {fault}", sys::text::Shown(path)));
+        self.change(|facts| facts.object = object);
         self
     }
 }

@@ -1,5 +1,7 @@
 //! Mappings: which there are, and how each is made again. Their contents are the segments' business.
 
+use core::ops::Range;
+
 use image_format::USER_END;
 use image_format::record::Identity;
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
@@ -105,8 +107,10 @@ pub fn collect<T: Target>(
                 Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
                 Err(what) => return Err(refuse(vma.start.get(), vma.end.get(), b"", what)),
             }
-            *vmas.get_mut(count).ok_or(image_format::writer::Full)? = vma;
-            count += 1;
+            for piece in outside(vma, &ours).into_iter().flatten() {
+                *vmas.get_mut(count).ok_or(image_format::writer::Full)? = piece;
+                count += 1;
+            }
         } else if line.first().is_some_and(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
             && let Some(head) = head(line)
             && head.end <= USER_END
@@ -116,6 +120,16 @@ pub fn collect<T: Target>(
         }
     }
     Ok((count, files))
+}
+
+/// What is left of a mapping in front of and behind the saver's own memory: the kernel joins neighbours that are alike.
+fn outside(vma: Vma, ours: &Range<u64>) -> [Option<Vma>; 2] {
+    let piece = |start: u64, end: u64| (start < end).then(|| Vma { start: start.into(), end: end.into(), ..vma });
+    let (start, end) = (vma.start.get(), vma.end.get());
+    if end <= ours.start || ours.end <= start {
+        return [Some(vma), None];
+    }
+    [piece(start, ours.start.max(start)), piece(ours.end.min(end), end)]
 }
 
 fn refuse(start: u64, end: u64, name: &[u8], what: &'static str) -> Error {

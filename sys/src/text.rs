@@ -123,6 +123,32 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// The names of errors 1 to 40, in order, and some later ones behind their numbers (errno-base.h, errno.h).
+const ERRORS: &str = "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT \
+     ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE \
+     EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP";
+const LATER_ERRORS: &str = "75 EOVERFLOW 95 EOPNOTSUPP 110 ETIMEDOUT 116 ESTALE 122 EDQUOT";
+
+/// An error by its name, or by its number. The `syscalls` crate's own table of names costs the stub 5 KiB.
+#[derive(Clone, Copy)]
+pub struct Named(pub crate::Errno);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0.into_raw();
+        let index = usize::try_from(number).unwrap_or(0).wrapping_sub(1);
+        let mut later = LATER_ERRORS.split(' ');
+        let found = ERRORS.split(' ').nth(index).or_else(|| {
+            later.find(|n| decimal(n.as_bytes()) == u64::try_from(number).ok())?;
+            later.next()
+        });
+        match found {
+            Some(name) => f.write_str(name),
+            None => write!(f, "error {number}"),
+        }
+    }
+}
+
 /// Parses a decimal number that makes up all of `bytes`.
 #[must_use]
 pub fn decimal(bytes: &[u8]) -> Option<u64> {

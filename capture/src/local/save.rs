@@ -141,7 +141,7 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
         // Nobody runs between the image and the end: what the image holds is the last that happened.
         sys::process::exit(status);
     }
-    if result.as_ref().err().and_then(|e| e.errno) == Some(Errno::EFBIG) {
+    if result.as_ref().err().and_then(state::Error::errno) == Some(Errno::EFBIG) {
         // The limit on file sizes sends a signal that the program did not earn.
         let _ = sys::signal::take_pending(sys::signal::bit(SIGXFSZ));
     }

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32};
 use image_format::record::thread::Thread;
 use state::Error;
 use sys::Errno;
-use sys::abi::mm::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::abi::mm::{MADV_DONTDUMP, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::signal::{Siginfo, Ucontext};
 use sys::arch::Context;
 
@@ -73,7 +73,12 @@ impl Window {
             let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
             // SAFETY: a new mapping at a free place.
             match unsafe { sys::memory::map(0, len, PROT_READ | PROT_WRITE, how, -1, 0) } {
-                Ok(start) => return Ok(Self { start, len }),
+                Ok(start) => {
+                    // The kernel joins neighbours that are alike: with this flag it is unlike the program's memory.
+                    // SAFETY: takes no contents away.
+                    let _ = unsafe { sys::memory::advise(start, len, MADV_DONTDUMP) };
+                    return Ok(Self { start, len });
+                }
                 Err(e) => last = e,
             }
         }

@@ -62,7 +62,7 @@ pub fn descriptors(plan: &Plan, image: &Image<'_>) {
     close_others(plan, wanted);
     for lock in table::<Lock>(image).iter().filter(|l| is_fragile(l)) {
         if let Err(e) = state::lock::restore(lock, lock.fd.get() as i32) {
-            die("taking a lock again", e.errno.unwrap_or(Errno::EAGAIN));
+            die("taking a lock again", e.errno().unwrap_or(Errno::EAGAIN));
         }
     }
 }

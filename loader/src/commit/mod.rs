@@ -28,9 +28,9 @@ pub fn error_fd() -> i32 {
 
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
-    let name = errno.name().unwrap_or("unknown error");
     let line = Text::<256>::of(format_args!(
-        "restart-stub: failed while restoring ({stage}: {name}): nothing was run, the image is unchanged\n"
+        "restart-stub: failed while restoring ({stage}: {}): nothing was run, the image is unchanged\n",
+        sys::text::Named(errno)
     ));
     let _ = sys::fs::write_all(error_fd(), line.as_bytes());
     sys::process::exit(i32::from(ExitCode::Restore as u8))

@@ -8,7 +8,7 @@ use sys::abi::mm::{PROT_EXEC, PROT_READ};
 
 unsafe extern "C" {
     static __stub_start: u8;
-    static __rodata_start: u8;
+    static __text_end: u8;
     static __relocatable_start: u8;
     static __relocatable_end: u8;
     static __stub_end: u8;
@@ -51,13 +51,9 @@ pub unsafe fn copy_to(to: u64) -> usize {
         }
         word += 8;
     }
-    let text = address_of!(__rodata_start) - start;
-    let rest = address_of!(__relocatable_start) - address_of!(__rodata_start);
+    let text = address_of!(__text_end) - start;
+    // A kernel that forbids executable anonymous memory ends the restart at the first instruction there.
     // SAFETY: the copy is complete and is not used before this.
-    unsafe {
-        // A kernel that forbids executable anonymous memory ends the restart at the first instruction there.
-        let _ = sys::memory::protect(to as usize, text as usize, PROT_READ | PROT_EXEC);
-        let _ = sys::memory::protect((to + text) as usize, rest as usize, PROT_READ);
-    }
+    let _ = unsafe { sys::memory::protect(to as usize, text as usize, PROT_READ | PROT_EXEC) };
     delta as usize
 }

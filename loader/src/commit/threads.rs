@@ -63,7 +63,7 @@ pub fn resume_all(plan: &'static Plan, image: &Image<'static>) -> ! {
         let _ = sys::thread::wait(&READY, ready, None);
     }
     if let Err(e) = state::rlimit::restore(image) {
-        die("setting limits", e.errno.unwrap_or(Errno::EINVAL));
+        die("setting limits", e.errno().unwrap_or(Errno::EINVAL));
     }
     complete(leader, pending);
     for signal in pending.iter().filter(|p| p.tid.get() == 0) {

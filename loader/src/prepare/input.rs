@@ -1,7 +1,7 @@
 //! The image file: trusted or not, read into memory as far as headers and notes go.
 
 use image_format::reader::PROBE_LEN;
-use image_format::{ExitCode, Fault, Image, Need};
+use image_format::{ExitCode, Image, Need};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
@@ -41,7 +41,7 @@ impl Input {
             judge(&stat, options.image)?;
         }
         let len = stat.size as u64;
-        let bad = |fault| from_fault(fault, options.image);
+        let bad = |fault| Error::of_image(options.image, fault);
         let mut first = [0; PROBE_LEN];
         let have = PROBE_LEN.min(len as usize);
         let first = first.get_mut(..have).unwrap_or_default();
@@ -77,13 +77,6 @@ impl Input {
     pub fn image(&self) -> Result<Image<'static>> {
         Ok(Image::parse(self.prefix, self.len)?)
     }
-}
-
-fn from_fault(fault: Fault, path: &[u8]) -> Error {
-    let mut error = Error::from(fault);
-    error.object = Text::of(format_args!("image {}: {fault}", Shown(path)));
-    error.why = "nothing was started";
-    error
 }
 
 /// Reads a part of the file into memory of its own, which is never given back.
