@@ -26,6 +26,7 @@ pub mod record;
 pub mod seal;
 pub mod writer;
 
+pub use check::Checked;
 pub use exit::ExitCode;
 pub use fault::{Fault, Part};
 pub use reader::{Image, Need, Segment};

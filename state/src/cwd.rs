@@ -1,7 +1,7 @@
 //! The working directory.
 
 use image_format::record::cwd::Cwd;
-use image_format::{ExitCode, Image};
+use image_format::{Checked, ExitCode};
 use sys::text::{Shown, Text};
 
 use crate::{Error, Result, Save, Target};
@@ -31,9 +31,9 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 ///
 /// # Errors
 /// It is not there, or not allowed.
-pub fn restore(image: &Image<'_>) -> Result<()> {
+pub fn restore(image: &Checked<'_>) -> Result<()> {
     let mut path = Text::<4096>::new();
-    path.push(image.string(image.single::<Cwd>()?.path)?);
+    path.push(image.string(image.single::<Cwd>().path));
     sys::fs::chdir(path.as_c_str()).map_err(|e| {
         Error::failed(format_args!("working directory ({path})"), "cannot be entered", e)
             .code(ExitCode::FileMissing)

@@ -1,7 +1,7 @@
 //! Character devices without state: the memory devices that every system has.
 
 use image_format::record::device::Device;
-use image_format::{ExitCode, Image, NoteType};
+use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{S_IFCHR, S_IFMT};
 use sys::fs::Owned;
 use sys::text::{Shown, Text};
@@ -43,8 +43,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// Missing, or another device.
-pub fn restore(image: &Image<'_>, file: &Device, fd: u32) -> Result<Owned> {
-    let bytes = image.string(file.path)?;
+pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> Result<Owned> {
+    let bytes = image.string(file.path);
     let mut path = Text::<4097>::new();
     path.push(bytes);
     let failed = |why, e| {

@@ -1,7 +1,7 @@
 //! Open directories: reopened by name, at their reading position.
 
 use image_format::record::directory::Directory;
-use image_format::{ExitCode, Image, NoteType};
+use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_PATH, SEEK_SET};
 use sys::fs::Owned;
 use sys::text::{Shown, Text};
@@ -44,9 +44,9 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// It is not there, or no directory.
-pub fn restore(image: &Image<'_>, file: &Directory, fd: u32) -> Result<Owned> {
+pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> Result<Owned> {
     let mut path = Text::<4097>::new();
-    path.push(image.string(file.path)?);
+    path.push(image.string(file.path));
     let failed = |why| {
         move |e| {
             Error::failed(format_args!("descriptor {fd} (directory {path})"), why, e)

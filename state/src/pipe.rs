@@ -1,7 +1,7 @@
 //! Pipes and FIFOs to the outside: at restart the program gets what the restart itself has under that number.
 
 use image_format::record::pipe::Pipe;
-use image_format::{ExitCode, Image, NoteType};
+use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT};
 use sys::fs::Owned;
 use sys::text::{Shown, Text};
@@ -45,8 +45,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// Missing, no FIFO, or opened for writing while nobody reads.
-pub fn restore(image: &Image<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
-    let bytes = image.string(pipe.path)?;
+pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
+    let bytes = image.string(pipe.path);
     let mut path = Text::<4097>::new();
     path.push(bytes);
     let failed = |why, e| {

@@ -2,7 +2,7 @@
 
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
-use image_format::{ExitCode, Image, NoteType};
+use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_ACCMODE, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat};
 use sys::fs::Owned;
 use sys::text::{Shown, Text};
@@ -118,8 +118,8 @@ fn is_virtual(then: &Identity) -> bool {
 ///
 /// # Errors
 /// Missing, shorter, replaced, grown; or not to be opened.
-pub fn restore(image: &Image<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
-    let path_bytes = image.string(file.path)?;
+pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
+    let path_bytes = image.string(file.path);
     let mut path = Text::<4097>::new();
     path.push(path_bytes);
     let object = Text::<320>::of(format_args!("descriptor {fd} (regular file {})", Shown(path_bytes)));
@@ -170,13 +170,13 @@ pub fn restore(image: &Image<'_>, file: &Regular, fd: u32, policy: FilesPolicy) 
 ///
 /// # Errors
 /// The tail cannot be kept: then nothing is cut.
-pub fn rollback(image: &Image<'_>, file: &Regular) -> Result<()> {
+pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
     let flags = file.flags.get();
     if flags & O_ACCMODE == O_RDONLY || flags & O_PATH != 0 {
         return Ok(());
     }
     let mut path = Text::<4097>::new();
-    path.push(image.string(file.path)?);
+    path.push(image.string(file.path));
     let failed = |what| move |e| Error::failed(format_args!("file {path}"), what, e).code(ExitCode::FileChanged);
     let opened = sys::fs::open(path.as_c_str(), O_RDWR, 0).map_err(failed("cannot be opened to cut it back"))?;
     let size = sys::fs::fstat(opened.fd()).map_err(failed("cannot be read"))?.size as u64;

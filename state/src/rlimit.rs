@@ -1,7 +1,7 @@
 //! Resource limits.
 
 use image_format::record::rlimit::Rlimit;
-use image_format::{Image, NoteType};
+use image_format::{Checked, NoteType};
 use sys::Sysno;
 use sys::abi::RLIM_NLIMITS;
 
@@ -39,8 +39,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refuses even that.
-pub fn restore(image: &Image<'_>) -> Result<()> {
-    for limit in image.table::<Rlimit>()? {
+pub fn restore(image: &Checked<'_>) -> Result<()> {
+    for limit in image.table::<Rlimit>() {
         let resource = limit.resource.get();
         let wanted = sys::abi::Rlimit { soft: limit.soft.get(), hard: limit.hard.get() };
         let failed = |e| Error::failed(format_args!("limit {resource}"), "cannot be set", e);

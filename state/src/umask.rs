@@ -1,6 +1,6 @@
 //! The file mode creation mask.
 
-use image_format::Image;
+use image_format::Checked;
 use image_format::record::umask::Umask;
 use sys::Errno;
 
@@ -21,10 +21,6 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 }
 
 /// Sets it.
-///
-/// # Errors
-/// The image has none.
-pub fn restore(image: &Image<'_>) -> Result<()> {
-    sys::fs::umask(image.single::<Umask>()?.mask.get());
-    Ok(())
+pub fn restore(image: &Checked<'_>) {
+    sys::fs::umask(image.single::<Umask>().mask.get());
 }

@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
-use image_format::{Image, Segment, USER_END, seal};
+use image_format::{Checked, Segment, USER_END, seal};
 use sys::Errno;
 use sys::abi::mm::{PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
@@ -42,11 +42,8 @@ pub fn clear(plan: &Plan) {
     }
 }
 
-fn vmas<'i>(image: &Image<'i>) -> &'i [Vma] {
-    match image.table() {
-        Ok(table) => table,
-        Err(_) => die("reading the mappings", Errno::EINVAL),
-    }
+fn vmas<'i>(image: &Checked<'i>) -> &'i [Vma] {
+    image.table()
 }
 
 fn is_kernels(vma: &Vma) -> bool {
@@ -62,7 +59,7 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
 }
 
 /// Maps everything at its place, empty or from its file.
-pub fn map(plan: &Plan, image: &Image<'_>) {
+pub fn map(plan: &Plan, image: &Checked<'_>) {
     for vma in vmas(image).iter().filter(|v| !is_kernels(v)) {
         // SAFETY: the range is the program's.
         if let Err(e) = unsafe { state::memory::restore(vma, original(plan, vma)) } {
@@ -72,7 +69,7 @@ pub fn map(plan: &Plan, image: &Image<'_>) {
 }
 
 /// Walks segments together with their mappings; both ascend.
-fn each_loaded(plan: &Plan, image: &Image<'_>, mut f: impl FnMut(usize, Segment, &Vma)) {
+fn each_loaded(plan: &Plan, image: &Checked<'_>, mut f: impl FnMut(usize, Segment, &Vma)) {
     let mut rest = vmas(image).iter().peekable();
     for (index, segment) in image.segments().enumerate() {
         while rest.next_if(|v| v.end.get() <= segment.addr).is_some() {}
@@ -87,15 +84,17 @@ fn each_loaded(plan: &Plan, image: &Image<'_>, mut f: impl FnMut(usize, Segment,
 /// What the loading threads share.
 struct Job<'a> {
     plan: &'a Plan,
-    image: &'a Image<'a>,
+    image: &'a Checked<'a>,
     /// The next segment to be looked at.
     next: AtomicUsize,
     sums: &'a [zerocopy::little_endian::U64],
 }
 
 /// Reads the contents of all segments that are not the mapped file's own, with as many threads as there are cores.
-pub fn load(plan: &Plan, image: &Image<'_>) {
-    let Ok((_, sums)) = seal::read(plan.seal, image.seal_span().0) else { die("reading the seal", Errno::EINVAL) };
+pub fn load(plan: &Plan, image: &Checked<'_>) {
+    let Ok((_, sums)) = seal::read(plan.seal, image.image().seal_span().0) else {
+        die("reading the seal", Errno::EINVAL)
+    };
     let mut total = 0;
     each_loaded(plan, image, |_, segment, vma| {
         total += segment.len;
@@ -177,7 +176,7 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
 }
 
 /// Gives all mappings their final protection, advice and locks, and the kernel's their places.
-pub fn seal_off(plan: &Plan, image: &Image<'_>) {
+pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     let mut last = 0;
     each_loaded(plan, image, |_, _, vma| {
         let (start, end) = (vma.start.get(), vma.end.get());

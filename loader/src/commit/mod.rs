@@ -11,7 +11,7 @@ mod threads;
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use image_format::{ExitCode, Image};
+use image_format::{Checked, ExitCode};
 use sys::Errno;
 use sys::text::Text;
 
@@ -68,7 +68,7 @@ unsafe extern "C" fn in_the_copy(plan: *mut Plan) -> ! {
     // SAFETY: `commit` wrote it there, and it stays until the program frees the region.
     let plan: &'static Plan = unsafe { &*plan };
     ERROR_FD.store(plan.error_fd, Ordering::Relaxed);
-    let Ok(image) = Image::parse(plan.prefix, plan.file_len) else { die("reading the plan", Errno::EINVAL) };
+    let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die("reading the plan", Errno::EINVAL) };
     memory::clear(plan);
     memory::map(plan, &image);
     memory::load(plan, &image);

@@ -5,11 +5,11 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use image_format::Checked;
 use image_format::record::itimer::Itimer;
 use image_format::record::pending::Pending;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
-use image_format::{Image, Record};
 use sys::Errno;
 use sys::abi::signal::SIGWINCH;
 
@@ -28,17 +28,10 @@ struct Start<'a> {
     pending: &'a [Pending],
 }
 
-fn table<'i, R: Record>(image: &Image<'i>) -> &'i [R] {
-    match image.table() {
-        Ok(table) => table,
-        Err(_) => die("reading a table", Errno::EINVAL),
-    }
-}
-
 /// Makes the other threads, completes this one as the process's first, and lets all go.
-pub fn resume_all(plan: &'static Plan, image: &Image<'static>) -> ! {
-    let threads = table::<Thread>(image);
-    let pending = table::<Pending>(image);
+pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
+    let threads = image.table::<Thread>();
+    let pending = image.table::<Pending>();
     let is_leader = |t: &&Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
     let Some(leader) = threads.iter().find(is_leader) else { die("finding the first thread", Errno::EINVAL) };
     let mut others = 0;
@@ -71,12 +64,12 @@ pub fn resume_all(plan: &'static Plan, image: &Image<'static>) -> ! {
             die("queueing a signal of the process", e);
         }
     }
-    if !table::<Terminal>(image).is_empty() {
+    if !image.table::<Terminal>().is_empty() {
         // The new terminal may have another size: full-screen programs draw again.
         let _ = sys::process::kill(sys::process::pid(), SIGWINCH);
     }
     sys::fs::close(plan.error_fd);
-    for timer in table::<Itimer>(image) {
+    for timer in image.table::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die("starting an interval timer", e);
         }

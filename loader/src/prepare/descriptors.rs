@@ -7,7 +7,7 @@ use image_format::record::lock::{Lock, LockKind};
 use image_format::record::pipe::Pipe;
 use image_format::record::regular::Regular;
 use image_format::record::terminal::Terminal;
-use image_format::{ExitCode, Image};
+use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{O_ACCMODE, O_RDWR, S_IFIFO, S_IFMT};
@@ -20,8 +20,8 @@ use super::files::Files;
 ///
 /// # Errors
 /// The limit of descriptors leaves no room.
-pub fn first_free_above(image: &Image<'_>) -> Result<Fd> {
-    let top = image.table::<Descriptor>()?.last().map_or(0, |d| d.fd.get());
+pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
+    let top = image.table::<Descriptor>().last().map_or(0, |d| d.fd.get());
     // Those that this process was started with are found by their numbers, which lie below, too.
     Fd::try_from(top.max(63) + 1)
         .map_err(|_| Error::refused(format_args!("descriptor {top}"), "is too large", "").code(ExitCode::Malformed))
@@ -31,13 +31,13 @@ pub fn first_free_above(image: &Image<'_>) -> Result<Fd> {
 ///
 /// # Errors
 /// The descriptor that cannot be had.
-pub fn open(image: &Image<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
+pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
     let mut files = Files::default();
-    let table = image.table::<Descriptor>()?;
+    let table = image.table::<Descriptor>();
     for descriptor in table {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
-        let inherited = image.table::<Terminal>()?.iter().any(|t| t.id.get() == id)
-            || image.table::<Pipe>()?.iter().any(|p| p.id.get() == id && p.named.get() == 0);
+        let inherited = image.table::<Terminal>().iter().any(|t| t.id.get() == id)
+            || image.table::<Pipe>().iter().any(|p| p.id.get() == id && p.named.get() == 0);
         // Descriptors of one description share it again, except that standard input, output and error are given
         // to a program one by one, and may be redirected one by one.
         let twin = table.iter().zip(&files.descriptors).find(|(d, _)| d.file.get() == id && !(inherited && fd <= 2));
@@ -51,7 +51,7 @@ pub fn open(image: &Image<'_>, options: &Options<'_>, base: Fd) -> Result<Files>
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
         files.descriptors.push(open);
     }
-    for lock in image.table::<Lock>()? {
+    for lock in image.table::<Lock>() {
         let found = table.iter().zip(&files.descriptors).find(|(d, _)| d.fd == lock.fd);
         let Some((_, open)) = found else {
             let object = format_args!("lock on descriptor {}", lock.fd);
@@ -84,11 +84,11 @@ fn asked_for<'o>(options: &Options<'o>, fd: u32) -> Option<&'o [u8]> {
     options.fds.iter().flatten().find(|(n, _)| *n == fd).map(|(_, path)| *path)
 }
 
-fn by_option(image: &Image<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Result<Fd>> {
+fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Result<Fd>> {
     let mut name = Text::<4097>::new();
     name.push(path);
-    let flags = image.table::<Pipe>()?.iter().find(|p| p.id.get() == id).map(|p| p.flags.get());
-    let flags = flags.or(image.table::<Regular>()?.iter().find(|p| p.id.get() == id).map(|p| p.flags.get()));
+    let flags = image.table::<Pipe>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get());
+    let flags = flags.or(image.table::<Regular>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get()));
     let mode = flags.map_or(O_RDWR, |f| f & O_ACCMODE);
     let opened = sys::fs::open(name.as_c_str(), mode, 0).map_err(|e| {
         Error::failed(format_args!("--fd {fd}={}", Shown(path)), "cannot be opened", e).code(ExitCode::Descriptor)
@@ -97,8 +97,8 @@ fn by_option(image: &Image<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Re
 }
 
 /// Takes this process's own descriptor of the same number; a terminal's also from any of the first three that is one.
-fn inherit(image: &Image<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
-    let terminal = image.table::<Terminal>()?.iter().find(|t| t.id.get() == id);
+fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
+    let terminal = image.table::<Terminal>().iter().find(|t| t.id.get() == id);
     let number = Fd::try_from(fd).unwrap_or(-1);
     // Standard input, output and error may have been redirected to anything; behind other numbers only a pipe is
     // what the program had.
@@ -116,9 +116,9 @@ fn inherit(image: &Image<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
             return Ok(sys::fs::dup_above(tty, 64));
         }
     }
-    let (kind, path) = match (terminal, image.table::<Pipe>()?.iter().find(|p| p.id.get() == id)) {
-        (Some(t), _) => ("terminal", image.string(t.path)?),
-        (None, Some(p)) => ("pipe", image.string(p.path)?),
+    let (kind, path) = match (terminal, image.table::<Pipe>().iter().find(|p| p.id.get() == id)) {
+        (Some(t), _) => ("terminal", image.string(t.path)),
+        (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
     };
     let object = format_args!("descriptor {fd} ({kind} {})", Shown(path));
@@ -130,14 +130,14 @@ fn inherit(image: &Image<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
     .code(ExitCode::Descriptor))
 }
 
-fn reopen(image: &Image<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
-    let opened = if let Some(file) = image.table::<Regular>()?.iter().find(|f| f.id.get() == id) {
+fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
+    let opened = if let Some(file) = image.table::<Regular>().iter().find(|f| f.id.get() == id) {
         state::regular::restore(image, file, fd, options.files)?
-    } else if let Some(file) = image.table::<Directory>()?.iter().find(|f| f.id.get() == id) {
+    } else if let Some(file) = image.table::<Directory>().iter().find(|f| f.id.get() == id) {
         state::directory::restore(image, file, fd)?
-    } else if let Some(file) = image.table::<Device>()?.iter().find(|f| f.id.get() == id) {
+    } else if let Some(file) = image.table::<Device>().iter().find(|f| f.id.get() == id) {
         state::device::restore(image, file, fd)?
-    } else if let Some(file) = image.table::<Pipe>()?.iter().find(|f| f.id.get() == id) {
+    } else if let Some(file) = image.table::<Pipe>().iter().find(|f| f.id.get() == id) {
         state::pipe::restore(image, file, fd)?
     } else {
         return Err(

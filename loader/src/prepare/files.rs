@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaKind};
-use image_format::{ExitCode, Image, PAGE};
+use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
 use state::regular::{Change, compare};
 use state::{Error, FilesPolicy, Result};
@@ -26,18 +26,18 @@ pub struct Files {
 ///
 /// # Errors
 /// A file mapped shared is missing or has changed: its contents are not in the image.
-pub fn open_backings(image: &Image<'_>, input: Fd, options: &Options<'_>, files: &mut Files) -> Result<()> {
+pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, files: &mut Files) -> Result<()> {
     files.exe = -1;
-    let exe = image.string(image.single::<image_format::record::mm::Mm>()?.exe)?;
-    let vmas = image.table::<Vma>()?;
-    for (index, backing) in image.table::<Backing>()?.iter().enumerate() {
+    let exe = image.string(image.single::<image_format::record::mm::Mm>().exe);
+    let vmas = image.table::<Vma>();
+    for (index, backing) in image.table::<Backing>().iter().enumerate() {
         let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
         let shared = users().find(|v| v.kind.get() == VmaKind::FileShared as u32);
         let fd = match shared {
             Some(vma) => open_shared(image, backing, vma, options.files)?,
             None => open_private(image, backing, users(), input).map_or(-1, Owned::release),
         };
-        if fd >= 0 && image.string(backing.path)? == exe {
+        if fd >= 0 && image.string(backing.path) == exe {
             files.exe = fd;
         }
         files.backings.push(fd);
@@ -45,13 +45,13 @@ pub fn open_backings(image: &Image<'_>, input: Fd, options: &Options<'_>, files:
     Ok(())
 }
 
-fn path_of(image: &Image<'_>, backing: &Backing) -> Result<Text<4097>> {
+fn path_of(image: &Checked<'_>, backing: &Backing) -> Result<Text<4097>> {
     let mut path = Text::new();
-    path.push(image.string(backing.path)?);
+    path.push(image.string(backing.path));
     Ok(path)
 }
 
-fn open_shared(image: &Image<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
+fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
     let path = path_of(image, backing)?;
     let (start, bytes) = (vma.start.get(), path.as_bytes());
     let failed = |code, why, e| {
@@ -80,7 +80,7 @@ fn open_shared(image: &Image<'_>, backing: &Backing, vma: &Vma, policy: FilesPol
 /// The file, when size and time are what they were and its first page is the one in the image (which holds the
 /// build id of an ELF file).
 fn open_private<'v>(
-    image: &Image<'_>,
+    image: &Checked<'_>,
     backing: &Backing,
     mut users: impl Iterator<Item = &'v Vma>,
     input: Fd,

@@ -1,7 +1,7 @@
 //! The image file: trusted or not, read into memory as far as headers and notes go.
 
 use image_format::reader::PROBE_LEN;
-use image_format::{ExitCode, Image, Need};
+use image_format::{Checked, ExitCode, Image, Need};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
@@ -52,7 +52,6 @@ impl Input {
         let (at, seal_len) = image.seal_span();
         let seal = read(&file, seal_len, at).map_err(|e| failed("cannot be read", e))?;
         image.check_seal(seal).map_err(bad)?;
-        image_format::check::records(&image).map_err(bad)?;
         Ok(Self { file, len, prefix, seal })
     }
 
@@ -70,12 +69,14 @@ impl Input {
         Ok(())
     }
 
-    /// The parsed image.
+    /// The checked image.
     ///
     /// # Errors
-    /// None after [`Input::open`].
-    pub fn image(&self) -> Result<Image<'static>> {
-        Ok(Image::parse(self.prefix, self.len)?)
+    /// A rule between its tables is broken.
+    pub fn image(&self, options: &Options<'_>) -> Result<Checked<'static>> {
+        Image::parse(self.prefix, self.len)
+            .and_then(Checked::new)
+            .map_err(|fault| Error::of_image(options.image, fault))
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use image_format::record::header::Cpu;
 use image_format::record::memory::{Vma, VmaKind};
-use image_format::{ExitCode, Image};
+use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_NOFILE};
@@ -28,10 +28,10 @@ pub struct Special {
 ///
 /// # Errors
 /// What is lacking.
-pub fn check(image: &Image<'_>, options: &Options<'_>) -> Result<()> {
+pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     let (features, xcr0, size) = sys::arch::cpu_features();
     let here = Cpu { words: features.map(Into::into), xcr0: xcr0.into(), xsave_size: size.into(), reserved: 0.into() };
-    if let Some(names) = loader::cpu::lacking(&image.header()?.cpu, &here)
+    if let Some(names) = loader::cpu::lacking(&image.header().cpu, &here)
         && !options.any_cpu
     {
         let object = format_args!("CPU without {names}");
@@ -39,7 +39,7 @@ pub fn check(image: &Image<'_>, options: &Options<'_>) -> Result<()> {
     }
     let mut buffer = [0; 32];
     let limit = sys::fs::read_file_at(AT_FDCWD, c"/proc/sys/vm/max_map_count", &mut buffer).unwrap_or_default();
-    let mappings = image.table::<Vma>()?.len() as u64;
+    let mappings = image.table::<Vma>().len() as u64;
     if let Some(limit) = decimal(limit.trim_ascii())
         && mappings + SPARE_MAPPINGS > limit
     {
@@ -77,14 +77,14 @@ pub fn own_mappings() -> Result<Vec<(u64, u64, bool)>> {
 ///
 /// # Errors
 /// Another kernel's vdso.
-pub fn match_vdso(image: &Image<'_>) -> Result<Vec<Special>> {
+pub fn match_vdso(image: &Checked<'_>) -> Result<Vec<Special>> {
     let special = |v: &&Vma| matches!(VmaKind::from_number(v.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar));
-    let then: Vec<&Vma> = image.table::<Vma>()?.iter().filter(special).collect();
+    let then: Vec<&Vma> = image.table::<Vma>().iter().filter(special).collect();
     let now: Vec<_> = own_mappings()?.into_iter().filter(|m| m.2).collect();
     if then.is_empty() {
         return Ok(Vec::new());
     }
-    let header = image.header()?;
+    let header = image.header();
     let differs = || {
         let end = header.release.iter().position(|b| *b == 0).unwrap_or(header.release.len());
         let release = header.release.get(..end).unwrap_or_default();

@@ -9,7 +9,7 @@ mod input;
 mod kernel;
 mod region;
 
-use image_format::{ExitCode, Image};
+use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
 use sys::text::Text;
@@ -30,7 +30,7 @@ pub fn prepare(options: &Options<'_>) -> Result<Plan> {
         );
     }
     let mut input = Input::open(options)?;
-    let image = input.image()?;
+    let image = input.image(options)?;
     kernel::check(&image, options)?;
     let vdso = kernel::match_vdso(&image)?;
     kernel::raise_limits();
@@ -40,7 +40,7 @@ pub fn prepare(options: &Options<'_>) -> Result<Plan> {
     let mut files = descriptors::open(&image, options, base)?;
     files::open_backings(&image, input.file.fd(), options, &mut files)?;
     if options.files == FilesPolicy::Rollback {
-        for file in image.table()? {
+        for file in image.table() {
             state::regular::rollback(&image, file)?;
         }
     }
@@ -51,9 +51,9 @@ pub fn prepare(options: &Options<'_>) -> Result<Plan> {
     region::build(&input, &image, files, vdso, base)
 }
 
-fn say(image: &Image<'_>, files: &files::Files) {
+fn say(image: &Checked<'_>, files: &files::Files) {
     let kept = files.backings.iter().filter(|b| **b >= 0).count();
-    let pid = image.header().map_or(0, |h| h.pid.get());
+    let pid = image.header().pid;
     let line = Text::<256>::of(format_args!(
         "restart-stub: process {pid} goes on as {} (--pid new); {kept} of {} mapped files from disk, the others from the image\n",
         sys::process::pid(),

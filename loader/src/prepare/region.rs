@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use image_format::record::memory::Vma;
 use image_format::record::thread::Thread;
-use image_format::{ExitCode, Image, PAGE, USER_END, align_up};
+use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
@@ -83,8 +83,8 @@ impl Cursor {
 ///
 /// # Errors
 /// No hole, no memory, too many descriptors.
-pub fn build(input: &Input, image: &Image<'_>, files: Files, vdso: Vec<Special>, base: Fd) -> Result<Plan> {
-    let threads = image.table::<Thread>()?.len() as u64;
+pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special>, base: Fd) -> Result<Plan> {
+    let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
     let numbers = (files.backings.len() + files.descriptors.len()) as u64 * size_of::<Fd>() as u64;
     let parked: u64 = vdso.iter().map(|s| s.len).sum();
@@ -98,7 +98,7 @@ pub fn build(input: &Input, image: &Image<'_>, files: Files, vdso: Vec<Special>,
     let len = size.0;
 
     let mine = own_mappings()?;
-    let theirs = image.table::<Vma>()?.iter().map(|v| (v.start.get(), v.end.get()));
+    let theirs = image.table::<Vma>().iter().map(|v| (v.start.get(), v.end.get()));
     let hole = loader::hole::find(mine.iter().map(|m| (m.0, m.1)), theirs, len, USER_END);
     let no_room = |e| {
         Error::failed(format_args!("{len} bytes of address space"), "free in both maps are needed", e)
