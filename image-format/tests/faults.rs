@@ -115,7 +115,7 @@ fn records_that_cannot_be() {
     sealed_nonsense("leads without", |p| p.header.pid = 1.into());
     sealed_nonsense("leads without", |p| p.threads[1].flags = 1.into());
     sealed_nonsense("made the save", |p| p.threads[1].flags = 0.into());
-    sealed_nonsense("exactly one thread leads", |p| drop(p.threads.remove(0)));
+    sealed_nonsense("exactly one thread leads", |p| p.threads = p.threads.split_off(1));
     sealed_nonsense("exactly one thread leads", |p| p.threads.push(p.threads[0]));
     sealed_nonsense("no executable mapping", |p| p.threads[1].jmp.rip = support::HEAP.into());
     sealed_nonsense("kernel space", |p| p.threads[1].jmp.rsp = u64::MAX.into());
