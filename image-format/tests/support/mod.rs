@@ -199,6 +199,7 @@ impl Parts {
         info[40..43].copy_from_slice(b"job");
         info[56..66].copy_from_slice(b"job --fast");
         standard_note(&mut notes, standard::NT_PRPSINFO, &info);
+        standard_note(&mut notes, standard::NT_AUXV, &[0; 16]);
         fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
             if !records.is_empty() {
                 notes.table(records).unwrap();
