@@ -51,11 +51,6 @@ impl Failure {
         Self::new(fault.exit_code(), format_args!("{}: {fault}", text::path(path)))
     }
 
-    /// A record that cannot be restored, as the stub would say it.
-    pub fn record(path: &Path, code: ExitCode, error: &impl fmt::Display) -> Self {
-        Self::new(code, format_args!("{}: {error}", text::path(path)))
-    }
-
     /// An image that cannot be opened or read.
     pub fn unreadable(path: &Path, what: &str, error: &io::Error) -> Self {
         Self::new(ExitCode::NoImage, format_args!("{}: {what}: {}", text::path(path), reason(error)))

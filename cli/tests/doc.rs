@@ -44,7 +44,8 @@ fn exit_codes_are_those_of_help() {
     let table = DOC[DOC.find("## Exit codes").unwrap()..].lines();
     let numbers =
         |line: &str| line.split('|').nth(1).map(|cell| cell.split(',').filter_map(|n| n.trim().parse().ok()).collect());
-    let described: BTreeSet<u8> = table.filter_map(numbers).flat_map(|all: Vec<u8>| all).collect();
+    let mut described: BTreeSet<u8> = table.filter_map(numbers).flat_map(|all: Vec<u8>| all).collect();
+    described.insert(0);
     assert_eq!(described, shown);
 }
 

@@ -52,9 +52,7 @@ fn each_fault_by_name() {
     faulty(&parts.image(), 75, "does not describe");
     parts = Parts::new();
     parts.threads[1].jmp.mxcsr = u32::MAX.into();
-    let dir = tempfile::tempdir().unwrap();
-    let image = file(dir.path(), "bad.ckpt", &parts.image());
-    failed(&run(&["verify".as_ref(), image.as_ref()]), 75, "thread 4243: MXCSR");
+    faulty(&parts.image(), 75, "MXCSR");
     parts = Parts::new();
     parts.runs[3].addr = u64::MAX - 4095;
     faulty(&parts.image(), 76, "kernel space");
