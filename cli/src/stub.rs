@@ -104,9 +104,8 @@ pub fn exec(image: &Path, options: &Options) -> Failure {
         Ok(found) => found,
         Err(failure) => return failure,
     };
-    // A name that begins with a dash must not look like an option.
-    let image = if image.is_relative() { Path::new(".").join(image) } else { image.to_owned() };
-    let error = Command::new(&program).arg0(NAME).args(options.arguments()).arg(image).exec();
+    // The dashes end the options, whatever the image is called.
+    let error = Command::new(&program).arg0(NAME).args(options.arguments()).arg("--").arg(image).exec();
     drop(file);
     let what =
         format_args!("{}: the restart stub cannot be executed: {}", text::path(&program), reason(&error)).to_string();

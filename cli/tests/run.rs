@@ -81,6 +81,23 @@ fn what_the_library_cannot_get_into() {
 }
 
 #[test]
+fn an_image_that_could_not_be_saved() {
+    let got = output(start().args(["-o", "/nonexistent/job.ckpt", "--", "sh", "-c", "echo started"]));
+    failed(&got, 88, "/nonexistent: no image can be saved there: No such file");
+}
+
+#[test]
+fn no_stub() {
+    if loader::embedded::is_present() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = file(dir.path(), "sh.ckpt", b"");
+    failed(&output(start().current_dir(&dir).args(["--", "sh"])), 69, "restart-stub: not built into this program");
+    failed(&run(&["restart".as_ref(), image.as_ref()]), 69, "restart-stub: not built into this program");
+}
+
+#[test]
 fn every_second_a_signal_once_it_is_caught() {
     let dir = tempfile::tempdir().unwrap();
     // A signal before the trap would end the shell by that signal.

@@ -27,7 +27,7 @@ fn a_table_for_people() {
         "Process 4242",
         "program /usr/bin/job",
         "command job --fast",
-        "directory /home/somebody",
+        "directory /srv/job",
         "umask 0022",
         "timer real: in 1s 500ms, every 2s",
         "pending SIGUSR2",
@@ -42,9 +42,9 @@ fn a_table_for_people() {
         "0 terminal /dev/pts/7 read-write - -",
         "1 pipe pipe:[12345] write - -",
         "2 terminal /dev/pts/7 read-write - - shares 0",
-        "3 regular /home/somebody/log write 777 1000 append, cloexec, write lock 100+50 (posix)",
-        "4 regular /home/somebody/log write 777 1000 append, shares 3",
-        "5 directory /home/somebody read 0 - directory, cloexec",
+        "3 regular /srv/job/log write 777 1000 append, cloexec, write lock 100+50 (posix)",
+        "4 regular /srv/job/log write 777 1000 append, shares 3",
+        "5 directory /srv/job read 0 - directory, cloexec",
         "6 device /dev/null read - -",
     ] {
         assert!(lines.iter().any(|line| line == expected), "{expected}\nnot in\n{text}");

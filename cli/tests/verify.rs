@@ -51,6 +51,9 @@ fn each_fault_by_name() {
     parts.descriptors[0].file = 9.into();
     faulty(&parts.image(), 75, "does not describe");
     parts = Parts::new();
+    parts.threads[1].jmp.mxcsr = u32::MAX.into();
+    faulty(&parts.image(), 75, "MXCSR");
+    parts = Parts::new();
     parts.runs[3].addr = u64::MAX - 4095;
     faulty(&parts.image(), 76, "kernel space");
     parts = Parts::new();

@@ -47,8 +47,11 @@ impl Bytes {
         self
     }
     /// A note of this project with these contents.
-    fn note(mut self, kind: u32, desc: Self) -> Self {
-        self = self.u32s(&[5, u32::try_from(desc.0.len()).unwrap(), 0x434b_0000 + kind]).raw(b"CKPT\0", 8);
+    fn note(self, kind: u32, desc: Self) -> Self {
+        self.note_of(b"CKPT\0", 0x434b_0000 + kind, desc)
+    }
+    fn note_of(mut self, owner: &[u8; 5], kind: u32, desc: Self) -> Self {
+        self = self.u32s(&[5, u32::try_from(desc.0.len()).unwrap(), kind]).raw(owner, 8);
         self.0.extend(desc.0);
         let padded = self.0.len().next_multiple_of(4);
         self.0.resize(padded, 0);
@@ -106,6 +109,7 @@ fn notes() -> Bytes {
     let actions = (0..64).fold(bytes(), |all, n| all.u64s(&[n * 16, 0x400_0000, 0x5000, 1 << n]));
     bytes()
         .note(1, header())
+        .note_of(b"CORE\0", 6, bytes().u64s(&[6, 4096, 0, 0]))
         .note(3, thread())
         .note(
             4,

@@ -115,11 +115,13 @@ fn records_that_cannot_be() {
     sealed_nonsense("leads without", |p| p.header.pid = 1.into());
     sealed_nonsense("leads without", |p| p.threads[1].flags = 1.into());
     sealed_nonsense("made the save", |p| p.threads[1].flags = 0.into());
-    sealed_nonsense("exactly one thread leads", |p| drop(p.threads.remove(0)));
+    sealed_nonsense("exactly one thread leads", |p| p.threads = p.threads.split_off(1));
     sealed_nonsense("exactly one thread leads", |p| p.threads.push(p.threads[0]));
     sealed_nonsense("no executable mapping", |p| p.threads[1].jmp.rip = support::HEAP.into());
     sealed_nonsense("kernel space", |p| p.threads[1].jmp.rsp = u64::MAX.into());
     sealed_nonsense("kernel space", |p| p.threads[0].robust_list = USER_END.into());
+    sealed_nonsense("MXCSR", |p| p.threads[0].jmp.mxcsr = (1 << 16).into());
+    sealed_nonsense("without a tid address", |p| p.threads[0].flags = 5.into());
     sealed_nonsense("for a thread that does not exist", |p| p.pending[1].tid = 77.into());
     sealed_nonsense("no valid number", |p| p.pending[0].siginfo[0] = 65);
     sealed_nonsense("missing or repeated", |p| p.mm.clear());

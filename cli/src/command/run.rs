@@ -68,6 +68,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         return Err(stub::exec(&image, &stub::Options::with_files(args.files)));
     }
     let program = program::find(name)?;
+    writable(&image)?;
     let preload = library::preload()?;
     if let Some(period) = args.every {
         every::start(period, *first)?;
@@ -97,6 +98,21 @@ fn image_path(given: Option<&Path>, program: &Path) -> Result<PathBuf, Failure> 
     };
     let what = |e| Failure::new(ExitCode::SaveFailed, format_args!("{}: {}", text::path(&path), reason(&e)));
     std::path::absolute(&path).map_err(what)
+}
+
+/// Better to hear of a wrong directory now than at the first save.
+fn writable(image: &Path) -> Result<(), Failure> {
+    let dir = image.parent().unwrap_or(Path::new("/"));
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(dir, access).map_err(|errno| {
+        let what = format_args!(
+            "{}: no image can be saved there: {}: choose another with -o",
+            text::path(dir),
+            reason(&errno.into())
+        )
+        .to_string();
+        Failure::new(ExitCode::SaveFailed, what)
+    })
 }
 
 fn list(signals: &[Signal]) -> String {

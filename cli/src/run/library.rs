@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use image_format::ExitCode;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::text;
 
 const NAME: &str = "libckpt.so";
@@ -13,6 +13,12 @@ const NAME: &str = "libckpt.so";
 /// The value for `LD_PRELOAD`: the library, before whatever is preloaded already.
 pub fn preload() -> Result<OsString, Failure> {
     let library = find()?;
+    // The dynamic linker would only warn, and the first signal would end the program.
+    if let Err(errno) = rustix::fs::access(&library, rustix::fs::Access::READ_OK) {
+        let what = format_args!("{}: cannot be read: {}: mend its mode", text::path(&library), reason(&errno.into()))
+            .to_string();
+        return Err(Failure::new(ExitCode::NotInstalled, what));
+    }
     // The dynamic linker splits at both, and has no way to quote them.
     if library.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
         let what = "a path with a space or a colon cannot be preloaded: install it elsewhere";

@@ -146,10 +146,10 @@ impl Parts {
     }
 
     fn files(&mut self) {
-        let cwd = self.string(b"/home/somebody");
+        let cwd = self.string(b"/srv/job");
         self.cwd = vec![Cwd { path: cwd }];
         let tty = self.string(b"/dev/pts/7");
-        let log = self.string(b"/home/somebody/log");
+        let log = self.string(b"/srv/job/log");
         let null = self.string(b"/dev/null");
         let pipe = self.string(b"pipe:[12345]");
         let mut terminal: Terminal = zeroed();
@@ -199,6 +199,7 @@ impl Parts {
         info[40..43].copy_from_slice(b"job");
         info[56..66].copy_from_slice(b"job --fast");
         standard_note(&mut notes, standard::NT_PRPSINFO, &info);
+        standard_note(&mut notes, standard::NT_AUXV, &[0; 16]);
         fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
             if !records.is_empty() {
                 notes.table(records).unwrap();
