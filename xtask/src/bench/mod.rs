@@ -108,6 +108,9 @@ impl Bench<'_> {
         subject.kill()?;
         let restart = Samples::take(self.runs(), || subject.restart(false)).context("the counter")?;
         rows.push(Row::time("counter: save", &save, "≤ 5 ms"));
+        let (plain, mib) = (self.dir.join("plain"), subject.image_size()?.div_ceil(1 << 20));
+        let synced = Samples::take(self.runs(), || self.peer.write(&plain, mib, true))?;
+        rows.push(Row::times("counter: save", &save, &format!("write + fsync of {mib} MiB"), &synced, ""));
         rows.push(Row::time("counter: restart", &restart, "≤ 3 ms"));
         // CRIU cannot take the pipe along: it gets a counter that writes to a file.
         self.criu("counter", counter, &["4000000000", "/dev/null", "10"], &save, &restart, rows)
