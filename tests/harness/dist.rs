@@ -13,8 +13,8 @@ pub const FILES: [&str; 5] = ["ckpt", "restart-stub", "libckpt.so", "libckpt.a",
 /// # Errors
 /// One is missing: the message says how to make it.
 pub fn dir() -> Result<PathBuf> {
-    let dir = env::var_os("CKPT_DIST")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist"), PathBuf::from);
+    let dir =
+        env::var_os("CKPT_DIST").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist"), PathBuf::from);
     for file in FILES {
         ensure!(dir.join(file).exists(), "{} is missing: run `cargo xtask dist` first", dir.join(file).display());
     }

@@ -22,7 +22,17 @@ impl<'p> Tmux<'p> {
     /// tmux is not installed.
     pub fn start(place: &'p Place, columns: u16, rows: u16, shell_command: &str) -> Result<Self> {
         let server = Self { place, program: programs::tool("tmux", "tmux")?, socket: place.file("tmux.socket") };
-        server.run(&["-f", "/dev/null", "new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), shell_command])?;
+        server.run(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            &columns.to_string(),
+            "-y",
+            &rows.to_string(),
+            shell_command,
+        ])?;
         server.run(&["set-option", "-g", "remain-on-exit", "on"])?;
         Ok(server)
     }

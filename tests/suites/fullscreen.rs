@@ -83,7 +83,8 @@ fn less(user: User) -> Result<()> {
     tmux.press(&["/number 333", "Enter"])?;
     tmux.wait_screen(|screen| screen.starts_with("line number 333\n"))?;
     tmux.press(&["q"])?;
-    let dead = || Ok((tmux.run(&["display-message", "-p", "#{pane_dead} #{pane_dead_status}"])? == "1 0").then_some(()));
+    let dead =
+        || Ok((tmux.run(&["display-message", "-p", "#{pane_dead} #{pane_dead_status}"])? == "1 0").then_some(()));
     wait::until(dead, || format!("less does not end well: {}", tmux.screen().unwrap_or_default()))
 }
 

@@ -38,7 +38,8 @@ impl Stage {
             let fifo = stage.place.file("fifo");
             rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from(0o600), 0)?;
             stage.place.give(&fifo)?;
-            stage.fifo = Some(rustix::fs::open(&fifo, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
+            stage.fifo =
+                Some(rustix::fs::open(&fifo, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
             stage.arguments.push(fifo);
         }
         if name == "terminal" {

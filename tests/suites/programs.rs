@@ -137,7 +137,9 @@ fn perl() -> Result<()> {
         print "sum $sum ", scalar(@list), "\n";
     "#;
     let program = tool("perl", "perl")?;
-    User::each(|user| interrupted(user, &program, &[("job.pl", format!("use IO::Handle;{script}"))], &["job.pl"], "at 60000"))
+    User::each(|user| {
+        interrupted(user, &program, &[("job.pl", format!("use IO::Handle;{script}"))], &["job.pl"], "at 60000")
+    })
 }
 
 #[test]

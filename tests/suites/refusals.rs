@@ -47,7 +47,9 @@ fn refused(set_up: &str, words: &[&[&str]]) -> Result<()> {
 
 /// Names and inodes of all files in the directory.
 fn listing(dir: &Path) -> Result<BTreeSet<(PathBuf, u64)>> {
-    fs::read_dir(dir)?.map(|entry| entry.and_then(|e| Ok((e.path(), e.metadata()?.ino()))).map_err(Into::into)).collect()
+    fs::read_dir(dir)?
+        .map(|entry| entry.and_then(|e| Ok((e.path(), e.metadata()?.ino()))).map_err(Into::into))
+        .collect()
 }
 
 fn expect_refusal(place: &Place, mut program: Command, words: &[&[&str]]) -> Result<()> {
@@ -68,7 +70,10 @@ fn expect_refusal(place: &Place, mut program: Command, words: &[&[&str]]) -> Res
     let ended = job.end()?;
     ended.expect_pass()?;
     let err = ended.err.strip_suffix('\n').unwrap_or(&ended.err);
-    ensure!(err.starts_with("ckpt: save failed: ") && !err.contains('\n'), "not one line of the right form: {ended:#?}");
+    ensure!(
+        err.starts_with("ckpt: save failed: ") && !err.contains('\n'),
+        "not one line of the right form: {ended:#?}"
+    );
     for any in words {
         ensure!(any.iter().any(|word| err.contains(word)), "none of {any:?} in: {err}");
     }
@@ -165,7 +170,8 @@ fn a_directory_that_is_not_there() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
         let program = place.command(place.guest("umask")?);
-        save_fails(&place, program, &place.file("nowhere/job.ckpt"), &["ENOENT", "No such file", "no such file"]).map(drop)
+        save_fails(&place, program, &place.file("nowhere/job.ckpt"), &["ENOENT", "No such file", "no such file"])
+            .map(drop)
     })
 }
 
@@ -175,7 +181,8 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn mount(at: PathBuf) -> Result<Self> {
         fs::create_dir(&at)?;
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=777", "ckpt-test"]).arg(&at).output()?;
+        let done =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=777", "ckpt-test"]).arg(&at).output()?;
         if !done.status.success() {
             bail!("mount: {}", String::from_utf8_lossy(&done.stderr));
         }

@@ -30,6 +30,8 @@ pub fn command() -> Option<Vec<String>> {
 pub fn once(criu: &[String], program: &Path, args: &[&str], dir: &Path) -> Result<(Duration, Duration)> {
     let images = dir.join("criu");
     fs::create_dir_all(&images)?;
+    let out = File::create(dir.join("out"))?;
+    // From here on: creating the file was a change of it, too.
     let watch = Watch::on(dir, WatchFlags::MODIFY)?;
     // CRIU wants a session of the program's own, and no pipe that ends outside.
     let mut child = Command::new("setsid")
@@ -37,7 +39,7 @@ pub fn once(criu: &[String], program: &Path, args: &[&str], dir: &Path) -> Resul
         .args(args)
         .current_dir(dir)
         .stdin(Stdio::null())
-        .stdout(File::create(dir.join("out"))?)
+        .stdout(out)
         .stderr(Stdio::null())
         .spawn()?;
     let ready = watch.wait("out", PATIENCE);

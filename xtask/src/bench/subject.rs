@@ -1,7 +1,7 @@
 //! A program that is saved and restarted for the clock. Must never be compared with a peer that was measured in
 //! another run: each figure stands beside its own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ pub struct Subject<'w> {
     dir: PathBuf,
     guest: Guest,
     watch: Watch,
-    /// Bytes that were resident when it was ready.
-    pub touched: u64,
+    /// What there was to save when it was ready.
+    pub held: Held,
 }
 
 impl<'w> Subject<'w> {
@@ -34,10 +34,12 @@ impl<'w> Subject<'w> {
         let mut command = Command::new(program);
         command.args(args).current_dir(dir);
         command.env("LD_PRELOAD", ws.dist("libckpt.so")).env("CKPT_IMAGE", IMAGE).env("CKPT_SIGNAL", "USR1");
+        // A file of its own: one that the caller writes to would have grown by the restart.
+        command.stderr(File::create(dir.join("stderr"))?);
         let mut guest = piped(command)?;
         guest.line()?.context("the program said nothing")?;
-        let touched = resident(guest.pid())?;
-        Ok(Self { ws, dir: dir.into(), guest, watch: Watch::new(dir)?, touched })
+        let held = Held::by(guest.pid())?;
+        Ok(Self { ws, dir: dir.into(), guest, watch: Watch::new(dir)?, held })
     }
 
     /// Its image.
@@ -53,7 +55,7 @@ impl<'w> Subject<'w> {
         let start = Instant::now();
         self.guest.signal(Signal::USR1)?;
         if !self.watch.wait(IMAGE, PATIENCE)? {
-            bail!("no image appeared");
+            bail!("no image appeared: {}", fs::read_to_string(self.dir.join("stderr"))?.trim());
         }
         Ok(start.elapsed())
     }
@@ -100,9 +102,33 @@ fn piped(mut command: Command) -> Result<Guest> {
     Guest::start(command, reader.into())
 }
 
-fn resident(pid: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).context("smaps_rollup has Rss")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024)
+/// What a process holds, in bytes.
+pub struct Held {
+    /// Resident pages.
+    pub touched: u64,
+    /// Pages of mapped files that it has not touched: saved too, so that an upgraded library is no obstacle.
+    pub files: u64,
+}
+
+impl Held {
+    fn by(pid: u32) -> Result<Self> {
+        let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+        let (mut held, mut of_file, mut size) = (Self { touched: 0, files: 0 }, false, 0);
+        for line in smaps.lines() {
+            let mut words = line.split_whitespace();
+            let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            match first {
+                "Size:" => size = second.parse::<u64>()? * 1024,
+                "Rss:" => {
+                    let resident = second.parse::<u64>()? * 1024;
+                    held.touched += resident;
+                    held.files += if of_file { size - resident } else { 0 };
+                }
+                // A mapping's first line: range, rights, offset, device, inode, name.
+                _ if !first.ends_with(':') => of_file = words.nth(3).is_some_and(|name| name.starts_with('/')),
+                _ => {}
+            }
+        }
+        Ok(held)
+    }
 }

@@ -1,4 +1,5 @@
-//! The rule that the documented exit codes are those of the code: number and name, in both directions.
+//! The rule that the documented exit codes are those of the code, in both directions. Where a table has a column of
+//! names in backticks, these too.
 
 use super::{Tree, Violation};
 
@@ -18,8 +19,11 @@ pub fn check(tree: &Tree, found: &mut Vec<Violation>) {
             continue;
         }
         for (number, name, line) in &rows {
-            if !codes.iter().any(|(code, variant)| code == number && variant == name) {
-                found.push(Violation::new(path, *line, format!("exit code {number} `{name}` is not in {CODES}")));
+            let known = codes.iter().find(|(code, _)| code == number);
+            let named = |(_, variant): &(u8, String)| name.as_ref().is_none_or(|name| name == variant);
+            if *number != 0 && !known.is_some_and(named) {
+                let name = name.as_deref().unwrap_or_default();
+                found.push(Violation::new(path, *line, format!("exit code {number} {name} is not in {CODES}")));
             }
         }
         for (number, name) in &codes {
@@ -39,8 +43,8 @@ fn codes(source: &str) -> Vec<(u8, String)> {
     source.lines().filter_map(variant).collect()
 }
 
-/// Rows `| 64 | `Name` | …` under a heading "Exit codes", with their lines.
-fn rows(text: &str) -> Vec<(u8, String, usize)> {
+/// Rows `| 64 | …` under a heading "Exit codes": number, second cell where it is a name in backticks, line.
+fn rows(text: &str) -> Vec<(u8, Option<String>, usize)> {
     let mut inside = false;
     let mut rows = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -50,7 +54,8 @@ fn rows(text: &str) -> Vec<(u8, String, usize)> {
         let mut cells = line.split('|').map(str::trim).skip(1);
         let number = cells.next().and_then(|cell| cell.parse().ok());
         if let (true, Some(number), Some(name)) = (inside, number, cells.next()) {
-            rows.push((number, name.trim_matches('`').to_string(), at + 1));
+            let name = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+            rows.push((number, name.map(String::from), at + 1));
         }
     }
     rows
@@ -68,6 +73,8 @@ mod tests {
     fn a_table_with_all_codes_is_in_order() {
         let readme = "## Exit codes\n| 64 | `Usage` | a |\n| 66 | `NoImage` | b |\n## Else\n| 3 | `X` |\n";
         assert!(found(check, &[SOURCE, (README, readme)]).is_empty());
+        let plain = "## Exit codes\n| 0 | done |\n| 64 | a |\n| 66 | b |\n";
+        assert!(found(check, &[SOURCE, (README, plain)]).is_empty());
     }
 
     #[test]
