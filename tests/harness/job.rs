@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::image::Mark;
-use crate::wait::{self, PATIENCE};
+use crate::wait::{self, patience};
 use crate::{Pty, proc};
 
 /// Bytes that a thread collects from one stream.
@@ -61,7 +61,7 @@ impl Capture {
 
     /// Waits until `enough` holds for the text, or the stream ends; tells whether it held.
     pub fn wait(&self, enough: impl Fn(&str) -> bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let mut state = self.lock();
         loop {
             if enough(&String::from_utf8_lossy(&state.bytes)) {
@@ -77,7 +77,7 @@ impl Capture {
 
     /// Waits for the end of the stream; tells whether it came.
     fn wait_end(&self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let mut state = self.lock();
         while !state.ended {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -325,7 +325,7 @@ impl Job {
     /// It runs on, or something remains.
     pub fn end(&mut self) -> Result<Ended> {
         let pidfd = pidfd_open(self.handle()?, PidfdFlags::empty())?;
-        let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let timeout = Timespec { tv_sec: patience().as_secs() as i64, tv_nsec: 0 };
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         if poll(&mut fds, Some(&timeout))? == 0 {
             bail!("it does not end: {}", self.story());

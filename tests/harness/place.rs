@@ -135,6 +135,8 @@ impl Place {
         let mut command = Command::new(program);
         command.current_dir(self.work()).env_clear();
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.work()).env("LANG", "C.UTF-8");
+        // tmux takes it; that of nobody lets nobody in.
+        command.env("SHELL", "/bin/sh");
         command.env("TERM", "xterm").env("GUEST_GO", self.file("go"));
         if self.user == User::Nobody {
             command.uid(NOBODY).gid(NOBODY);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::wait;
 
@@ -52,7 +52,10 @@ pub fn catches(pid: u32, signal: i32) -> bool {
 /// # Errors
 /// Not in time.
 pub fn wait_catches(pid: u32, signal: i32) -> Result<()> {
-    let look = || Ok(catches(pid, signal).then_some(()));
+    let look = || {
+        ensure!(!matches!(state(pid), None | Some('Z' | 'X')), "process {pid} has ended");
+        Ok(catches(pid, signal).then_some(()))
+    };
     wait::until(look, || format!("process {pid} (state {:?}) has no handler for signal {signal}", state(pid)))
 }
 

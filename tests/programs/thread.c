@@ -1,4 +1,4 @@
-/* Threads: names, thread-locals, masks, alternate stacks, robust mutexes, joins, rseq, and threads that are blocked. */
+/* Threads: names, thread-locals, masks, alternate stacks, joins, rseq, and threads that are blocked. */
 #include "guest.h"
 
 #include <pthread.h>
@@ -11,7 +11,7 @@ static volatile int go;
 static pthread_barrier_t started;
 static __thread unsigned local = 17;
 static __thread char area[5000];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, robust;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t told = PTHREAD_COND_INITIALIZER;
 static sem_t posted;
 static volatile sig_atomic_t on_stack[THREADS];
@@ -56,7 +56,6 @@ static void *work(void *number) {
     sigemptyset(&set);
     sigaddset(&set, SIGRTMIN + i);
     CHECK(!pthread_sigmask(SIG_SETMASK, &set, NULL), "set-up: mask");
-    if (i == 3) CHECK(!pthread_mutex_lock(&robust), "set-up: robust");
     pthread_barrier_wait(&started);
 
     /* Blocked in different ways, or running. */
@@ -88,7 +87,7 @@ static void *work(void *number) {
     for (int n = 0; n < 5000 && !on_stack[i]; n++) nap();
     CHECK(on_stack[i], "thread %d: a handler does not run on its alternate stack", i);
     expect_rseq();
-    return (void *)(intptr_t)(i * 3 + 1); /* thread 3 ends with the robust mutex */
+    return (void *)(intptr_t)(i * 3 + 1);
 }
 
 static void *later(void *unused) {
@@ -100,10 +99,6 @@ static void *later(void *unused) {
 int main(void) {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     MUST(sigaction(SIGUSR2, &action, NULL));
-    pthread_mutexattr_t attributes;
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&robust, &attributes);
     sem_init(&posted, 0, 0);
     pthread_barrier_init(&started, NULL, THREADS + 1);
     pthread_setname_np(pthread_self(), "the main one");
@@ -131,7 +126,5 @@ int main(void) {
     CHECK(local == 17, "the main thread's variable is %u", local);
     pthread_t next;
     CHECK(!pthread_create(&next, NULL, later, NULL) && !pthread_join(next, NULL), "a new thread does not start");
-    int error = pthread_mutex_lock(&robust);
-    CHECK(error == EOWNERDEAD, "the robust mutex of an ended thread: %s", strerror(error));
     pass();
 }

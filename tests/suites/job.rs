@@ -32,11 +32,11 @@ impl Shell {
     fn start(place: &Place) -> Result<Self> {
         let pty = Pty::new(place.user(), 24, 200)?;
         let mut command = place.bare(tool("bash", "bash")?);
-        command.args(["--norc", "--noprofile", "-i"]).env("PS1", "$ ").env("BASH_SILENCE_DEPRECATION_WARNING", "1");
+        command.args(["--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "");
         let job = Job::start_on(&pty, &mut command)?;
         let mut shell = Self { pty, job };
         // Echo would show each command where its output is awaited.
-        shell.run("stty -echo; set +o history; bind 'set enable-bracketed-paste off'; echo up-and-running")?;
+        shell.run("stty -echo; echo up-and-running")?;
         shell.job.wait_line("up-and-running")?;
         Ok(shell)
     }
