@@ -8,7 +8,7 @@
 use core::ffi::{CStr, c_int};
 
 use sys::Errno;
-use sys::abi::signal::{SA_NODEFER, SA_RESETHAND, SA_RESTART, SA_RESTORER, Sigaction};
+use sys::abi::signal::{SA_NODEFER, SA_RESETHAND, SA_RESTART, SA_RESTORER, SIG_BLOCK, SIG_IGN, SIG_UNBLOCK, Sigaction};
 use sys::text::{Text, decimal};
 
 use crate::c_abi::{environ, fail};
@@ -225,4 +225,73 @@ pub unsafe extern "C" fn sysv_signal(number: c_int, handler: usize) -> usize {
 pub unsafe extern "C" fn __sysv_signal(number: c_int, handler: usize) -> usize {
     // SAFETY: the same call.
     unsafe { sysv_signal(number, handler) }
+}
+
+/// `SIG_HOLD` of sigset(3): block the signal instead of handling it.
+const SIG_HOLD: usize = 2;
+
+/// sigset(3), the System V way to set an action and unblock the signal.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sigset(number: c_int, handler: usize) -> usize {
+    if !(1..=64).contains(&number) {
+        fail(Errno::EINVAL);
+        return usize::MAX;
+    }
+    let bit = sys::signal::bit(number);
+    let how = if handler == SIG_HOLD { SIG_BLOCK } else { SIG_UNBLOCK };
+    let was = match exchange(number, None) {
+        Ok(was) => was.handler,
+        Err(e) => {
+            fail(e);
+            return usize::MAX;
+        }
+    };
+    if handler != SIG_HOLD && simple(number, handler, 0, 0) == usize::MAX {
+        return usize::MAX;
+    }
+    // An armed signal stays unblocked: to hold it would hold the save.
+    let old = if arm::is_armed(number) { Ok(0) } else { sys::signal::change_mask(how, bit) };
+    match old {
+        Ok(mask) if mask & bit != 0 => SIG_HOLD,
+        Ok(_) => was,
+        Err(e) => {
+            fail(e);
+            usize::MAX
+        }
+    }
+}
+
+/// sigignore(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sigignore(number: c_int) -> c_int {
+    if simple(number, SIG_IGN, 0, 0) == usize::MAX { -1 } else { 0 }
+}
+
+/// siginterrupt(3): whether system calls go on after the signal's handler.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn siginterrupt(number: c_int, interrupt: c_int) -> c_int {
+    let changed = exchange(number, None).and_then(|mut action| {
+        action.flags = if interrupt != 0 { action.flags & !SA_RESTART } else { action.flags | SA_RESTART };
+        exchange(number, Some(action))
+    });
+    changed.map_or_else(fail, |_| 0)
+}
+
+/// glibc's other name of [`sigaction`].
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __sigaction(signal: c_int, new: *const LibcSigaction, old: *mut LibcSigaction) -> c_int {
+    // SAFETY: the same call.
+    unsafe { sigaction(signal, new, old) }
 }

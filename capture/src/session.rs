@@ -43,6 +43,8 @@ pub trait Threads {
 pub struct Facts<'a> {
     /// Signals that wait for the process.
     pub shared_pending: &'a [Siginfo],
+    /// Interval timers, read when no signal of theirs could be lost any more.
+    pub timers: state::itimer::Timers,
     /// A signal whose action the saver has taken, with the program's own.
     pub replaced: Option<(i32, sys::abi::signal::Sigaction)>,
     /// The signal that asked for the save; 0 for a call.
@@ -143,7 +145,7 @@ fn write_notes<T: Target>(
     state::sigaction::save(save, facts.replaced)?;
     let own = each().map(|t| (t.record.tid.get() as i32, t.pending));
     state::pending::save(save, own.chain([(0, facts.shared_pending)]))?;
-    state::itimer::save(save)?;
+    state::itimer::save(save, &facts.timers)?;
     state::cwd::save(save)?;
     state::umask::save(save)?;
     state::rlimit::save(save)?;

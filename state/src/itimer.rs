@@ -5,33 +5,42 @@ use image_format::record::itimer::Itimer;
 use sys::Sysno;
 use sys::abi::{Itimerval, Timeval};
 
-use crate::target::Arg;
+use crate::target::{Arg, Inside};
 use crate::{Error, Result, Save, Target};
 
-/// Saves those that run, with the time that is left.
+/// The three timers: time to the next expiry and period, microseconds.
+pub type Timers = [(u64, u64); 3];
+
+/// Reads them.
 ///
 /// # Errors
 /// They cannot be read.
-pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
-    save.notes.begin(NoteType::Itimer)?;
-    for which in 0..3u32 {
+pub fn read(inside: &mut impl Inside) -> Result<Timers> {
+    let mut timers = [(0, 0); 3];
+    for (which, timer) in timers.iter_mut().enumerate() {
         let mut data = [0; 32];
         let zero = Arg::Value(0);
-        save.target
-            .call(Sysno::getitimer, [Arg::Value(which as usize), Arg::Data(0), zero, zero, zero, zero], &mut data)
+        inside
+            .call(Sysno::getitimer, [Arg::Value(which), Arg::Data(0), zero, zero, zero, zero], &mut data)
             .map_err(|e| Error::failed(format_args!("interval timer {which}"), "cannot be read", e))?;
         let mut words = data.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()));
         let mut usec = || words.next().unwrap_or(0).wrapping_mul(1_000_000).wrapping_add(words.next().unwrap_or(0));
         let (interval, value) = (usec(), usec());
-        if value != 0 {
-            let record = Itimer {
-                which: which.into(),
-                reserved: 0.into(),
-                value_usec: value.into(),
-                interval_usec: interval.into(),
-            };
-            save.notes.push(&record)?;
-        }
+        // A periodic real timer that has expired stands still until its signal is taken (kernel/time/itimer.c).
+        *timer = (if interval != 0 { value.max(1) } else { value }, interval);
+    }
+    Ok(timers)
+}
+
+/// Saves those that run.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, timers: &Timers) -> Result<()> {
+    save.notes.begin(NoteType::Itimer)?;
+    for (which, (value, interval)) in (0u32..).zip(timers).filter(|(_, t)| t.0 != 0) {
+        let (value_usec, interval_usec) = ((*value).into(), (*interval).into());
+        save.notes.push(&Itimer { which: which.into(), reserved: 0.into(), value_usec, interval_usec })?;
     }
     save.notes.end()?;
     Ok(())

@@ -130,9 +130,16 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
     work.clean = stopped.is_ok();
     let result = stopped
         .and_then(|()| stop::collect(slot, context))
-        .and_then(|()| stop.take_shared(&target, &mut shared))
-        .and_then(|count| {
-            walk(work, slot, context, &mut target, &stop, shared.get(..count).unwrap_or_default(), &output)
+        .and_then(|()| stop.take_shared(&mut target, &mut shared))
+        .and_then(|(count, timers)| {
+            let facts = Facts {
+                shared_pending: shared.get(..count).unwrap_or_default(),
+                timers,
+                replaced: Some((STOP_SIGNAL, stop.replaced)),
+                signal: work.request.signal,
+                generation: GENERATION.load(Ordering::Acquire),
+            };
+            walk(work, slot, context, &mut target, stop.count, &facts, &output)
         });
     let result = result.and_then(|()| output.finish());
     if result.is_ok()
@@ -154,13 +161,13 @@ fn walk(
     slot: &mut Slot,
     context: &Context,
     target: &mut Local,
-    stop: &Stop,
-    shared: &[Siginfo],
+    count: usize,
+    facts: &Facts<'_>,
     output: &Output,
 ) -> Result<()> {
     let pid = target.pid();
     let mut others = 0;
-    for i in 0..stop.count {
+    for i in 0..count {
         // SAFETY: the thread stands still; its slot is read and completed by the leader alone.
         let one = unsafe { &mut *work.window.slot(i) };
         if i > 0 && one.tid.load(Ordering::Acquire) == 0 {
@@ -182,16 +189,10 @@ fn walk(
     // What the restarted process will find: all others are still to come back.
     OTHERS.store(others, Ordering::Release);
     BACK.store(0, Ordering::Release);
-    let facts = Facts {
-        shared_pending: shared,
-        replaced: Some((STOP_SIGNAL, stop.replaced)),
-        signal: work.request.signal,
-        generation: GENERATION.load(Ordering::Acquire),
-    };
-    let threads = Slots { window: work.window, count: stop.count };
+    let threads = Slots { window: work.window, count };
     // SAFETY: the only call for this window.
     let memory = unsafe { work.window.memory() };
-    session::save(target, &threads, &facts, memory, output)
+    session::save(target, &threads, facts, memory, output)
 }
 
 /// The slots as the session sees them; slots of threads that ended meanwhile are left out.

@@ -7,6 +7,7 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
+use state::itimer::Timers;
 use state::{Error, Here, Result, Target};
 use sys::Errno;
 use sys::abi::Timespec;
@@ -253,18 +254,31 @@ impl Stop {
         Err(Error::refused(format_args!("thread {tid}"), why, "try again later, or save the process from outside"))
     }
 
-    /// Takes the process's pending signals; the first thread puts them back at the release.
+    /// Takes the process's pending signals, which the first thread puts back at the release, and reads the timers. A
+    /// timer that expires in between is found in one of the two: it is looked again until no signal has come.
     ///
     /// # Errors
-    /// More than can be carried.
-    pub fn take_shared(&self, target: &impl Target, into: &mut [Siginfo]) -> Result<usize> {
-        let taken = state::pending::take_shared(target.proc(), sys::thread::tid(), into);
-        let count = into.iter().take_while(|i| i.signo != 0).count();
-        SHARED.store(into.as_mut_ptr(), Ordering::Release);
-        SHARED_LEN.store(count, Ordering::Release);
-        taken.map_err(|e| {
-            Error::failed(format_args!("pending signals"), "more wait for the process than can be carried", e)
-        })
+    /// More signals than can be carried.
+    pub fn take_shared(&self, target: &mut impl Target, into: &mut [Siginfo]) -> Result<(usize, Timers)> {
+        let mut timers = Timers::default();
+        let mut count = 0;
+        // A timer faster than this loop is not waited for: one tick of it more or less cannot be told.
+        for turn in 0.. {
+            let rest = into.get_mut(count..).unwrap_or_default();
+            let taken = state::pending::take_shared(target.proc(), sys::thread::tid(), rest);
+            let new = rest.iter().take_while(|i| i.signo != 0).count();
+            count += new;
+            SHARED.store(into.as_mut_ptr(), Ordering::Release);
+            SHARED_LEN.store(count, Ordering::Release);
+            taken.map_err(|e| {
+                Error::failed(format_args!("pending signals"), "more wait for the process than can be carried", e)
+            })?;
+            if turn > 0 && (new == 0 || turn == 8) {
+                break;
+            }
+            timers = state::itimer::read(target)?;
+        }
+        Ok((count, timers))
     }
 
     /// Lets all go on and waits until they are out of the window. `clean`: all had stopped, so that no stop signal
