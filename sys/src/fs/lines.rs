@@ -1,0 +1,110 @@
+//! Reading what the kernel tells as text and as directories: line by line, name by name, through buffers of the caller.
+//!
+//! Must never need more memory than it was given: a line that does not fit is an error.
+
+use core::ffi::CStr;
+
+use super::{Fd, Owned, open_at, read, seek};
+use crate::{Errno, Result, Sysno, abi, call};
+
+/// The names in a directory, one call of `f` each; `.` and `..` left out.
+///
+/// # Errors
+/// getdents64(2)'s, or what `f` returns.
+pub fn for_each_name<E: From<Errno>>(
+    dir: Fd,
+    mut f: impl FnMut(&[u8]) -> core::result::Result<(), E>,
+) -> core::result::Result<(), E> {
+    #[repr(align(8))]
+    struct Buffer([u8; 2048]);
+    let mut buffer = Buffer([0; 2048]);
+    seek(dir, 0, abi::SEEK_SET)?;
+    loop {
+        let at = buffer.0.as_mut_ptr() as usize;
+        // SAFETY: the kernel writes only into the buffer.
+        let n = unsafe { call(Sysno::getdents64, [arg(dir), at, buffer.0.len(), 0, 0, 0]) }?;
+        if n == 0 {
+            return Ok(());
+        }
+        // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
+        let mut rest = buffer.0.get(..n).unwrap_or_default();
+        while let (Some(len), Some(name)) = (rest.get(16..18), rest.get(19..)) {
+            let len =
+                usize::from(u16::from_le_bytes([len.first().copied().unwrap_or(0), len.get(1).copied().unwrap_or(0)]));
+            let name = name.split(|b| *b == 0).next().unwrap_or_default();
+            if name != b"." && name != b".." {
+                f(name)?;
+            }
+            if len == 0 {
+                break;
+            }
+            rest = rest.get(len..).unwrap_or_default();
+        }
+    }
+}
+
+/// Lines of a text file of the kernel, read through a buffer of the caller; a line that does not fit is EOVERFLOW.
+#[derive(Debug)]
+pub struct Lines<'b> {
+    fd: Owned,
+    buffer: &'b mut [u8],
+    start: usize,
+    end: usize,
+    done: bool,
+}
+
+impl<'b> Lines<'b> {
+    /// Reads `path` in `dir` line by line.
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    pub fn open_at(dir: Fd, path: &CStr, buffer: &'b mut [u8]) -> Result<Self> {
+        Ok(Self { fd: open_at(dir, path, abi::O_RDONLY, 0)?, buffer, start: 0, end: 0, done: false })
+    }
+
+    /// The next line without its newline; `None` at the end.
+    ///
+    /// # Errors
+    /// read(2)'s; EOVERFLOW for a line longer than the buffer.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        loop {
+            let found = self.buffer.get(self.start..self.end).unwrap_or_default().iter().position(|b| *b == b'\n');
+            if let Some(len) = found {
+                let from = self.start;
+                self.start += len + 1;
+                return Ok(self.buffer.get(from..from + len));
+            }
+            if self.done {
+                let (from, to) = (self.start, self.end);
+                self.start = self.end;
+                return Ok(if from < to { self.buffer.get(from..to) } else { None });
+            }
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+            if room.is_empty() {
+                return Err(Errno::EOVERFLOW);
+            }
+            let n = read(self.fd.fd(), room)?;
+            self.end += n;
+            self.done = n == 0;
+        }
+    }
+}
+
+/// Reads a whole small file into `to`; what does not fit is left out.
+///
+/// # Errors
+/// openat(2)'s and read(2)'s.
+pub fn read_file_at<'t>(dir: Fd, path: &CStr, to: &'t mut [u8]) -> Result<&'t [u8]> {
+    let file = open_at(dir, path, abi::O_RDONLY, 0)?;
+    let mut len = 0;
+    loop {
+        let n = read(file.fd(), to.get_mut(len..).unwrap_or_default())?;
+        len += n;
+        if n == 0 {
+            return to.get(..len).ok_or(Errno::EIO);
+        }
+    }
+}
