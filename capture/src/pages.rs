@@ -10,8 +10,8 @@ use image_format::{PAGE, SEGMENT_MAX, align_up};
 use state::{Error, Result, Target};
 use sys::Errno;
 use sys::abi::mm::{
-    PAGE_IS_FILE, PAGE_IS_PFNZERO, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PM_FILE, PM_PRESENT, PM_SWAPPED, PROT_EXEC,
-    PROT_READ, PROT_WRITE, PageRegion, PmScanArg,
+    PAGE_IS_FILE, PAGE_IS_GUARD, PAGE_IS_PFNZERO, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PM_FILE, PM_PRESENT, PM_SWAPPED,
+    PROT_EXEC, PROT_READ, PROT_WRITE, PageRegion, PmScanArg,
 };
 use sys::fs::Fd;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -86,17 +86,17 @@ impl<'b> Runs<'b> {
 pub fn plan<T: Target>(target: &T, vmas: &[Vma], backings: &[Backing], runs: &mut Runs<'_>) -> Result<()> {
     let failed = |e| Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", e);
     let pagemap = sys::fs::open_at(target.proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(failed)?;
-    let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true };
+    let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true, guards: PAGE_IS_GUARD };
     for vma in vmas {
         let (start, end) = (vma.start.get(), vma.end.get());
         match VmaKind::from_number(vma.kind.get()) {
             Some(VmaKind::Anonymous) => {
-                scanner.scan(start, end, |from, to| runs.push(vma, from, to, false).map_err(Into::into))?;
+                scanner.scan(start, end, &mut |from, to| runs.push(vma, from, to, false).map_err(Into::into))?;
             }
             Some(VmaKind::FilePrivate) => {
                 let file_end = file_end(target, vma, backings);
                 let mut at = start;
-                scanner.scan(start, end, |from, to| {
+                scanner.scan(start, end, &mut |from, to| {
                     runs.push(vma, at, from.min(file_end).max(at), true)?;
                     runs.push(vma, from, to, false)?;
                     at = to;
@@ -138,19 +138,25 @@ struct Scanner {
     pagemap: Fd,
     /// Whether to try `PAGEMAP_SCAN` (Linux 6.7) still.
     ioctl: bool,
+    /// [`PAGE_IS_GUARD`] where the kernel tells of guard regions (Linux 6.15), else 0.
+    guards: u64,
 }
 
 impl Scanner {
     /// Calls `f` for each run of private pages with contents, ascending.
-    fn scan(&mut self, start: u64, end: u64, mut f: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    fn scan(&mut self, start: u64, end: u64, f: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
         if self.ioctl {
-            match self.scan_by_ioctl(start, end, &mut f) {
+            match self.scan_by_ioctl(start, end, f) {
+                Err(None) if self.guards != 0 => {
+                    self.guards = 0;
+                    return self.scan(start, end, f);
+                }
                 Err(None) => self.ioctl = false,
                 Err(Some(e)) => return Err(e),
                 Ok(()) => return Ok(()),
             }
         }
-        self.scan_by_entries(start, end, &mut f)
+        self.scan_by_entries(start, end, f)
     }
 
     /// `Err(None)`: this kernel has no such request.
@@ -158,7 +164,7 @@ impl Scanner {
         &self,
         start: u64,
         end: u64,
-        f: &mut impl FnMut(u64, u64) -> Result<()>,
+        f: &mut dyn FnMut(u64, u64) -> Result<()>,
     ) -> Result<(), Option<Error>> {
         let mut regions = [PageRegion::default(); 512];
         let mut at = start;
@@ -168,8 +174,8 @@ impl Scanner {
                 end,
                 category_inverted: PAGE_IS_PFNZERO | PAGE_IS_FILE,
                 category_mask: PAGE_IS_PFNZERO | PAGE_IS_FILE,
-                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-                return_mask: PAGE_IS_PRESENT,
+                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED | self.guards,
+                return_mask: PAGE_IS_PRESENT | self.guards,
                 ..PmScanArg::default()
             };
             let count = match sys::memory::pagemap_scan(self.pagemap, &mut scan, &mut regions) {
@@ -178,6 +184,14 @@ impl Scanner {
                 Err(e) => return Err(Some(Error::failed(format_args!("page map at {at:#x}"), "cannot be scanned", e))),
             };
             for region in regions.get(..count).unwrap_or_default() {
+                if region.categories & PAGE_IS_GUARD != 0 {
+                    let (from, to) = (region.start, region.end);
+                    return Err(Some(Error::refused(
+                        format_args!("guard region {from:x}-{to:x} (MADV_GUARD_INSTALL)"),
+                        "cannot be carried yet",
+                        "remove it before the save (MADV_GUARD_REMOVE), or protect the pages with mprotect",
+                    )));
+                }
                 f(region.start, region.end).map_err(Some)?;
             }
             if scan.walk_end <= at {
@@ -188,7 +202,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn scan_by_entries(&self, start: u64, end: u64, f: &mut impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    fn scan_by_entries(&self, start: u64, end: u64, f: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
         let mut entries = [0u8; 4096];
         let mut at = start;
         while at < end {

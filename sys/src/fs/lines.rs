@@ -4,7 +4,7 @@
 
 use core::ffi::CStr;
 
-use super::{Fd, Owned, open_at, read, seek};
+use super::{Fd, Owned, arg, open_at, read, seek};
 use crate::{Errno, Result, Sysno, abi, call};
 
 /// The names in a directory, one call of `f` each; `.` and `..` left out.
