@@ -1,6 +1,6 @@
 //! A process that a test started: its output so far, its end, and what it left behind.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -154,18 +154,25 @@ pub fn in_own_session(command: &mut Command, terminal: bool) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Starts a command; again while its program is open for writing in a child that another test has just forked.
+fn spawn(command: &mut Command) -> Result<Child> {
+    let start = || match command.spawn() {
+        Ok(child) => Ok(Some(child)),
+        Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => Ok(None),
+        Err(e) => Err(e.into()),
+    };
+    let child = wait::until(start, || "the program stays open for writing".to_owned());
+    child.with_context(|| format!("{command:?}"))
+}
+
 impl Job {
     /// Starts a command with pipes as its standard streams.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{command:?}"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command)?;
         let out = Capture::of(child.stdout.take().context("piped")?);
         let err = Capture::of(child.stderr.take().context("piped")?);
         let stdin = child.stdin.take();
@@ -178,12 +185,8 @@ impl Job {
     /// It cannot be started.
     pub fn start_on(pty: &Pty, command: &mut Command) -> Result<Self> {
         in_own_session(command, true);
-        let child = command
-            .stdin(pty.other_end()?)
-            .stdout(pty.other_end()?)
-            .stderr(pty.other_end()?)
-            .spawn()
-            .with_context(|| format!("{command:?}"))?;
+        command.stdin(pty.other_end()?).stdout(pty.other_end()?).stderr(pty.other_end()?);
+        let child = spawn(command)?;
         // The command keeps its three copies of the terminal; it goes away with the test.
         Ok(Self { child, what: format!("{command:?}"), out: pty.screen(), err: None, stdin: None })
     }

@@ -1,12 +1,13 @@
 # The three loops of float.h, x86-64, System V calls: rdi = from, rsi = into, rdx = flag.
 
-        .macro  enter
-        push    %rbx
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        .macro  enter                   # with what a debugger needs to look through it
+        .irp    r, rbx, r12, r13, r14, r15
+        push    %\r
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %\r, 0
+        .endr
         sub     $24, %rsp
+        .cfi_adjust_cfa_offset 24
         stmxcsr (%rsp)                  # the caller's own
         fnstcw  8(%rsp)
         ldmxcsr 2176(%rdi)
@@ -24,6 +25,7 @@
         .endm
 
         .macro  spin
+        movw    $1, 2182(%rsi)
 1:      pause
         cmpl    $0, (%rdx)
         je      1b
@@ -45,11 +47,11 @@
         ldmxcsr (%rsp)
         fldcw   8(%rsp)
         add     $24, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbx
+        .cfi_adjust_cfa_offset -24
+        .irp    r, r15, r14, r13, r12, rbx
+        pop     %\r
+        .cfi_adjust_cfa_offset -8
+        .endr
         ret
         .endm
 

@@ -15,7 +15,7 @@ struct registers {
     uint64_t mask[8];             /* 2112: k0 unused */
     uint32_t mxcsr;               /* 2176 */
     uint16_t control;             /* 2180 */
-    uint16_t pad;
+    volatile uint16_t held;       /* 2182: set in `into` once all is loaded */
     uint64_t general[6];          /* 2184: rbx, r12 to r15, r11 */
 };
 
@@ -32,11 +32,11 @@ __attribute__((unused)) static enum hold_level hold_level(enum hold_level wanted
     return HOLD_SSE;
 }
 
-/* Holds values made from `seed` until *flag; returns NULL, or what differs. */
-__attribute__((unused)) static const char *hold(enum hold_level level, unsigned seed, volatile int *flag) {
-    struct registers from, into;
+/* Holds values made from `seed` until *flag and leaves them in `into` (zeros before); returns NULL, or what differs. */
+__attribute__((unused)) static const char *hold(enum hold_level level, unsigned seed, struct registers *into,
+                                                 volatile int *flag) {
+    struct registers from;
     memset(&from, 0, sizeof from);
-    memset(&into, 0, sizeof into);
     static const struct {
         int registers, bytes;
     } shape[] = {{16, 16}, {16, 32}, {32, 64}};
@@ -48,16 +48,16 @@ __attribute__((unused)) static const char *hold(enum hold_level level, unsigned 
     from.control = 0x037f & ~(3 << 8) & 0xffff;       /* single precision */
     from.control |= (seed % 4) << 10;                 /* rounding mode */
     switch (level) {
-    case HOLD_SSE: hold_sse(&from, &into, flag); break;
-    case HOLD_AVX: hold_avx(&from, &into, flag); break;
-    case HOLD_AVX512: hold_avx512(&from, &into, flag); break;
+    case HOLD_SSE: hold_sse(&from, into, flag); break;
+    case HOLD_AVX: hold_avx(&from, into, flag); break;
+    case HOLD_AVX512: hold_avx512(&from, into, flag); break;
     }
-    if (memcmp(from.vector, into.vector, sizeof from.vector)) return "vector registers";
-    if (memcmp(from.x87, into.x87, sizeof from.x87)) return "x87 registers";
-    if (level == HOLD_AVX512 && memcmp(from.mask, into.mask, sizeof from.mask)) return "mask registers";
-    if ((from.mxcsr ^ into.mxcsr) & ~0x3fu) return "MXCSR";
-    if (from.control != into.control) return "the x87 control word";
-    if (memcmp(from.general, into.general, sizeof from.general)) return "general registers";
+    if (memcmp(from.vector, into->vector, sizeof from.vector)) return "vector registers";
+    if (memcmp(from.x87, into->x87, sizeof from.x87)) return "x87 registers";
+    if (level == HOLD_AVX512 && memcmp(from.mask, into->mask, sizeof from.mask)) return "mask registers";
+    if ((from.mxcsr ^ into->mxcsr) & ~0x3fu) return "MXCSR";
+    if (from.control != into->control) return "the x87 control word";
+    if (memcmp(from.general, into->general, sizeof from.general)) return "general registers";
     return NULL;
 }
 

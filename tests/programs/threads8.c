@@ -16,6 +16,7 @@ static uint64_t ring[RING], put_count, got_count, put_sum, got_sum;
 static int ended;
 static __thread uint64_t own_sum;
 static const char *lost[HOLDERS];
+static struct registers registers[HOLDERS];
 static pthread_barrier_t started;
 
 static void on_tick(int signal) {
@@ -40,7 +41,7 @@ static void expect_core_follows(const char *who) {
 static void *holder(void *number) {
     int i = (int)(intptr_t)number;
     pthread_barrier_wait(&started);
-    lost[i] = hold(hold_level(i < 3 ? (enum hold_level)i : HOLD_AVX512), 11 + i, &stop);
+    lost[i] = hold(hold_level(i < 3 ? (enum hold_level)i : HOLD_AVX512), 11 + i, &registers[i], &stop);
     expect_core_follows("a holder");
     return NULL;
 }
@@ -99,6 +100,10 @@ int main(void) {
     }
     pthread_barrier_wait(&started);
     while (ticks < 3) nap();
+    for (int i = 0; i < HOLDERS; i++)
+        while (!registers[i].held) nap();
+    /* All eight are at work. */
+    while (__atomic_load_n(&got_count, __ATOMIC_RELAXED) < 1000) nap();
 
     say("ready");
     wait_to_go();

@@ -104,7 +104,7 @@ fn readers_agree(bytes: &Bytes) -> Result<usize> {
     for header in all.iter().filter(|p| p.p_type(endian) == PT_NOTE) {
         let mut notes = header.notes(endian, data)?.context("a note segment")?;
         while let Some(note) = notes.next()? {
-            theirs.push((note.name().to_vec(), note.n_type(endian), note.desc().to_vec()));
+            theirs.push((note.name().to_vec(), note.n_type(endian).0, note.desc().to_vec()));
         }
     }
     let (seal, theirs) = theirs.split_last().context("notes")?;
