@@ -306,7 +306,8 @@ fn bad_mappings() -> Result<()> {
     let shop = Workshop::new()?;
     let (vmas, len) = shop.forgery()?.note(NoteType::Vma)?;
     let last = vmas + (len / 56 - 1) * 56;
-    let put = |at: usize, value: u64| Ok::<_, anyhow::Error>(shop.forgery()?.put(at, &value.to_le_bytes()).sealed().bytes);
+    let put =
+        |at: usize, value: u64| Ok::<_, anyhow::Error>(shop.forgery()?.put(at, &value.to_le_bytes()).sealed().bytes);
     let bad = &[ExitCode::BadAddress, ExitCode::Malformed];
     shop.refused("an empty mapping", &put(vmas + 8, 0)?, bad)?;
     shop.refused("a mapping of half a page", &put(last + 8, 0x7fff_ffff_e800)?, bad)?;
@@ -352,7 +353,14 @@ fn somebody_elses_image() -> Result<()> {
     place.go()?;
     let mut as_root = Command::new(place.bin().join("restart-stub"));
     ckpt_tests::job::in_own_session(&mut as_root, false);
-    refusal({ as_root.arg(&image); as_root }, "restart-stub: ", &[ExitCode::Untrusted])?;
+    refusal(
+        {
+            as_root.arg(&image);
+            as_root
+        },
+        "restart-stub: ",
+        &[ExitCode::Untrusted],
+    )?;
     fs::set_permissions(&image, fs::Permissions::from_mode(0o666))?;
     refusal(place.stub(&image), "restart-stub: ", &[ExitCode::Untrusted])?;
     Job::start(place.stub(&image).arg("--trust"))?.end()?.expect_pass()
