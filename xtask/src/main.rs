@@ -17,6 +17,7 @@ mod elf_check;
 mod fuzz;
 mod guest;
 mod pty;
+mod stub_words;
 mod test;
 mod tidy;
 mod watch;
