@@ -45,6 +45,8 @@ pub struct Facts<'a> {
     pub shared_pending: &'a [Siginfo],
     /// Interval timers, read when no signal of theirs could be lost any more.
     pub timers: state::itimer::Timers,
+    /// POSIX timers, read before the process's pending signals were taken.
+    pub posix_timers: state::posix_timer::Timers,
     /// A signal whose action the saver has taken, with the program's own.
     pub replaced: Option<(i32, sys::abi::signal::Sigaction)>,
     /// The signal that asked for the save; 0 for a call.
@@ -146,6 +148,7 @@ fn write_notes<T: Target>(
     let own = each().map(|t| (t.record.tid.get() as i32, t.pending));
     state::pending::save(save, own.chain([(0, facts.shared_pending)]))?;
     state::itimer::save(save, &facts.timers)?;
+    state::posix_timer::save(save, &facts.posix_timers, facts.shared_pending)?;
     state::cwd::save(save)?;
     state::umask::save(save)?;
     state::rlimit::save(save)?;

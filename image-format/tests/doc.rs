@@ -12,6 +12,7 @@ use image_format::record::memory::{Backing, Vma};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
 use image_format::record::pipe::Pipe;
+use image_format::record::posix_timer::PosixTimer;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sigaction::Sigaction;
@@ -49,6 +50,7 @@ fn each_record_is_described() {
     described::<Sigaction>();
     described::<Pending>();
     described::<Itimer>();
+    described::<PosixTimer>();
     described::<Cwd>();
     described::<Umask>();
     described::<Rlimit>();

@@ -20,6 +20,7 @@ pub mod mm;
 pub mod pending;
 pub mod pipe;
 pub mod policy;
+pub mod posix_timer;
 pub mod process;
 pub mod regular;
 pub mod rlimit;

@@ -1,4 +1,4 @@
-//! What belongs to no object of its own yet, and is refused by name: children, POSIX timers, seccomp, shadow stacks.
+//! What belongs to no object of its own yet, and is refused by name: children, seccomp, shadow stacks.
 //!
 //! Checked first, before anything is touched.
 
@@ -36,18 +36,6 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
         ));
     }
     // An image must not carry the id of a tracer, but a debugger may watch: TracerPid is no obstacle.
-    match sys::fs::read_file_at(proc, c"timers", &mut buffer) {
-        Ok([]) | Err(Errno::ENOENT) => {}
-        Ok(text) => {
-            let id = text.split(|b| *b == b'\n').next().unwrap_or_default().strip_prefix(b"ID: ").unwrap_or_default();
-            return Err(Error::refused(
-                format_args!("POSIX timer {}", sys::text::Shown(id)),
-                "cannot be carried yet",
-                "delete it before the save (timer_delete)",
-            ));
-        }
-        Err(e) => return Err(Error::failed(format_args!("/proc/PID/timers"), "cannot be read", e)),
-    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Clocks and interval timers.
 
-use crate::abi::{Itimerval, Timespec};
-use crate::{Result, Sysno, call};
+use crate::abi::{Itimerspec, Itimerval, PR_TIMER_CREATE_RESTORE_IDS, Sigevent, Timespec};
+use crate::{Errno, Result, Sysno, call};
 
 /// clock_gettime(2) by system call: the vdso may be on the move.
 #[must_use]
@@ -37,4 +37,50 @@ pub fn itimer(which: u32) -> Result<Itimerval> {
 pub fn set_itimer(which: u32, value: &Itimerval) -> Result<()> {
     // SAFETY: the kernel only reads `value`.
     unsafe { call(Sysno::setitimer, [which as usize, (&raw const *value) as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Most timers that are made and deleted on the way to an id, where the kernel cannot be asked for it.
+const ID_TRIES: u32 = 1 << 16;
+
+/// timer_create(2) with a given id. Kernels before 6.15 count ids up: there, timers are made until it comes.
+///
+/// # Errors
+/// The call's; EEXIST when the id cannot be had.
+pub fn create_timer(clock: i32, signo: u32, notify: u32, value: u64, tid: u32, wanted: u32) -> Result<()> {
+    let event = Sigevent { value, signo, notify, tid, ..Sigevent::default() };
+    let create = |id: &mut u32| {
+        let args = [clock as usize, (&raw const event) as usize, (&raw mut *id) as usize, 0, 0, 0];
+        // SAFETY: the kernel reads the event and writes the id.
+        unsafe { call(Sysno::timer_create, args) }
+    };
+    // SAFETY: switches how timer_create works, for this process.
+    let exact = unsafe { crate::process::prctl(PR_TIMER_CREATE_RESTORE_IDS, 1, 0, 0) }.is_ok();
+    let mut id = wanted;
+    for _ in 0..ID_TRIES {
+        let made = create(&mut id);
+        if exact {
+            // SAFETY: as above.
+            let _ = unsafe { crate::process::prctl(PR_TIMER_CREATE_RESTORE_IDS, 0, 0, 0) };
+            return made.map(drop);
+        }
+        made?;
+        if id == wanted {
+            return Ok(());
+        }
+        // SAFETY: the timer just made.
+        let _ = unsafe { call(Sysno::timer_delete, [id as usize, 0, 0, 0, 0, 0]) };
+        if id > wanted {
+            break;
+        }
+    }
+    Err(Errno::EEXIST)
+}
+
+/// timer_settime(2), relative.
+///
+/// # Errors
+/// The call's.
+pub fn start_timer(id: u32, spec: &Itimerspec) -> Result<()> {
+    // SAFETY: the kernel only reads `spec`.
+    unsafe { call(Sysno::timer_settime, [id as usize, 0, (&raw const *spec) as usize, 0, 0, 0]) }.map(drop)
 }

@@ -149,5 +149,5 @@ macro_rules! objects {
 }
 
 objects! {
-    cwd descriptor device directory itimer lock memory mm pending pipe regular rlimit sigaction terminal thread umask
+    cwd descriptor device directory itimer lock memory mm pending pipe posix_timer regular rlimit sigaction terminal thread umask
 }

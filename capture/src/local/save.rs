@@ -130,11 +130,15 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
     work.clean = stopped.is_ok();
     let result = stopped
         .and_then(|()| stop::collect(slot, context))
-        .and_then(|()| stop.take_shared(&mut target, &mut shared))
-        .and_then(|(count, timers)| {
+        .and_then(|()| state::posix_timer::read(&mut target))
+        .and_then(|posix_timers| {
+            stop.take_shared(&mut target, &mut shared).map(|(count, timers)| (count, timers, posix_timers))
+        })
+        .and_then(|(count, timers, posix_timers)| {
             let facts = Facts {
                 shared_pending: shared.get(..count).unwrap_or_default(),
                 timers,
+                posix_timers,
                 replaced: Some((STOP_SIGNAL, stop.replaced)),
                 signal: work.request.signal,
                 generation: GENERATION.load(Ordering::Acquire),

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod mm;
 pub mod pending;
 pub mod pipe;
+pub mod posix_timer;
 pub mod regular;
 pub mod rlimit;
 pub mod sigaction;
@@ -70,6 +71,8 @@ pub enum NoteType {
     Terminal = 0x434b_0012,
     /// [`lock::Lock`].
     Lock = 0x434b_0013,
+    /// [`posix_timer::PosixTimer`].
+    PosixTimer = 0x434b_0014,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }

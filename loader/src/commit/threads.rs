@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use image_format::Checked;
 use image_format::record::itimer::Itimer;
 use image_format::record::pending::Pending;
+use image_format::record::posix_timer::PosixTimer;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
 use sys::Errno;
@@ -25,6 +26,8 @@ static GO: AtomicU32 = AtomicU32::new(0);
 struct Start<'a> {
     plan: &'a Plan,
     thread: &'a Thread,
+    /// Its id of now.
+    tid: u32,
     pending: &'a [Pending],
 }
 
@@ -40,11 +43,13 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         let start = stack as usize as *mut Start<'_>;
         // SAFETY: this thread's own stack in the region; the start record lies at its low end, out of the way.
         let made = unsafe {
-            start.write(Start { plan, thread, pending });
+            start.write(Start { plan, thread, tid: 0, pending });
             sys::thread::spawn((stack + THREAD_STACK) as usize, core::ptr::null_mut(), begin, start.cast())
         };
-        if let Err(e) = made {
-            die("making a thread", e);
+        match made {
+            // SAFETY: as above; the thread itself does not look at this field.
+            Ok(tid) => unsafe { (*start).tid = tid as u32 },
+            Err(e) => die("making a thread", e),
         }
         others += 1;
     }
@@ -69,6 +74,11 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         let _ = sys::process::kill(sys::process::pid(), SIGWINCH);
     }
     sys::fs::close(plan.error_fd);
+    for timer in image.table::<PosixTimer>() {
+        if let Err(e) = state::posix_timer::restore(timer, tid_now(plan, threads, timer.tid.get())) {
+            die("making a POSIX timer", e);
+        }
+    }
     for timer in image.table::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die("starting an interval timer", e);
@@ -77,6 +87,17 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     GO.store(1, Ordering::Release);
     sys::thread::wake(&GO);
     jump(plan, leader)
+}
+
+/// The id of now of the thread that had this id; 0 when there is none.
+fn tid_now(plan: &Plan, threads: &[Thread], tid: u32) -> u32 {
+    let Some(index) = threads.iter().position(|t| t.tid.get() == tid) else { return 0 };
+    if threads.get(index).is_some_and(|t| t.flags.get() & ThreadFlags::LEADER.bits() != 0) {
+        return sys::process::pid() as u32;
+    }
+    let start = (plan.thread_stacks + index as u64 * THREAD_STACK) as usize as *const Start<'_>;
+    // SAFETY: every other thread's record was written before it was made.
+    unsafe { (*start).tid }
 }
 
 /// A new thread's first function.

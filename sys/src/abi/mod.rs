@@ -101,6 +101,29 @@ pub struct Itimerval {
     pub value: Timeval,
 }
 
+/// `struct itimerspec`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Itimerspec {
+    pub interval: Timespec,
+    pub value: Timespec,
+}
+
+/// `struct sigevent`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Sigevent {
+    pub value: u64,
+    pub signo: u32,
+    pub notify: u32,
+    pub tid: u32,
+    pub pad: [u32; 11],
+}
+const_assert_eq!(size_of::<Sigevent>(), 64);
+pub const SIGEV_SIGNAL: u32 = 0;
+pub const SIGEV_NONE: u32 = 1;
+pub const SIGEV_THREAD_ID: u32 = 4;
+
 /// `struct flock`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -142,6 +165,8 @@ pub const PR_GET_SECCOMP: usize = 21;
 pub const PR_SET_MM: usize = 35;
 pub const PR_SET_MM_MAP: usize = 14;
 pub const PR_GET_TID_ADDRESS: usize = 40;
+/// Linux 6.15: timer_create(2) takes the id that it finds where it would store it.
+pub const PR_TIMER_CREATE_RESTORE_IDS: usize = 77;
 pub const PR_SET_VMA: usize = 0x5356_4d41;
 pub const PR_SET_VMA_ANON_NAME: usize = 0;
 pub const ARCH_SET_GS: usize = 0x1001;

@@ -1,0 +1,29 @@
+//! POSIX timers.
+
+use zerocopy::little_endian::{I32, U32, U64};
+
+use super::record;
+
+record! {
+    /// One timer of timer_create(2).
+    PosixTimer, PosixTimer, 48, {
+        /// Its id.
+        id: U32,
+        /// Its clock.
+        clock: I32,
+        /// `sigev_signo`.
+        signal: U32,
+        /// `sigev_notify`: `SIGEV_SIGNAL` 0, `SIGEV_NONE` 1, `SIGEV_THREAD_ID` 4.
+        notify: U32,
+        /// The thread that is told, with `SIGEV_THREAD_ID`; else 0.
+        tid: U32,
+        /// Zero.
+        reserved: U32,
+        /// `sigev_value`.
+        value: U64,
+        /// Time to the next expiry, nanoseconds; 0: not running.
+        left_nsec: U64,
+        /// Period, nanoseconds; 0 for a single shot.
+        interval_nsec: U64,
+    }
+}
