@@ -41,9 +41,11 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 pub struct Error(&'static Slot);
 
 impl Error {
+    /// What went wrong: with the kernel's word, if it was asked, and a remedy, if there is one.
+    #[must_use]
     #[cold]
     #[inline(never)]
-    fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+    pub fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));

@@ -168,7 +168,9 @@ pub fn octal(bytes: &[u8]) -> Option<u64> {
 }
 
 fn number(bytes: &[u8], radix: u32) -> Option<u64> {
-    u64::from_str_radix(core::str::from_utf8(bytes).ok()?, radix).ok()
+    let mut digits = bytes.iter().map(|b| char::from(*b).to_digit(radix));
+    let first = u64::from(digits.next()??);
+    digits.try_fold(first, |n, digit| n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit?)))
 }
 
 /// Splits at the first `at`: what is before and what is behind it.
