@@ -12,7 +12,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{O_ACCMODE, O_RDWR, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::text::Shown;
+use sys::text::{Plain, Shown};
 
 use super::files::Files;
 
@@ -119,7 +119,7 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
     };
-    let object = format_args!("descriptor {fd} ({kind} {})", Shown(path));
+    let object = format_args!("descriptor {fd} ({} {})", Plain(kind), Shown(path));
     Err(Error::refused(
         object,
         "was open to the outside, and this restart has no such descriptor",
