@@ -1,13 +1,13 @@
 //! The image file on its way: a temporary name, contents, seal, fsync, rename. Never half an image under the name.
 
 use image_format::Layout;
+use image_format::seal::Sum;
 use image_format::writer::Full;
 use state::{Error, Result, Scratch, Target};
 use sys::Errno;
 use sys::abi::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDWR};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::pages::Run;
 
@@ -105,7 +105,7 @@ impl Output {
         rseq_pages: &[u64],
         bounce: &mut [u8],
     ) -> Result<u64> {
-        let mut hasher = Xxh3::new();
+        let mut sum = Sum::new();
         let end = run.addr + run.len;
         // What the kernel or another process may change meanwhile is copied first, so that checksum and file agree:
         // the pages of rseq areas, and pages of files.
@@ -127,12 +127,12 @@ impl Output {
                 // Rust object's memory for longer than this loop turn.
                 unsafe { core::slice::from_raw_parts(addr as *const u8, len) }
             };
-            hasher.update(bytes);
+            sum.update(bytes);
             sys::fs::pwrite_all(self.fd(), bytes, at).map_err(|e| self.failed(e))?;
             addr += len as u64;
             at += len as u64;
         }
-        Ok(hasher.digest())
+        Ok(sum.digest())
     }
 
     /// Makes the file durable and gives it its name.

@@ -5,12 +5,12 @@
 use image_format::record::header::{Cpu, Features, Header, MAGIC, VERSION};
 use image_format::record::memory::{Backing, Vma, VmaKind};
 use image_format::record::thread::Thread;
+use image_format::seal::Sum;
 use image_format::{Layout, NoteType, Notes};
 use state::descriptor::OpenFile;
 use state::{Error, Result, Save, Scratch, Target};
 use sys::abi::signal::Siginfo;
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::core_notes::{self, Frame, Ids};
 use crate::output::Output;
@@ -202,16 +202,16 @@ pub fn cpu() -> Cpu {
 /// Checksum of the vdso's bytes, by which a restart knows whether the kernel's is the same; 0 when there is none.
 fn vdso_sum<T: Target>(target: &T, vmas: &[Vma]) -> Result<u64> {
     let Some(vma) = vmas.iter().find(|v| v.kind.get() == VmaKind::Vdso as u32) else { return Ok(0) };
-    let mut hasher = Xxh3::new();
+    let mut sum = Sum::new();
     let mut page = [0; image_format::PAGE as usize];
     let mut at = vma.start.get();
     while at < vma.end.get() {
         let failed = |e| Error::failed(format_args!("vdso at {at:#x}"), "cannot be read", e);
         target.read_memory(at, &mut page).map_err(failed)?;
-        hasher.update(&page);
+        sum.update(&page);
         at += image_format::PAGE;
     }
-    Ok(hasher.digest())
+    Ok(sum.digest())
 }
 
 /// `/proc/sys/kernel/random/boot_id` in binary; zero where it cannot be read.

@@ -5,6 +5,8 @@
 //!
 //! Must never take more than a few passes over the tables, whatever their counts: lookups are binary searches.
 
+use core::cmp::Ordering;
+
 use crate::note;
 use crate::reader::Segments;
 use crate::record::cwd::Cwd;
@@ -24,7 +26,7 @@ use crate::record::sigaction::Sigaction;
 use crate::record::terminal::Terminal;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{Fault, Image, NoteType, PAGE, Record, StrRef, USER_END};
 
@@ -131,67 +133,77 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// An open file description: what every kind of it has. A new kind implements this and joins [`Files`].
-trait Description: Record {
+/// What every open file description has.
+struct Description {
     /// Its id, which descriptors name.
-    fn id(&self) -> u32;
+    id: u32,
     /// Its path or description.
-    fn path(&self) -> StrRef;
+    path: StrRef,
     /// Whether the path must begin with `/`.
-    fn has_path(&self) -> bool {
-        true
-    }
+    has_path: bool,
 }
 
-macro_rules! description {
+/// A kind of open file description. A new one implements this and joins [`Check::files`].
+trait Kind: Record {
+    fn describe(&self) -> Description;
+}
+
+macro_rules! kinds_with_paths {
     ($($kind:ident),*) => { $(
-        impl Description for $kind {
-            fn id(&self) -> u32 { self.id.get() }
-            fn path(&self) -> StrRef { self.path }
+        impl Kind for $kind {
+            fn describe(&self) -> Description {
+                Description { id: self.id.get(), path: self.path, has_path: true }
+            }
         }
     )* };
 }
-description!(Regular, Directory, Device, Terminal);
+kinds_with_paths!(Regular, Directory, Device, Terminal);
 
-impl Description for Pipe {
-    fn id(&self) -> u32 {
-        self.id.get()
-    }
-    fn path(&self) -> StrRef {
-        self.path
-    }
-    fn has_path(&self) -> bool {
-        self.named.get() != 0
+impl Kind for Pipe {
+    fn describe(&self) -> Description {
+        Description { id: self.id.get(), path: self.path, has_path: self.named.get() != 0 }
     }
 }
 
-/// All tables of open file descriptions, each ascending by id.
-struct Files<'a> {
-    regular: &'a [Regular],
-    directory: &'a [Directory],
-    device: &'a [Device],
-    pipe: &'a [Pipe],
-    terminal: &'a [Terminal],
+/// A table of one kind, ascending by id. Seen without its type, so that the rules for all kinds exist once.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    bytes: &'a [u8],
+    /// Bytes of a record.
+    size: usize,
+    describe: fn(&[u8]) -> Option<Description>,
 }
 
-fn holds<D: Description>(table: &[D], id: u32) -> bool {
-    table.binary_search_by_key(&id, D::id).is_ok()
-}
-
-impl Files<'_> {
-    /// How many tables know this id: one, in a sound image.
-    fn count(&self, id: u32) -> usize {
-        [
-            holds(self.regular, id),
-            holds(self.directory, id),
-            holds(self.device, id),
-            holds(self.pipe, id),
-            holds(self.terminal, id),
-        ]
-        .into_iter()
-        .filter(|&held| held)
-        .count()
+impl<'a> Table<'a> {
+    fn of<K: Kind + 'a>(image: &Image<'a>) -> Result<Self, Fault> {
+        let bytes = image.table::<K>()?.as_bytes();
+        Ok(Self { bytes, size: size_of::<K>(), describe: |bytes| K::ref_from_bytes(bytes).ok().map(K::describe) })
     }
+
+    /// Each record, as what all kinds have and as its bytes.
+    fn iter(&self) -> impl Iterator<Item = (Description, &'a [u8])> {
+        self.bytes.chunks_exact(self.size).filter_map(|bytes| Some(((self.describe)(bytes)?, bytes)))
+    }
+
+    /// Whether one of them has this id: a binary search.
+    fn holds(&self, id: u32) -> bool {
+        let (mut low, mut high) = (0, self.bytes.len() / self.size);
+        while low < high {
+            let middle = low.midpoint(high);
+            let Some(found) = self.bytes.chunks_exact(self.size).nth(middle).and_then(self.describe) else { break };
+            match found.id.cmp(&id) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return true,
+                Ordering::Greater => high = middle,
+            }
+        }
+        false
+    }
+}
+
+/// How many tables know an id: one, in a sound image.
+fn holders(files: &[Table<'_>], id: u32) -> usize {
+    files.iter().filter(|table| table.holds(id)).count()
 }
 
 struct Check<'i, 'a> {
@@ -226,17 +238,17 @@ impl<'a> Check<'_, 'a> {
     }
 
     /// The string resolves, and is an absolute path.
-    fn path<R: Record>(&self, path: StrRef, record: &R) -> Result<(), Fault> {
+    fn path(&self, path: StrRef, record: &[u8]) -> Result<(), Fault> {
         if self.image.string(path)?.first() == Some(&b'/') {
             return Ok(());
         }
-        self.bad("a path is not absolute", record)
+        Err(self.malformed("a path is not absolute", record))
     }
 
     fn memory(&self) -> Result<(), Fault> {
         let backings = self.image.table::<Backing>()?;
         for backing in backings {
-            self.path(backing.path, backing)?;
+            self.path(backing.path, backing.as_bytes())?;
         }
         for vma in self.image.table::<Vma>()? {
             self.image.string(vma.name)?;
@@ -330,7 +342,7 @@ impl<'a> Check<'_, 'a> {
 
     fn process(&self) -> Result<(), Fault> {
         let mm = self.image.single::<Mm>()?;
-        self.path(mm.exe, mm)?;
+        self.path(mm.exe, mm.as_bytes())?;
         let ranges = [
             (mm.start_code, mm.end_code),
             (mm.start_data, mm.end_data),
@@ -347,7 +359,7 @@ impl<'a> Check<'_, 'a> {
             return self.bad("the auxiliary vector is missing, torn or too long", mm);
         }
         let cwd = self.image.single::<Cwd>()?;
-        self.path(cwd.path, cwd)?;
+        self.path(cwd.path, cwd.as_bytes())?;
         let umask = self.image.single::<Umask>()?;
         if umask.mask.get() & !0o777 != 0 {
             return self.bad("a umask with more than nine bits", umask);
@@ -383,53 +395,52 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn files(&self) -> Result<(), Fault> {
-        let files = Files {
-            regular: self.image.table()?,
-            directory: self.image.table()?,
-            device: self.image.table()?,
-            pipe: self.image.table()?,
-            terminal: self.image.table()?,
-        };
+        let regular = Table::of::<Regular>(self.image)?;
+        let files = [
+            regular,
+            Table::of::<Directory>(self.image)?,
+            Table::of::<Device>(self.image)?,
+            Table::of::<Pipe>(self.image)?,
+            Table::of::<Terminal>(self.image)?,
+        ];
         // First the order of each table: the searches for duplicates rely on it.
-        self.ascending(files.regular)?;
-        self.ascending(files.directory)?;
-        self.ascending(files.device)?;
-        self.ascending(files.pipe)?;
-        self.ascending(files.terminal)?;
-        self.descriptions(&files, files.regular)?;
-        self.descriptions(&files, files.directory)?;
-        self.descriptions(&files, files.device)?;
-        self.descriptions(&files, files.pipe)?;
-        self.descriptions(&files, files.terminal)?;
+        for table in &files {
+            self.ascending(table)?;
+        }
+        for table in &files {
+            self.descriptions(&files, table)?;
+        }
         let descriptors = self.descriptors(&files)?;
-        self.locks(&files, descriptors)
+        self.locks(&regular, descriptors)
     }
 
-    fn ascending<D: Description>(&self, table: &[D]) -> Result<(), Fault> {
-        for pair in table.windows(2) {
-            if let [one, next] = pair
-                && one.id() >= next.id()
-            {
-                return self.bad("open files are not in the order of their ids, or one is repeated", next);
+    fn ascending(&self, table: &Table<'_>) -> Result<(), Fault> {
+        let mut least = 0;
+        for (description, record) in table.iter() {
+            if u64::from(description.id) < least {
+                let what = "open files are not in the order of their ids, or one is repeated";
+                return Err(self.malformed(what, record));
+            }
+            least = u64::from(description.id) + 1;
+        }
+        Ok(())
+    }
+
+    fn descriptions(&self, files: &[Table<'_>], table: &Table<'_>) -> Result<(), Fault> {
+        for (description, record) in table.iter() {
+            if holders(files, description.id) != 1 {
+                return Err(self.malformed("two open files have the same id", record));
+            }
+            if description.has_path {
+                self.path(description.path, record)?;
+            } else {
+                self.image.string(description.path)?;
             }
         }
         Ok(())
     }
 
-    fn descriptions<D: Description>(&self, files: &Files<'_>, table: &[D]) -> Result<(), Fault> {
-        for description in table {
-            if files.count(description.id()) != 1 {
-                return self.bad("two open files have the same id", description);
-            }
-            self.image.string(description.path())?;
-            if description.has_path() {
-                self.path(description.path(), description)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn descriptors(&self, files: &Files<'_>) -> Result<&'a [Descriptor], Fault> {
+    fn descriptors(&self, files: &[Table<'_>]) -> Result<&'a [Descriptor], Fault> {
         let descriptors = self.image.table::<Descriptor>()?;
         let mut least = 0u32;
         for descriptor in descriptors {
@@ -437,7 +448,7 @@ impl<'a> Check<'_, 'a> {
             if fd < least || i32::try_from(fd).is_err() {
                 return self.bad("descriptors are out of order, repeated, or have an impossible number", descriptor);
             }
-            if files.count(descriptor.file.get()) == 0 {
+            if holders(files, descriptor.file.get()) == 0 {
                 return self.bad("a descriptor of an open file that the image does not describe", descriptor);
             }
             if descriptor.cloexec.get() > 1 {
@@ -448,7 +459,7 @@ impl<'a> Check<'_, 'a> {
         Ok(descriptors)
     }
 
-    fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result<(), Fault> {
+    fn locks(&self, regular: &Table<'_>, descriptors: &[Descriptor]) -> Result<(), Fault> {
         let header = self.image.header()?;
         for lock in self.image.table::<Lock>()? {
             if header.required.get() & Features::LOCKS.bits() == 0 {
@@ -463,7 +474,7 @@ impl<'a> Check<'_, 'a> {
             }
             let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
             let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
-            if !file.is_some_and(|id| holds(files.regular, id)) {
+            if !file.is_some_and(|id| regular.holds(id)) {
                 return self.bad("a lock on a descriptor that is not of a regular file", lock);
             }
         }

@@ -84,12 +84,16 @@ impl fmt::Display for Fault {
         match self {
             Self::Empty => f.write_str("the file is empty: it is no image"),
             Self::NotElf => f.write_str("not an image: the file does not begin with the ELF magic"),
-            Self::NotCore(t) => write!(f, "not an image: an ELF file of type {t}, not a core (4)"),
+            Self::NotCore(t) => write!(f, "not an image: an ELF file of type {}, not a core (4)", u64::from(*t)),
             Self::NotCheckpoint => f.write_str(
                 "not an image: an ELF core without a checkpoint header note (written by a kernel or gcore?)",
             ),
             Self::WrongMachine(m) => {
-                write!(f, "an image of another machine (ELF machine {m}): restart it on a box of that kind")
+                write!(
+                    f,
+                    "an image of another machine (ELF machine {}): restart it on a box of that kind",
+                    u64::from(*m)
+                )
             }
             Self::Truncated { need, have } => {
                 write!(f, "truncated: the image has {need} bytes, the file only {have}: copy it again")
@@ -102,9 +106,15 @@ impl fmt::Display for Fault {
             Self::Checksum(Part::Segment(a)) => {
                 write!(f, "damaged: the checksum of the memory at {a:#x} does not match: copy it again")
             }
-            Self::Malformed { what, at } => write!(f, "malformed at file offset {at}: {what}"),
-            Self::Address { what, addr } => write!(f, "bad address {addr:#x}: {what}"),
-            Self::Newer(v) => write!(f, "written in format {v}, newer than this program's: update it"),
+            Self::Malformed { what, at } => {
+                write!(f, "malformed at file offset {at}: ")?;
+                f.write_str(what)
+            }
+            Self::Address { what, addr } => {
+                write!(f, "bad address {addr:#x}: ")?;
+                f.write_str(what)
+            }
+            Self::Newer(v) => write!(f, "written in format {}, newer than this program's: update it", u64::from(*v)),
             Self::Feature(bits) => {
                 write!(f, "needs features that this program does not know (bits {bits:#x}): update it")
             }

@@ -6,7 +6,7 @@
 //!
 //! All checksums are XXH3-64 with seed 0. No seal, no image: a writer that died leaves none.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::Xxh3Default;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -73,24 +73,55 @@ pub fn write<'o>(
     for (slot, sum) in table.chunks_exact_mut(8).zip(sums) {
         slot.copy_from_slice(&sum.to_le_bytes());
     }
-    let sum = seal_sum(fixed, table);
+    let sum = sum_of([fixed, table]);
     own.copy_from_slice(&sum.to_le_bytes());
     Ok(out)
 }
 
-/// XXH3-64 of `bytes`. By the streaming code, which all need anyway: the one-shot code would come on top of it.
-#[must_use]
-pub fn sum(bytes: &[u8]) -> u64 {
-    let mut hasher = Xxh3::new();
-    hasher.update(bytes);
-    hasher.digest()
+/// XXH3-64 with seed 0, of bytes that come in pieces. Not inlined: whoever needs a checksum shares one copy of it.
+#[derive(Clone)]
+pub struct Sum(Xxh3Default);
+
+impl Sum {
+    /// The checksum of nothing yet.
+    #[must_use]
+    #[inline(never)]
+    pub const fn new() -> Self {
+        Self(Xxh3Default::new())
+    }
+
+    /// Adds bytes.
+    #[inline(never)]
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of all that was added.
+    #[must_use]
+    #[inline(never)]
+    pub fn digest(&self) -> u64 {
+        self.0.digest()
+    }
 }
 
-fn seal_sum(fixed: &[u8], table: &[u8]) -> u64 {
-    let mut hasher = Xxh3::new();
-    hasher.update(fixed);
-    hasher.update(table);
-    hasher.digest()
+impl Default for Sum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The checksum of `bytes`.
+#[must_use]
+pub fn sum(bytes: &[u8]) -> u64 {
+    sum_of([bytes])
+}
+
+fn sum_of<const N: usize>(parts: [&[u8]; N]) -> u64 {
+    let mut sum = Sum::new();
+    for part in parts {
+        sum.update(part);
+    }
+    sum.digest()
 }
 
 /// Reads a seal that lies at `at` in the file: its fixed part and the segments' checksums.
@@ -111,7 +142,7 @@ pub fn read(bytes: &[u8], at: u64) -> Result<(Seal, &[U64]), Fault> {
     if seal.magic != MAGIC {
         return Err(Fault::Unsealed);
     }
-    if seal_sum(fixed, table) != u64::from_le_bytes(*own) {
+    if sum_of([fixed, table]) != u64::from_le_bytes(*own) {
         return Err(Fault::Checksum(Part::Seal));
     }
     let sums = <[U64]>::ref_from_bytes(table).map_err(|_| Fault::Checksum(Part::Seal))?;

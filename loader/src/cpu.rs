@@ -25,17 +25,22 @@ pub fn lacking(saved: &Cpu, here: &Cpu) -> Option<Text<320>> {
         let mut fields = sys::text::words(list.as_bytes());
         while let (Some(bit), Some(name)) = (fields.next().and_then(decimal), fields.next()) {
             if then.get() & !now.get() & (1 << bit) != 0 {
-                if !names.as_bytes().is_empty() {
-                    names.push(b", ");
-                }
+                separate(&mut names);
                 names.push(name);
             }
         }
     }
     let states = saved.xcr0.get() & !here.xcr0.get();
     if states != 0 {
+        separate(&mut names);
         // Text cuts what does not fit.
-        let _ = write!(names, "{}XSAVE states {states:#x}", if names.as_bytes().is_empty() { "" } else { ", " });
+        let _ = write!(names, "XSAVE states {states:#x}");
     }
     (!names.as_bytes().is_empty()).then_some(names)
+}
+
+fn separate(names: &mut Text<320>) {
+    if !names.as_bytes().is_empty() {
+        names.push(b", ");
+    }
 }

@@ -6,7 +6,7 @@ use core::ffi::CStr;
 use image_format::ExitCode;
 use loader::options::{HELP, Request, parse};
 use state::Error;
-use sys::text::{Shown, Text};
+use sys::text::{Plain, Shown, Text};
 
 sys::entry_point!(main);
 
@@ -44,7 +44,8 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
 /// A bug in the stub: say where, start nothing.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let line = Text::<512>::of(format_args!("restart-stub: internal error: {info}\n"));
+    let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
+    let line = Text::<512>::of(format_args!("restart-stub: internal error: {}:{}\n", Plain(file), u64::from(line)));
     let _ = sys::fs::write_all(crate::commit::error_fd(), line.as_bytes());
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }

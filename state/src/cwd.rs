@@ -2,7 +2,7 @@
 
 use image_format::record::cwd::Cwd;
 use image_format::{Checked, ExitCode};
-use sys::text::{Shown, Text};
+use sys::text::Shown;
 
 use crate::{Error, Result, Save, Target};
 
@@ -32,10 +32,9 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 /// # Errors
 /// It is not there, or not allowed.
 pub fn restore(image: &Checked<'_>) -> Result<()> {
-    let mut path = Text::<4096>::new();
-    path.push(image.string(image.single::<Cwd>().path));
-    sys::fs::chdir(path.as_c_str()).map_err(|e| {
-        Error::failed(format_args!("working directory ({path})"), "cannot be entered", e)
+    let path = image.string(image.single::<Cwd>().path);
+    sys::fs::chdir(path).map_err(|e| {
+        Error::failed(format_args!("working directory ({})", Shown(path)), "cannot be entered", e)
             .code(ExitCode::FileMissing)
             .remedy("create it again")
     })

@@ -4,7 +4,7 @@ use image_format::record::device::Device;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{S_IFCHR, S_IFMT};
 use sys::fs::Owned;
-use sys::text::{Shown, Text};
+use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -44,15 +44,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// # Errors
 /// Missing, or another device.
 pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> Result<Owned> {
-    let bytes = image.string(file.path);
-    let mut path = Text::<4097>::new();
-    path.push(bytes);
+    let path = image.string(file.path);
     let failed = |why, e| {
-        Error::failed(format_args!("descriptor {fd} (device {})", Shown(bytes)), why, e).code(ExitCode::FileMissing)
+        Error::failed(format_args!("descriptor {fd} (device {})", Shown(path)), why, e).code(ExitCode::FileMissing)
     };
     let flags = file.flags.get();
     // The old name may be one of another root directory (containers bind these devices): then the usual one.
-    let opened = sys::fs::open(path.as_c_str(), flags, 0)
+    let opened = sys::fs::open_path(path, flags, 0)
         .or_else(|e| usual_name(file.rdev.get()).map_or(Err(e), |name| sys::fs::open(name, flags, 0)))
         .map_err(|e| failed("cannot be opened", e))?;
     let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;

@@ -4,7 +4,7 @@ use image_format::record::directory::Directory;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_PATH, SEEK_SET};
 use sys::fs::Owned;
-use sys::text::{Shown, Text};
+use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -14,9 +14,7 @@ use crate::{Error, Result, Save, Target};
 /// # Errors
 /// Removed, or another one now has its name.
 pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
-    let mut name = Text::<4097>::new();
-    name.push(path);
-    match sys::fs::stat(name.as_c_str()) {
+    match sys::fs::stat_path(path) {
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
         _ => Err(Error::refused(
             format_args!("descriptor {} (directory {})", file.fd, Shown(path)),
@@ -45,18 +43,16 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// # Errors
 /// It is not there, or no directory.
 pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> Result<Owned> {
-    let mut path = Text::<4097>::new();
-    path.push(image.string(file.path));
+    let path = image.string(file.path);
     let failed = |why| {
         move |e| {
-            Error::failed(format_args!("descriptor {fd} (directory {path})"), why, e)
+            Error::failed(format_args!("descriptor {fd} (directory {})", Shown(path)), why, e)
                 .code(ExitCode::FileMissing)
                 .remedy("create it again")
         }
     };
     let flags = file.flags.get();
-    let opened =
-        sys::fs::open(path.as_c_str(), flags | sys::abi::O_DIRECTORY, 0).map_err(failed("cannot be opened"))?;
+    let opened = sys::fs::open_path(path, flags | sys::abi::O_DIRECTORY, 0).map_err(failed("cannot be opened"))?;
     if flags & O_PATH == 0 && file.offset.get() != 0 {
         sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
             .map_err(failed("cannot be put to its position"))?;

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
 use sys::Errno;
-use sys::text::Text;
+use sys::text::{Named, Plain, Shown, Text};
 
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -41,9 +41,11 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 pub struct Error(&'static Slot);
 
 impl Error {
+    /// What went wrong: with the kernel's word, if it was asked, and a remedy, if there is one.
+    #[must_use]
     #[cold]
     #[inline(never)]
-    fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+    pub fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));
@@ -107,12 +109,12 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { object, why, errno, remedy, .. } = self.facts();
-        write!(f, "{object}: {why}")?;
+        write!(f, "{object}: {}", Plain(why))?;
         if let Some(errno) = errno {
-            write!(f, " ({})", sys::text::Named(*errno))?;
+            write!(f, " ({})", Named(*errno))?;
         }
         if !remedy.is_empty() {
-            write!(f, ": {remedy}")?;
+            write!(f, ": {}", Plain(remedy))?;
         }
         Ok(())
     }
@@ -154,7 +156,7 @@ impl Error {
 
     fn fault(self, path: &[u8], fault: Fault) -> Self {
         let gap = if path.is_empty() { "" } else { " " };
-        let object = Text::of(format_args!("image{gap}{}: {fault}", sys::text::Shown(path)));
+        let object = Text::of(format_args!("image{}{}: {fault}", Plain(gap), Shown(path)));
         self.change(|facts| facts.object = object);
         self
     }

@@ -10,7 +10,7 @@ use sys::abi::mm::{
     MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
     PROT_EXEC, PROT_READ, PROT_WRITE,
 };
-use sys::text::{Shown, Text, cut, hex, words};
+use sys::text::{Shown, cut, hex, words};
 
 use crate::regular::identity;
 use crate::{Error, Result, Save, Target};
@@ -224,12 +224,10 @@ fn backing<T: Target>(
     if let Some(found) = known.iter().rposition(same) {
         return Ok(found);
     }
-    let path_bytes = head.name.strip_suffix(b" (deleted)").unwrap_or(head.name);
-    let mut path = Text::<4097>::new();
-    path.push(path_bytes);
+    let path = head.name.strip_suffix(b" (deleted)").unwrap_or(head.name);
     let mut flags = BackingFlags::empty();
     let mut id = Identity { dev: dev.into(), ino: head.ino.into(), ..Identity::default() };
-    match sys::fs::stat(path.as_c_str()) {
+    match sys::fs::stat_path(path) {
         // File systems with subvolumes give another st_dev to stat(2) than to maps; the inode must be the same.
         Ok(stat) if stat.ino == head.ino && !deleted => {
             if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
@@ -241,7 +239,7 @@ fn backing<T: Target>(
         _ => flags |= BackingFlags::GONE,
     }
     let slot = backings.get_mut(*files).ok_or(image_format::writer::Full)?;
-    let path = save.notes.string(path_bytes)?;
+    let path = save.notes.string(path)?;
     // `reserved` remembers the device as maps prints it while the table is built.
     *slot = Backing { path, identity: id, flags: flags.bits().into(), reserved: (dev as u32).into() };
     *files += 1;

@@ -4,7 +4,7 @@ use image_format::record::pipe::Pipe;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT};
 use sys::fs::Owned;
-use sys::text::{Shown, Text};
+use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -46,16 +46,14 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// # Errors
 /// Missing, no FIFO, or opened for writing while nobody reads.
 pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
-    let bytes = image.string(pipe.path);
-    let mut path = Text::<4097>::new();
-    path.push(bytes);
+    let path = image.string(pipe.path);
     let failed = |why, e| {
-        Error::failed(format_args!("descriptor {fd} (FIFO {})", Shown(bytes)), why, e)
+        Error::failed(format_args!("descriptor {fd} (FIFO {})", Shown(path)), why, e)
             .code(ExitCode::FileMissing)
             .remedy("create it and start its other end, or --fd N=PATH")
     };
     let opened =
-        sys::fs::open(path.as_c_str(), pipe.flags.get() | O_NONBLOCK, 0).map_err(|e| failed("cannot be opened", e))?;
+        sys::fs::open_path(path, pipe.flags.get() | O_NONBLOCK, 0).map_err(|e| failed("cannot be opened", e))?;
     let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFIFO {
         return Err(failed("is no FIFO any more", sys::Errno::ENXIO).code(ExitCode::FileChanged));

@@ -1,5 +1,7 @@
 //! Open regular files: reopened by name, checked against what they were, put back to their offset.
 
+use core::fmt::Write;
+
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode, NoteType};
@@ -35,12 +37,10 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
     let refuse = |why, remedy| {
         Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
     };
-    let mut name = Text::<4097>::new();
-    name.push(path);
     if path.starts_with(b"/proc/") && path.get(6).is_some_and(u8::is_ascii_digit) {
         return refuse("a file of /proc of one process cannot be carried yet", "close it before the save");
     }
-    match sys::fs::stat(name.as_c_str()) {
+    match sys::fs::stat_path(path) {
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
         _ => refuse("was deleted or replaced, its contents cannot be carried yet", "close it before the save"),
     }
@@ -119,20 +119,17 @@ fn is_virtual(then: &Identity) -> bool {
 /// # Errors
 /// Missing, shorter, replaced, grown; or not to be opened.
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
-    let path_bytes = image.string(file.path);
-    let mut path = Text::<4097>::new();
-    path.push(path_bytes);
-    let object = Text::<320>::of(format_args!("descriptor {fd} (regular file {})", Shown(path_bytes)));
-    let error = |code, why, remedy| Error::refused(format_args!("{object}"), why, remedy).code(code);
+    let path = image.string(file.path);
+    let failed = |code, why, errno, remedy| {
+        let object = format_args!("descriptor {fd} (regular file {})", Shown(path));
+        Error::new(object, why, errno, remedy).code(code)
+    };
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
-    let now = sys::fs::stat(path.as_c_str()).map_err(|e| {
-        Error::failed(format_args!("{object}"), "is not there any more", e)
-            .code(ExitCode::FileMissing)
-            .remedy("put it back under this name")
-    })?;
+    let now = sys::fs::stat_path(path)
+        .map_err(|e| failed(ExitCode::FileMissing, "is not there any more", Some(e), "put it back under this name"))?;
     if now.mode & S_IFMT != S_IFREG {
-        return Err(error(ExitCode::FileChanged, "is no regular file any more", "put it back under this name"));
+        return Err(failed(ExitCode::FileChanged, "is no regular file any more", None, "put it back under this name"));
     }
     if policy != FilesPolicy::Ignore {
         match compare(&file.identity, &now, writes) {
@@ -140,28 +137,24 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
             Change::Grown if policy == FilesPolicy::Rollback => {}
             Change::Shrank => {
                 let remedy = "put the old contents back, or --files ignore";
-                return Err(error(ExitCode::FileShrank, "is shorter than it was at the save", remedy));
+                return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", None, remedy));
             }
             Change::Grown => {
                 let remedy = "--files rollback cuts it back and keeps the tail, --files ignore takes it as it is";
-                return Err(error(
-                    ExitCode::FileChanged,
-                    "has grown since the save, and the program writes to it",
-                    remedy,
-                ));
+                let why = "has grown since the save, and the program writes to it";
+                return Err(failed(ExitCode::FileChanged, why, None, remedy));
             }
             Change::Replaced => {
                 let remedy = "put the old file back, or --files ignore";
-                return Err(error(ExitCode::FileChanged, "was written or replaced since the save", remedy));
+                return Err(failed(ExitCode::FileChanged, "was written or replaced since the save", None, remedy));
             }
         }
     }
-    let opened = sys::fs::open(path.as_c_str(), flags & REOPEN, 0)
-        .map_err(|e| Error::failed(format_args!("{object}"), "cannot be opened", e).code(ExitCode::FileMissing))?;
+    let opened = sys::fs::open_path(path, flags & REOPEN, 0)
+        .map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", Some(e), ""))?;
     if flags & O_PATH == 0 {
-        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET).map_err(|e| {
-            Error::failed(format_args!("{object}"), "cannot be put to its offset", e).code(ExitCode::FileChanged)
-        })?;
+        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
+            .map_err(|e| failed(ExitCode::FileChanged, "cannot be put to its offset", Some(e), ""))?;
     }
     Ok(opened)
 }
@@ -175,23 +168,26 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
     if flags & O_ACCMODE == O_RDONLY || flags & O_PATH != 0 {
         return Ok(());
     }
-    let mut path = Text::<4097>::new();
-    path.push(image.string(file.path));
-    let failed = |what| move |e| Error::failed(format_args!("file {path}"), what, e).code(ExitCode::FileChanged);
-    let opened = sys::fs::open(path.as_c_str(), O_RDWR, 0).map_err(failed("cannot be opened to cut it back"))?;
+    let path = image.string(file.path);
+    let failed =
+        |what| move |e| Error::failed(format_args!("file {}", Shown(path)), what, e).code(ExitCode::FileChanged);
+    let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(failed("cannot be opened to cut it back"))?;
     let size = sys::fs::fstat(opened.fd()).map_err(failed("cannot be read"))?.size as u64;
     let keep = file.identity.size.get();
     if size <= keep {
         return Ok(());
     }
-    keep_tail(&path, &opened, keep).map_err(failed("its tail cannot be kept, so it was not cut back"))?;
+    keep_tail(path, &opened, keep).map_err(failed("its tail cannot be kept, so it was not cut back"))?;
     sys::fs::truncate(opened.fd(), keep).map_err(failed("cannot be cut back"))
 }
 
-fn keep_tail(path: &Text<4097>, from: &Owned, mut at: u64) -> sys::Result<()> {
+fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
     let mut n = 1;
     let tail = loop {
-        let name = Text::<4128>::of(format_args!("{}.after-restart.{n}", path.as_str()));
+        let mut name = Text::<4128>::new();
+        name.push(path);
+        // Text cuts what does not fit: then the name is too long for the kernel, too.
+        let _ = write!(name, ".after-restart.{n}");
         match sys::fs::open(name.as_c_str(), sys::abi::O_WRONLY | O_CREAT | O_EXCL, 0o600) {
             Err(sys::Errno::EEXIST) => n += 1,
             other => break other?,

@@ -8,6 +8,7 @@ mod lines;
 use core::ffi::CStr;
 
 use crate::abi::{self, Flock, Stat};
+use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
 pub use lines::{Lines, for_each_name, read_file_at};
@@ -72,6 +73,23 @@ pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
 /// The call's.
 pub fn open(path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
     open_at(abi::AT_FDCWD, path, flags, mode)
+}
+
+/// A name as it comes from an argument or an image, with the NUL that the kernel wants: what is too long is never cut.
+#[inline(never)]
+fn terminated(path: &[u8]) -> Result<Text<{ abi::PATH_MAX }>> {
+    let mut text = Text::new();
+    text.push(path);
+    if text.is_cut() { Err(Errno::ENAMETOOLONG) } else { Ok(text) }
+}
+
+/// As [`open`], by a name without a NUL.
+///
+/// # Errors
+/// The call's.
+#[inline(never)]
+pub fn open_path(path: &[u8], flags: u32, mode: u32) -> Result<Owned> {
+    open(terminated(path)?.as_c_str(), flags, mode)
 }
 
 /// close(2); its error tells nothing that could be acted upon.
@@ -193,6 +211,15 @@ pub fn fstat(fd: Fd) -> Result<Stat> {
 /// The call's.
 pub fn stat(path: &CStr) -> Result<Stat> {
     stat_at(abi::AT_FDCWD, path, 0)
+}
+
+/// As [`stat`], by a name without a NUL.
+///
+/// # Errors
+/// The call's.
+#[inline(never)]
+pub fn stat_path(path: &[u8]) -> Result<Stat> {
+    stat(terminated(path)?.as_c_str())
 }
 
 /// newfstatat(2).
@@ -325,9 +352,10 @@ pub fn truncate(fd: Fd, len: u64) -> Result<()> {
 ///
 /// # Errors
 /// The call's.
-pub fn chdir(path: &CStr) -> Result<()> {
-    // SAFETY: the kernel only reads the path.
-    unsafe { call(Sysno::chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) }.map(drop)
+pub fn chdir(path: &[u8]) -> Result<()> {
+    let path = terminated(path)?;
+    // SAFETY: the kernel only reads the path, which ends with a NUL.
+    unsafe { call(Sysno::chdir, [path.as_c_str().as_ptr() as usize, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// umask(2); returns the old one.

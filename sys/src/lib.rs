@@ -30,6 +30,7 @@ pub type Result<T, E = Errno> = core::result::Result<T, E>;
 ///
 /// # Safety
 /// The arguments must be such that the kernel changes no memory that Rust relies on, see the call's manual page.
+#[inline(always)]
 pub unsafe fn call(number: Sysno, args: [usize; 6]) -> Result<usize> {
     let [a, b, c, d, e, f] = args;
     // SAFETY: the caller vouches for the arguments.

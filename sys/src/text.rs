@@ -104,10 +104,10 @@ impl<const N: usize> fmt::Debug for Text<N> {
 pub fn printable(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() { write!(f, "\\x{:02x}", c as u32)? } else { fmt::Write::write_char(f, c)? }
+            if c.is_control() { write!(f, "\\x{:02x}", u64::from(c))? } else { fmt::Write::write_char(f, c)? }
         }
         for b in chunk.invalid() {
-            write!(f, "\\x{b:02x}")?;
+            write!(f, "\\x{:02x}", u64::from(*b))?;
         }
     }
     Ok(())
@@ -123,6 +123,16 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// A string shown as it is: `str`'s own Display knows padding and cutting, which cost the stub 1 KiB.
+#[derive(Clone, Copy)]
+pub struct Plain<'a>(pub &'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// The names of errors 1 to 40, in order, and some later ones behind their numbers (errno-base.h, errno.h).
 const ERRORS: &str = "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT \
      ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE \
@@ -135,11 +145,11 @@ pub struct Named(pub crate::Errno);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.0.into_raw();
-        let index = usize::try_from(number).unwrap_or(0).wrapping_sub(1);
+        let number = u64::try_from(self.0.into_raw()).unwrap_or(0);
+        let index = (number as usize).wrapping_sub(1);
         let mut later = LATER_ERRORS.split(' ');
         let found = ERRORS.split(' ').nth(index).or_else(|| {
-            later.find(|n| decimal(n.as_bytes()) == u64::try_from(number).ok())?;
+            later.find(|n| decimal(n.as_bytes()) == Some(number))?;
             later.next()
         });
         match found {
@@ -168,7 +178,9 @@ pub fn octal(bytes: &[u8]) -> Option<u64> {
 }
 
 fn number(bytes: &[u8], radix: u32) -> Option<u64> {
-    u64::from_str_radix(core::str::from_utf8(bytes).ok()?, radix).ok()
+    let mut digits = bytes.iter().map(|b| char::from(*b).to_digit(radix));
+    let first = u64::from(digits.next()??);
+    digits.try_fold(first, |n, digit| n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit?)))
 }
 
 /// Splits at the first `at`: what is before and what is behind it.

@@ -6,11 +6,11 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
-use image_format::{Checked, Segment, USER_END, seal};
+use image_format::seal::{self, Sum};
+use image_format::{Checked, Segment, USER_END};
 use sys::Errno;
 use sys::abi::mm::{PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{die, die_damaged};
 use crate::prepare::{Plan, WORKER_STACK, WORKERS_MAX};
@@ -69,7 +69,7 @@ pub fn map(plan: &Plan, image: &Checked<'_>) {
 }
 
 /// Walks segments together with their mappings; both ascend.
-fn each_loaded(plan: &Plan, image: &Checked<'_>, mut f: impl FnMut(usize, Segment, &Vma)) {
+fn each_loaded(plan: &Plan, image: &Checked<'_>, f: &mut dyn FnMut(usize, Segment, &Vma)) {
     let mut rest = vmas(image).iter().peekable();
     for (index, segment) in image.segments().enumerate() {
         while rest.next_if(|v| v.end.get() <= segment.addr).is_some() {}
@@ -96,7 +96,7 @@ pub fn load(plan: &Plan, image: &Checked<'_>) {
         die("reading the seal", Errno::EINVAL)
     };
     let mut total = 0;
-    each_loaded(plan, image, |_, segment, vma| {
+    each_loaded(plan, image, &mut |_, segment, vma| {
         total += segment.len;
         if vma.prot.get() & PROT_WRITE == 0 {
             let (at, len) = (segment.addr as usize, segment.len as usize);
@@ -133,7 +133,7 @@ unsafe extern "C" fn work(job: *mut u8) -> ! {
 
 fn load_some(job: &Job<'_>) {
     let mut wanted = job.next.fetch_add(1, Ordering::Relaxed);
-    each_loaded(job.plan, job.image, |index, segment, _| {
+    each_loaded(job.plan, job.image, &mut |index, segment, _| {
         if index < wanted {
             return;
         }
@@ -149,7 +149,7 @@ fn load_some(job: &Job<'_>) {
 }
 
 fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
-    let mut hasher = Xxh3::new();
+    let mut sum = Sum::new();
     let mut done = 0;
     while done < segment.len {
         let len = (segment.len - done).min(CHUNK) as usize;
@@ -167,10 +167,10 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
             }
         }
         // SAFETY: just filled, and nobody writes to it now.
-        hasher.update(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
+        sum.update(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
         done += len as u64;
     }
-    if job.sums.get(index).is_none_or(|sum| sum.get() != hasher.digest()) {
+    if job.sums.get(index).is_none_or(|expected| expected.get() != sum.digest()) {
         die_damaged(segment.addr);
     }
 }
@@ -178,7 +178,7 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
 /// Gives all mappings their final protection, advice and locks, and the kernel's their places.
 pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     let mut last = 0;
-    each_loaded(plan, image, |_, _, vma| {
+    each_loaded(plan, image, &mut |_, _, vma| {
         let (start, end) = (vma.start.get(), vma.end.get());
         if vma.prot.get() & PROT_WRITE == 0 && start != last {
             last = start;

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use image_format::{Checked, ExitCode};
 use sys::Errno;
-use sys::text::Text;
+use sys::text::{Named, Plain, Text};
 
 use crate::prepare::Plan;
 
@@ -29,8 +29,9 @@ pub fn error_fd() -> i32 {
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
     let line = Text::<256>::of(format_args!(
-        "restart-stub: failed while restoring ({stage}: {}): nothing was run, the image is unchanged\n",
-        sys::text::Named(errno)
+        "restart-stub: failed while restoring ({}: {}): nothing was run, the image is unchanged\n",
+        Plain(stage),
+        Named(errno)
     ));
     let _ = sys::fs::write_all(error_fd(), line.as_bytes());
     sys::process::exit(i32::from(ExitCode::Restore as u8))

@@ -12,7 +12,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{O_ACCMODE, O_RDWR, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::text::{Shown, Text};
+use sys::text::{Plain, Shown};
 
 use super::files::Files;
 
@@ -85,12 +85,10 @@ fn asked_for<'o>(options: &Options<'o>, fd: u32) -> Option<&'o [u8]> {
 }
 
 fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Result<Fd>> {
-    let mut name = Text::<4097>::new();
-    name.push(path);
     let flags = image.table::<Pipe>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get());
     let flags = flags.or(image.table::<Regular>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get()));
     let mode = flags.map_or(O_RDWR, |f| f & O_ACCMODE);
-    let opened = sys::fs::open(name.as_c_str(), mode, 0).map_err(|e| {
+    let opened = sys::fs::open_path(path, mode, 0).map_err(|e| {
         Error::failed(format_args!("--fd {fd}={}", Shown(path)), "cannot be opened", e).code(ExitCode::Descriptor)
     })?;
     Ok(Ok(opened.release()))
@@ -121,7 +119,7 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
     };
-    let object = format_args!("descriptor {fd} ({kind} {})", Shown(path));
+    let object = format_args!("descriptor {fd} ({} {})", Plain(kind), Shown(path));
     Err(Error::refused(
         object,
         "was open to the outside, and this restart has no such descriptor",

@@ -9,7 +9,7 @@ use state::regular::{Change, compare};
 use state::{Error, FilesPolicy, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
-use sys::text::{Shown, Text};
+use sys::text::Shown;
 
 /// What was opened.
 #[derive(Debug, Default)]
@@ -45,24 +45,16 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
     Ok(())
 }
 
-fn path_of(image: &Checked<'_>, backing: &Backing) -> Result<Text<4097>> {
-    let mut path = Text::new();
-    path.push(image.string(backing.path));
-    Ok(path)
-}
-
 fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
-    let path = path_of(image, backing)?;
-    let (start, bytes) = (vma.start.get(), path.as_bytes());
+    let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
-        Error::failed(format_args!("mapping {start:x} of file {}", Shown(bytes)), why, e)
+        Error::failed(format_args!("mapping {start:x} of file {}", Shown(path)), why, e)
             .code(code)
             .remedy("put the file back")
     };
     let written = backing.flags.get() & BackingFlags::WRITTEN.bits() != 0;
     let flags = if written { O_RDWR } else { O_RDONLY };
-    let file =
-        sys::fs::open(path.as_c_str(), flags, 0).map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
+    let file = sys::fs::open_path(path, flags, 0).map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
     let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(ExitCode::FileMissing, "cannot be examined", e))?;
     match compare(&backing.identity, &stat, written) {
         _ if policy == FilesPolicy::Ignore => {}
@@ -88,8 +80,7 @@ fn open_private<'v>(
     if backing.flags.get() & BackingFlags::GONE.bits() != 0 {
         return None;
     }
-    let path = path_of(image, backing).ok()?;
-    let file = sys::fs::open(path.as_c_str(), O_RDONLY, 0).ok()?;
+    let file = sys::fs::open_path(image.string(backing.path), O_RDONLY, 0).ok()?;
     let stat = sys::fs::fstat(file.fd()).ok()?;
     if stat.size as u64 != backing.identity.size.get() || compare(&backing.identity, &stat, false) != Change::None {
         return None;

@@ -7,7 +7,7 @@ use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
 use sys::fs::Owned;
-use sys::text::{Shown, Text};
+use sys::text::Shown;
 
 /// An open image with its prefix and seal in memory.
 #[derive(Debug)]
@@ -30,9 +30,7 @@ impl Input {
     pub fn open(options: &Options<'_>) -> Result<Self> {
         let failed =
             |why, e| Error::failed(format_args!("image {}", Shown(options.image)), why, e).code(ExitCode::NoImage);
-        let mut path = Text::<4097>::new();
-        path.push(options.image);
-        let file = sys::fs::open(path.as_c_str(), O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
+        let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
         let stat = sys::fs::fstat(file.fd()).map_err(|e| failed("cannot be examined", e))?;
         if stat.mode & S_IFMT != S_IFREG {
             return Err(failed("is no regular file", sys::Errno::EINVAL));

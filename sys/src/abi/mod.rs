@@ -45,6 +45,9 @@ pub const LOCK_NB: usize = 4;
 pub const SEEK_SET: usize = 0;
 pub const SEEK_CUR: usize = 1;
 
+// limits.h: bytes of a path, its NUL among them.
+pub const PATH_MAX: usize = 4096;
+
 // stat.h
 pub const S_IFMT: u32 = 0o170_000;
 pub const S_IFSOCK: u32 = 0o140_000;
