@@ -121,6 +121,10 @@ refusals! {
         "a = must(libc.mmap(None, 4096, 3, 0x22, -1, 0)); must(libc.syscall(462, ctypes.c_void_p(a), ctypes.c_size_t(4096), \
          ctypes.c_ulong(0))); N = None",
         &[&["seal"]];
+    a_guard_region:
+        "a = must(libc.mmap(None, 8192, 3, 0x22, -1, 0)); must(libc.madvise(ctypes.c_void_p(a), ctypes.c_size_t(4096), 102)); \
+         N = None",
+        &[&["guard"]];
     a_posix_timer:
         "e = (ctypes.c_int * 16)(0, 0, 0, 1); t = ctypes.c_void_p(); must(libc.timer_create(1, e, ctypes.byref(t))); N = None",
         &[&["timer"]];
