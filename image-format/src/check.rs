@@ -8,25 +8,25 @@
 use core::cmp::Ordering;
 
 use crate::note;
-use crate::reader::Segments;
 use crate::record::cwd::Cwd;
 use crate::record::descriptor::Descriptor;
 use crate::record::device::Device;
 use crate::record::directory::Directory;
-use crate::record::header::{Features, Header};
+use crate::record::header::Features;
 use crate::record::itimer::Itimer;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
 use crate::record::pipe::Pipe;
+use crate::record::posix_timer::PosixTimer;
 use crate::record::regular::Regular;
 use crate::record::rlimit::Rlimit;
 use crate::record::sigaction::Sigaction;
 use crate::record::terminal::Terminal;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::{Fault, Image, NoteType, PAGE, Record, StrRef, USER_END};
 
@@ -46,6 +46,9 @@ const RLIMITS: u32 = 16;
 /// Bytes of auxiliary vector: the kernel's own room for it is smaller (`AT_VECTOR_SIZE`).
 const AUXV_MAX: usize = 1024;
 
+/// Most POSIX timers: what a save carries.
+const POSIX_TIMERS_MAX: usize = 64;
+
 /// Comparisons that matching pending signals with threads may take: no real process comes near.
 const MATCH_MAX: usize = 1 << 28;
 
@@ -60,77 +63,6 @@ pub fn records(image: &Image<'_>) -> Result<(), Fault> {
     check.threads()?;
     check.process()?;
     check.files()
-}
-
-/// An image whose every record was checked: what follows can read it without asking again.
-#[derive(Clone, Copy, Debug)]
-pub struct Checked<'a>(Image<'a>);
-
-impl<'a> Checked<'a> {
-    /// Checks an image whose seal was checked.
-    ///
-    /// # Errors
-    /// As [`records`].
-    pub fn new(image: Image<'a>) -> Result<Self, Fault> {
-        records(&image).map(|()| Self(image))
-    }
-
-    /// The same image in a copy of its prefix: checked before, so that only the headers are looked at again.
-    ///
-    /// # Errors
-    /// The copy is not one.
-    pub fn again(prefix: &'a [u8], file_len: u64) -> Result<Self, Fault> {
-        Image::parse(prefix, file_len).map(Self)
-    }
-
-    /// The image itself.
-    #[must_use]
-    pub fn image(&self) -> &Image<'a> {
-        &self.0
-    }
-
-    /// All records of one type.
-    #[must_use]
-    pub fn table<R: Record>(&self) -> &'a [R] {
-        let bytes = self.bytes(R::TYPE);
-        <[R]>::ref_from_bytes(bytes).unwrap_or_default()
-    }
-
-    #[inline(never)]
-    fn bytes(&self, kind: NoteType) -> &'a [u8] {
-        self.0.note(kind).unwrap_or_default()
-    }
-
-    /// The record of a type that an image has exactly one of.
-    #[must_use]
-    pub fn single<R: Record>(&self) -> R {
-        self.table().first().copied().unwrap_or_else(R::new_zeroed)
-    }
-
-    /// The header record.
-    #[must_use]
-    pub fn header(&self) -> Header {
-        self.single()
-    }
-
-    /// The bytes that a reference means.
-    #[must_use]
-    #[inline(never)]
-    pub fn string(&self, reference: StrRef) -> &'a [u8] {
-        self.0.string(reference).unwrap_or_default()
-    }
-
-    /// The contents of the first note of this owner and type; empty when there is none.
-    #[must_use]
-    pub fn note_of(&self, owner: &[u8], kind: u32) -> &'a [u8] {
-        self.0.note_of(owner, kind).unwrap_or_default()
-    }
-
-    /// Runs of saved pages, ascending.
-    #[must_use]
-    pub fn segments(&self) -> Segments<'a> {
-        self.0.segments()
-    }
 }
 
 /// What every open file description has.
@@ -390,6 +322,20 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("an interval timer that is unknown, repeated or not running", timer);
             }
             seen |= 1 << which;
+        }
+        let timers = self.image.table::<PosixTimer>()?;
+        if !timers.is_sorted_by(|a, b| a.id.get() < b.id.get()) || timers.len() > POSIX_TIMERS_MAX {
+            return Err(self.malformed("POSIX timers are out of order, repeated, or too many", timers.as_bytes()));
+        }
+        for timer in timers {
+            let receiver = match timer.notify.get() {
+                0 | 1 => timer.tid.get() == 0,
+                4 => self.image.table::<Thread>()?.iter().any(|t| t.tid == timer.tid),
+                _ => false,
+            };
+            if !receiver || timer.signal.get() as usize > SIGNALS || timer.clock.get() < 0 {
+                return self.bad("a POSIX timer of an unknown clock, signal or receiver", timer);
+            }
         }
         Ok(())
     }

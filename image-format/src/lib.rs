@@ -17,6 +17,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod check;
+pub mod checked;
 pub mod elf;
 pub mod exit;
 pub mod fault;
@@ -24,13 +25,15 @@ pub mod note;
 pub mod reader;
 pub mod record;
 pub mod seal;
+pub mod segment;
 pub mod writer;
 
-pub use check::Checked;
+pub use checked::Checked;
 pub use exit::ExitCode;
 pub use fault::{Fault, Part};
-pub use reader::{Image, Need, Segment};
+pub use reader::{Image, Need};
 pub use record::{NoteType, Record, StrRef};
+pub use segment::{Segment, Segments};
 pub use writer::{Layout, Notes};
 
 /// Bytes in a page: the alignment of every segment, in the file and in memory.

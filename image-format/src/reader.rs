@@ -6,10 +6,11 @@
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
 
-use crate::elf::{self, PF_FILE_BYTES, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
+use crate::elf::{self, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
 use crate::note::{self, HEAD, NoteIter};
 use crate::record::header::{Features, Header, MAGIC, VERSION};
 use crate::record::memory::{Vma, VmaKind};
+use crate::segment::Segments;
 use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, SEGMENT_MAX, StrRef, USER_END, seal};
 
 /// How many bytes [`Need::probe`] wants to see: ELF header, section header 0, first program header.
@@ -78,25 +79,6 @@ fn xnum(first: &[u8], shoff: u64) -> Result<u64, Fault> {
     let section = first.get(SIZEOF_EHDR..SIZEOF_EHDR + SIZEOF_SHDR).ok_or(short)?;
     let info = section.get(44..48).and_then(|b| b.try_into().ok()).ok_or(Fault::NotCheckpoint)?;
     Ok(u64::from(u32::from_le_bytes(info)))
-}
-
-/// One run of saved pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Address of the first byte.
-    pub addr: u64,
-    /// Bytes; a multiple of a page.
-    pub len: u64,
-    /// Where they lie in the file; a multiple of a page.
-    pub offset: u64,
-    /// They are the mapped file's own bytes: the file may be mapped instead.
-    pub file_bytes: bool,
-}
-
-impl Segment {
-    fn new(ph: &ProgramHeader) -> Self {
-        Self { addr: ph.p_vaddr, len: ph.p_filesz, offset: ph.p_offset, file_bytes: ph.p_flags & PF_FILE_BYTES != 0 }
-    }
 }
 
 /// A parsed image over the prefix's bytes. Headers are checked, tables are found; [`Image::check_seal`] comes next.
@@ -264,7 +246,7 @@ impl<'a> Image<'a> {
     /// Runs of saved pages, ascending.
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
-        Segments { loads: self.loads, at: 0 }
+        Segments::new(self.loads)
     }
 
     /// All notes, the standard ones too.
@@ -369,38 +351,6 @@ impl<'a> Image<'a> {
         (part.as_ptr() as u64).saturating_sub(self.prefix.as_ptr() as u64)
     }
 }
-
-/// Iterator over [`Segment`]s.
-#[derive(Clone, Debug)]
-pub struct Segments<'a> {
-    loads: &'a [ProgramHeader],
-    at: usize,
-}
-
-impl Segments<'_> {
-    /// The segment with this index, without walking.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<Segment> {
-        self.loads.get(index).map(Segment::new)
-    }
-}
-
-impl Iterator for Segments<'_> {
-    type Item = Segment;
-
-    fn next(&mut self) -> Option<Segment> {
-        let segment = self.get(self.at)?;
-        self.at += 1;
-        Some(segment)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.loads.len().saturating_sub(self.at);
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for Segments<'_> {}
 
 /// Bytes of a note's head and this project's owner name, for readers that look at raw bytes.
 pub const NOTE_LEAD: usize = HEAD + 8;

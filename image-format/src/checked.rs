@@ -1,0 +1,81 @@
+//! A checked image: the type that says that every rule of the format holds, so that reading cannot fail any more.
+//!
+//! Must never be made without the checks: [`Checked::new`] runs them, [`Checked::again`] is for a copy of one that was.
+
+use zerocopy::FromBytes;
+
+use crate::check::records;
+use crate::record::header::Header;
+use crate::segment::Segments;
+use crate::{Fault, Image, NoteType, Record, StrRef};
+
+/// An image whose every record was checked: what follows can read it without asking again.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked<'a>(Image<'a>);
+
+impl<'a> Checked<'a> {
+    /// Checks an image whose seal was checked.
+    ///
+    /// # Errors
+    /// As [`records`].
+    pub fn new(image: Image<'a>) -> Result<Self, Fault> {
+        records(&image).map(|()| Self(image))
+    }
+
+    /// The same image in a copy of its prefix: checked before, so that only the headers are looked at again.
+    ///
+    /// # Errors
+    /// The copy is not one.
+    pub fn again(prefix: &'a [u8], file_len: u64) -> Result<Self, Fault> {
+        Image::parse(prefix, file_len).map(Self)
+    }
+
+    /// The image itself.
+    #[must_use]
+    pub fn image(&self) -> &Image<'a> {
+        &self.0
+    }
+
+    /// All records of one type.
+    #[must_use]
+    pub fn table<R: Record>(&self) -> &'a [R] {
+        let bytes = self.bytes(R::TYPE);
+        <[R]>::ref_from_bytes(bytes).unwrap_or_default()
+    }
+
+    #[inline(never)]
+    fn bytes(&self, kind: NoteType) -> &'a [u8] {
+        self.0.note(kind).unwrap_or_default()
+    }
+
+    /// The record of a type that an image has exactly one of.
+    #[must_use]
+    pub fn single<R: Record>(&self) -> R {
+        self.table().first().copied().unwrap_or_else(R::new_zeroed)
+    }
+
+    /// The header record.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.single()
+    }
+
+    /// The bytes that a reference means.
+    #[must_use]
+    #[inline(never)]
+    pub fn string(&self, reference: StrRef) -> &'a [u8] {
+        self.0.string(reference).unwrap_or_default()
+    }
+
+    /// The contents of the first note of this owner and type; empty when there is none.
+    #[must_use]
+    pub fn note_of(&self, owner: &[u8], kind: u32) -> &'a [u8] {
+        self.0.note_of(owner, kind).unwrap_or_default()
+    }
+
+    /// Runs of saved pages, ascending.
+    #[must_use]
+    pub fn segments(&self) -> Segments<'a> {
+        self.0.segments()
+    }
+}
