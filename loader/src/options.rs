@@ -60,6 +60,7 @@ pub type Wrong<'a> = (&'static str, &'a [u8]);
 ///
 /// # Errors
 /// The first argument that is wrong.
+#[inline(never)] // A smaller frame has shorter addresses.
 pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>, Wrong<'a>> {
     let mut options = Options {
         image: b"",

@@ -181,8 +181,9 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
     sys::fs::truncate(opened.fd(), keep).map_err(failed("cannot be cut back"))
 }
 
+#[inline(never)] // For its buffer.
 fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
-    let mut n = 1;
+    let mut n = 1u32;
     let tail = loop {
         let mut name = Text::<4128>::new();
         name.push(path);

@@ -71,6 +71,7 @@ fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesP
 
 /// The file, when size and time are what they were and its first page is the one in the image (which holds the
 /// build id of an ELF file).
+#[inline(never)] // For its buffers.
 fn open_private<'v>(
     image: &Checked<'_>,
     backing: &Backing,

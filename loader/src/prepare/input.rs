@@ -59,7 +59,7 @@ impl Input {
     /// The limit of descriptors.
     pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
         let moved = sys::fs::dup_above(self.file.fd(), base).map_err(|e| {
-            Error::failed(format_args!("descriptor {base}"), "is above the limit of descriptors", e)
+            Error::failed(format_args!("descriptor {}", base as u32), "is above the limit of descriptors", e)
                 .code(ExitCode::Kernel)
                 .remedy("raise it (ulimit -n)")
         })?;

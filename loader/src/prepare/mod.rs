@@ -56,7 +56,7 @@ fn say(image: &Checked<'_>, files: &files::Files) {
     let pid = image.header().pid;
     let line = Text::<256>::of(format_args!(
         "restart-stub: process {pid} goes on as {} (--pid new); {kept} of {} mapped files from disk, the others from the image\n",
-        sys::process::pid(),
+        sys::process::pid() as u32,
         files.backings.len(),
     ));
     let _ = sys::fs::write_all(2, line.as_bytes());
