@@ -5,7 +5,9 @@ use core::fmt::Write;
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode, NoteType};
-use sys::abi::{O_ACCMODE, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat};
+use sys::abi::{
+    O_ACCMODE, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
+};
 use sys::fs::Owned;
 use sys::text::{Shown, Text};
 
@@ -178,7 +180,10 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
         return Ok(());
     }
     keep_tail(path, &opened, keep).map_err(failed("its tail cannot be kept, so it was not cut back"))?;
-    sys::fs::truncate(opened.fd(), keep).map_err(failed("cannot be cut back"))
+    sys::fs::truncate(opened.fd(), keep).map_err(failed("cannot be cut back"))?;
+    // It is again what it was: a restart that fails after this can be tried again.
+    let then = Timespec { sec: file.identity.mtime_sec.get(), nsec: i64::from(file.identity.mtime_nsec.get()) };
+    sys::fs::set_mtime(opened.fd(), then).map_err(failed("its time of change cannot be set back"))
 }
 
 #[inline(never)] // For its buffer.

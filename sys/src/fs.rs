@@ -348,6 +348,18 @@ pub fn truncate(fd: Fd, len: u64) -> Result<()> {
     unsafe { call(Sysno::ftruncate, [arg(fd), len as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
+/// utimensat(2): the time of the last change, the time of the last access as it is.
+///
+/// # Errors
+/// The call's.
+pub fn set_mtime(fd: Fd, time: abi::Timespec) -> Result<()> {
+    /// `UTIME_OMIT`.
+    const OMIT: abi::Timespec = abi::Timespec { sec: 0, nsec: 0x3fff_fffe };
+    let times = [OMIT, time];
+    // SAFETY: the kernel only reads the times.
+    unsafe { call(Sysno::utimensat, [arg(fd), 0, times.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+}
+
 /// chdir(2).
 ///
 /// # Errors
