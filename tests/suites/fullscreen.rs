@@ -39,7 +39,7 @@ fn restarted(place: &Place, image: &Path) -> String {
 
 fn vim(user: User) -> Result<()> {
     let place = Place::new(user)?;
-    // The larger vims limit the time of a redraw by a POSIX timer, which is refused in this version.
+    // The smallest vim, which every Debian has; the larger ones also keep a POSIX timer for the time of a redraw.
     let vim = tool("vim.tiny", "vim-tiny")?;
     let image = place.file("vim.ckpt");
     place.write("text.txt", "first line\n")?;

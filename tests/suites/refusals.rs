@@ -125,9 +125,6 @@ refusals! {
         "a = must(libc.mmap(None, 8192, 3, 0x22, -1, 0)); must(libc.madvise(ctypes.c_void_p(a), ctypes.c_size_t(4096), 102)); \
          N = None",
         &[&["guard"]];
-    a_posix_timer:
-        "e = (ctypes.c_int * 16)(0, 0, 0, 1); t = ctypes.c_void_p(); must(libc.timer_create(1, e, ctypes.byref(t))); N = None",
-        &[&["timer"]];
     a_child:
         "child = os.fork()\nif child == 0:\n    while True: time.sleep(0.01)\nN = child",
         &[&["child"]];
