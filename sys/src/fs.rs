@@ -4,6 +4,7 @@
 //! to the program, not to this code. [`Owned`] closes those that are ours.
 
 mod lines;
+mod owned;
 
 use core::ffi::CStr;
 
@@ -12,41 +13,10 @@ use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
 pub use lines::{Lines, for_each_name, read_file_at};
+pub use owned::Owned;
 
 /// A descriptor's number.
 pub type Fd = i32;
-
-/// A descriptor that is closed when it goes out of scope.
-#[derive(Debug)]
-pub struct Owned(Fd);
-
-impl Owned {
-    /// Takes the responsibility for a descriptor.
-    #[must_use]
-    pub const fn new(fd: Fd) -> Self {
-        Self(fd)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn fd(&self) -> Fd {
-        self.0
-    }
-
-    /// Gives the responsibility away.
-    #[must_use]
-    pub const fn release(self) -> Fd {
-        let fd = self.0;
-        core::mem::forget(self);
-        fd
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        close(self.0);
-    }
-}
 
 const fn arg(fd: Fd) -> usize {
     fd as isize as usize
@@ -64,7 +34,7 @@ pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
     let flags = (flags | abi::O_CLOEXEC | abi::O_NOCTTY) as usize;
     // SAFETY: `path` ends with a NUL; the kernel only reads it.
     let fd = unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, flags, mode as usize, 0, 0]) }?;
-    Ok(Owned(fd_of(fd)))
+    Ok(Owned::new(fd_of(fd)))
 }
 
 /// openat(2) by an absolute path or one relative to the working directory.

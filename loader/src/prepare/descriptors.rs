@@ -10,7 +10,7 @@ use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, Result};
-use sys::abi::{O_ACCMODE, O_RDWR, S_IFIFO, S_IFMT};
+use sys::abi::{O_ACCMODE, O_RDONLY, O_RDWR, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
 use sys::text::{Plain, Shown};
 
@@ -36,8 +36,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
     let table = image.table::<Descriptor>();
     for descriptor in table {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
-        let inherited = image.table::<Terminal>().iter().any(|t| t.id.get() == id)
-            || image.table::<Pipe>().iter().any(|p| p.id.get() == id && p.named.get() == 0);
+        let inherited = is_inherited(image, id);
         // Descriptors of one description share it again, except that standard input, output and error are given
         // to a program one by one, and may be redirected one by one.
         let twin = table.iter().zip(&files.descriptors).find(|(d, _)| d.file.get() == id && !(inherited && fd <= 2));
@@ -114,6 +113,9 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
             return Ok(sys::fs::dup_above(tty, 64));
         }
     }
+    if let Some(standard) = unclaimed(image, id) {
+        return Ok(sys::fs::dup_above(standard, 64));
+    }
     let (kind, path) = match (terminal, image.table::<Pipe>().iter().find(|p| p.id.get() == id)) {
         (Some(t), _) => ("terminal", image.string(t.path)),
         (None, Some(p)) => ("pipe", image.string(p.path)),
@@ -126,6 +128,24 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
         "--fd N=PATH gives it one",
     )
     .code(ExitCode::Descriptor))
+}
+
+/// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own
+/// input or output under a high number meanwhile, and the low one is a file.
+fn unclaimed(image: &Checked<'_>, id: u32) -> Option<Fd> {
+    let pipe = image.table::<Pipe>().iter().find(|p| p.id.get() == id)?;
+    let mut candidates = if pipe.flags.get() & O_ACCMODE == O_RDONLY { 0..1 } else { 1..3 };
+    candidates.find(|n| {
+        let own = image.table::<Descriptor>().iter().find(|d| d.fd.get() == *n as u32);
+        let claimed = own.is_some_and(|d| is_inherited(image, d.file.get()));
+        !claimed && sys::fs::fstat(*n).is_ok()
+    })
+}
+
+/// Whether a description leads outside, so that its descriptors are taken from this process.
+fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
+    image.table::<Terminal>().iter().any(|t| t.id.get() == id)
+        || image.table::<Pipe>().iter().any(|p| p.id.get() == id && p.named.get() == 0)
 }
 
 fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
