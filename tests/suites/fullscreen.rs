@@ -39,8 +39,8 @@ fn restarted(place: &Place, image: &Path) -> String {
 
 fn vim(user: User) -> Result<()> {
     let place = Place::new(user)?;
-    // The smallest vim, which every Debian has; the larger ones also keep a POSIX timer for the time of a redraw.
-    let vim = tool("vim.tiny", "vim-tiny")?;
+    // The full vim: it also keeps a POSIX timer, with a thread of the libc's, for the time of a redraw.
+    let vim = tool("vim.basic", "vim")?;
     let image = place.file("vim.ckpt");
     place.write("text.txt", "first line\n")?;
     let command = preloaded(&place, &image, &format!("{} -u NONE -n -i NONE -N text.txt", vim.display()));
