@@ -1,12 +1,13 @@
-//! What belongs to no object of its own yet, and is refused by name: children, seccomp, shadow stacks.
+//! What belongs to no object of its own yet, and is refused by name: children, seccomp, shadow stacks, AMX.
 //!
 //! Checked first, before anything is touched.
 
-use sys::Errno;
+use sys::abi::{ARCH_GET_XCOMP_PERM, XTILEDATA};
 use sys::signal::bit;
 use sys::text::Text;
+use sys::{Errno, Sysno};
 
-use crate::target::status_value;
+use crate::target::{Arg, status_value};
 use crate::{Error, Result, Target};
 
 /// Refuses a process that has what cannot be carried yet.
@@ -35,7 +36,17 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
             "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
         ));
     }
-    // An image must not carry the id of a tracer, but a debugger may watch: TracerPid is no obstacle.
+    let mut permitted = [0; 8];
+    let zero = Arg::Value(0);
+    let args = [Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), zero, zero, zero, zero];
+    // A kernel that knows no such call has no AMX either.
+    if target.call(Sysno::arch_prctl, args, &mut permitted).is_ok() && u64::from_le_bytes(permitted) & XTILEDATA != 0 {
+        return Err(Error::refused(
+            format_args!("AMX tiles (the process asked for them)"),
+            "cannot be carried yet",
+            "start the program so that it does not use AMX",
+        ));
+    }
     Ok(())
 }
 

@@ -125,6 +125,9 @@ refusals! {
         "a = must(libc.mmap(None, 8192, 3, 0x22, -1, 0)); must(libc.madvise(ctypes.c_void_p(a), ctypes.c_size_t(4096), 102)); \
          N = None",
         &[&["guard"]];
+    amx_tiles:
+        "must(libc.syscall(158, 0x1023, 18)); N = None",
+        &[&["AMX"]];
     a_child:
         "child = os.fork()\nif child == 0:\n    while True: time.sleep(0.01)\nN = child",
         &[&["child"]];

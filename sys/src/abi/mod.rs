@@ -177,6 +177,9 @@ pub const ARCH_SET_FS: usize = 0x1002;
 pub const ARCH_GET_FS: usize = 0x1003;
 pub const ARCH_GET_GS: usize = 0x1004;
 pub const ARCH_SHSTK_STATUS: usize = 0x5005;
+pub const ARCH_GET_XCOMP_PERM: usize = 0x1022;
+/// The bit of AMX's tiles among the permitted state components.
+pub const XTILEDATA: u64 = 1 << 18;
 
 /// `struct prctl_mm_map`.
 #[derive(Clone, Copy, Debug, Default)]
