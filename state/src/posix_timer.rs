@@ -87,7 +87,10 @@ pub fn read<T: Target>(target: &mut T) -> Result<Timers> {
             _ => {}
         }
     }
-    for timer in timers.table.iter_mut().take(timers.count) {
+    // The kernel lists them as it hashes them.
+    let used = timers.table.get_mut(..timers.count).unwrap_or_default();
+    used.sort_unstable_by_key(|timer| timer.id.get());
+    for timer in used {
         read_time(target, timer)?;
     }
     Ok(timers)

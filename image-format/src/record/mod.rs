@@ -71,7 +71,7 @@ pub enum NoteType {
     Terminal = 0x434b_0012,
     /// [`lock::Lock`].
     Lock = 0x434b_0013,
-    /// [`posix_timer::PosixTimer`].
+    /// [`posix_timer::PosixTimer`], ascending by id.
     PosixTimer = 0x434b_0014,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
