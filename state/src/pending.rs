@@ -7,7 +7,7 @@
 use image_format::NoteType;
 use image_format::record::pending::Pending;
 use sys::Errno;
-use sys::abi::signal::{SIGKILL, SIGSTOP, Siginfo};
+use sys::abi::signal::{SI_QUEUE, SI_TKILL, SI_USER, SIGKILL, SIGSTOP, Siginfo};
 use sys::fs::Fd;
 use sys::signal::bit;
 use sys::text::Text;
@@ -95,14 +95,18 @@ fn bytes(info: &Siginfo) -> [u8; 128] {
 }
 
 /// Queues one signal again, on the thread that runs this; with `tid` 0 in the record it must be the first thread.
-/// The signals sent to thread `old_tid` before are now those of the thread that runs this.
+/// `old_pid` is the process's id of before.
 ///
 /// # Errors
 /// The kernel's; EAGAIN when the limit of queued signals is reached.
-pub fn restore(pending: &Pending) -> sys::Result<()> {
+pub fn restore(pending: &Pending, old_pid: u32) -> sys::Result<()> {
     // SAFETY: any 128 bytes are a valid siginfo of plain numbers.
-    let info: Siginfo = unsafe { core::mem::transmute(pending.siginfo) };
+    let mut info: Siginfo = unsafe { core::mem::transmute(pending.siginfo) };
     let pid = sys::process::pid();
+    // What the process sent to itself still comes from itself: libcs ignore their own signals from elsewhere.
+    if matches!(info.code, SI_USER | SI_QUEUE | SI_TKILL) && info.pid as u32 == old_pid {
+        info.pid = pid;
+    }
     if pending.tid.get() == 0 {
         sys::signal::queue(pid, info.signo, &info)
     } else {

@@ -90,3 +90,18 @@ pub fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
+
+/// Waits until the process's group is the foreground one of its terminal (`tpgid` of `/proc/PID/stat`).
+///
+/// # Errors
+/// It does not become so.
+pub fn wait_foreground(pid: u32) -> Result<()> {
+    let look = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut fields = behind.split_whitespace().skip(2);
+        let group = fields.next();
+        Ok((group.is_some() && fields.nth(2) == group).then_some(()))
+    };
+    wait::until(look, || format!("process {pid} is not in the foreground"))
+}

@@ -64,6 +64,7 @@ fn counting_in_shell(place: &Place, last: &str, after: &str) -> Result<(Shell, u
     shell.run(&format!("{}{after}", restart(place, &image)))?;
     shell.job.wait_text("count 5\r\n")?;
     let pid = shell.child()?;
+    proc::wait_foreground(pid)?;
     Ok((shell, pid))
 }
 

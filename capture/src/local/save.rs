@@ -22,6 +22,12 @@ static OTHERS: AtomicU32 = AtomicU32::new(0);
 /// How often this process was restarted. Part of the image.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
+/// How often this process was restarted.
+#[must_use]
+pub fn generation() -> u32 {
+    GENERATION.load(Ordering::Acquire)
+}
+
 /// The two returns of a save, as with setjmp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -29,12 +29,15 @@ struct Start<'a> {
     /// Its id of now.
     tid: u32,
     pending: &'a [Pending],
+    /// The process's id of before.
+    old_pid: u32,
 }
 
 /// Makes the other threads, completes this one as the process's first, and lets all go.
 pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     let threads = image.table::<Thread>();
     let pending = image.table::<Pending>();
+    let old_pid = image.header().pid.get();
     let is_leader = |t: &&Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
     let Some(leader) = threads.iter().find(is_leader) else { die("finding the first thread", Errno::EINVAL) };
     let mut others = 0;
@@ -43,7 +46,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         let start = stack as usize as *mut Start<'_>;
         // SAFETY: this thread's own stack in the region; the start record lies at its low end, out of the way.
         let made = unsafe {
-            start.write(Start { plan, thread, tid: 0, pending });
+            start.write(Start { plan, thread, tid: 0, pending, old_pid });
             sys::thread::spawn((stack + THREAD_STACK) as usize, core::ptr::null_mut(), begin, start.cast())
         };
         match made {
@@ -63,9 +66,9 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     if let Err(e) = state::rlimit::restore(image) {
         die("setting limits", e.errno().unwrap_or(Errno::EINVAL));
     }
-    complete(leader, pending);
+    complete(leader, pending, old_pid);
     for signal in pending.iter().filter(|p| p.tid.get() == 0) {
-        if let Err(e) = state::pending::restore(signal) {
+        if let Err(e) = state::pending::restore(signal, old_pid) {
             die("queueing a signal of the process", e);
         }
     }
@@ -104,7 +107,7 @@ fn tid_now(plan: &Plan, threads: &[Thread], tid: u32) -> u32 {
 unsafe extern "C" fn begin(start: *mut u8) -> ! {
     // SAFETY: written by `resume_all` before this thread was made.
     let start = unsafe { &*start.cast::<Start<'_>>() };
-    complete(start.thread, start.pending);
+    complete(start.thread, start.pending, start.old_pid);
     READY.fetch_add(1, Ordering::AcqRel);
     sys::thread::wake(&READY);
     sys::thread::wait_while(&GO, 0);
@@ -112,13 +115,13 @@ unsafe extern "C" fn begin(start: *mut u8) -> ! {
 }
 
 /// Gives the calling thread all that it had, but its registers.
-fn complete(thread: &Thread, pending: &[Pending]) {
+fn complete(thread: &Thread, pending: &[Pending], old_pid: u32) {
     // SAFETY: the program's memory is complete; the stub uses no thread-local storage.
     if let Err((what, e)) = unsafe { state::thread::restore(thread) } {
         die(what, e);
     }
     for signal in pending.iter().filter(|p| p.tid.get() == thread.tid.get()) {
-        if let Err(e) = state::pending::restore(signal) {
+        if let Err(e) = state::pending::restore(signal, old_pid) {
             die("queueing a signal of a thread", e);
         }
     }

@@ -26,6 +26,7 @@ pub const SA_RESETHAND: u64 = 0x8000_0000;
 pub const SIG_BLOCK: usize = 0;
 pub const SIG_UNBLOCK: usize = 1;
 pub const SIG_SETMASK: usize = 2;
+pub const SI_USER: i32 = 0;
 pub const SI_QUEUE: i32 = -1;
 pub const SI_TKILL: i32 = -6;
 pub const SS_ONSTACK: i32 = 1;

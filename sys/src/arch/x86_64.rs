@@ -271,6 +271,20 @@ unsafe fn xgetbv() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// The address of the libc's own `pthread_rwlock_unlock` under glibc's second name; 0 in a program without glibc.
+#[cfg(feature = "preload")]
+#[unsafe(naked)]
+pub extern "C" fn glibc_rwlock_unlock() -> usize {
+    naked_asm!(".weak __pthread_rwlock_unlock", "mov rax, qword ptr [rip + __pthread_rwlock_unlock@GOTPCREL]", "ret",)
+}
+
+/// The address of `dlsym`; 0 in a program without it.
+#[cfg(feature = "preload")]
+#[unsafe(naked)]
+pub extern "C" fn dlsym_address() -> usize {
+    naked_asm!(".weak dlsym", "mov rax, qword ptr [rip + dlsym@GOTPCREL]", "ret")
+}
+
 /// Tells the CPU that this is a spin loop.
 pub fn pause() {
     core::hint::spin_loop();
