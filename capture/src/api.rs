@@ -77,7 +77,7 @@ pub fn restart(path: impl AsRef<Path>) -> io::Error {
         Ok(stub) => stub,
         Err(e) => return e,
     };
-    std::process::Command::new(stub).arg0("restart-stub").args(["--files", "rollback"]).arg(path.as_ref()).exec()
+    std::process::Command::new(stub).arg0("restart-stub").args(["--files", "rollback", "--"]).arg(path.as_ref()).exec()
 }
 
 /// A name under which the stub can be executed.

@@ -126,7 +126,8 @@ pub unsafe extern "C" fn ckpt_restart(path: *const c_char) -> c_int {
         sys::fs::close(fd);
         return fail(e);
     }
-    let argv = [c"restart-stub".as_ptr(), c"--files".as_ptr(), c"rollback".as_ptr(), path, core::ptr::null()];
+    let argv =
+        [c"restart-stub".as_ptr(), c"--files".as_ptr(), c"rollback".as_ptr(), c"--".as_ptr(), path, core::ptr::null()];
     // SAFETY: both arrays end with a null pointer; the strings live on this stack and in the program.
     let errno = unsafe { sys::process::exec(fd, argv.as_ptr().cast(), environ.cast_const()) };
     sys::fs::close(fd);

@@ -28,7 +28,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
             let _ = sys::fs::write_all(1, concat!("restart-stub ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
             sys::process::exit(0)
         }
-        Ok(Request::Restart(options)) => match crate::prepare::prepare(&options) {
+        Ok(Request::Restart(options)) => match crate::prepare::prepare(&options, is_privileged(sp)) {
             Ok(plan) => crate::commit::commit(plan),
             Err(error) => error,
         },
@@ -39,6 +39,26 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     let line = Text::<640>::of(format_args!("restart-stub: {error}\n"));
     let _ = sys::fs::write_all(2, line.as_bytes());
     sys::process::exit(i32::from(error.exit_code() as u8))
+}
+
+/// Whether the kernel says that this program's file gives it rights (`AT_SECURE`: set-uid, set-gid, capabilities).
+fn is_privileged(sp: *const usize) -> bool {
+    const AT_SECURE: usize = 23;
+    // SAFETY: the kernel's layout: argc, arguments, null, environment, null, then pairs that end with a zero key.
+    unsafe {
+        let mut at = sp.add(*sp + 2);
+        while *at != 0 {
+            at = at.add(1);
+        }
+        at = at.add(1);
+        while *at != 0 {
+            if *at == AT_SECURE {
+                return *at.add(1) != 0;
+            }
+            at = at.add(2);
+        }
+    }
+    false
 }
 
 /// A bug in the stub: say where, start nothing.

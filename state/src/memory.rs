@@ -93,7 +93,12 @@ pub fn collect<T: Target>(
     let (mut count, mut files) = (0, 0);
     let mut open: Option<Vma> = None;
     while let Some(line) = lines.next_line().map_err(failed)? {
-        if let Some(rest) = line.strip_prefix(b"VmFlags:") {
+        if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
+            // Execute-only memory has one of the kernel's own choice, also when it is mapped again.
+            if let Some(vma) = open.filter(|v| key.trim_ascii() != b"0" && v.prot.get() != PROT_EXEC) {
+                return Err(refuse(vma.start.get(), vma.end.get(), b"", "memory with a protection key"));
+            }
+        } else if let Some(rest) = line.strip_prefix(b"VmFlags:") {
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {

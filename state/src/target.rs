@@ -149,7 +149,7 @@ pub fn status_value<'t>(
     to: &'t mut [u8],
 ) -> sys::Result<Option<&'t [u8]>> {
     let mut buffer = [0; 1024];
-    let mut lines = sys::fs::Lines::open_at(proc, file, &mut buffer)?;
+    let mut lines = sys::fs::Lines::open_at(proc, file, &mut buffer)?.pass_long();
     while let Some(line) = lines.next_line()? {
         let Some(rest) = line.strip_prefix(key).and_then(|l| l.strip_prefix(b":")) else { continue };
         let value = rest.trim_ascii();

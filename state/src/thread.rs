@@ -71,30 +71,44 @@ fn split(data: &[u8; 24]) -> [u64; 3] {
     core::array::from_fn(|_| words.next().unwrap_or(0))
 }
 
+/// An area as the kernel wants it.
+#[repr(C, align(32))]
+struct Area([u8; 32]);
+
 /// Finds the thread's rseq area by asking to register candidates: the kernel answers EBUSY for the one that it
 /// already has and EINVAL for others (kernel/rseq.c). No other interface tells from inside.
 fn find_rseq(inside: &mut impl Inside, fs_base: u64) -> sys::Result<(u64, u32)> {
-    let mut call = |area: u64, len: u32, flags: usize| {
-        let args = [area as usize, len as usize, flags, RSEQ_SIG as usize, 0, 0].map(Arg::Value);
-        inside.call(Sysno::rseq, args, &mut [])
-    };
     if fs_base == 0 {
         return Ok((0, 0));
     }
+    // First an area of our own: where none is registered the kernel takes it, and would as well take, and overwrite,
+    // whatever lies beside the thread pointer.
+    let mut own = Area([0; 32]);
+    let mut ask = |flags: usize| {
+        let zero = Arg::Value(0);
+        let number = [Arg::Value(32), Arg::Value(flags), Arg::Value(RSEQ_SIG as usize)];
+        let [len, flags, sig] = number;
+        inside.call(Sysno::rseq, [Arg::Data(0), len, flags, sig, zero, zero], &mut own.0)
+    };
+    match ask(0) {
+        Ok(_) => {
+            ask(sys::abi::RSEQ_FLAG_UNREGISTER)?;
+            return Ok((0, 0));
+        }
+        Err(Errno::ENOSYS) => return Ok((0, 0)),
+        Err(_) => {}
+    }
+    let mut call = |area: u64, len: u32| {
+        let args = [area as usize, len as usize, 0, RSEQ_SIG as usize, 0, 0].map(Arg::Value);
+        inside.call(Sysno::rseq, args, &mut [])
+    };
     let middle = fs_base & !31;
     for len in RSEQ_LENGTHS {
         let offsets = (0..RSEQ_REACH / 32).flat_map(|i| [(i + 1) * 32, 0u64.wrapping_sub(i * 32)]);
         for offset in offsets {
             let area = middle.wrapping_add(offset);
-            match call(area, len, 0) {
-                Err(Errno::EBUSY | Errno::EPERM) => return Ok((area, len)),
-                Ok(_) => {
-                    // None was registered, and now this one is: take it back at once.
-                    call(area, len, sys::abi::RSEQ_FLAG_UNREGISTER)?;
-                    return Ok((0, 0));
-                }
-                Err(Errno::ENOSYS) => return Ok((0, 0)),
-                Err(_) => {}
+            if let Err(Errno::EBUSY | Errno::EPERM) = call(area, len) {
+                return Ok((area, len));
             }
         }
     }

@@ -77,6 +77,12 @@ pub fn lock(addr: usize, len: usize) -> Result<()> {
     unsafe { call(Sysno::mlock, [addr, len, 0, 0, 0, 0]) }.map(drop)
 }
 
+/// munlock(2); its failure only costs memory.
+pub fn unlock(addr: usize, len: usize) {
+    // SAFETY: changes no contents.
+    let _ = unsafe { call(Sysno::munlock, [addr, len, 0, 0, 0, 0]) };
+}
+
 /// brk(2) with 0: the current program break.
 #[must_use]
 pub fn program_break() -> u64 {

@@ -147,7 +147,11 @@ unsafe extern "C" fn on_save(signal: i32, info: *const Siginfo, context: *const 
     let path = bytes.get(..*len).unwrap_or_default();
     let exit = (after >= 256).then_some((after & 0xff) as i32);
     match save(Request { path, signal, interrupted: context, exit }) {
-        Some(Ok(Outcome::Saved | Outcome::Restarted)) | None => {}
+        Some(Ok(Outcome::Saved | Outcome::Restarted)) => {}
+        // Another save is under way and stops this thread at once: the signal waits until it is over.
+        None => {
+            let _ = sys::process::kill(sys::process::pid(), signal);
+        }
         Some(Err(error)) => report(&error),
     }
 }

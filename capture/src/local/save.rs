@@ -1,12 +1,13 @@
 //! One save of this process, and what happens in the process that is restarted from it.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use image_format::record::thread::ThreadFlags;
 use state::{Error, Result, Target};
 use sys::Errno;
 use sys::abi::signal::{SIGXFSZ, Siginfo, Ucontext};
 use sys::arch::{Context, Entered};
+use sys::fs::Fd;
 
 use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
 use super::target::Local;
@@ -15,8 +16,9 @@ use crate::core_notes::Frame;
 use crate::output::Output;
 use crate::session::{self, Facts, Stopped, Threads};
 
-/// Whether a save runs: one at a time. Part of the image, so the restarted process sets it back.
-static BUSY: AtomicU32 = AtomicU32::new(0);
+/// The pid of the process in which a save runs, one at a time; 0: none does. Part of the image, so the restarted
+/// process sets it back. A child that was forked meanwhile finds another's pid.
+static BUSY: AtomicI32 = AtomicI32::new(0);
 /// Threads besides the saving one, at the save. Part of the image.
 static OTHERS: AtomicU32 = AtomicU32::new(0);
 /// How often this process was restarted. Part of the image.
@@ -64,7 +66,8 @@ struct Work<'a> {
 /// # Errors
 /// The save failed: the process is as it was, the old image too.
 pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
-    if BUSY.swap(1, Ordering::AcqRel) != 0 {
+    let pid = sys::process::pid();
+    if BUSY.swap(pid, Ordering::AcqRel) == pid {
         return None;
     }
     let window = match Window::map() {
@@ -126,32 +129,14 @@ unsafe extern "C" fn lead(context: *mut Context, work: *mut u8) -> usize {
 }
 
 fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Result<()> {
-    let output = Output::create(work.request.path)?;
-    let mut target = Local::open(output.descriptors(), work.window.range())
-        .map_err(|e| Error::failed(format_args!("/proc/self"), "cannot be opened", e))?;
-    state::process::check(&mut target)?;
-    let mut shared = [Siginfo::zeroed(); PENDING_MAX];
-    // The leader's own signals are taken last and given back by `release`, whatever happened.
-    let (stop, stopped) = Stop::all(work.window, &target);
+    let mut scout = open_target(work.window, [-1, -1])?;
+    state::process::check(&mut scout)?;
+    let (stop, stopped) = Stop::all(work.window, &scout);
+    drop(scout);
     work.clean = stopped.is_ok();
-    let result = stopped
-        .and_then(|()| stop::collect(slot, context))
-        .and_then(|()| state::posix_timer::read(&mut target))
-        .and_then(|posix_timers| {
-            stop.take_shared(&mut target, &mut shared).map(|(count, timers)| (count, timers, posix_timers))
-        })
-        .and_then(|(count, timers, posix_timers)| {
-            let facts = Facts {
-                shared_pending: shared.get(..count).unwrap_or_default(),
-                timers,
-                posix_timers,
-                replaced: Some((STOP_SIGNAL, stop.replaced)),
-                signal: work.request.signal,
-                generation: GENERATION.load(Ordering::Acquire),
-            };
-            walk(work, slot, context, &mut target, stop.count, &facts, &output)
-        });
-    let result = result.and_then(|()| output.finish());
+    // What is taken here is given back by `release`, whatever happened.
+    let mut shared = [Siginfo::zeroed(); PENDING_MAX];
+    let result = stopped.and_then(|()| save_stopped(work, slot, context, &stop, &mut shared));
     if result.is_ok()
         && let Some(status) = work.request.exit
     {
@@ -164,6 +149,36 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
     }
     stop.release(work.window, slot, work.clean);
     result
+}
+
+fn open_target(window: &Window, ours: [Fd; 2]) -> Result<Local> {
+    Local::open(ours, window.range()).map_err(|e| Error::failed(format_args!("/proc/self"), "cannot be opened", e))
+}
+
+/// The save itself. All descriptors are opened here, where no thread can close them under the saver's hands and
+/// open a file of the program under the same number.
+fn save_stopped(
+    work: &Work<'_>,
+    slot: &mut Slot,
+    context: &mut Context,
+    stop: &Stop,
+    shared: &mut [Siginfo],
+) -> Result<()> {
+    let output = Output::create(work.request.path)?;
+    let mut target = open_target(work.window, output.descriptors())?;
+    stop::collect(slot, context)?;
+    let posix_timers = state::posix_timer::read(&mut target)?;
+    let (pending, timers) = stop.take_shared(&mut target, shared)?;
+    let facts = Facts {
+        shared_pending: shared.get(..pending).unwrap_or_default(),
+        timers,
+        posix_timers,
+        replaced: Some((STOP_SIGNAL, stop.replaced)),
+        signal: work.request.signal,
+        generation: GENERATION.load(Ordering::Acquire),
+    };
+    walk(work, slot, context, &mut target, stop.count, &facts, &output)?;
+    output.finish()
 }
 
 fn walk(

@@ -155,6 +155,9 @@ impl Stop {
     /// # Errors
     /// A thread that cannot be stopped; those that stand must be let go with [`Stop::release`] all the same.
     pub fn all(window: &Window, target: &impl Target) -> (Self, Result<()>) {
+        // In a restarted process these still name the memory of the save that made it.
+        SHARED.store(core::ptr::null_mut(), Ordering::Release);
+        SHARED_LEN.store(0, Ordering::Release);
         SLOTS.store(window.slot(0), Ordering::Release);
         SLOT_COUNT.store(window.slots(), Ordering::Release);
         BACK.store(0, Ordering::Release);

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32};
 use image_format::record::thread::Thread;
 use state::Error;
 use sys::Errno;
-use sys::abi::mm::{MADV_DONTDUMP, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::abi::mm::{MADV_DONTDUMP, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE};
 use sys::abi::signal::{Siginfo, Ucontext};
 use sys::arch::Context;
 
@@ -72,8 +72,12 @@ impl Window {
         for len in SIZES {
             let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
             // SAFETY: a new mapping at a free place.
-            match unsafe { sys::memory::map(0, len, PROT_READ | PROT_WRITE, how, -1, 0) } {
+            match unsafe { sys::memory::map(0, len, PROT_NONE, how, -1, 0) } {
                 Ok(start) => {
+                    // Made without access, so that mlockall(MCL_FUTURE) finds nothing to fill.
+                    sys::memory::unlock(start, len);
+                    // SAFETY: the mapping just made.
+                    unsafe { sys::memory::protect(start, len, PROT_READ | PROT_WRITE) }?;
                     // The kernel joins neighbours that are alike: with this flag it is unlike the program's memory.
                     // SAFETY: takes no contents away.
                     let _ = unsafe { sys::memory::advise(start, len, MADV_DONTDUMP) };

@@ -29,7 +29,7 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
     }
 }
 
-/// The program's descriptors take their numbers; all others are closed; locks that closing has lost are taken again.
+/// The program's descriptors take their numbers; all others are closed.
 pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     let wanted = image.table::<Descriptor>();
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
@@ -49,6 +49,10 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
         }
     }
     close_others(plan, wanted);
+}
+
+/// Takes the locks again that closing descriptors has lost: the last close of this process is behind.
+pub fn locks(image: &Checked<'_>) {
     for lock in image.table::<Lock>().iter().filter(|l| is_fragile(l)) {
         if let Err(e) = state::lock::restore(lock, lock.fd.get() as i32) {
             die("taking a lock again", e.errno().unwrap_or(Errno::EAGAIN));

@@ -96,14 +96,20 @@ pub fn load(plan: &Plan, image: &Checked<'_>) {
         die("reading the seal", Errno::EINVAL)
     };
     let mut total = 0;
+    let mut opened = 0;
     each_loaded(plan, image, &mut |_, segment, vma| {
         total += segment.len;
         if vma.prot.get() & PROT_WRITE == 0 {
-            let (at, len) = (segment.addr as usize, segment.len as usize);
-            // SAFETY: the program's memory, not in use yet.
-            if let Err(e) = unsafe { sys::memory::protect(at, len, PROT_READ | PROT_WRITE) } {
-                die("opening memory for loading", e);
+            let (start, end) = (vma.start.get(), vma.end.get());
+            // The whole mapping at once, so that it stays one; a reservation that is larger than the kernel lets be
+            // writable, piece by piece.
+            if start != opened && !open_for_loading(start, end - start) {
+                if !open_for_loading(segment.addr, segment.len) {
+                    die("opening memory for loading", Errno::ENOMEM);
+                }
+                return;
             }
+            opened = start;
         }
     });
     let job = Job { plan, image, next: AtomicUsize::new(0), sums };
@@ -123,6 +129,11 @@ pub fn load(plan: &Plan, image: &Checked<'_>) {
     for word in &alive {
         sys::thread::wait_while(word, 1);
     }
+}
+
+fn open_for_loading(start: u64, len: u64) -> bool {
+    // SAFETY: the program's memory, not in use yet.
+    unsafe { sys::memory::protect(start as usize, len as usize, PROT_READ | PROT_WRITE) }.is_ok()
 }
 
 unsafe extern "C" fn work(job: *mut u8) -> ! {

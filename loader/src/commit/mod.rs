@@ -26,6 +26,11 @@ pub fn error_fd() -> i32 {
     ERROR_FD.load(Ordering::Relaxed)
 }
 
+/// Gives up the descriptor for messages; what is left to say goes to the program's own standard error.
+pub fn close_error_fd() {
+    sys::fs::close(ERROR_FD.swap(2, Ordering::Relaxed));
+}
+
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
     let line = Text::<256>::of(format_args!(

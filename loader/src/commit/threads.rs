@@ -14,7 +14,7 @@ use image_format::record::thread::{Thread, ThreadFlags};
 use sys::Errno;
 use sys::abi::signal::SIGWINCH;
 
-use super::die;
+use super::{die, finish};
 use crate::prepare::{Plan, THREAD_STACK};
 
 /// Threads that are ready.
@@ -63,9 +63,6 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         }
         let _ = sys::thread::wait(&READY, ready, None);
     }
-    if let Err(e) = state::rlimit::restore(image) {
-        die("setting limits", e.errno().unwrap_or(Errno::EINVAL));
-    }
     complete(leader, pending, old_pid);
     for signal in pending.iter().filter(|p| p.tid.get() == 0) {
         if let Err(e) = state::pending::restore(signal, old_pid) {
@@ -76,12 +73,16 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         // The new terminal may have another size: full-screen programs draw again.
         let _ = sys::process::kill(sys::process::pid(), SIGWINCH);
     }
-    sys::fs::close(plan.error_fd);
     for timer in image.table::<PosixTimer>() {
         if let Err(e) = state::posix_timer::restore(timer, tid_now(plan, threads, timer.tid.get())) {
             die("making a POSIX timer", e);
         }
     }
+    if let Err(e) = state::rlimit::restore(image) {
+        die("setting limits", e.errno().unwrap_or(Errno::EINVAL));
+    }
+    super::close_error_fd();
+    finish::locks(image);
     for timer in image.table::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die("starting an interval timer", e);

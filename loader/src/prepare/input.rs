@@ -102,9 +102,3 @@ fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
     }
     Ok(())
 }
-
-/// Whether this program was given rights by its file.
-#[must_use]
-pub fn is_privileged() -> bool {
-    sys::process::uid() != sys::process::effective_uid()
-}

@@ -7,7 +7,7 @@ use image_format::record::memory::{Vma, VmaKind};
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, Result};
-use sys::abi::{AT_FDCWD, RLIMIT_NOFILE};
+use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
 use sys::text::{cut, decimal, hex, words};
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
@@ -115,10 +115,13 @@ pub fn match_vdso(image: &Checked<'_>) -> Result<Vec<Special>> {
     Ok(pairs)
 }
 
-/// Raises the soft limit of descriptors: the program's own and those being opened exist side by side for a while.
+/// Raises the soft limits that the restart itself could meet before the program's own are set: it is built under the
+/// hard ones.
 pub fn raise_limits() {
-    if let Ok(mut limit) = sys::process::rlimit(RLIMIT_NOFILE) {
-        limit.soft = limit.hard;
-        let _ = sys::process::set_rlimit(RLIMIT_NOFILE, &limit);
+    for resource in [RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_MEMLOCK, RLIMIT_SIGPENDING] {
+        if let Ok(mut limit) = sys::process::rlimit(resource) {
+            limit.soft = limit.hard;
+            let _ = sys::process::set_rlimit(resource, &limit);
+        }
     }
 }

@@ -18,16 +18,15 @@ pub use descriptors::is_fragile;
 pub use input::Input;
 pub use region::{Plan, THREAD_STACK, WORKER_STACK, WORKERS_MAX};
 
-/// Goes from the command line to a plan.
+/// Goes from the command line to a plan. `privileged`: the stub's file gives it rights that its caller has not.
 ///
 /// # Errors
 /// What is wrong, with the object and the remedy; nothing was started.
-pub fn prepare(options: &Options<'_>) -> Result<Plan> {
-    if input::is_privileged() {
+pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
+    if privileged {
         let why = "will not run with rights that its caller does not have";
-        return Err(
-            Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit").code(ExitCode::Untrusted)
-        );
+        return Err(Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit or capabilities")
+            .code(ExitCode::Untrusted));
     }
     let mut input = Input::open(options)?;
     let image = input.image(options)?;

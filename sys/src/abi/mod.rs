@@ -149,7 +149,12 @@ pub struct Rlimit {
 
 /// Number of `RLIMIT_*` resources.
 pub const RLIM_NLIMITS: u32 = 16;
+pub const RLIMIT_DATA: u32 = 2;
+pub const RLIMIT_STACK: u32 = 3;
 pub const RLIMIT_NOFILE: u32 = 7;
+pub const RLIMIT_MEMLOCK: u32 = 8;
+pub const RLIMIT_AS: u32 = 9;
+pub const RLIMIT_SIGPENDING: u32 = 11;
 pub const RLIM_INFINITY: u64 = u64::MAX;
 
 // sched.h

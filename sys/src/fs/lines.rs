@@ -51,6 +51,10 @@ pub struct Lines<'b> {
     start: usize,
     end: usize,
     done: bool,
+    /// Lines that do not fit are passed over instead of being an error.
+    pass_long: bool,
+    /// In the middle of such a line.
+    passing: bool,
 }
 
 impl<'b> Lines<'b> {
@@ -59,7 +63,22 @@ impl<'b> Lines<'b> {
     /// # Errors
     /// openat(2)'s.
     pub fn open_at(dir: Fd, path: &CStr, buffer: &'b mut [u8]) -> Result<Self> {
-        Ok(Self { fd: open_at(dir, path, abi::O_RDONLY, 0)?, buffer, start: 0, end: 0, done: false })
+        Ok(Self {
+            fd: open_at(dir, path, abi::O_RDONLY, 0)?,
+            buffer,
+            start: 0,
+            end: 0,
+            done: false,
+            pass_long: false,
+            passing: false,
+        })
+    }
+
+    /// Passes over lines that do not fit: for files of which only some short lines are wanted.
+    #[must_use]
+    pub fn pass_long(mut self) -> Self {
+        self.pass_long = true;
+        self
     }
 
     /// The next line without its newline; `None` at the end.
@@ -72,6 +91,9 @@ impl<'b> Lines<'b> {
             if let Some(len) = found {
                 let from = self.start;
                 self.start += len + 1;
+                if core::mem::take(&mut self.passing) {
+                    continue;
+                }
                 return Ok(self.buffer.get(from..from + len));
             }
             if self.done {
@@ -84,7 +106,12 @@ impl<'b> Lines<'b> {
             self.start = 0;
             let room = self.buffer.get_mut(self.end..).unwrap_or_default();
             if room.is_empty() {
-                return Err(Errno::EOVERFLOW);
+                if !self.pass_long {
+                    return Err(Errno::EOVERFLOW);
+                }
+                self.passing = true;
+                self.end = 0;
+                continue;
             }
             let n = read(self.fd.fd(), room)?;
             self.end += n;
