@@ -6,7 +6,7 @@ use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{
-    O_ACCMODE, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
+    O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::Owned;
 use sys::text::{Shown, Text};
@@ -136,7 +136,14 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
     if policy != FilesPolicy::Ignore {
         match compare(&file.identity, &now, writes) {
             Change::None => {}
-            Change::Grown if policy == FilesPolicy::Rollback => {}
+            // Who writes at the end has only added; what lay before is as it was.
+            Change::Grown
+                if policy == FilesPolicy::Rollback
+                    && (flags & O_APPEND != 0 || file.offset.get() == file.identity.size.get()) => {}
+            Change::Grown if policy == FilesPolicy::Rollback => {
+                let why = "has grown since the save, and the program writes inside it";
+                return Err(failed(ExitCode::FileChanged, why, None, "put the old file back, or --files ignore"));
+            }
             Change::Shrank => {
                 let remedy = "put the old contents back, or --files ignore";
                 return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", None, remedy));

@@ -5,6 +5,7 @@
 //! After a restart only what the image carried exists: statics and the threads' own stacks, never the window.
 
 pub mod arm;
+mod mend;
 pub mod save;
 mod stop;
 mod target;

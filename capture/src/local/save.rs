@@ -9,6 +9,7 @@ use sys::abi::signal::{SIGXFSZ, Siginfo, Ucontext};
 use sys::arch::{Context, Entered};
 use sys::fs::Fd;
 
+use super::mend::Before;
 use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
 use super::target::Local;
 use super::window::{PENDING_MAX, Slot, Window};
@@ -78,6 +79,7 @@ pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
         }
     };
     let round = ROUND.load(Ordering::Acquire);
+    let before = Before::now();
     let mut work = Work { request, window: &window, error: None, clean: true };
     let slot = window.slot(0);
     // SAFETY: slot and stack are this thread's own; after a restart only this frame and statics are used.
@@ -86,6 +88,8 @@ pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
         sys::arch::enter(&raw mut (*slot).context, lead, (&raw mut work).cast(), window.leader_stack())
     };
     if entered.stub_start != 0 {
+        // SAFETY: the frame of this very thread; all others wait.
+        unsafe { before.mend(request.interrupted) };
         restarted(entered, round);
         return Some(Ok(Outcome::Restarted));
     }

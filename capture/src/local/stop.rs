@@ -17,6 +17,7 @@ use sys::abi::signal::{
 use sys::arch::Context;
 use sys::text::decimal;
 
+use super::mend::Before;
 use super::window::{Slot, Window};
 
 /// `SIGSETXID` of glibc, `SIGCANCEL` of musl.
@@ -98,13 +99,17 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
         }
         return;
     }
+    let before = Before::now();
     // SAFETY: the leader gave this slot to this thread, and the window lives until all are back.
     unsafe {
         let slot = slots.add(index);
         (*slot).interrupted = context;
         (*slot).round = round;
         let top = Slot::stack_top(slot);
-        sys::arch::enter(&raw mut (*slot).context, wait_in_slot, slot.cast(), top);
+        let entered = sys::arch::enter(&raw mut (*slot).context, wait_in_slot, slot.cast(), top);
+        if entered.stub_start != 0 {
+            before.mend(context);
+        }
     }
     // From here on the slot may be gone, and this may be another process.
     BACK.fetch_add(1, Ordering::AcqRel);
