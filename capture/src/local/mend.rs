@@ -8,8 +8,11 @@ use core::sync::atomic::Ordering;
 use sys::abi::signal::{SI_QUEUE, SI_TKILL, SI_USER, Siginfo, Ucontext};
 use sys::text::{cut, hex, words};
 
-/// Bytes of glibc's `pthread_mutex_t` on x86_64.
-const MUTEX: usize = 40;
+/// Bytes of glibc's locks on x86_64, of the smaller (`pthread_mutex_t`).
+const LOCK: usize = 40;
+
+/// Most bytes of .bss that are looked through.
+const BSS_MAX: u64 = 16 << 20;
 
 /// How far above the stack pointer the kernel puts a signal's siginfo (ucontext and alignment come first).
 const FRAME: u64 = 1024;
@@ -40,7 +43,7 @@ impl Before {
         let new = sys::thread::tid();
         if new != self.tid {
             // Where /proc is missing nothing can be found, as nothing could be saved.
-            let _ = self.mend_mutexes(new);
+            let _ = self.mend_locks(new);
         }
     }
 
@@ -65,18 +68,25 @@ impl Before {
         }
     }
 
-    /// glibc's recursive and error-checking mutexes name their owner by its id. The dynamic linker itself holds one
-    /// while it loads a library; it lies in the writable data of a mapped file, and these are looked through.
-    fn mend_mutexes(self, new: i32) -> sys::Result<()> {
+    /// glibc's recursive and error-checking mutexes and its read-write locks name their owner by its id. The libc and
+    /// the dynamic linker hold such locks themselves; they lie in the writable data of mapped files and in the .bss
+    /// behind it, and these are looked through.
+    fn mend_locks(self, new: i32) -> sys::Result<()> {
         let mut buffer = [0; 512];
         let mut lines = sys::fs::Lines::open_at(sys::abi::AT_FDCWD, c"/proc/self/maps", &mut buffer)?.pass_long();
+        let mut data_end = 0;
         while let Some(line) = lines.next_line()? {
             let mut fields = words(line);
             let range = fields.next().and_then(|f| cut(f, b'-'));
             let Some((Some(start), Some(end))) = range.map(|(a, b)| (hex(a), hex(b))) else { continue };
-            if fields.next() == Some(b"rw-p") && fields.nth(3).is_some_and(|name| name.starts_with(b"/")) {
+            let writable = fields.next() == Some(b"rw-p");
+            let name = fields.nth(3);
+            let of_file = name.is_some_and(|name| name.starts_with(b"/"));
+            let bss = name.is_none() && start == data_end && end - start <= BSS_MAX;
+            if writable && (of_file || bss) {
                 // SAFETY: mapped and readable, and all threads that could unmap it wait.
                 unsafe { self.mend_range(start as usize, end as usize, new) };
+                data_end = end;
             }
         }
         Ok(())
@@ -85,18 +95,32 @@ impl Before {
     /// # Safety
     /// The range is mapped readable and writable.
     unsafe fn mend_range(self, start: usize, end: usize, new: i32) {
-        for at in (start..end.saturating_sub(MUTEX)).step_by(8) {
-            let words = at as *mut i32;
+        for at in (start..end.saturating_sub(LOCK)).step_by(8) {
+            let word = at as *mut i32;
             // SAFETY: inside the range, aligned.
-            let [lock, count, owner, users, kind] = [0, 1, 2, 3, 4].map(|i| unsafe { words.add(i).read_volatile() });
-            // Error-checking mutexes do not count.
-            let held = matches!(lock, 1 | 2) && (0..1 << 16).contains(&count) && (1..1 << 16).contains(&users);
-            // PTHREAD_MUTEX_RECURSIVE_NP 1, PTHREAD_MUTEX_ERRORCHECK_NP 2.
-            if owner == self.tid && held && matches!(kind & 0x7f, 1 | 2) {
-                // SAFETY: as above; the owner is this thread, which waits here.
-                unsafe { words.add(2).write_volatile(new) };
-            }
+            let words: [i32; 8] = core::array::from_fn(|i| unsafe { word.add(i).read_volatile() });
+            let owner = match words {
+                [_, _, owner, ..] if owner == self.tid && is_mutex(words) => 2,
+                [.., owner, _] if owner == self.tid && is_rwlock(words) => 6,
+                _ => continue,
+            };
+            // SAFETY: as above; the owner is this thread, which waits here.
+            unsafe { word.add(owner).write_volatile(new) };
         }
         core::sync::atomic::fence(Ordering::Release);
     }
+}
+
+/// A held mutex: lock, count, owner, users, kind (1 recursive, 2 error-checking; the latter does not count).
+fn is_mutex([lock, count, _, users, kind, ..]: [i32; 8]) -> bool {
+    matches!(lock, 1 | 2)
+        && (0..1 << 16).contains(&count)
+        && (1..1 << 16).contains(&users)
+        && matches!(kind & 0x7f, 1 | 2)
+}
+
+/// A read-write lock held by a writer: `__readers` has both low bits (write phase, write-locked), the two futexes are
+/// 0 to 3, the padding is zero, `__shared` is 0 or 1.
+fn is_rwlock([readers, _, phase, futex, pad, _, _, shared]: [i32; 8]) -> bool {
+    readers & 3 == 3 && (0..4).contains(&phase) && (0..4).contains(&futex) && pad == 0 && matches!(shared, 0 | 1)
 }
