@@ -40,6 +40,7 @@ impl Place {
     /// # Errors
     /// `dist/` is not built, or the disk is full.
     pub fn new(user: User) -> Result<Self> {
+        default_signals();
         let dist = dist::dir()?;
         let dir = tempfile::Builder::new().prefix("ckpt-test-").tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
@@ -181,5 +182,16 @@ impl Place {
     #[must_use]
     pub fn ckpt(&self) -> Command {
         self.command(self.bin().join("ckpt"))
+    }
+}
+
+/// Programs inherit ignored signals, and whoever runs the tests in the background has SIGINT and SIGQUIT ignored: a guest
+/// would be saved so, and Ctrl-C have no effect on it.
+fn default_signals() {
+    for name in ["INT", "QUIT"] {
+        if let Some(signal) = sys::signal::number(name.as_bytes()) {
+            // SAFETY: the default action is no code.
+            let _ = unsafe { sys::signal::set_action(signal, &sys::abi::signal::Sigaction::default()) };
+        }
     }
 }
