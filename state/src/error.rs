@@ -49,9 +49,9 @@ impl Error {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));
-        error.change(|facts| {
-            *facts = Facts { code: ExitCode::SaveFailed, object: Text::of(object), why, errno, remedy }
-        });
+        let facts = Facts { code: ExitCode::SaveFailed, object: Text::of(object), why, errno, remedy };
+        // SAFETY: the slot is this error's own, see `Slot`; what it held before needs no drop.
+        unsafe { (*error.0.0.get()).write(facts) };
         error
     }
 

@@ -5,11 +5,11 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use sys::abi::signal::{NSIG, SA_SIGINFO, SIG_DFL, SIG_IGN, Sigaction, Siginfo, Ucontext};
+use sys::abi::signal::{NSIG, SIG_DFL, SIG_IGN, Sigaction, Siginfo, Ucontext};
 use sys::{Errno, Result};
 
 use super::save::{Outcome, Request, save};
-use super::stop::action;
+use super::stop::{action, call_handler};
 use crate::output::PATH_MAX;
 
 /// What the process does when its image is written.
@@ -173,17 +173,7 @@ fn not_ours(signal: i32, info: *const Siginfo, context: *const Ucontext) {
             let _ = unsafe { sys::signal::set_action(signal, &Sigaction::default()) };
             let _ = sys::process::kill(sys::process::pid(), signal);
         }
-        handler => {
-            // SAFETY: the program's own handler of this signal, called as the kernel would.
-            unsafe {
-                if own.flags & SA_SIGINFO != 0 {
-                    let f: extern "C" fn(i32, *const Siginfo, *const Ucontext) = core::mem::transmute(handler);
-                    f(signal, info, context);
-                } else {
-                    let f: extern "C" fn(i32) = core::mem::transmute(handler);
-                    f(signal);
-                }
-            }
-        }
+        // SAFETY: the program's own handler of this signal.
+        _ => unsafe { call_handler(&own, signal, info, context) },
     }
 }

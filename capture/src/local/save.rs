@@ -104,14 +104,7 @@ pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
 
 /// In the restarted process: waits until all threads have come back, frees what the stub left, counts.
 fn restarted(entered: Entered, round: u32) {
-    let others = OTHERS.load(Ordering::Acquire);
-    loop {
-        let back = BACK.load(Ordering::Acquire);
-        if back >= others {
-            break;
-        }
-        let _ = sys::thread::wait(&BACK, back, None);
-    }
+    stop::wait_for_back(OTHERS.load(Ordering::Acquire));
     // SAFETY: the stub said that this memory is its own, and all threads have left it.
     let _ = unsafe { sys::memory::unmap(entered.stub_start, entered.value) };
     GENERATION.fetch_add(1, Ordering::AcqRel);

@@ -95,7 +95,11 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
     let ours = info.code == SI_QUEUE && info.pid == sys::process::pid();
     if !ours || slots.is_null() || sent_round != round || index >= SLOT_COUNT.load(Ordering::Acquire) {
         if !ours {
-            pass_on(signal, info, context);
+            let own = own_action();
+            if own.handler != SIG_DFL && own.handler != SIG_IGN {
+                // SAFETY: the program's own handler of this signal.
+                unsafe { call_handler(&own, signal, info, context) };
+            }
         }
         return;
     }
@@ -117,20 +121,38 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
     sys::thread::wait_while(&ROUND, round);
 }
 
-fn pass_on(signal: i32, info: &Siginfo, context: *const Ucontext) {
-    let [handler, flags, ..] = [0, 1, 2, 3].map(|i: usize| PASS_ON.get(i).map_or(0, |w| w.load(Ordering::Acquire)));
-    if handler == SIG_DFL || handler == SIG_IGN {
-        return;
-    }
-    // SAFETY: the program's own handler of this signal, called as the kernel would.
+/// The program's own action for the stop signal.
+fn own_action() -> Sigaction {
+    let [handler, flags, restorer, mask] =
+        [0, 1, 2, 3].map(|i: usize| PASS_ON.get(i).map_or(0, |w| w.load(Ordering::Acquire)));
+    Sigaction { handler, flags: flags as u64, restorer, mask: mask as u64 }
+}
+
+/// Calls a handler of the program's own, as the kernel would.
+///
+/// # Safety
+/// The action's handler is the program's function for this signal, neither default nor ignore.
+pub unsafe fn call_handler(own: &Sigaction, signal: i32, info: *const Siginfo, context: *const Ucontext) {
+    // SAFETY: the caller's promise.
     unsafe {
-        if flags as u64 & SA_SIGINFO != 0 {
-            let f: extern "C" fn(i32, *const Siginfo, *const Ucontext) = core::mem::transmute(handler);
+        if own.flags & SA_SIGINFO != 0 {
+            let f: extern "C" fn(i32, *const Siginfo, *const Ucontext) = core::mem::transmute(own.handler);
             f(signal, info, context);
         } else {
-            let f: extern "C" fn(i32) = core::mem::transmute(handler);
+            let f: extern "C" fn(i32) = core::mem::transmute(own.handler);
             f(signal);
         }
+    }
+}
+
+/// Waits until this many threads are out of the window.
+pub fn wait_for_back(threads: u32) {
+    loop {
+        let back = BACK.load(Ordering::Acquire);
+        if back >= threads {
+            return;
+        }
+        let _ = sys::thread::wait(&BACK, back, None);
     }
 }
 
@@ -174,9 +196,7 @@ impl Stop {
         }
         if stop.replaced.handler == on_stop as *const () as usize {
             // Left over from a save that failed: the program's own is in PASS_ON still.
-            let [handler, flags, restorer, mask] =
-                [0, 1, 2, 3].map(|i: usize| PASS_ON.get(i).map_or(0, |w| w.load(Ordering::Acquire)));
-            stop.replaced = Sigaction { handler, flags: flags as u64, restorer, mask: mask as u64 };
+            stop.replaced = own_action();
         }
         let own = stop.replaced;
         for (to, word) in PASS_ON.iter().zip([own.handler, own.flags as usize, own.restorer, own.mask as usize]) {
@@ -201,11 +221,8 @@ impl Stop {
             if self.count == before {
                 return Ok(());
             }
-            let mut i = before;
-            while i < self.count {
-                if self.await_one(window, target, i)? {
-                    i += 1;
-                }
+            for index in before..self.count {
+                self.await_one(window, target, index)?;
             }
         }
     }
@@ -236,14 +253,14 @@ impl Stop {
         }
     }
 
-    /// Waits for one thread; `false` when it is gone and the last slot has taken its place.
-    fn await_one(&mut self, window: &Window, target: &impl Target, index: usize) -> Result<bool> {
+    /// Waits for one thread; the slot of one that is gone stays, without an id.
+    fn await_one(&self, window: &Window, target: &impl Target, index: usize) -> Result<()> {
         let slot = slot(window, index);
         let tid = slot.tid.load(Ordering::Acquire);
         for _ in 0..PATIENCE {
             match slot.state.load(Ordering::Acquire) {
                 0 => {}
-                1 => return Ok(true),
+                1 => return Ok(()),
                 _ => {
                     let unknown = Error::refused(format_args!("thread {tid}"), "could not be examined", "");
                     // SAFETY: the thread stored its error before its state and does not touch it again.
@@ -252,9 +269,8 @@ impl Stop {
             }
             let _ = sys::thread::wait(&slot.state, 0, Some(SLICE));
             if slot.state.load(Ordering::Acquire) == 0 && is_gone(target, tid) {
-                // Its slot stays empty: threads are found by their state, see `stands`.
                 slot.tid.store(0, Ordering::Release);
-                return Ok(true);
+                return Ok(());
             }
         }
         let blocked = state::process::blocks(target, tid, STOP_SIGNAL);
@@ -302,13 +318,7 @@ impl Stop {
         SLOTS.store(core::ptr::null_mut(), Ordering::Release);
         ROUND.fetch_add(1, Ordering::AcqRel);
         sys::thread::wake(&ROUND);
-        loop {
-            let back = BACK.load(Ordering::Acquire);
-            if back >= standing {
-                break;
-            }
-            let _ = sys::thread::wait(&BACK, back, None);
-        }
+        wait_for_back(standing);
         SHARED.store(core::ptr::null_mut(), Ordering::Release);
     }
 }
