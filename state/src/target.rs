@@ -122,12 +122,6 @@ impl<'b> Scratch<'b> {
         let room = self.rest.len().saturating_sub(16) / size_of::<R>();
         self.take(room)
     }
-
-    /// Bytes left.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.rest.len()
-    }
 }
 
 /// Runs a call inside that needs no data.

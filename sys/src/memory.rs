@@ -83,13 +83,6 @@ pub fn unlock(addr: usize, len: usize) {
     let _ = unsafe { call(Sysno::munlock, [addr, len, 0, 0, 0, 0]) };
 }
 
-/// brk(2) with 0: the current program break.
-#[must_use]
-pub fn program_break() -> u64 {
-    // SAFETY: asks only.
-    unsafe { call(Sysno::brk, [0; 6]) }.unwrap_or(0) as u64
-}
-
 /// `PAGEMAP_SCAN` on an open `/proc/PID/pagemap`: how many regions were filled in.
 ///
 /// # Errors

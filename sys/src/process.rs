@@ -112,14 +112,6 @@ pub fn segment_bases() -> Result<(u64, u64)> {
     Ok((fs, gs))
 }
 
-/// Whether this thread runs with a user shadow stack.
-#[must_use]
-pub fn has_shadow_stack() -> bool {
-    let mut features = 0u64;
-    // SAFETY: the kernel writes 8 bytes; an older one knows no such code.
-    unsafe { arch_prctl(abi::ARCH_SHSTK_STATUS, (&raw mut features) as usize) }.is_ok() && features & 1 != 0
-}
-
 /// `struct utsname`: the release only.
 #[must_use]
 pub fn kernel_release() -> [u8; 64] {

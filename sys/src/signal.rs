@@ -62,17 +62,6 @@ pub fn change_mask(how: usize, mask: u64) -> Result<u64> {
     Ok(old)
 }
 
-/// sigaltstack(2) that asks.
-///
-/// # Errors
-/// The call's.
-pub fn altstack() -> Result<Altstack> {
-    let mut old = Altstack::default();
-    // SAFETY: the kernel fills `old`.
-    unsafe { call(Sysno::sigaltstack, [0, (&raw mut old) as usize, 0, 0, 0, 0]) }?;
-    Ok(old)
-}
-
 /// sigaltstack(2) that sets.
 ///
 /// # Errors

@@ -12,33 +12,10 @@ pub fn tid() -> i32 {
     unsafe { call(Sysno::gettid, [0; 6]) }.unwrap_or(0) as i32
 }
 
-/// The word that the kernel clears and wakes when this thread ends (`PR_GET_TID_ADDRESS`); 0 for none.
-///
-/// # Errors
-/// EINVAL when the kernel has no CONFIG_CHECKPOINT_RESTORE.
-pub fn tid_address() -> Result<u64> {
-    let mut at = 0u64;
-    // SAFETY: the kernel writes 8 bytes.
-    unsafe { crate::process::prctl(abi::PR_GET_TID_ADDRESS, (&raw mut at) as usize, 0, 0) }?;
-    Ok(at)
-}
-
 /// set_tid_address(2).
 pub fn set_tid_address(at: u64) {
     // SAFETY: the kernel remembers a number; it writes there when the thread ends, and copes with bad ones.
     let _ = unsafe { call(Sysno::set_tid_address, [at as usize, 0, 0, 0, 0, 0]) };
-}
-
-/// get_robust_list(2) of thread `tid` (0: this one): head and length.
-///
-/// # Errors
-/// The call's.
-pub fn robust_list(tid: i32) -> Result<(u64, u64)> {
-    let (mut head, mut len) = (0u64, 0u64);
-    let args = [tid as usize, (&raw mut head) as usize, (&raw mut len) as usize, 0, 0, 0];
-    // SAFETY: the kernel fills both.
-    unsafe { call(Sysno::get_robust_list, args) }?;
-    Ok((head, len))
 }
 
 /// set_robust_list(2).

@@ -168,25 +168,6 @@ pub unsafe extern "C" fn clone_onto(
     )
 }
 
-/// Wakes one waiter of `word` after storing 0 there, and ends this thread, without touching its stack again.
-///
-/// # Safety
-/// `word` is a valid, aligned futex word.
-#[unsafe(naked)]
-pub unsafe extern "C" fn exit_and_clear(word: *mut u32) -> ! {
-    naked_asm!(
-        "mov dword ptr [rdi], 0",
-        "mov esi, 1",
-        "mov edx, 1",
-        "mov eax, 202",
-        "syscall",
-        "xor edi, edi",
-        "mov eax, 60",
-        "syscall",
-        "ud2",
-    )
-}
-
 /// Calls `entry(arg)` on another stack and never comes back.
 ///
 /// # Safety
