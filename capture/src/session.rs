@@ -157,6 +157,10 @@ fn write_notes<T: Target>(
     state::device::save(save, files)?;
     state::pipe::save(save, files)?;
     state::terminal::save(save, files)?;
+    state::eventfd::save(save, files)?;
+    state::timerfd::save(save, files)?;
+    state::signalfd::save(save, files)?;
+    state::epoll::save(save, files)?;
     state::lock::save(save, files)?;
     state::descriptor::save(save, files)
 }
@@ -166,10 +170,7 @@ fn header<T: Target>(target: &T, ids: Ids, facts: &Facts<'_>, files: &[OpenFile]
     let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
     sys::process::random(&mut uuid).map_err(random)?;
     let wall = sys::time::now(CLOCK_REALTIME);
-    let mut required = Features::JMP_CONTEXT;
-    if files.iter().any(|f| f.locked != 0) {
-        required |= Features::LOCKS;
-    }
+    let required = Features::JMP_CONTEXT | state::descriptor::features(files);
     Ok(Header {
         magic: MAGIC,
         major: VERSION.0.into(),

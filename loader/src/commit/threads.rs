@@ -83,6 +83,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     super::close_error_fd();
     finish::locks(image);
+    finish::timers(image);
     for timer in image.table::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die("starting an interval timer", e);
