@@ -207,6 +207,7 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
         // SS_ONSTACK is told, not set; the other bits are.
         flags: thread.altstack_flags.get() & !sys::abi::signal::SS_ONSTACK,
         size: thread.altstack_size.get() as usize,
+        pad: 0,
     };
     // SAFETY: the thread's own region.
     unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;

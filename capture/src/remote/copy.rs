@@ -9,6 +9,7 @@ use sys::ptrace::{self, Event};
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
+use super::place::Place;
 use super::puppet::Puppet;
 
 /// The copy; killed with the value.
@@ -61,7 +62,7 @@ impl Copy {
     ///
     /// # Errors
     /// The call's; ESRCH: somebody has killed it.
-    pub fn call(&self, place: u64, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+    pub fn call(&self, place: &Place, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
         let regs = ptrace::registers(self.pid)?.ok_or(Errno::ESRCH)?;
         Puppet::of_copy(self.pid, regs, place).call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
     }

@@ -10,6 +10,7 @@
 
 mod arena;
 mod copy;
+mod place;
 mod puppet;
 mod resume;
 mod stop;
@@ -33,6 +34,7 @@ use sys::signal::bit;
 use sys::text::Text;
 
 use self::arena::Arena;
+use self::place::Place;
 use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;
 use self::target::{Pause, Remote};
@@ -153,10 +155,12 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let paused = Instant::now();
     let Some(mut stopped) = StoppedProcess::all(pid, proc.fd())? else { return Ok(Attempt::Executed) };
     let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
+    let place = Place::find(proc.fd(), mem.fd())?;
     let vdso = vdso(&proc);
+    let in_between = |rip| vdso.contains(&rip) || place.contains(rip);
     let mut registers = Vec::new();
     for tid in stopped.tids().to_vec() {
-        registers.extend(Registers::read(&mut stopped, tid, &vdso, mem.fd())?);
+        registers.extend(Registers::read(&mut stopped, tid, &in_between, mem.fd())?);
     }
     let others = registers.split_off(1.min(registers.len()));
     let Some(first) = registers.pop().filter(|r| r.tid == pid) else {
@@ -166,7 +170,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
             "let it wait for the others",
         ));
     };
-    let mut remote = Remote::new((pid, inner), (proc, mem), stopped, &first, pause, paused)?;
+    let mut remote = Remote::new((pid, inner), (proc, mem), stopped, place, &first, pause, paused)?;
     let threads = threads(&mut remote, first, others)?;
     let shared = thread::pending(pid, true)?;
     let posix_timers = state::posix_timer::read(&mut remote)?;

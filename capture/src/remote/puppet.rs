@@ -5,81 +5,24 @@
 //! are put back, letting it go must lead it back by itself, with its registers and its mask; this process may
 //! be killed at any instant.
 
-use std::vec::Vec;
-
 use state::{Error, Result};
 use sys::Errno;
 use sys::abi::ptrace::{PTRACE_EVENT_STOP, UserRegs};
-use sys::arch::{INJECTED_MAX, WayBack, injected};
+use sys::abi::signal::Altstack;
+use sys::arch::{Boot, Code, Run, WayBack};
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
 
-use super::resume::way_back;
-
-/// Bytes that must be free in front of the code: a program's last instruction ends where its zeros begin.
-const MARGIN: usize = 32;
-
-/// Bytes of a process's code that nothing uses, and what they hold.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Their address.
-    pub addr: u64,
-    /// What was there, to be put back.
-    pub original: Vec<u8>,
-}
-
-impl Place {
-    /// Finds bytes at the end of an executable mapping that are all zero. `mem` is the process's memory.
-    ///
-    /// # Errors
-    /// `/proc/PID/maps` cannot be read; no such bytes.
-    pub fn find(proc: Fd, mem: Fd) -> Result<Self> {
-        let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);
-        let mut buffer = [0; 8192];
-        let mut lines = sys::fs::Lines::open_at(proc, c"maps", &mut buffer).map_err(failed)?;
-        let mut best = None;
-        while let Some(line) = lines.next_line().map_err(failed)? {
-            let mut fields = sys::text::words(line);
-            let range = fields.next().and_then(|f| sys::text::cut(f, b'-'));
-            let Some((start, end)) = range.and_then(|(a, b)| Some((sys::text::hex(a)?, sys::text::hex(b)?))) else {
-                continue;
-            };
-            let code = fields.next().is_some_and(|perms| perms.get(2) == Some(&b'x') && perms.first() == Some(&b'r'));
-            let name = fields.nth(3).unwrap_or_default();
-            if !code || end > image_format::USER_END || end - start < image_format::PAGE {
-                continue;
-            }
-            let mut tail = [0; INJECTED_MAX + MARGIN];
-            let from = end - tail.len() as u64;
-            if sys::fs::pread_exact(mem, &mut tail, from).is_ok() && tail.iter().all(|b| *b == 0) {
-                best = Some(end - INJECTED_MAX as u64);
-                if name == b"[vdso]" {
-                    break;
-                }
-            }
-        }
-        match best {
-            Some(addr) => Ok(Self { addr: addr & !7, original: [0; INJECTED_MAX].to_vec() }),
-            None => Err(Error::refused(
-                format_args!("executable mappings"),
-                "have no bytes at their ends that nothing uses: no system call can be made inside",
-                "preload libckpt.so, or save it by a call of the library",
-            )),
-        }
-    }
-
-    /// Puts back what was there.
-    pub fn restore(&self, mem: Fd) {
-        let _ = sys::fs::pwrite_all(mem, &self.original, self.addr);
-    }
-}
+use super::place::{FRAME, Place};
+use super::resume::lead_back;
+use super::thread::Registers;
 
 /// A stopped thread that makes calls for us.
 #[derive(Debug)]
 pub struct Puppet {
     tid: i32,
-    place: u64,
-    fork_at: u64,
+    /// Where calls are made.
+    code: u64,
     /// Registers as it was stopped with them: what it gets back.
     regs: UserRegs,
     mask: u64,
@@ -87,34 +30,92 @@ pub struct Puppet {
     blocked: bool,
 }
 
+fn write<C: Code>(words: &C::Words, at: u64, mem: Fd) -> Result<()> {
+    let mut code = [0; 256];
+    let len = C::with(words, code.get_mut(..C::ROOM).unwrap_or_default());
+    sys::fs::pwrite_all(mem, code.get(..len).unwrap_or_default(), at).map_err(|e| not_written(at, e))
+}
+
+fn not_written(at: u64, errno: Errno) -> Error {
+    Error::failed(format_args!("memory at {at:#x}"), "cannot be written by a tracer", errno)
+}
+
 fn ended(tid: i32) -> Error {
     Error::failed(format_args!("thread {tid}"), "ended while it was being saved", Errno::ESRCH)
 }
 
 impl Puppet {
-    /// Prepares a thread that stands still with these registers and this mask. One thread at a time.
+    fn new(thread: &Registers, code: u64) -> Self {
+        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, blocked: false }
+    }
+
+    /// The first thread, which can make calls before there is memory for a frame.
     ///
     /// # Errors
     /// The code cannot be written.
-    pub fn new(tid: i32, regs: UserRegs, mask: u64, place: &Place, mem: Fd) -> Result<Self> {
-        let back = way_back(&regs, mask);
-        let mut puppet = Self { tid, place: place.addr, fork_at: 0, regs, mask, blocked: false };
-        puppet.write(&back, mem)?;
+    pub fn boot(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
+        let mut puppet = Self::new(thread, 0);
+        puppet.back_to_boot(place, mem)?;
         Ok(puppet)
+    }
+
+    /// From now on calls are made by code that needs no memory; none has been made by it yet.
+    ///
+    /// # Errors
+    /// The code cannot be written.
+    pub fn back_to_boot(&mut self, place: &Place, mem: Fd) -> Result<()> {
+        let r = lead_back(&self.regs);
+        let registers = [r.rax, r.rcx, r.rdx, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11];
+        write::<Boot>(&WayBack { registers, rip: r.rip, mask: self.mask }, place.boot(), mem)?;
+        self.code = place.boot();
+        Ok(())
+    }
+
+    /// Another thread, when the memory is there.
+    ///
+    /// # Errors
+    /// The code or the frame cannot be written.
+    pub fn run(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
+        let mut puppet = Self::new(thread, 0);
+        puppet.prepare_run(thread, place, false, mem)?;
+        Ok(puppet)
+    }
+
+    fn prepare_run(&mut self, thread: &Registers, place: &Place, first: bool, mem: Fd) -> Result<()> {
+        let (code, at) = place.run(first);
+        let mut frame = [0; FRAME];
+        // A stack that the kernel takes for a mistake leaves the thread's own as it is.
+        let stack = Altstack { flags: i32::MAX, ..Altstack::default() };
+        let xstate = thread.xstate.get(..sys::arch::xsave_core_size(thread.xcr0())).unwrap_or_default();
+        let regs = lead_back(&self.regs);
+        let sp = state::frame::build(&mut frame, at, &regs, self.mask, stack, xstate, u64::MAX);
+        let sp = sp.ok_or(image_format::writer::Full)?;
+        let used = frame.get(..state::frame::size(xstate.len())).unwrap_or_default();
+        sys::fs::pwrite_all(mem, used, at).map_err(|e| not_written(at, e))?;
+        write::<Run>(&sp, code, mem)?;
+        self.code = code;
+        Ok(())
+    }
+
+    /// The first thread goes over to code that leads back by a frame.
+    ///
+    /// # Errors
+    /// As for [`Puppet::run`].
+    pub fn settle(&mut self, thread: &Registers, place: &Place, mem: Fd) -> Result<()> {
+        self.prepare_run(thread, place, true, mem)?;
+        if self.blocked {
+            let regs = UserRegs { rip: self.code + Run::BACK, orig_rax: u64::MAX, ..self.regs };
+            // SAFETY: the code there leads back by itself.
+            unsafe { ptrace::set_registers(self.tid, &regs) }.map_err(|_| ended(self.tid))?;
+        }
+        let _ = sys::fs::pwrite_all(mem, &[0; Boot::ROOM], place.boot());
+        Ok(())
     }
 
     /// A process that is nobody's: it needs no way back.
     #[must_use]
-    pub fn of_copy(tid: i32, regs: UserRegs, place: u64) -> Self {
-        Self { tid, place, fork_at: 0, regs, mask: 0, blocked: true }
-    }
-
-    fn write(&mut self, back: &WayBack, mem: Fd) -> Result<()> {
-        let (code, len, fork) = injected(back);
-        self.fork_at = self.place + fork as u64;
-        let code = code.get(..len).unwrap_or_default();
-        sys::fs::pwrite_all(mem, code, self.place)
-            .map_err(|e| Error::failed(format_args!("memory at {:#x}", self.place), "cannot be written by a tracer", e))
+    pub fn of_copy(tid: i32, regs: UserRegs, place: &Place) -> Self {
+        Self { tid, code: place.run(true).0, regs, mask: 0, blocked: true }
     }
 
     /// The thread.
@@ -165,7 +166,7 @@ impl Puppet {
     /// # Errors
     /// The thread has ended.
     pub fn call(&mut self, number: usize, args: [usize; 6]) -> Result<sys::Result<usize>> {
-        self.aim(self.place, number, args)?;
+        self.aim(self.code, number, args)?;
         self.step()?;
         self.step()?;
         self.result()
@@ -179,7 +180,7 @@ impl Puppet {
     pub fn fork(&mut self) -> Result<sys::Result<i32>> {
         use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACECLONE};
         let flags = sys::abi::CLONE_VM | sys::abi::CLONE_FILES;
-        self.aim(self.fork_at, sys::Sysno::clone as usize, [flags, 0, 0, 0, 0, 0])?;
+        self.aim(self.code + Run::fork(), sys::Sysno::clone as usize, [flags, 0, 0, 0, 0, 0])?;
         self.step()?;
         if self.step()?.is_none() {
             // No event: the call failed; the thread asks for the end of a child that does not exist and goes back.

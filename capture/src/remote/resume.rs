@@ -6,7 +6,6 @@
 
 use sys::Sysno;
 use sys::abi::ptrace::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS, UserRegs};
-use sys::arch::WayBack;
 use sys::fs::Fd;
 
 /// `EINTR` as a result.
@@ -56,18 +55,20 @@ pub fn forgive(regs: &mut UserRegs) {
 
 /// What leads a thread back that is let go within our code: as it was, with an interrupted call made again.
 #[must_use]
-pub fn way_back(regs: &UserRegs, mask: u64) -> WayBack {
-    let (mut rip, mut rax) = (regs.rip, regs.rax);
-    if let Some(number) = call_of(regs) {
-        match -(regs.rax as i64) {
-            ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => (rip, rax) = (rip - SYSCALL_LEN, number),
+pub fn lead_back(regs: &UserRegs) -> UserRegs {
+    let mut regs = *regs;
+    if let Some(number) = call_of(&regs) {
+        let mark = -(regs.rax as i64);
+        regs.orig_rax = u64::MAX;
+        match mark {
+            ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => regs.rax = number,
             // The kernel still knows how long is left.
-            ERESTART_RESTARTBLOCK => (rip, rax) = (rip - SYSCALL_LEN, Sysno::restart_syscall as u64),
-            _ => {}
+            ERESTART_RESTARTBLOCK => regs.rax = Sysno::restart_syscall as u64,
+            _ => return regs,
         }
+        regs.rip -= SYSCALL_LEN;
     }
-    let registers = [rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8, regs.r9, regs.r10, regs.r11];
-    WayBack { registers, rip, mask }
+    regs
 }
 
 /// What a signal of the program's own, which waits to be handled, does to an interrupted call.

@@ -133,9 +133,16 @@ impl Stopped {
     ///
     /// # Errors
     /// It does not stop.
-    pub fn nudge(&mut self, tid: i32) -> Result<bool> {
-        let again = ptrace::resume(tid, 0).and_then(|()| ptrace::interrupt(tid));
-        if again.is_err() {
+    pub fn nudge(&mut self, tid: i32, moment: Duration) -> Result<bool> {
+        if ptrace::resume(tid, 0).is_err() {
+            return Ok(false);
+        }
+        // Asked to stop at once, it would not get to its next instruction.
+        let start = Instant::now();
+        while start.elapsed() < moment {
+            std::thread::yield_now();
+        }
+        if ptrace::interrupt(tid).is_err() {
             return Ok(false);
         }
         Ok(matches!(self.settle(tid)?, Settled::Still))

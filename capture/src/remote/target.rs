@@ -5,17 +5,15 @@ use core::ops::Range;
 use std::time::{Duration, Instant};
 
 use state::{Arg, Error, Inside, Result, Target};
-use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
 use super::copy::Copy;
-use super::puppet::{Place, Puppet};
+use super::place::{DATA, LEN, Place};
+use super::puppet::Puppet;
 use super::stop::Stopped;
 use super::thread::Registers;
-
-/// Bytes of the page for calls' data in the process.
-const DATA: usize = image_format::PAGE as usize;
 
 /// How the process goes on when everything but its memory has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +35,10 @@ pub struct Remote {
     mem: Owned,
     pidfd: Owned,
     place: Place,
-    /// The page for calls' data; 0 when there is none.
-    data: u64,
-    /// The thread that makes calls.
-    puppet: Option<Puppet>,
+    /// The first thread, which makes calls from beginning to end: should we die, it takes the data's page away.
+    first: Option<Puppet>,
+    /// Another thread that makes calls just now.
+    other: Option<Puppet>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
     pause: Pause,
@@ -61,6 +59,7 @@ impl Remote {
         (outer, inner): (i32, i32),
         (proc, mem): (Owned, Owned),
         stopped: Stopped,
+        place: Place,
         first: &Registers,
         pause: Pause,
         since: Instant,
@@ -68,7 +67,6 @@ impl Remote {
         let pidfd = sys::process::pidfd(outer)
             .map(Owned::new)
             .map_err(|e| Error::failed(format_args!("process {outer}"), "cannot be held on to (pidfd_open)", e))?;
-        let place = Place::find(proc.fd(), mem.fd())?;
         let mut remote = Self {
             outer,
             inner,
@@ -76,8 +74,8 @@ impl Remote {
             mem,
             pidfd,
             place,
-            data: 0,
-            puppet: None,
+            first: None,
+            other: None,
             stopped: Some(stopped),
             copy: None,
             pause,
@@ -86,13 +84,20 @@ impl Remote {
             held: None,
             lost: Cell::new(false),
         };
-        remote.use_thread(first)?;
-        let how = [0, DATA, (PROT_READ | PROT_WRITE) as usize, (MAP_PRIVATE | MAP_ANONYMOUS) as usize, usize::MAX, 0];
-        let page = remote.inject(Sysno::mmap, how);
-        remote.data = page.map_err(|e| {
-            Error::failed(format_args!("process {outer}"), "a page for the saver cannot be mapped in it", e)
-                .remedy("raise its address space limit (ulimit -v)")
-        })? as u64;
+        let mem = remote.mem.fd();
+        remote.first = Some(Puppet::boot(first, &place, mem)?);
+        if !place.is_mapped {
+            let how = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE) as usize;
+            let memory = [place.memory as usize, LEN, (PROT_READ | PROT_WRITE) as usize, how, usize::MAX, 0];
+            remote.inject(Sysno::mmap, memory).map_err(|e| {
+                Error::failed(format_args!("process {outer}"), "memory for the saver cannot be mapped in it", e)
+                    .remedy("raise its address space limit (ulimit -v)")
+            })?;
+            place.sign(mem);
+        }
+        if let Some(puppet) = remote.first.as_mut() {
+            puppet.settle(first, &place, mem)?;
+        }
         Ok(remote)
     }
 
@@ -101,13 +106,13 @@ impl Remote {
     /// # Errors
     /// One of them has ended.
     pub fn use_thread(&mut self, thread: &Registers) -> Result<()> {
-        if self.puppet.as_ref().is_some_and(|p| p.tid() == thread.tid) {
-            return Ok(());
-        }
-        if let Some(before) = self.puppet.take() {
+        if let Some(before) = self.other.take() {
             before.put_back()?;
         }
-        self.puppet = Some(Puppet::new(thread.tid, thread.regs, thread.mask, &self.place, self.mem.fd())?);
+        if thread.tid == self.outer {
+            return Ok(());
+        }
+        self.other = Some(Puppet::run(thread, &self.place, self.mem.fd())?);
         Ok(())
     }
 
@@ -118,7 +123,7 @@ impl Remote {
     }
 
     fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
-        let Some(puppet) = self.puppet.as_mut() else { return Err(Errno::ESRCH) };
+        let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
         puppet.call(number as usize, args).unwrap_or_else(|_| {
             self.lost.set(true);
             Err(Errno::ESRCH)
@@ -136,7 +141,9 @@ impl Remote {
         let borrowed;
         match number {
             Sysno::prlimit64 if *first == 0 => *first = self.outer as usize,
-            Sysno::get_robust_list => *first = self.puppet.as_ref()?.tid() as usize,
+            Sysno::get_robust_list => {
+                *first = self.other.as_ref().map_or(self.outer, Puppet::tid) as usize;
+            }
             Sysno::ioctl | Sysno::fcntl => {
                 borrowed = self.borrow(*first as Fd).ok()?;
                 *first = borrowed.fd() as usize;
@@ -184,7 +191,7 @@ impl Remote {
 
     fn make_copy(&mut self) -> Result<(), &'static str> {
         self.copyable()?;
-        let Some(puppet) = self.puppet.as_mut() else { return Err("its first thread has ended") };
+        let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
         let pid = match puppet.fork() {
             Ok(Ok(pid)) => pid,
             Ok(Err(_)) => return Err("no further process is allowed"),
@@ -209,15 +216,19 @@ impl Remote {
     /// Takes away what was put into the process and lets it go on.
     fn let_go(&mut self, kill: bool) {
         if self.stopped.is_some() && !self.lost.get() {
-            if self.data != 0 {
-                let _ = self.inject(Sysno::munmap, [self.data as usize, DATA, 0, 0, 0, 0]);
+            if let Some(other) = self.other.take() {
+                let _ = other.put_back();
             }
-            if let Some(puppet) = self.puppet.take() {
-                let _ = puppet.put_back();
+            let mem = self.mem.fd();
+            if self.first.as_mut().is_some_and(|first| first.back_to_boot(&self.place, mem).is_ok()) {
+                let _ = self.inject(Sysno::munmap, [self.place.memory as usize, LEN, 0, 0, 0, 0]);
+            }
+            if let Some(first) = self.first.take() {
+                let _ = first.put_back();
             }
             self.place.restore(self.mem.fd());
         }
-        self.puppet = None;
+        (self.first, self.other) = (None, None);
         match self.stopped.take() {
             Some(stopped) if kill => stopped.kill(),
             other => drop(other),
@@ -260,21 +271,21 @@ impl Inside for Remote {
         if data.len() > DATA {
             return Err(Errno::EOVERFLOW);
         }
-        let base = self.data as usize;
+        let base = self.place.data() as usize;
         let args = args.map(|arg| match arg {
             Arg::Value(n) => n,
             Arg::Data(offset) => base + offset,
         });
         let (_, mem) = self.memory();
         if !data.is_empty() {
-            sys::fs::pwrite_all(mem, data, self.data)?;
+            sys::fs::pwrite_all(mem, data, self.place.data())?;
         }
         let result = match self.copy.as_mut().filter(|_| self.stopped.is_none()) {
-            Some(copy) => copy.call(self.place.addr, number, args),
+            Some(copy) => copy.call(&self.place, number, args),
             None => self.inject(number, args),
         }?;
         if !data.is_empty() {
-            sys::fs::pread_exact(mem, data, self.data)?;
+            sys::fs::pread_exact(mem, data, self.place.data())?;
         }
         Ok(result)
     }
@@ -323,7 +334,7 @@ impl Target for Remote {
     }
 
     fn our_memory(&self) -> Range<u64> {
-        self.data..self.data + DATA as u64
+        self.place.memory..self.place.memory + LEN as u64
     }
 
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
@@ -336,16 +347,7 @@ impl Target for Remote {
             // What the process itself may not read, a tracer may.
             sys::fs::pread_exact(mem, to, addr)?;
         }
-        // Our code lies there still.
-        let (from, len) = (self.place.addr, self.place.original.len() as u64);
-        let end = addr + to.len() as u64;
-        if addr < from + len && from < end {
-            let (first, last) = (from.max(addr), (from + len).min(end));
-            let ours = self.place.original.get((first - from) as usize..(last - from) as usize).unwrap_or_default();
-            if let Some(there) = to.get_mut((first - addr) as usize..(last - addr) as usize) {
-                there.copy_from_slice(ours);
-            }
-        }
+        self.place.hide(addr, to);
         Ok(())
     }
 }

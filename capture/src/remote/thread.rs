@@ -1,5 +1,6 @@
 //! One stopped thread: its registers, what the kernel keeps for it, and the signals that wait for it.
 
+use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
@@ -23,7 +24,7 @@ const XSAVE_MAX: usize = 32 << 10;
 /// Offset of XSTATE_BV, the components that are not in their initial state, in an XSAVE area.
 const XSTATE_BV: usize = 512;
 
-/// How often a thread may be found inside the vdso before it is taken as it is.
+/// How often a thread may be found inside the vdso, after a microsecond more each time, before the save is given up.
 const NUDGES: u32 = 400;
 
 /// A thread as it was stopped.
@@ -44,21 +45,25 @@ fn ended(tid: i32) -> Error {
 }
 
 impl Registers {
-    /// Reads a stopped thread. `vdso`: where the kernel's code lies, in which no thread is saved: it compares
-    /// counters that another boot counts anew. `None`: the thread has ended.
+    /// Reads a stopped thread. `in_between` tells of addresses where no thread is saved: the kernel's own
+    /// code (vdso), which compares counters that another boot counts anew, and code of a saver that was killed. `None`: the thread has ended.
     ///
     /// # Errors
     /// 32-bit code, AMX tiles in use.
-    pub fn read(stopped: &mut Stopped, tid: i32, vdso: &core::ops::Range<u64>, mem: Fd) -> Result<Option<Self>> {
+    pub fn read(stopped: &mut Stopped, tid: i32, in_between: &impl Fn(u64) -> bool, mem: Fd) -> Result<Option<Self>> {
         let mut regs;
         let mut nudges = 0;
         loop {
             regs = ptrace::registers(tid).map_err(|_| ended(tid))?.ok_or_else(|| not_64_bit(tid))?;
-            if !vdso.contains(&regs.rip) || nudges == NUDGES {
+            if !in_between(regs.rip) {
                 break;
             }
+            if nudges == NUDGES {
+                let why = "is always found in the kernel's part of its code (vdso)";
+                return Err(Error::refused(format_args!("thread {tid}"), why, "try again"));
+            }
             nudges += 1;
-            if !stopped.nudge(tid)? {
+            if !stopped.nudge(tid, Duration::from_micros(nudges.into()))? {
                 return Ok(None);
             }
         }
@@ -81,6 +86,13 @@ impl Registers {
         }
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
         Ok(Some(Self { tid, regs, xstate, mask }))
+    }
+
+    /// The components that its extended state has.
+    #[must_use]
+    pub fn xcr0(&self) -> u64 {
+        let bytes = self.xstate.get(XCR0_IN_CORE..XCR0_IN_CORE + 8);
+        bytes.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
     /// What a debugger shall see, and the restart shall restore.
