@@ -15,6 +15,8 @@ pub mod directory;
 pub mod epoll;
 pub mod error;
 pub mod eventfd;
+pub mod frame;
+pub mod gate;
 pub mod itimer;
 pub mod lock;
 pub mod memory;

@@ -9,6 +9,7 @@ pub mod arch;
 pub mod fs;
 pub mod memory;
 pub mod process;
+pub mod ptrace;
 pub mod signal;
 pub mod terminal;
 pub mod text;

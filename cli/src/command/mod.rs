@@ -3,5 +3,6 @@
 pub mod completions;
 pub mod restart;
 pub mod run;
+pub mod save;
 pub mod show;
 pub mod verify;

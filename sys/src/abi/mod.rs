@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "the kernel's own names, documented in its manual pages")]
 
 pub mod mm;
+pub mod ptrace;
 pub mod signal;
 
 use static_assertions::const_assert_eq;
@@ -166,12 +167,30 @@ pub const CLONE_THREAD: usize = 0x1_0000;
 pub const CLONE_SYSVSEM: usize = 0x4_0000;
 pub const CLONE_CHILD_CLEARTID: usize = 0x20_0000;
 
+/// `struct clone_args`, up to `set_tid_size` (Linux 5.5).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+}
+const_assert_eq!(size_of::<CloneArgs>(), 80);
+
 // prctl.h
 pub const PR_GET_DUMPABLE: usize = 3;
 pub const PR_SET_NAME: usize = 15;
 pub const PR_GET_SECCOMP: usize = 21;
 pub const PR_SET_MM: usize = 35;
 pub const PR_SET_MM_MAP: usize = 14;
+pub const PR_GET_CHILD_SUBREAPER: usize = 37;
 pub const PR_GET_TID_ADDRESS: usize = 40;
 /// Linux 6.15: timer_create(2) takes the id that it finds where it would store it.
 pub const PR_TIMER_CREATE_RESTORE_IDS: usize = 77;
