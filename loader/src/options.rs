@@ -33,6 +33,8 @@ pub struct Options<'a> {
     pub files: FilesPolicy,
     /// `--fd`: number and path.
     pub fds: [Option<(u32, &'a [u8])>; FDS_MAX],
+    /// `--ready`, for programs that start this one: a descriptor that gets a byte when the process has taken over; or -1.
+    pub ready: i32,
     /// `--cpu ignore`.
     pub any_cpu: bool,
     /// `--trust`.
@@ -66,6 +68,7 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
         image: b"",
         files: FilesPolicy::Verify,
         fds: [None; FDS_MAX],
+        ready: -1,
         any_cpu: false,
         trust: false,
         verbose: false,
@@ -100,6 +103,9 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
                 b"ignore" => options.any_cpu = true,
                 other => return Err(("not one of verify, ignore", other)),
             },
+            b"--ready" => {
+                options.ready = decimal(value()?).map_or(-1, |n| n as i32);
+            }
             b"--fd" => {
                 let value = value()?;
                 let entry = cut(value, b'=').and_then(|(n, path)| Some((u32::try_from(decimal(n)?).ok()?, path)));
