@@ -14,6 +14,12 @@ use sys::text::Text;
 /// Bytes of the FXSAVE area.
 const FXSAVE: usize = 512;
 
+/// Offset of XCR0 in the XSAVE area of a core, and of ptrace(2).
+pub const XCR0_IN_CORE: usize = 464;
+
+/// Offset of XCR0 in the XSAVE area of a signal frame (`struct _fpx_sw_bytes`).
+const XCR0_IN_SIGNAL_FRAME: usize = 472;
+
 /// Number of registers in `struct user_regs_struct`.
 const REGS: usize = 27;
 
@@ -26,6 +32,8 @@ pub struct Frame<'a> {
     pub fxsave: &'a [u8],
     /// Whole XSAVE area; empty when there is none.
     pub xsave: &'a [u8],
+    /// Where the area has XCR0: at [`XCR0_IN_CORE`], or where a signal frame has it, behind its magic number.
+    pub xcr0_at: usize,
 }
 
 impl<'a> Frame<'a> {
@@ -78,7 +86,7 @@ impl<'a> Frame<'a> {
             segment(c.fs),
             segment(c.gs),
         ];
-        Self { regs, fxsave, xsave }
+        Self { regs, fxsave, xsave, xcr0_at: XCR0_IN_SIGNAL_FRAME }
     }
 
     /// The frame of a call: what a jmp context knows.
@@ -107,7 +115,7 @@ impl<'a> Frame<'a> {
                 *to = value;
             }
         }
-        Self { regs, fxsave: &[], xsave: &[] }
+        Self { regs, fxsave: &[], xsave: &[], xcr0_at: 0 }
     }
 }
 
@@ -120,7 +128,8 @@ pub struct Ids {
     pub uid: u32,
 }
 
-/// Writes one thread's notes, together, as debuggers want them.
+/// Writes one thread's notes, together, as debuggers want them. Returns where its XSAVE area begins among the notes, and
+/// how long it is there, bytes.
 ///
 /// # Errors
 /// No room.
@@ -131,7 +140,7 @@ pub fn thread(
     signal: i32,
     sigmask: u64,
     frame: &Frame<'_>,
-) -> Result<(), Full> {
+) -> Result<(u64, u32), Full> {
     notes.open(note::CORE, standard::NT_PRSTATUS)?;
     notes.bytes(&signal.to_le_bytes())?;
     notes.bytes(&[0; 8])?;
@@ -153,18 +162,20 @@ pub fn thread(
         notes.bytes(frame.fxsave)?;
         notes.end()?;
     }
-    let xcr0 = frame.xsave.get(472..480);
+    let xcr0 = frame.xsave.get(frame.xcr0_at..frame.xcr0_at + 8);
     let size = xcr0.and_then(|b| b.try_into().ok()).map_or(0, |b| sys::arch::xsave_core_size(u64::from_le_bytes(b)));
-    if let (Some(head), Some(xcr0), Some(tail)) = (frame.xsave.get(..464), xcr0, frame.xsave.get(480..size)) {
+    if let (Some(head), Some(xcr0), Some(tail)) = (frame.xsave.get(..XCR0_IN_CORE), xcr0, frame.xsave.get(480..size)) {
         // A core's area has XCR0 where a signal frame's has its magic number.
         notes.open(note::LINUX, standard::NT_X86_XSTATE)?;
+        let at = notes.position();
         notes.bytes(head)?;
         notes.bytes(xcr0)?;
         notes.bytes(&[0; 8])?;
         notes.bytes(tail)?;
         notes.end()?;
+        return Ok((at, size as u32));
     }
-    Ok(())
+    Ok((0, 0))
 }
 
 /// Writes `NT_PRPSINFO` (name and arguments) and `NT_SIGINFO`.

@@ -24,6 +24,8 @@ pub mod hooks;
 pub mod local;
 pub mod output;
 pub mod pages;
+#[cfg(feature = "std")]
+pub mod remote;
 pub mod session;
 
 #[cfg(feature = "std")]

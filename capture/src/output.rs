@@ -17,13 +17,20 @@ const CHUNK: usize = 128 << 10;
 /// Longest path of an image, bytes.
 pub const PATH_MAX: usize = 4096;
 
-/// A file that has no name yet that anybody would restart; removed when it is dropped unfinished.
+/// Where an image is written to; what is unfinished is removed when this value is dropped.
 #[derive(Debug)]
 pub struct Output {
-    dir: Owned,
-    file: Option<Owned>,
-    temporary: Text<272>,
-    name: Text<256>,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    /// A file that has no name yet that anybody would restart.
+    File { dir: Owned, file: Owned, temporary: Text<272>, name: Text<256> },
+    /// A pipe: bytes can only follow each other; how many did so far.
+    Stream { fd: Fd, at: u64 },
+    /// The file has its name.
+    Done,
 }
 
 impl Output {
@@ -53,21 +60,58 @@ impl Output {
         let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
         let file = sys::fs::open_at(dir.fd(), temporary.as_c_str(), flags, 0o600)
             .map_err(failed("no file can be created in its directory"))?;
-        Ok(Self { dir, file: Some(file), temporary, name })
+        Ok(Self { to: To::File { dir, file, temporary, name } })
+    }
+
+    /// Writes to a descriptor of the caller's that need not be a file.
+    #[must_use]
+    pub const fn stream(fd: Fd) -> Self {
+        Self { to: To::Stream { fd, at: 0 } }
     }
 
     /// Its descriptors, which are not the program's.
     #[must_use]
     pub fn descriptors(&self) -> [Fd; 2] {
-        [self.dir.fd(), self.fd()]
-    }
-
-    fn fd(&self) -> Fd {
-        self.file.as_ref().map_or(-1, Owned::fd)
+        match &self.to {
+            To::File { dir, file, .. } => [dir.fd(), file.fd()],
+            To::Stream { fd, .. } => [*fd, -1],
+            To::Done => [-1, -1],
+        }
     }
 
     fn failed(&self, errno: Errno) -> Error {
-        Error::failed(format_args!("image {}", self.name), "cannot be written", errno)
+        match &self.to {
+            To::File { name, .. } => Error::failed(format_args!("image {name}"), "cannot be written", errno),
+            _ => Error::failed(format_args!("image"), "cannot be written to the stream", errno),
+        }
+    }
+
+    /// Writes bytes that belong at this offset. Offsets ascend; gaps are zero.
+    fn put(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        let done = match &mut self.to {
+            To::File { file, .. } => sys::fs::pwrite_all(file.fd(), bytes, offset),
+            To::Stream { fd, at } => {
+                let gap = usize::try_from(offset.saturating_sub(*at)).unwrap_or(usize::MAX);
+                let zeros = [0; image_format::PAGE as usize];
+                *at = offset + bytes.len() as u64;
+                let gap = zeros.get(..gap).ok_or(Errno::ESPIPE);
+                gap.and_then(|gap| sys::fs::write_all(*fd, gap)).and_then(|()| sys::fs::write_all(*fd, bytes))
+            }
+            To::Done => Err(Errno::EBADF),
+        };
+        done.map_err(|e| self.failed(e))
+    }
+
+    /// Begins anew after a failed attempt.
+    ///
+    /// # Errors
+    /// A stream has begun: what is written is written.
+    pub fn restart(&mut self) -> Result<()> {
+        match &self.to {
+            To::File { file, .. } => sys::fs::truncate(file.fd(), 0).map_err(|e| self.failed(e)),
+            To::Stream { at: 0, .. } => Ok(()),
+            _ => Err(self.failed(Errno::ESPIPE).remedy("save to a file, or with --freeze")),
+        }
     }
 
     /// Writes headers, notes, segments and seal. `notes` begins with room for the headers, [`Layout::headers_len`] bytes.
@@ -75,7 +119,7 @@ impl Output {
     /// # Errors
     /// No space, an I/O error, memory that cannot be read.
     pub fn write<T: Target>(
-        &self,
+        &mut self,
         target: &T,
         layout: &Layout,
         prefix: &[u8],
@@ -83,7 +127,7 @@ impl Output {
         rseq_pages: &[u64],
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
-        sys::fs::pwrite_all(self.fd(), prefix, 0).map_err(|e| self.failed(e))?;
+        self.put(prefix, 0)?;
         let sums = scratch.take::<u64>(runs.len())?;
         let bounce = scratch.bytes(CHUNK)?;
         let mut at = layout.segments;
@@ -93,12 +137,12 @@ impl Output {
         }
         let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
         let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
-        sys::fs::pwrite_all(self.fd(), seal, layout.seal).map_err(|e| self.failed(e))
+        self.put(seal, layout.seal)
     }
 
     /// Writes one run and returns its checksum.
     fn write_run<T: Target>(
-        &self,
+        &mut self,
         target: &T,
         run: &Run,
         mut at: u64,
@@ -128,7 +172,7 @@ impl Output {
                 unsafe { core::slice::from_raw_parts(addr as *const u8, len) }
             };
             sum.update(bytes);
-            sys::fs::pwrite_all(self.fd(), bytes, at).map_err(|e| self.failed(e))?;
+            self.put(bytes, at)?;
             addr += len as u64;
             at += len as u64;
         }
@@ -139,23 +183,24 @@ impl Output {
     ///
     /// # Errors
     /// The kernel's; then the old image is whole.
-    pub fn finish(mut self) -> Result<()> {
-        let fd = self.fd();
-        sys::fs::chmod(fd, 0o400).map_err(|e| self.failed(e))?;
-        sys::fs::fsync(fd).map_err(|e| self.failed(e))?;
-        sys::fs::rename_at(self.dir.fd(), self.temporary.as_c_str(), self.name.as_c_str())
-            .map_err(|e| self.failed(e))?;
-        self.file = None;
-        // The name is in place already: a directory that cannot be synced (some network file systems) is no failure.
-        let _ = sys::fs::fsync(self.dir.fd());
+    pub fn finish(&mut self) -> Result<()> {
+        if let To::File { dir, file, temporary, name } = &self.to {
+            sys::fs::chmod(file.fd(), 0o400)
+                .and_then(|()| sys::fs::fsync(file.fd()))
+                .and_then(|()| sys::fs::rename_at(dir.fd(), temporary.as_c_str(), name.as_c_str()))
+                .map_err(|e| self.failed(e))?;
+            // The name is in place already: a directory that cannot be synced (some network file systems) is no failure.
+            let _ = sys::fs::fsync(dir.fd());
+            self.to = To::Done;
+        }
         Ok(())
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = sys::fs::unlink_at(self.dir.fd(), self.temporary.as_c_str());
+        if let To::File { dir, temporary, .. } = &self.to {
+            let _ = sys::fs::unlink_at(dir.fd(), temporary.as_c_str());
         }
     }
 }

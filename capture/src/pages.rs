@@ -85,7 +85,7 @@ impl<'b> Runs<'b> {
 /// The page map cannot be read; no room.
 pub fn plan<T: Target>(target: &T, vmas: &[Vma], backings: &[Backing], runs: &mut Runs<'_>) -> Result<()> {
     let failed = |e| Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", e);
-    let pagemap = sys::fs::open_at(target.proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(failed)?;
+    let pagemap = sys::fs::open_at(target.memory_proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(failed)?;
     let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true, guards: PAGE_IS_GUARD };
     for vma in vmas {
         let (start, end) = (vma.start.get(), vma.end.get());

@@ -2,6 +2,7 @@
 //!
 //! Both ways in use it: a process that saves itself, and one that is saved from outside. It must never ask which.
 
+use image_format::record::frame::Frame as FrameRecord;
 use image_format::record::header::{Cpu, Features, Header, MAGIC, VERSION};
 use image_format::record::memory::{Backing, Vma, VmaKind};
 use image_format::record::thread::Thread;
@@ -53,6 +54,8 @@ pub struct Facts<'a> {
     pub signal: i32,
     /// How often the process was restarted before.
     pub generation: u32,
+    /// Threads carry whole frames: they were stopped anywhere, not in a handler of their own.
+    pub full_frames: bool,
 }
 
 /// Memory for one save, all zero; the parts' sizes bound what can be saved.
@@ -70,7 +73,20 @@ pub struct Memory<'b> {
     pub scratch: &'b mut [u8],
 }
 
-/// Saves the process into `output`.
+impl<'b> Memory<'b> {
+    /// Cuts one piece of zeroed memory up.
+    #[must_use]
+    pub fn of(bytes: &'b mut [u8]) -> Self {
+        let eighth = (bytes.len() / 8) & !(image_format::PAGE as usize - 1);
+        let (prefix, rest) = bytes.split_at_mut(2 * eighth);
+        let (vmas, rest) = rest.split_at_mut(eighth);
+        let (runs, rest) = rest.split_at_mut(eighth);
+        let (scratch, strings) = rest.split_at_mut(2 * eighth);
+        Self { prefix, strings, vmas, runs, scratch }
+    }
+}
+
+/// Saves the process into `output`; returns the image's length in bytes.
 ///
 /// # Errors
 /// Something that cannot be carried, or an error while writing. The target is as it was.
@@ -79,13 +95,19 @@ pub fn save<T: Target>(
     threads: &impl Threads,
     facts: &Facts<'_>,
     memory: Memory<'_>,
-    output: &Output,
-) -> Result<()> {
+    output: &mut Output,
+) -> Result<u64> {
     let notes = Notes::new(memory.prefix, memory.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(memory.scratch) };
     state::process::check(save.target)?;
     let files = state::descriptor::collect(&mut save)?;
+    let ids = Ids { pid: save.target.pid(), uid: owner(save.target.proc()) };
+    let mut header = header(ids, facts, files)?;
+    save.notes.table(&[header])?;
+    write_threads(&mut save, threads, facts, ids)?;
+    write_objects(&mut save, threads, facts, files)?;
 
+    save.target.thaw()?;
     let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
     let (vma_count, file_count) = state::memory::collect(&mut save, vmas, backings)?;
@@ -95,13 +117,17 @@ pub fn save<T: Target>(
     pages::plan(save.target, vmas, backings, &mut runs)?;
     let runs = runs.as_slice();
     let bytes = runs.iter().map(|r| r.len).sum();
+    core_notes::files(&mut save.notes, vmas, backings)?;
+    state::memory::save(&mut save, vmas, backings)?;
+    state::mm::save(&mut save)?;
+    state::sigaction::save(&mut save, facts.replaced)?;
+    header.vdso_sum = vdso_sum(save.target, vmas)?.into();
+    save.notes.replace_first(&header)?;
 
-    // The headers' length follows from the number of segments: the notes are written behind them.
-    let headers = Layout::new(runs.len() as u64, bytes, 0).headers_len();
-    save.notes.skip(headers)?;
-    write_notes(&mut save, threads, facts, files, vmas, backings)?;
+    // The headers' length follows from the number of segments: the notes are moved behind them.
     let Save { target, notes, mut scratch } = save;
-    let prefix = notes.finish_prefix()?;
+    let headers = Layout::new(runs.len() as u64, bytes, 0).headers_len();
+    let prefix = notes.finish_prefix(headers)?;
     let layout = Layout::new(runs.len() as u64, bytes, prefix.len() as u64 - headers);
     layout.write_headers(prefix, runs.iter().map(|r| (r.addr, r.len, r.flags)))?;
 
@@ -109,43 +135,52 @@ pub fn save<T: Target>(
     for (i, page) in rseq.iter_mut().enumerate() {
         *page = threads.get(i).record.rseq.get() & !(image_format::PAGE - 1);
     }
-    output.write(target, &layout, prefix, runs, rseq, &mut scratch)
+    output.write(target, &layout, prefix, runs, rseq, &mut scratch)?;
+    Ok(layout.file_len())
 }
 
-fn write_notes<T: Target>(
+/// The threads, for debuggers and for the restart.
+fn write_threads<T: Target>(
     save: &mut Save<'_, '_, T>,
     threads: &impl Threads,
     facts: &Facts<'_>,
-    files: &[OpenFile],
-    vmas: &[Vma],
-    backings: &mut [Backing],
+    ids: Ids,
 ) -> Result<()> {
-    let ids = Ids { pid: save.target.pid(), uid: sys::process::uid() };
-    let header = header(save.target, ids, facts, files, vmas)?;
-    save.notes.table(&[header])?;
-
     let each = || (0..threads.count()).map(|i| threads.get(i));
+    let frames = save.scratch.take::<FrameRecord>(if facts.full_frames { threads.count() } else { 0 })?;
     for (i, t) in each().enumerate() {
         let (tid, mask) = (t.record.tid.get(), t.record.jmp.sigmask.get());
         let signal = if i == 0 { facts.signal } else { 0 };
-        core_notes::thread(&mut save.notes, ids, tid, signal, mask, &t.frame)?;
+        let (at, len) = core_notes::thread(&mut save.notes, ids, tid, signal, mask, &t.frame)?;
+        if let Some(frame) = frames.get_mut(i) {
+            let regs = t.frame.regs.map(Into::into);
+            *frame = FrameRecord { regs, xstate_at: at.into(), xstate_len: len.into(), reserved: 0.into() };
+        }
         if i == 0 {
             let mut line = [0; 80];
             let line = sys::fs::read_file_at(save.target.proc(), c"cmdline", &mut line).unwrap_or_default();
             core_notes::process(&mut save.notes, ids, &t.record.comm, line, facts.signal)?;
         }
     }
-    core_notes::files(&mut save.notes, vmas, backings)?;
-
     save.notes.begin(NoteType::Thread)?;
     for t in each() {
         save.notes.push(t.record)?;
     }
     save.notes.end()?;
-    state::memory::save(save, vmas, backings)?;
-    state::mm::save(save)?;
-    state::sigaction::save(save, facts.replaced)?;
-    let own = each().map(|t| (t.record.tid.get() as i32, t.pending));
+    if facts.full_frames {
+        save.notes.table(frames)?;
+    }
+    Ok(())
+}
+
+/// All that can change, or end, when the process goes on.
+fn write_objects<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    threads: &impl Threads,
+    facts: &Facts<'_>,
+    files: &[OpenFile],
+) -> Result<()> {
+    let own = (0..threads.count()).map(|i| threads.get(i)).map(|t| (t.record.tid.get() as i32, t.pending));
     state::pending::save(save, own.chain([(0, facts.shared_pending)]))?;
     state::itimer::save(save, &facts.timers)?;
     state::posix_timer::save(save, &facts.posix_timers, facts.shared_pending)?;
@@ -161,12 +196,18 @@ fn write_notes<T: Target>(
     state::descriptor::save(save, files)
 }
 
-fn header<T: Target>(target: &T, ids: Ids, facts: &Facts<'_>, files: &[OpenFile], vmas: &[Vma]) -> Result<Header> {
+/// Who owns a process.
+fn owner(proc: sys::fs::Fd) -> u32 {
+    sys::fs::fstat(proc).map_or_else(|_| sys::process::uid(), |stat| stat.uid)
+}
+
+/// All of the header but the vdso's checksum.
+fn header(ids: Ids, facts: &Facts<'_>, files: &[OpenFile]) -> Result<Header> {
     let mut uuid = [0; 16];
     let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
     sys::process::random(&mut uuid).map_err(random)?;
     let wall = sys::time::now(CLOCK_REALTIME);
-    let mut required = Features::JMP_CONTEXT;
+    let mut required = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
     if files.iter().any(|f| f.locked != 0) {
         required |= Features::LOCKS;
     }
@@ -185,7 +226,7 @@ fn header<T: Target>(target: &T, ids: Ids, facts: &Facts<'_>, files: &[OpenFile]
         boottime_nsec: sys::time::nanoseconds(CLOCK_BOOTTIME).into(),
         release: sys::process::kernel_release(),
         cpu: cpu(),
-        vdso_sum: vdso_sum(target, vmas)?.into(),
+        vdso_sum: 0.into(),
         generation: facts.generation.into(),
         reserved: 0.into(),
         reserved2: 0.into(),

@@ -34,6 +34,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Save(command::save::Args),
     Run(command::run::Args),
     Restart(command::restart::Args),
     Show(command::show::Args),
@@ -44,6 +45,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = Cli::try_parse().map_err(usage).and_then(|cli| match cli.command {
+        Command::Save(args) => command::save::main(args),
         Command::Run(args) => command::run::main(args),
         Command::Restart(args) => command::restart::main(args),
         Command::Show(args) => command::show::main(args),

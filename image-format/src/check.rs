@@ -6,6 +6,7 @@
 //! Must never take more than a few passes over the tables, whatever their counts: lookups are binary searches.
 
 mod description;
+mod frame;
 
 use description::{Table, holders};
 
@@ -139,9 +140,6 @@ impl<'a> Check<'_, 'a> {
     fn threads(&self) -> Result<(), Fault> {
         let threads = self.image.table::<Thread>()?;
         let header = self.image.header()?;
-        if header.required.get() & Features::JMP_CONTEXT.bits() == 0 {
-            return self.bad("threads carry a jmp context, but the header does not require it", header);
-        }
         let Some(first) = threads.first() else {
             return self.bad("an image without threads", header);
         };
@@ -181,6 +179,7 @@ impl<'a> Check<'_, 'a> {
         if leaders != 1 || current != 1 {
             return self.bad("not exactly one thread leads, or not exactly one made the save", first);
         }
+        self.frames(threads)?;
         self.pending(threads)
     }
 
@@ -359,4 +358,4 @@ impl<'a> Check<'_, 'a> {
 }
 
 // `notes_once` remembers the types of one image's tables in a word; the seal is outside the notes that it walks.
-static_assertions::const_assert!((NoteType::Lock as u32) - NOTE_BASE < 64);
+static_assertions::const_assert!((NoteType::Frame as u32) - NOTE_BASE < 64);

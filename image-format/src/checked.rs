@@ -5,6 +5,7 @@
 use zerocopy::FromBytes;
 
 use crate::check::records;
+use crate::record::frame::Frame;
 use crate::record::header::Header;
 use crate::segment::Segments;
 use crate::{Fault, Image, NoteType, Record, StrRef};
@@ -58,6 +59,18 @@ impl<'a> Checked<'a> {
     #[must_use]
     pub fn header(&self) -> Header {
         self.single()
+    }
+
+    /// The full frame of the thread at this place in their table, when the image has full frames.
+    #[must_use]
+    pub fn frame(&self, thread: usize) -> Option<&'a Frame> {
+        self.table().get(thread)
+    }
+
+    /// The bytes of a frame's XSAVE area; empty when it has none.
+    #[must_use]
+    pub fn xstate(&self, frame: &Frame) -> &'a [u8] {
+        self.0.xstate(frame).unwrap_or_default()
     }
 
     /// The bytes that a reference means.

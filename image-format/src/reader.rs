@@ -8,6 +8,7 @@ use zerocopy::little_endian::U64;
 
 use crate::elf::{self, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
 use crate::note::{self, HEAD, NoteIter};
+use crate::record::frame::Frame;
 use crate::record::header::{Features, Header, MAGIC, VERSION};
 use crate::record::memory::{Vma, VmaKind};
 use crate::segment::Segments;
@@ -247,6 +248,13 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
         Segments::new(self.loads)
+    }
+
+    /// The bytes of a frame's XSAVE area; `None` when they lie outside the notes.
+    #[must_use]
+    pub fn xstate(&self, frame: &Frame) -> Option<&'a [u8]> {
+        let at = usize::try_from(frame.xstate_at.get()).ok()?;
+        self.notes.get(at..at.checked_add(frame.xstate_len.get() as usize)?)
     }
 
     /// All notes, the standard ones too.

@@ -126,29 +126,40 @@ impl<'b> Notes<'b> {
         self.strings.get(at..at.saturating_add(len)).unwrap_or_default()
     }
 
-    /// Leaves room for headers of `len` bytes before the first note.
+    /// Bytes of notes so far; within an open note where its next byte will be.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// Writes the one record of the very first note anew, where a record of the same type was written before.
     ///
     /// # Errors
-    /// The buffer is too small, or a note was written already.
-    pub fn skip(&mut self, len: u64) -> Result<(), Full> {
-        let len = usize::try_from(len).map_err(|_| Full)?;
-        if self.len != 0 || len > self.out.len() {
-            return Err(Full);
-        }
-        self.len = len;
+    /// There is none.
+    pub fn replace_first<R: Record>(&mut self, record: &R) -> Result<(), Full> {
+        let bytes = record.as_bytes();
+        self.out
+            .get_mut(20..20 + bytes.len())
+            .filter(|_| self.len >= 20 + bytes.len())
+            .ok_or(Full)?
+            .copy_from_slice(bytes);
         Ok(())
     }
 
-    /// As [`Notes::finish`], but returns all bytes, those of [`Notes::skip`] first.
+    /// As [`Notes::finish`], but moves the notes behind room for headers of `headers` bytes and returns all of it.
     ///
     /// # Errors
     /// The buffer is full.
-    pub fn finish_prefix(mut self) -> Result<&'b mut [u8], Full> {
+    pub fn finish_prefix(mut self, headers: u64) -> Result<&'b mut [u8], Full> {
         let out = core::mem::take(&mut self.out);
-        let len =
-            Notes { out: &mut *out, len: self.len, open: 0, strings: self.strings, strings_len: self.strings_len }
-                .finish()?;
-        out.get_mut(..len).ok_or(Full)
+        let notes =
+            Notes { out: &mut *out, len: self.len, open: 0, strings: self.strings, strings_len: self.strings_len };
+        let len = notes.finish()?;
+        let headers = usize::try_from(headers).map_err(|_| Full)?;
+        let all = headers.checked_add(len).ok_or(Full)?;
+        let out = out.get_mut(..all).ok_or(Full)?;
+        out.copy_within(..len, headers);
+        Ok(out)
     }
 
     /// Writes the note with the strings and returns the length of all notes in bytes.

@@ -5,6 +5,7 @@ use image_format::record::cwd::Cwd;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
+use image_format::record::frame::Frame;
 use image_format::record::header::Header;
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
@@ -44,6 +45,7 @@ fn described<R: Record>() {
 fn each_record_is_described() {
     described::<Header>();
     described::<Thread>();
+    described::<Frame>();
     described::<Vma>();
     described::<Backing>();
     described::<Mm>();

@@ -154,7 +154,45 @@ fn files_that_cannot_be() {
     sealed_nonsense("unknown kind", |p| p.locks[0].kind = 4.into());
     sealed_nonsense("greatest offset", |p| p.locks[0].len = u64::MAX.into());
     sealed_nonsense("does not require locks", |p| p.header.required = 1.into());
-    sealed_nonsense("jmp context", |p| p.header.required = 2.into());
+}
+
+#[test]
+fn frames_that_cannot_be() {
+    let frames = |says: &str, change: fn(&mut Parts)| {
+        sealed_nonsense(says, |parts| {
+            parts.give_frames();
+            change(parts);
+        });
+    };
+    let mut sound = Parts::new();
+    sound.give_frames();
+    support::check(&sound.image()).unwrap();
+    sealed_nonsense("neither jmp contexts", |p| p.header.required = 2.into());
+    frames("neither jmp contexts", |p| p.header.required = 7.into());
+    frames("one frame for each thread", |p| p.header.required = 3.into());
+    frames("one frame for each thread", |p| p.frames.truncate(1));
+    sealed_nonsense("one frame for each thread", |p| p.header.required = 6.into());
+    for register in [16, 19, 21, 22] {
+        sealed_nonsense("something else than its record", |p| {
+            p.give_frames();
+            p.frames[1].regs[register] = 1.into();
+        });
+    }
+    frames("no executable mapping", |p| {
+        p.threads[1].jmp.rip = support::HEAP.into();
+        p.frames[1].regs[16] = support::HEAP.into();
+    });
+    frames("no 64-bit program", |p| p.frames[0].regs[17] = 0x23.into());
+    frames("no 64-bit program", |p| p.frames[0].regs[20] = 0.into());
+    frames("no 64-bit program", |p| p.frames[0].regs[23] = 0x33.into());
+    frames("no 64-bit program", |p| p.frames[0].regs[25] = 7.into());
+    frames("outside the notes", |p| p.frames[0].xstate_at = u64::MAX.into());
+    frames("outside the notes", |p| p.frames[0].xstate_len = u32::MAX.into());
+    frames("too short or too long", |p| p.frames[1].xstate_len = 575.into());
+    frames("too short or too long", |p| p.frames[1].xstate_len = 16385.into());
+    frames("reserved bits", |p| p.xstate[24 + 2] = 1);
+    frames("reserved bits", |p| p.xstate[520] = 1);
+    frames("reserved bits", |p| p.xstate[575] = 1);
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
     let mut used = 0;
     sys::fs::for_each_name(dir.fd(), |name| {
         let Some(fd) = decimal(name).and_then(|n| Fd::try_from(n).ok()) else { return Ok(()) };
-        if fd == dir.fd() || save.target.is_ours(fd) {
+        if T::IN_PROCESS && fd == dir.fd() || save.target.is_ours(fd) {
             return Ok(());
         }
         let (known, rest) = table.split_at_mut(used);

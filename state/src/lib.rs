@@ -13,6 +13,7 @@ pub mod descriptor;
 pub mod device;
 pub mod directory;
 pub mod error;
+pub mod frame;
 pub mod itimer;
 pub mod lock;
 pub mod memory;

@@ -89,7 +89,7 @@ pub fn collect<T: Target>(
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/smaps cannot be read", e);
     let ours = save.target.our_memory();
     let mut buffer = [0; LINE_MAX];
-    let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"smaps", &mut buffer).map_err(failed)?;
+    let mut lines = sys::fs::Lines::open_at(save.target.memory_proc(), c"smaps", &mut buffer).map_err(failed)?;
     let (mut count, mut files) = (0, 0);
     let mut open: Option<Vma> = None;
     while let Some(line) = lines.next_line().map_err(failed)? {
@@ -102,6 +102,9 @@ pub fn collect<T: Target>(
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
+                Ok(flags) if flags.contains(VmaFlags::WIPE_ON_FORK) && save.target.is_copy() => {
+                    return Err(refuse(vma.start.get(), vma.end.get(), b"", "memory that a fork wipes"));
+                }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
                     if flags.contains(VmaFlags::MAY_WRITE) {

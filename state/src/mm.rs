@@ -17,7 +17,7 @@ use crate::{Error, Result, Save, Target};
 /// They cannot be read.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     let failed = |e| Error::failed(format_args!("mm fields"), "cannot be read from /proc/PID", e);
-    let proc = save.target.proc();
+    let proc = save.target.memory_proc();
     let mut buffer = [0; 4096];
     let stat = sys::fs::read_file_at(proc, c"stat", &mut buffer).map_err(failed)?;
     // The name in parentheses may hold anything; fields are counted from behind it, where the third begins.

@@ -10,6 +10,8 @@ use sys::fs::Fd;
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::Result;
+
 /// An argument of a system call made inside a process.
 #[derive(Clone, Copy, Debug)]
 pub enum Arg {
@@ -52,6 +54,21 @@ pub trait Target: Inside {
     fn pid(&self) -> i32;
     /// Its directory in `/proc`, open.
     fn proc(&self) -> Fd;
+    /// The directory in `/proc` of the process whose memory is saved: its own, or that of a copy of it.
+    fn memory_proc(&self) -> Fd {
+        self.proc()
+    }
+    /// Everything but memory has been read: whoever can do without the process itself lets it go on.
+    ///
+    /// # Errors
+    /// It cannot be let go; then it stands still until the save is over.
+    fn thaw(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Whether its memory is that of a copy made by fork(2), which wipes what `MADV_WIPEONFORK` asks for.
+    fn is_copy(&self) -> bool {
+        false
+    }
     /// Whether a descriptor of it belongs to the saver.
     fn is_ours(&self, fd: Fd) -> bool;
     /// The range of its memory that belongs to the saver; empty when there is none.

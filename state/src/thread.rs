@@ -19,11 +19,21 @@ const RSEQ_LENGTHS: [u32; 3] = [32, 33, 64];
 /// How far from the thread pointer a libc puts the rseq area, bytes.
 const RSEQ_REACH: u64 = 0x1800;
 
-/// What the kernel keeps for a thread. Collected on the thread itself.
+/// Where a thread's rseq area is, as far as the saver knows.
+#[derive(Clone, Copy, Debug)]
+pub enum Rseq {
+    /// A tracer was told: address, length, signature; address 0 for none.
+    Known(u64, u32, u32),
+    /// It has to be found near this thread pointer.
+    Near(u64),
+}
+
+/// What the kernel keeps for a thread. Collected on the thread itself; `tid` is its id as `proc` lists it, `own` as
+/// the thread sees it.
 ///
 /// # Errors
 /// A fact cannot be had.
-pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, fs_base: u64) -> Result<Thread> {
+pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) -> Result<Thread> {
     let failed = |what: &'static str| move |e| Error::failed(format_args!("thread {tid}"), what, e);
     let zero = Arg::Value(0);
     let mut data = [0; 24];
@@ -36,11 +46,17 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, fs_base: u64) -> Resul
     inside.call(Sysno::prctl, args, &mut data).map_err(failed("its tid address cannot be read"))?;
     let [tid_address, ..] = split(&data);
     let mut data = [0; 24];
-    let args = [Arg::Value(tid as usize), Arg::Data(0), Arg::Data(8), zero, zero, zero];
+    let args = [Arg::Value(own as usize), Arg::Data(0), Arg::Data(8), zero, zero, zero];
     inside.call(Sysno::get_robust_list, args, &mut data).map_err(failed("its robust list cannot be read"))?;
     let [robust_list, robust_len, _] = split(&data);
-    let (rseq, rseq_len) =
-        find_rseq(inside, fs_base).map_err(failed("its rseq area was not found near its thread pointer"))?;
+    let (rseq, rseq_len, rseq_sig) = match rseq {
+        Rseq::Known(area, len, signature) => (area, len, signature),
+        Rseq::Near(fs_base) => {
+            let found = find_rseq(inside, fs_base);
+            let (area, len) = found.map_err(failed("its rseq area was not found near its thread pointer"))?;
+            (area, len, RSEQ_SIG)
+        }
+    };
     let mut comm = [0; 16];
     let path = Text::<48>::of(format_args!("task/{tid}/comm"));
     let mut buffer = [0; 32];
@@ -49,13 +65,13 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, fs_base: u64) -> Resul
         *to = *from;
     }
     Ok(Thread {
-        tid: (tid as u32).into(),
+        tid: (own as u32).into(),
         flags: 0.into(),
         jmp: Jmp::default(),
         altstack_sp: sp.into(),
         altstack_size: size.into(),
         altstack_flags: (flags as u32 as i32).into(),
-        rseq_sig: RSEQ_SIG.into(),
+        rseq_sig: rseq_sig.into(),
         tid_address: tid_address.into(),
         robust_list: robust_list.into(),
         robust_len: robust_len.into(),
@@ -191,6 +207,7 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
         // SS_ONSTACK is told, not set; the other bits are.
         flags: thread.altstack_flags.get() & !sys::abi::signal::SS_ONSTACK,
         size: thread.altstack_size.get() as usize,
+        pad: 0,
     };
     // SAFETY: the thread's own region.
     unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;

@@ -365,6 +365,12 @@ pub fn same_description(pid: i32, a: Fd, b: Fd) -> Option<bool> {
     if let Ok(n @ (0 | 1)) = fcntl(a, abi::F_DUPFD_QUERY, arg(b)) {
         return Some(n == 1);
     }
+    same_description_in(pid, a, b)
+}
+
+/// As [`same_description`], of another process.
+#[must_use]
+pub fn same_description_in(pid: i32, a: Fd, b: Fd) -> Option<bool> {
     let pid = pid as usize;
     // SAFETY: compares kernel pointers, touches no memory.
     match unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_FILE, arg(a), arg(b), 0]) } {

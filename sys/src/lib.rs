@@ -11,6 +11,7 @@ pub mod fs;
 pub mod memory;
 pub mod probe;
 pub mod process;
+pub mod ptrace;
 pub mod signal;
 pub mod terminal;
 pub mod text;

@@ -76,6 +76,26 @@ pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize
     unsafe { call(Sysno::prctl, [option, a, b, c, 0, 0]) }
 }
 
+/// pidfd_open(2).
+///
+/// # Errors
+/// The call's.
+pub fn pidfd(pid: i32) -> Result<Fd> {
+    // SAFETY: a new descriptor, no memory.
+    let fd = unsafe { call(Sysno::pidfd_open, [pid as usize, 0, 0, 0, 0, 0]) }?;
+    Fd::try_from(fd).map_err(|_| Errno::EIO)
+}
+
+/// pidfd_getfd(2): a descriptor of another process, close-on-exec.
+///
+/// # Errors
+/// The call's.
+pub fn borrow_descriptor(pidfd: Fd, fd: Fd) -> Result<Fd> {
+    // SAFETY: a new descriptor, no memory.
+    let fd = unsafe { call(Sysno::pidfd_getfd, [pidfd as usize, fd as usize, 0, 0, 0, 0]) }?;
+    Fd::try_from(fd).map_err(|_| Errno::EIO)
+}
+
 /// prctl(2) `PR_SET_MM_MAP`: where code, data, heap, stack, arguments and the auxiliary vector lie.
 ///
 /// # Errors

@@ -161,7 +161,7 @@ fn save_stopped(
     stop: &Stop,
     shared: &mut [Siginfo],
 ) -> Result<()> {
-    let output = Output::create(work.request.path)?;
+    let mut output = Output::create(work.request.path)?;
     let mut target = open_target(work.window, output.descriptors())?;
     stop::collect(slot, context)?;
     let posix_timers = state::posix_timer::read(&mut target)?;
@@ -173,8 +173,9 @@ fn save_stopped(
         replaced: Some((STOP_SIGNAL, stop.replaced)),
         signal: work.request.signal,
         generation: GENERATION.load(Ordering::Acquire),
+        full_frames: false,
     };
-    walk(work, slot, context, &mut target, stop.count, &facts, &output)?;
+    walk(work, slot, context, &mut target, stop.count, &facts, &mut output)?;
     output.finish()
 }
 
@@ -185,7 +186,7 @@ fn walk(
     target: &mut Local,
     count: usize,
     facts: &Facts<'_>,
-    output: &Output,
+    output: &mut Output,
 ) -> Result<()> {
     let pid = target.pid();
     let mut others = 0;
@@ -214,7 +215,7 @@ fn walk(
     let threads = Slots { window: work.window, count };
     // SAFETY: the only call for this window.
     let memory = unsafe { work.window.memory() };
-    session::save(target, &threads, facts, memory, output)
+    session::save(target, &threads, facts, memory, output).map(drop)
 }
 
 /// The slots as the session sees them; slots of threads that ended meanwhile are left out.

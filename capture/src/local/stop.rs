@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use state::itimer::Timers;
+use state::thread::Rseq;
 use state::{Error, Here, Result, Target};
 use sys::Errno;
 use sys::abi::Timespec;
@@ -50,7 +51,7 @@ pub fn collect(slot: &mut Slot, context: &mut Context) -> Result<()> {
     context.sigmask =
         sys::signal::change_mask(sys::abi::signal::SIG_BLOCK, 0).map_err(failed("its signal mask cannot be read"))?;
     let proc = sys::fs::open(c"/proc/self", sys::abi::O_DIRECTORY, 0).map_err(failed("/proc cannot be read"))?;
-    let mut record = state::thread::save(&mut Here, proc.fd(), tid, context.fs_base)?;
+    let mut record = state::thread::save(&mut Here, proc.fd(), tid, tid, Rseq::Near(context.fs_base))?;
     record.jmp = state::thread::jmp(context);
     slot.record = record;
     let taken = state::pending::take_own(proc.fd(), tid, &mut slot.pending);

@@ -122,19 +122,9 @@ impl Window {
     /// # Safety
     /// Called once: the pieces are handed out as exclusive references.
     pub unsafe fn memory(&self) -> Memory<'static> {
-        let mut at = self.leader_stack();
-        let mut piece = |eighths: usize| {
-            let len = self.share(eighths);
-            let start = at;
-            at += len;
-            // SAFETY: inside this mapping, apart from the other pieces, zeroed by the kernel.
-            unsafe { core::slice::from_raw_parts_mut(start as *mut u8, len) }
-        };
-        let (prefix, vmas, runs, scratch) = (piece(2), piece(1), piece(1), piece(2));
-        let len = self.start + self.len - at;
-        // SAFETY: as above; what is left behind the other pieces.
-        let strings = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) };
-        Memory { prefix, strings, vmas, runs, scratch }
+        let start = self.leader_stack();
+        // SAFETY: the part of this mapping that nothing else uses, zeroed by the kernel.
+        Memory::of(unsafe { core::slice::from_raw_parts_mut(start as *mut u8, self.start + self.len - start) })
     }
 
     /// Unmaps it.

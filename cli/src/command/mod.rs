@@ -4,5 +4,6 @@ pub mod check;
 pub mod completions;
 pub mod restart;
 pub mod run;
+pub mod save;
 pub mod show;
 pub mod verify;

@@ -19,6 +19,8 @@ bitflags::bitflags! {
         const JMP_CONTEXT = 1 << 0;
         /// File locks are held ([`super::lock::Lock`]).
         const LOCKS = 1 << 1;
+        /// Threads were saved from outside and carry full frames ([`super::frame::Frame`]) instead of a jmp context.
+        const FULL_FRAME = 1 << 2;
     }
 }
 

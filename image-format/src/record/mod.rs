@@ -11,6 +11,7 @@ pub mod cwd;
 pub mod descriptor;
 pub mod device;
 pub mod directory;
+pub mod frame;
 pub mod header;
 pub mod itimer;
 pub mod lock;
@@ -73,6 +74,8 @@ pub enum NoteType {
     Lock = 0x434b_0013,
     /// [`posix_timer::PosixTimer`], ascending by id.
     PosixTimer = 0x434b_0014,
+    /// [`frame::Frame`], one for each thread, in the order of the threads.
+    Frame = 0x434b_0015,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }

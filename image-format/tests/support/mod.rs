@@ -7,6 +7,7 @@ use image_format::record::cwd::Cwd;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
+use image_format::record::frame::Frame;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
@@ -44,6 +45,9 @@ pub struct Parts {
     pub header: Header,
     pub strings: Vec<u8>,
     pub threads: Vec<Thread>,
+    pub frames: Vec<Frame>,
+    /// The XSAVE area that all frames point to.
+    pub xstate: Vec<u8>,
     pub vmas: Vec<Vma>,
     pub backings: Vec<Backing>,
     pub mm: Vec<Mm>,
@@ -74,6 +78,8 @@ impl Parts {
             header: header(),
             strings: Vec::new(),
             threads: vec![thread(PID, b"main", ThreadFlags::LEADER), thread(THREAD, b"worker", ThreadFlags::CURRENT)],
+            frames: Vec::new(),
+            xstate: Vec::new(),
             vmas: Vec::new(),
             backings: Vec::new(),
             mm: Vec::new(),
@@ -182,30 +188,34 @@ impl Parts {
     pub fn notes(&self) -> Vec<u8> {
         let records = 64 * self.vmas.len() + 1024 * self.threads.len() + 200 * self.pending.len();
         let files = 128 * (self.descriptors.len() + self.regular.len() + self.backings.len());
-        let mut out = vec![0; 16_384 + records + files + self.strings.len()];
+        let mut out = vec![0; 36_000 + records + files + self.strings.len()];
         let mut strings = vec![0; self.strings.len()];
         let mut notes = Notes::new(&mut out, &mut strings);
         let all = notes.string(&self.strings).unwrap();
         assert_eq!(all.at.get(), 0);
         notes.table(&[self.header]).unwrap();
+        if !self.xstate.is_empty() {
+            standard_note(&mut notes, note::LINUX, standard::NT_X86_XSTATE, &self.xstate);
+        }
         for thread in self.threads.iter().rev() {
             let mut status = [0u8; 336];
             status[32..36].copy_from_slice(&thread.tid.get().to_le_bytes());
             status[112 + 16 * 8..][..8].copy_from_slice(&(TEXT + 0x42).to_le_bytes());
-            standard_note(&mut notes, standard::NT_PRSTATUS, &status);
-            standard_note(&mut notes, standard::NT_FPREGSET, &[0; 512]);
+            standard_note(&mut notes, note::CORE, standard::NT_PRSTATUS, &status);
+            standard_note(&mut notes, note::CORE, standard::NT_FPREGSET, &[0; 512]);
         }
         let mut info = [0u8; 136];
         info[40..43].copy_from_slice(b"job");
         info[56..66].copy_from_slice(b"job --fast");
-        standard_note(&mut notes, standard::NT_PRPSINFO, &info);
-        standard_note(&mut notes, standard::NT_AUXV, &[0; 16]);
+        standard_note(&mut notes, note::CORE, standard::NT_PRPSINFO, &info);
+        standard_note(&mut notes, note::CORE, standard::NT_AUXV, &[0; 16]);
         fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
             if !records.is_empty() {
                 notes.table(records).unwrap();
             }
         }
         put(&mut notes, &self.threads);
+        put(&mut notes, &self.frames);
         put(&mut notes, &self.vmas);
         put(&mut notes, &self.backings);
         put(&mut notes, &self.mm);
@@ -225,6 +235,25 @@ impl Parts {
         let len = notes.finish().unwrap();
         out.truncate(len);
         out
+    }
+
+    /// Full frames instead of jmp contexts, as a save from outside writes them.
+    pub fn give_frames(&mut self) {
+        self.header.required = (Features::FULL_FRAME | Features::LOCKS).bits().into();
+        // Room for what tests make of the length.
+        self.xstate = vec![0; 17_000];
+        for thread in &self.threads {
+            let mut frame: Frame = zeroed();
+            let (rip, rsp) = (thread.jmp.rip, thread.jmp.rsp);
+            let named = [(16, rip), (17, 0x33.into()), (18, 0x202.into()), (19, rsp), (20, 0x2b.into())];
+            for (register, value) in named {
+                frame.regs[register] = value;
+            }
+            // The header's note comes first, then the area's.
+            frame.xstate_at = (20 + size_of::<Header>() as u64 + 20).into();
+            frame.xstate_len = 2696.into();
+            self.frames.push(frame);
+        }
     }
 
     /// The whole file.
@@ -255,8 +284,8 @@ pub fn image() -> Vec<u8> {
     Parts::new().image()
 }
 
-fn standard_note(notes: &mut Notes<'_>, kind: u32, bytes: &[u8]) {
-    notes.open(note::CORE, kind).unwrap();
+fn standard_note(notes: &mut Notes<'_>, owner: &[u8], kind: u32, bytes: &[u8]) {
+    notes.open(owner, kind).unwrap();
     notes.bytes(bytes).unwrap();
     notes.end().unwrap();
 }

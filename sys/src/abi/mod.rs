@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "the kernel's own names, documented in its manual pages")]
 
 pub mod mm;
+pub mod ptrace;
 pub mod signal;
 
 use static_assertions::const_assert_eq;
@@ -172,6 +173,7 @@ pub const PR_SET_NAME: usize = 15;
 pub const PR_GET_SECCOMP: usize = 21;
 pub const PR_SET_MM: usize = 35;
 pub const PR_SET_MM_MAP: usize = 14;
+pub const PR_GET_CHILD_SUBREAPER: usize = 37;
 pub const PR_GET_TID_ADDRESS: usize = 40;
 /// Linux 6.15: timer_create(2) takes the id that it finds where it would store it.
 pub const PR_TIMER_CREATE_RESTORE_IDS: usize = 77;

@@ -53,6 +53,7 @@ const_assert_eq!(size_of::<Sigaction>(), 32);
 pub struct Altstack {
     pub sp: usize,
     pub flags: i32,
+    pub pad: u32,
     pub size: usize,
 }
 const_assert_eq!(size_of::<Altstack>(), 24);
@@ -153,5 +154,21 @@ pub struct Ucontext {
 }
 const_assert_eq!(size_of::<Ucontext>(), 304);
 
+impl Ucontext {
+    /// Its bytes, as they lie in a frame.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: plain numbers without gaps.
+        unsafe { core::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
+    }
+}
+
 /// `FP_XSTATE_MAGIC1`, at byte 464 of the FXSAVE area when an XSAVE area follows.
 pub const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`, behind the XSAVE area.
+pub const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+
+// uc_flags.
+pub const UC_FP_XSTATE: u64 = 1;
+pub const UC_SIGCONTEXT_SS: u64 = 2;
+pub const UC_STRICT_RESTORE_SS: u64 = 4;

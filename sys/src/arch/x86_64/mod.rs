@@ -2,6 +2,11 @@
 //!
 //! Register offsets below are those of [`Context`]. Nothing here may use the red zone or thread-local storage.
 
+#[cfg(feature = "remote")]
+mod inject;
+#[cfg(feature = "remote")]
+pub use inject::*;
+
 use core::arch::naked_asm;
 
 use static_assertions::const_assert_eq;

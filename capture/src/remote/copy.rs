@@ -1,0 +1,80 @@
+//! A copy-on-write copy of a process, made by it in passing and not its child: it stands still and is read at leisure.
+//!
+//! It shares the process's table of descriptors, so that it holds none open on its own. Must never run an instruction
+//! of the program: it stays traced, and ends with us.
+
+use state::{Error, Result};
+use sys::fs::{Fd, Owned};
+use sys::ptrace::{self, Event};
+use sys::text::Text;
+use sys::{Errno, Sysno};
+
+use super::place::Place;
+use super::puppet::Puppet;
+
+/// The copy; killed with the value.
+#[derive(Debug)]
+pub struct Copy {
+    pid: i32,
+    proc: Owned,
+    mem: Owned,
+}
+
+impl Copy {
+    /// Takes over a process that was just made.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn new(pid: i32) -> Result<Self> {
+        let open = || -> sys::Result<(Owned, Owned)> {
+            let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0)?;
+            let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0)?;
+            Ok((proc, mem))
+        };
+        match open() {
+            Ok((proc, mem)) => Ok(Self { pid, proc, mem }),
+            Err(e) => {
+                end(pid);
+                Err(Error::failed(format_args!("copy {pid} of the process"), "cannot be read", e))
+            }
+        }
+    }
+
+    /// Its pid as we see it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its directory in `/proc`.
+    #[must_use]
+    pub fn proc(&self) -> Fd {
+        self.proc.fd()
+    }
+
+    /// Its memory.
+    #[must_use]
+    pub fn mem(&self) -> Fd {
+        self.mem.fd()
+    }
+
+    /// Makes a call in it.
+    ///
+    /// # Errors
+    /// The call's; ESRCH: somebody has killed it.
+    pub fn call(&self, place: &Place, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+        let regs = ptrace::registers(self.pid)?.ok_or(Errno::ESRCH)?;
+        Puppet::of_copy(self.pid, regs, place).call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        end(self.pid);
+    }
+}
+
+fn end(pid: i32) {
+    let _ = sys::process::kill(pid, sys::abi::signal::SIGKILL);
+    while matches!(ptrace::wait(pid, true), Ok(Some(Event::Stopped(..)))) {}
+}

@@ -1,0 +1,299 @@
+//! Saves any process by its pid, from outside: no root, no preparation, no library in it.
+//!
+//! ```text
+//! seize all threads ─► registers ─► objects ─► copy-on-write copy ─► let go ─► memory of the copy ─► seal
+//! └──────────────────────── the pause ────────────────────────────┘
+//! ```
+//!
+//! Must never change the process for good: what is put into it for a moment is taken out again, and if this process is
+//! killed meanwhile, leads back by itself.
+
+mod arena;
+mod copy;
+mod place;
+mod puppet;
+mod resume;
+mod stop;
+mod target;
+mod thread;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use image_format::record::thread::Thread;
+use state::thread::Rseq;
+use state::{Error, Inside, Result, Target};
+use sys::Sysno;
+use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
+use sys::fs::{Fd, Owned};
+use sys::ptrace;
+use sys::signal::bit;
+use sys::text::Text;
+
+use self::arena::Arena;
+use self::place::Place;
+use self::resume::Waiting;
+use self::stop::Stopped as StoppedProcess;
+use self::target::{Pause, Remote};
+use self::thread::Registers;
+use crate::output::Output;
+use crate::session::{self, Facts, Stopped, Threads};
+
+/// How often a process that keeps calling exec is tried.
+const ATTEMPTS: u32 = 5;
+
+/// Where an image goes.
+#[derive(Debug)]
+pub enum Destination<'a> {
+    /// A file, replaced by rename when the image is whole and durable.
+    File(&'a Path),
+    /// A pipe or a socket, written in one forward pass.
+    Stream(OwnedFd),
+}
+
+/// How to save.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Let the process stand still until the image is written.
+    pub freeze: bool,
+    /// End the process when the image is durable; it stands still until then.
+    pub kill: bool,
+}
+
+/// What a save took.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Length of the image, bytes.
+    pub bytes: u64,
+    /// How long the process stood still.
+    pub pause: Duration,
+    /// From the call to the durable image.
+    pub total: Duration,
+    /// Threads that were saved.
+    pub threads: usize,
+    /// Why the process stood still all the time, although it need not have.
+    pub frozen: Option<&'static str>,
+}
+
+/// Saves process `pid`, which goes on.
+///
+/// # Errors
+/// It may not be traced, it holds something that cannot be carried, or the image cannot be written. It goes on, and an
+/// older image is whole.
+pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
+    let started = Instant::now();
+    let mut output = match &to {
+        Destination::File(path) => {
+            let path = std::path::absolute(path).map_err(|_| Error::from(image_format::writer::Full))?;
+            Output::create(path.as_os_str().as_bytes())?
+        }
+        Destination::Stream(fd) => Output::stream(std::os::fd::AsRawFd::as_raw_fd(fd)),
+    };
+    let mut pause = if options.freeze || options.kill { Pause::Frozen } else { Pause::Live };
+    let mut frozen = None;
+    for _ in 0..ATTEMPTS {
+        match attempt(pid, pause, options, &mut output)? {
+            Attempt::Done(mut report) => {
+                report.total = started.elapsed();
+                report.frozen = report.frozen.or(frozen);
+                return Ok(report);
+            }
+            Attempt::Executed => {}
+            // Whatever a copy lacks, the process itself has.
+            Attempt::CopyFailed => (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved")),
+        }
+        output.restart()?;
+    }
+    Err(Error::refused(
+        format_args!("process {pid}"),
+        "starts one program after the other",
+        "save it when it has settled",
+    ))
+}
+
+enum Attempt {
+    Done(Report),
+    Executed,
+    CopyFailed,
+}
+
+/// A thread with everything that the session wants of it.
+struct One {
+    registers: Registers,
+    record: Thread,
+    regs: sys::abi::ptrace::UserRegs,
+    pending: Vec<Siginfo>,
+}
+
+/// All threads; there is always a first one.
+struct All {
+    first: One,
+    others: Vec<One>,
+}
+
+impl Threads for All {
+    fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    fn get(&self, index: usize) -> Stopped<'_> {
+        let one = index.checked_sub(1).and_then(|i| self.others.get(i)).unwrap_or(&self.first);
+        Stopped { record: &one.record, frame: one.registers.frame(&one.regs), pending: &one.pending }
+    }
+}
+
+fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Result<Attempt> {
+    let gone = |e| Error::failed(format_args!("process {pid}"), "is not there, or may not be read", e);
+    let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0);
+    let proc = proc.map_err(gone)?;
+    check_kind(pid, &proc)?;
+    let inner = inner_id(proc.fd(), c"status").unwrap_or(pid);
+
+    let paused = Instant::now();
+    let Some(mut stopped) = StoppedProcess::all(pid, proc.fd())? else { return Ok(Attempt::Executed) };
+    let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
+    let place = Place::find(proc.fd(), mem.fd())?;
+    let vdso = vdso(&proc);
+    let in_between = |rip| vdso.contains(&rip) || place.contains(rip);
+    let mut registers = Vec::new();
+    for tid in stopped.tids().to_vec() {
+        registers.extend(Registers::read(&mut stopped, tid, &in_between, mem.fd())?);
+    }
+    let others = registers.split_off(1.min(registers.len()));
+    let Some(first) = registers.pop().filter(|r| r.tid == pid) else {
+        return Err(Error::refused(
+            format_args!("thread {pid}"),
+            "the first thread has ended while others go on",
+            "let it wait for the others",
+        ));
+    };
+    let mut remote = Remote::new((pid, inner), (proc, mem), stopped, place, &first, pause, paused)?;
+    let threads = threads(&mut remote, first, others)?;
+    let shared = thread::pending(pid, true)?;
+    let posix_timers = state::posix_timer::read(&mut remote)?;
+    let facts = Facts {
+        shared_pending: &shared,
+        timers: state::itimer::read(&mut remote)?,
+        posix_timers,
+        replaced: None,
+        signal: 0,
+        generation: 0,
+        full_frames: true,
+    };
+    let mut arena = Arena::map()?;
+    let saved = session::save(&mut remote, &threads, &facts, arena.memory(), output);
+    let saved = saved.and_then(|bytes| output.finish().map(|()| bytes));
+    let (frozen, thawed) = (remote.held, remote.thawed());
+    let bytes = match saved {
+        Ok(bytes) => bytes,
+        Err(_) if thawed.is_some() => return Ok(Attempt::CopyFailed),
+        Err(e) => return Err(e),
+    };
+    remote.finish(options.kill)?;
+    let pause = thawed.unwrap_or_else(|| paused.elapsed());
+    Ok(Attempt::Done(Report { bytes, pause, total: pause, threads: threads.count(), frozen }))
+}
+
+/// Refuses what is no program of this machine's kind, or already at its end.
+fn check_kind(pid: i32, proc: &Owned) -> Result<()> {
+    let mut buffer = [0; 64];
+    let state = state::target::status_value(proc.fd(), c"status", b"State", &mut buffer).ok().flatten();
+    if matches!(state, Some([b'Z' | b'X', ..])) {
+        let why = "has ended and waits for its parent";
+        return Err(Error::refused(format_args!("process {pid}"), why, "there is nothing left to save"));
+    }
+    if pid == sys::process::pid() {
+        return Err(Error::refused(format_args!("process {pid}"), "is the saver itself", "name another"));
+    }
+    let mut leader = [0; 32];
+    let group = state::target::status_value(proc.fd(), c"status", b"Tgid", &mut leader).ok().flatten();
+    if group.and_then(sys::text::decimal) != u64::try_from(pid).ok() {
+        let why = "is a thread, not a process";
+        return Err(Error::refused(format_args!("{pid}"), why, "name its process (Tgid in /proc/PID/status)"));
+    }
+    let mut path = [0; 4096];
+    match sys::fs::read_link_at(proc.fd(), c"exe", &mut path) {
+        Err(sys::Errno::ENOENT) => {
+            Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The id that a process or thread has in its own, innermost pid namespace.
+fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
+    let mut buffer = [0; 256];
+    let ids = state::target::status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
+    sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
+}
+
+/// Where the vdso lies; empty when there is none.
+fn vdso(proc: &Owned) -> core::ops::Range<u64> {
+    let mut buffer = [0; 8192];
+    let Ok(mut lines) = sys::fs::Lines::open_at(proc.fd(), c"maps", &mut buffer) else { return 0..0 };
+    while let Ok(Some(line)) = lines.next_line() {
+        if line.ends_with(b"[vdso]")
+            && let Some((start, end)) = sys::text::words(line).next().and_then(|f| sys::text::cut(f, b'-'))
+        {
+            return sys::text::hex(start).unwrap_or(0)..sys::text::hex(end).unwrap_or(0);
+        }
+    }
+    0..0
+}
+
+/// Asks each thread for what only it can tell.
+fn threads(remote: &mut Remote, first: Registers, others: Vec<Registers>) -> Result<All> {
+    let caught = caught(remote);
+    let others = others.into_iter().map(|registers| one(remote, registers, caught)).collect::<Result<_>>()?;
+    // The first thread last: it makes the other calls, too.
+    Ok(All { first: one(remote, first, caught)?, others })
+}
+
+fn one(remote: &mut Remote, registers: Registers, caught: u64) -> Result<One> {
+    let tid = registers.tid;
+    let leads = tid == remote.outer();
+    remote.use_thread(&registers)?;
+    state::process::check_thread(remote, tid)?;
+    let status = Text::<48>::of(format_args!("task/{tid}/status"));
+    let own = inner_id(remote.proc(), status.as_c_str()).unwrap_or(tid);
+    let rseq = match ptrace::rseq(tid) {
+        Ok(config) => Rseq::Known(config.area, config.len, config.signature),
+        Err(_) => Rseq::Near(registers.regs.fs_base),
+    };
+    let proc = remote.proc();
+    let mut record = state::thread::save(remote, proc, tid, own, rseq)?;
+    let pending = thread::pending(tid, false)?;
+    let shared = if leads { thread::pending(tid, true)? } else { Vec::new() };
+    let waits = |set: u64, info: &Siginfo| set | bit(info.signo.clamp(1, NSIG));
+    let waiting = pending.iter().chain(&shared).fold(0, waits) & caught & !registers.mask;
+    let waiting = waiting_for(remote, waiting);
+    let regs = resume::restarted(&registers.regs, waiting, remote.mem());
+    thread::complete(&mut record, &registers, &regs, leads, remote.mem());
+    Ok(One { registers, record, regs, pending })
+}
+
+/// The signals for which the process has handlers.
+fn caught(remote: &Remote) -> u64 {
+    let mut buffer = [0; 32];
+    let mask = state::target::status_value(remote.proc(), c"status", b"SigCgt", &mut buffer).ok().flatten();
+    mask.and_then(sys::text::hex).unwrap_or(0)
+}
+
+/// What signals with handlers, which will be delivered first of all, do to an interrupted call.
+fn waiting_for(remote: &mut Remote, signals: u64) -> Waiting {
+    let mut waiting = Waiting::None;
+    for signal in (1..=NSIG).filter(|n| signals & bit(*n) != 0) {
+        let mut data = [0; 32];
+        let [number, zero, size] = [signal as usize, 0, 8].map(state::Arg::Value);
+        let asked = remote.call(Sysno::rt_sigaction, [number, zero, state::Arg::Data(0), size, zero, zero], &mut data);
+        let [_, flags, ..] = data.as_chunks::<8>().0 else { continue };
+        if asked.is_ok() && u64::from_le_bytes(*flags) & SA_RESTART == 0 {
+            return Waiting::Interrupts;
+        }
+        waiting = Waiting::Restarts;
+    }
+    waiting
+}

@@ -1,0 +1,241 @@
+//! System calls made by a stopped thread of another process on our behalf.
+//!
+//! The calls run in code that is put into bytes which nothing uses: behind the last instruction of the vdso or of
+//! another executable mapping. Invariant: from the moment in which a thread's registers are changed to the one in which they
+//! are put back, letting it go must lead it back by itself, with its registers and its mask; this process may
+//! be killed at any instant.
+
+use state::{Error, Result};
+use sys::Errno;
+use sys::abi::ptrace::{PTRACE_EVENT_STOP, UserRegs};
+use sys::abi::signal::Altstack;
+use sys::arch::{Boot, Code, Run, WayBack};
+use sys::fs::Fd;
+use sys::ptrace::{self, Event};
+
+use super::place::{FRAME, Place};
+use super::resume::lead_back;
+use super::thread::Registers;
+
+/// A stopped thread that makes calls for us.
+#[derive(Debug)]
+pub struct Puppet {
+    tid: i32,
+    /// Where calls are made.
+    code: u64,
+    /// Registers as it was stopped with them: what it gets back.
+    regs: UserRegs,
+    mask: u64,
+    /// Its mask has been changed.
+    blocked: bool,
+}
+
+fn write<C: Code>(words: &C::Words, at: u64, mem: Fd) -> Result<()> {
+    let mut code = [0; 256];
+    let len = C::with(words, code.get_mut(..C::ROOM).unwrap_or_default());
+    sys::fs::pwrite_all(mem, code.get(..len).unwrap_or_default(), at).map_err(|e| not_written(at, e))
+}
+
+fn not_written(at: u64, errno: Errno) -> Error {
+    Error::failed(format_args!("memory at {at:#x}"), "cannot be written by a tracer", errno)
+}
+
+fn ended(tid: i32) -> Error {
+    Error::failed(format_args!("thread {tid}"), "ended while it was being saved", Errno::ESRCH)
+}
+
+impl Puppet {
+    fn new(thread: &Registers, code: u64) -> Self {
+        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, blocked: false }
+    }
+
+    /// The first thread, which can make calls before there is memory for a frame.
+    ///
+    /// # Errors
+    /// The code cannot be written.
+    pub fn boot(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
+        let mut puppet = Self::new(thread, 0);
+        puppet.back_to_boot(place, mem)?;
+        Ok(puppet)
+    }
+
+    /// From now on calls are made by code that needs no memory; none has been made by it yet.
+    ///
+    /// # Errors
+    /// The code cannot be written.
+    pub fn back_to_boot(&mut self, place: &Place, mem: Fd) -> Result<()> {
+        let r = lead_back(&self.regs);
+        let registers = [r.rax, r.rcx, r.rdx, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11];
+        write::<Boot>(&WayBack { registers, rip: r.rip, mask: self.mask }, place.boot(), mem)?;
+        self.code = place.boot();
+        Ok(())
+    }
+
+    /// Another thread, when the memory is there.
+    ///
+    /// # Errors
+    /// The code or the frame cannot be written.
+    pub fn run(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
+        let mut puppet = Self::new(thread, 0);
+        puppet.prepare_run(thread, place, false, mem)?;
+        Ok(puppet)
+    }
+
+    fn prepare_run(&mut self, thread: &Registers, place: &Place, first: bool, mem: Fd) -> Result<()> {
+        let (code, at) = place.run(first);
+        let mut frame = [0; FRAME];
+        // A stack that the kernel takes for a mistake leaves the thread's own as it is.
+        let stack = Altstack { flags: i32::MAX, ..Altstack::default() };
+        let xstate = thread.xstate.get(..sys::arch::xsave_core_size(thread.xcr0())).unwrap_or_default();
+        let regs = lead_back(&self.regs);
+        let sp = state::frame::build(&mut frame, at, &regs, self.mask, stack, xstate, u64::MAX);
+        let sp = sp.ok_or(image_format::writer::Full)?;
+        let used = frame.get(..state::frame::size(xstate.len())).unwrap_or_default();
+        sys::fs::pwrite_all(mem, used, at).map_err(|e| not_written(at, e))?;
+        write::<Run>(&sp, code, mem)?;
+        self.code = code;
+        Ok(())
+    }
+
+    /// The first thread goes over to code that leads back by a frame.
+    ///
+    /// # Errors
+    /// As for [`Puppet::run`].
+    pub fn settle(&mut self, thread: &Registers, place: &Place, mem: Fd) -> Result<()> {
+        self.prepare_run(thread, place, true, mem)?;
+        if self.blocked {
+            let regs = UserRegs { rip: self.code + Run::BACK, orig_rax: u64::MAX, ..self.regs };
+            // SAFETY: the code there leads back by itself.
+            unsafe { ptrace::set_registers(self.tid, &regs) }.map_err(|_| ended(self.tid))?;
+        }
+        let _ = sys::fs::pwrite_all(mem, &[0; Boot::ROOM], place.boot());
+        Ok(())
+    }
+
+    /// A process that is nobody's: it needs no way back.
+    #[must_use]
+    pub fn of_copy(tid: i32, regs: UserRegs, place: &Place) -> Self {
+        Self { tid, code: place.run(true).0, regs, mask: 0, blocked: true }
+    }
+
+    /// The thread.
+    #[must_use]
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Sets the registers for a call; from here on the way back is in place.
+    fn aim(&mut self, at: u64, number: usize, args: [usize; 6]) -> Result<()> {
+        let [rdi, rsi, rdx, r10, r8, r9] = args.map(|a| a as u64);
+        let regs =
+            UserRegs { rip: at, rax: number as u64, orig_rax: u64::MAX, rdi, rsi, rdx, r10, r8, r9, ..self.regs };
+        // SAFETY: the code at `at` leads back by itself.
+        unsafe { ptrace::set_registers(self.tid, &regs) }.map_err(|_| ended(self.tid))?;
+        if !self.blocked {
+            // No signal may come between: it would be delivered to code that is not the program's.
+            ptrace::set_signal_mask(self.tid, sys::signal::ALL).map_err(|_| ended(self.tid))?;
+            self.blocked = true;
+        }
+        Ok(())
+    }
+
+    /// Lets it run to the next entry or exit of a system call; `Some` for another event on the way.
+    fn step(&self) -> Result<Option<i32>> {
+        let mut signal = 0;
+        loop {
+            ptrace::resume_to_call(self.tid, signal).map_err(|_| ended(self.tid))?;
+            match ptrace::wait(self.tid, true) {
+                Ok(Some(Event::Stopped(stop, 0))) if stop & 0x80 != 0 => return Ok(None),
+                // All can be blocked but SIGSTOP: it is taken, and takes effect when the thread is let go.
+                Ok(Some(Event::Stopped(stop, 0))) => signal = stop,
+                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => signal = 0,
+                Ok(Some(Event::Stopped(_, event))) => return Ok(Some(event)),
+                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
+            }
+        }
+    }
+
+    fn result(&self) -> Result<sys::Result<usize>> {
+        let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
+        let value = regs.rax as i64;
+        Ok(if (-4095..0).contains(&value) { Err(Errno::new(-value as i32)) } else { Ok(value as usize) })
+    }
+
+    /// Makes a call. The outer result is about the thread, the inner one is the call's.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn call(&mut self, number: usize, args: [usize; 6]) -> Result<sys::Result<usize>> {
+        self.aim(self.code, number, args)?;
+        self.step()?;
+        self.step()?;
+        self.result()
+    }
+
+    /// Makes a copy of the process; returns the copy's pid (as we see it), standing still, traced and ended with us.
+    /// `Err` within: the kernel refuses another process.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn fork(&mut self) -> Result<sys::Result<i32>> {
+        use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACECLONE};
+        let flags = sys::abi::CLONE_VM | sys::abi::CLONE_FILES;
+        self.aim(self.code + Run::fork(), sys::Sysno::clone as usize, [flags, 0, 0, 0, 0, 0])?;
+        self.step()?;
+        if self.step()?.is_none() {
+            // No event: the call failed; the thread asks for the end of a child that does not exist and goes back.
+            return Ok(Err(self.result()?.err().unwrap_or(Errno::EAGAIN)));
+        }
+        let middle = ptrace::event_message(self.tid).map_err(|_| ended(self.tid))? as i32;
+        let first_stop = |tid| matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..))));
+        let mut copy = Err(Errno::EAGAIN);
+        if first_stop(middle) {
+            let _ = ptrace::set_options(middle, PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
+            let _ = ptrace::resume(middle, 0);
+            if let Ok(Some(Event::Stopped(_, sys::abi::ptrace::PTRACE_EVENT_CLONE))) = ptrace::wait(middle, true)
+                && let Ok(pid) = ptrace::event_message(middle)
+                && first_stop(pid as i32)
+            {
+                let options = PTRACE_O_EXITKILL | sys::abi::ptrace::PTRACE_O_TRACESYSGOOD;
+                let _ = ptrace::set_options(pid as i32, options);
+                copy = Ok(pid as i32);
+            }
+            let _ = ptrace::resume(middle, 0);
+            while matches!(ptrace::wait(middle, true), Ok(Some(Event::Stopped(..)))) {
+                let _ = ptrace::resume(middle, 0);
+            }
+        }
+        // Exit of clone, entry and exit of the wait for the middle process.
+        for _ in 0..3 {
+            self.step()?;
+        }
+        Ok(copy)
+    }
+
+    /// Gives the thread back what it had. It stands still as before.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn put_back(self) -> Result<()> {
+        if !self.blocked {
+            return Ok(());
+        }
+        // Stopped anew, before the first instruction of the way back: only here does the kernel look again at what an
+        // interrupted call was to do.
+        let stop = ptrace::interrupt(self.tid).and_then(|()| ptrace::resume(self.tid, 0));
+        stop.map_err(|_| ended(self.tid))?;
+        loop {
+            match ptrace::wait(self.tid, true) {
+                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => break,
+                Ok(Some(Event::Stopped(signal, 0))) if signal & 0x80 == 0 => {
+                    ptrace::resume(self.tid, signal).map_err(|_| ended(self.tid))?;
+                }
+                Ok(Some(Event::Stopped(..))) => ptrace::resume(self.tid, 0).map_err(|_| ended(self.tid))?,
+                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
+            }
+        }
+        ptrace::set_signal_mask(self.tid, self.mask).map_err(|_| ended(self.tid))?;
+        // SAFETY: its own registers, as it was stopped with them.
+        unsafe { ptrace::set_registers(self.tid, &self.regs) }.map_err(|_| ended(self.tid))
+    }
+}

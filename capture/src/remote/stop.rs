@@ -1,0 +1,198 @@
+//! All threads of another process stand still, and go on when this value is dropped, whatever happened.
+//!
+//! Must never take a signal away from a thread: what arrives while it is being stopped is delivered first.
+
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use state::{Error, Result};
+use sys::Errno;
+use sys::abi::ptrace::{
+    PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC,
+    PTRACE_O_TRACESYSGOOD,
+};
+use sys::fs::Fd;
+use sys::ptrace::{self, Event};
+use sys::text::Text;
+
+/// How long a thread may take to stop: it may wait for a `vfork` child or a dead file server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to look without sleeping: a thread that can stop does so within microseconds.
+const SPIN: Duration = Duration::from_millis(2);
+
+/// Threads that stand still.
+#[derive(Debug)]
+pub struct Stopped {
+    pid: i32,
+    tids: Vec<i32>,
+}
+
+/// What became of a thread that was told to stop.
+enum Settled {
+    Still,
+    Gone,
+    /// It called exec: all others are gone, and what was known of it is void.
+    Executed,
+}
+
+impl Stopped {
+    /// Stops all threads of `pid`, whose directory in `/proc` is `proc`. `None`: it called exec meanwhile, try again.
+    ///
+    /// # Errors
+    /// Not allowed, gone, or a thread does not stop.
+    pub fn all(pid: i32, proc: Fd) -> Result<Option<Self>> {
+        let mut stopped = Self { pid, tids: Vec::new() };
+        let mut settled = 0;
+        loop {
+            stopped.seize_new(proc)?;
+            if settled == stopped.tids.len() {
+                break;
+            }
+            while let Some(tid) = stopped.tids.get(settled).copied() {
+                match stopped.settle(tid)? {
+                    Settled::Still => settled += 1,
+                    Settled::Gone => drop(stopped.tids.remove(settled)),
+                    Settled::Executed => return Ok(None),
+                }
+            }
+        }
+        if stopped.tids.is_empty() {
+            return Err(gone(pid, Errno::ESRCH));
+        }
+        Ok(Some(stopped))
+    }
+
+    /// Ids of the threads, the process's first one first.
+    #[must_use]
+    pub fn tids(&self) -> &[i32] {
+        &self.tids
+    }
+
+    /// Seizes and interrupts threads that are not known yet.
+    fn seize_new(&mut self, proc: Fd) -> Result<()> {
+        let dir = sys::fs::open_at(proc, c"task", sys::abi::O_DIRECTORY, 0).map_err(|e| gone(self.pid, e))?;
+        let mut found = Vec::new();
+        sys::fs::for_each_name(dir.fd(), |name| {
+            found.extend(sys::text::decimal(name).and_then(|n| i32::try_from(n).ok()));
+            Ok::<_, Errno>(())
+        })
+        .map_err(|e| gone(self.pid, e))?;
+        for tid in found {
+            if self.tids.contains(&tid) {
+                continue;
+            }
+            match ptrace::seize(tid, PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD) {
+                Ok(()) => {}
+                // Ended between the listing and now; or made by a thread that was seized already, and so ours.
+                Err(Errno::ESRCH) if tid != self.pid => continue,
+                Err(Errno::EPERM) if is_ours(proc, tid) => {}
+                Err(e) => return Err(not_allowed(self.pid, tid, proc, e)),
+            }
+            let _ = ptrace::interrupt(tid);
+            if tid == self.pid { self.tids.insert(0, tid) } else { self.tids.push(tid) }
+        }
+        Ok(())
+    }
+
+    /// Waits until a thread that was interrupted stands still outside any system call and with no signal in its hands.
+    fn settle(&mut self, tid: i32) -> Result<Settled> {
+        let start = Instant::now();
+        loop {
+            let event = match ptrace::wait(tid, false) {
+                Ok(event) => event,
+                Err(_) => return Ok(Settled::Gone),
+            };
+            match event {
+                None if start.elapsed() > PATIENCE => {
+                    return Err(Error::refused(
+                        format_args!("thread {tid}"),
+                        "does not stop within 10 seconds: it waits inside the kernel, for a vfork child or a file server",
+                        "try again when that is over",
+                    ));
+                }
+                None if start.elapsed() > SPIN => std::thread::sleep(Duration::from_micros(200)),
+                None => std::thread::yield_now(),
+                Some(Event::Gone) => return Ok(Settled::Gone),
+                Some(Event::Stopped(_, PTRACE_EVENT_STOP)) => return Ok(Settled::Still),
+                Some(Event::Stopped(_, PTRACE_EVENT_EXEC)) => return Ok(Settled::Executed),
+                Some(Event::Stopped(_, PTRACE_EVENT_CLONE)) => {
+                    let _ = ptrace::resume(tid, 0);
+                }
+                Some(Event::Stopped(signal, 0)) if signal & 0x80 == 0 => {
+                    let _ = ptrace::resume(tid, signal);
+                }
+                Some(Event::Stopped(..)) => {
+                    let _ = ptrace::resume(tid, 0);
+                }
+            }
+        }
+    }
+
+    /// Lets a thread run for a moment and stops it again, when it stood where it cannot be saved. False: it is gone.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn nudge(&mut self, tid: i32, moment: Duration) -> Result<bool> {
+        if ptrace::resume(tid, 0).is_err() {
+            return Ok(false);
+        }
+        // Asked to stop at once, it would not get to its next instruction.
+        let start = Instant::now();
+        while start.elapsed() < moment {
+            std::thread::yield_now();
+        }
+        if ptrace::interrupt(tid).is_err() {
+            return Ok(false);
+        }
+        Ok(matches!(self.settle(tid)?, Settled::Still))
+    }
+
+    /// Ends the process, and waits until all of it is gone.
+    pub fn kill(mut self) {
+        let _ = sys::process::kill(self.pid, sys::abi::signal::SIGKILL);
+        for tid in std::mem::take(&mut self.tids).into_iter().rev() {
+            while matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..)))) {}
+        }
+    }
+}
+
+impl Drop for Stopped {
+    /// Lets all threads go; one that has not stopped yet is waited for, as only a stopped one can be let go.
+    fn drop(&mut self) {
+        for tid in std::mem::take(&mut self.tids) {
+            if ptrace::detach(tid, 0) == Err(Errno::ESRCH) && matches!(self.settle(tid), Ok(Settled::Still)) {
+                let _ = ptrace::detach(tid, 0);
+            }
+        }
+    }
+}
+
+fn gone(pid: i32, errno: Errno) -> Error {
+    Error::failed(format_args!("process {pid}"), "is not there, or has ended", errno)
+}
+
+/// The tracer of a thread, by its pid; 0 for none.
+fn tracer(proc: Fd, tid: i32) -> u64 {
+    let path = Text::<48>::of(format_args!("task/{tid}/status"));
+    let mut buffer = [0; 32];
+    let value = state::target::status_value(proc, path.as_c_str(), b"TracerPid", &mut buffer);
+    value.ok().flatten().and_then(sys::text::decimal).unwrap_or(0)
+}
+
+fn is_ours(proc: Fd, tid: i32) -> bool {
+    tracer(proc, tid) == sys::process::pid() as u64
+}
+
+fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
+    let tracer = tracer(proc, tid);
+    if tracer != 0 {
+        return Error::refused(
+            format_args!("process {pid} (traced by process {tracer})"),
+            "only one program can trace a process",
+            "detach the debugger",
+        );
+    }
+    let failed = Error::failed(format_args!("process {pid}"), "may not be traced", errno);
+    failed.remedy("save your own processes; `ckpt check` tells what this system allows; or start it with `ckpt run`")
+}

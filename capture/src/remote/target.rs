@@ -1,0 +1,353 @@
+//! Another process as a target: facts from `/proc` and ptrace(2), calls made by one of its threads, memory of a copy.
+
+use core::cell::Cell;
+use core::ops::Range;
+use std::time::{Duration, Instant};
+
+use state::{Arg, Error, Inside, Result, Target};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::fs::{Fd, Owned};
+use sys::{Errno, Sysno};
+
+use super::copy::Copy;
+use super::place::{DATA, LEN, Place};
+use super::puppet::Puppet;
+use super::stop::Stopped;
+use super::thread::Registers;
+
+/// How the process goes on when everything but its memory has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Its memory is copied on write, and it goes on at once.
+    Live,
+    /// It stands still until the image is written.
+    Frozen,
+}
+
+/// A process whose threads all stand still.
+#[derive(Debug)]
+pub struct Remote {
+    /// Its id as we see it.
+    outer: i32,
+    /// Its id as it sees it.
+    inner: i32,
+    proc: Owned,
+    mem: Owned,
+    pidfd: Owned,
+    place: Place,
+    /// The first thread, which makes calls from beginning to end: should we die, it takes the data's page away.
+    first: Option<Puppet>,
+    /// Another thread that makes calls just now.
+    other: Option<Puppet>,
+    stopped: Option<Stopped>,
+    copy: Option<Copy>,
+    pause: Pause,
+    since: Instant,
+    thawed: Option<Duration>,
+    /// Why it is not live although it should be.
+    pub held: Option<&'static str>,
+    /// The process has died under our hands.
+    lost: Cell<bool>,
+}
+
+impl Remote {
+    /// Prepares calls inside the process; `first` is the thread that makes them.
+    ///
+    /// # Errors
+    /// No place for code, no page for data.
+    pub fn new(
+        (outer, inner): (i32, i32),
+        (proc, mem): (Owned, Owned),
+        stopped: Stopped,
+        place: Place,
+        first: &Registers,
+        pause: Pause,
+        since: Instant,
+    ) -> Result<Self> {
+        let pidfd = sys::process::pidfd(outer)
+            .map(Owned::new)
+            .map_err(|e| Error::failed(format_args!("process {outer}"), "cannot be held on to (pidfd_open)", e))?;
+        let mut remote = Self {
+            outer,
+            inner,
+            proc,
+            mem,
+            pidfd,
+            place,
+            first: None,
+            other: None,
+            stopped: Some(stopped),
+            copy: None,
+            pause,
+            since,
+            thawed: None,
+            held: None,
+            lost: Cell::new(false),
+        };
+        let mem = remote.mem.fd();
+        remote.first = Some(Puppet::boot(first, &place, mem)?);
+        if !place.is_mapped {
+            let how = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE) as usize;
+            let memory = [place.memory as usize, LEN, (PROT_READ | PROT_WRITE) as usize, how, usize::MAX, 0];
+            remote.inject(Sysno::mmap, memory).map_err(|e| {
+                Error::failed(format_args!("process {outer}"), "memory for the saver cannot be mapped in it", e)
+                    .remedy("raise its address space limit (ulimit -v)")
+            })?;
+            place.sign(mem);
+        }
+        if let Some(puppet) = remote.first.as_mut() {
+            puppet.settle(first, &place, mem)?;
+        }
+        Ok(remote)
+    }
+
+    /// From now on this thread makes the calls; the one before gets back what it had.
+    ///
+    /// # Errors
+    /// One of them has ended.
+    pub fn use_thread(&mut self, thread: &Registers) -> Result<()> {
+        if let Some(before) = self.other.take() {
+            before.put_back()?;
+        }
+        if thread.tid == self.outer {
+            return Ok(());
+        }
+        self.other = Some(Puppet::run(thread, &self.place, self.mem.fd())?);
+        Ok(())
+    }
+
+    /// The process's memory, open.
+    #[must_use]
+    pub fn mem(&self) -> Fd {
+        self.mem.fd()
+    }
+
+    fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+        let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
+        puppet.call(number as usize, args).unwrap_or_else(|_| {
+            self.lost.set(true);
+            Err(Errno::ESRCH)
+        })
+    }
+
+    /// Calls that can be made from here about another process, or on a borrowed descriptor of it: no need to go inside.
+    fn from_outside(&self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> Option<sys::Result<usize>> {
+        let base = data.as_mut_ptr() as usize;
+        let mut numbers = args.map(|arg| match arg {
+            Arg::Value(n) => n,
+            Arg::Data(offset) => base.wrapping_add(offset),
+        });
+        let [first, ..] = &mut numbers;
+        let borrowed;
+        match number {
+            Sysno::prlimit64 if *first == 0 => *first = self.outer as usize,
+            Sysno::get_robust_list => {
+                *first = self.other.as_ref().map_or(self.outer, Puppet::tid) as usize;
+            }
+            Sysno::ioctl | Sysno::fcntl => {
+                borrowed = self.borrow(*first as Fd).ok()?;
+                *first = borrowed.fd() as usize;
+            }
+            _ => return None,
+        }
+        // SAFETY: pointers point into `data`; the objects' code makes only calls that read facts.
+        match unsafe { sys::call(number, numbers) } {
+            // What may not be asked from here may be asked inside.
+            Err(Errno::EPERM | Errno::EACCES) => None,
+            result => Some(result),
+        }
+    }
+
+    /// A descriptor of the process, as one of ours.
+    ///
+    /// # Errors
+    /// pidfd_getfd(2)'s.
+    pub fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
+        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
+    }
+
+    fn memory(&self) -> (i32, Fd) {
+        self.copy.as_ref().map_or((self.outer, self.mem.fd()), |c| (c.pid(), c.mem()))
+    }
+
+    /// Whether the process can be let go with a copy kept; else says why not.
+    fn copyable(&mut self) -> Result<(), &'static str> {
+        let mut text = [0; 64];
+        let locked = state::target::status_value(self.proc.fd(), c"status", b"VmLck", &mut text).ok().flatten();
+        if locked.is_some_and(|kb| !kb.starts_with(b"0 ")) {
+            return Err("it has locked memory");
+        }
+        if self.inner == 1 {
+            return Err("it is the first process of its namespace");
+        }
+        let mut data = [0; 8];
+        let zero = Arg::Value(0);
+        let args = [Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), zero, zero, zero, zero];
+        if self.call(Sysno::prctl, args, &mut data).is_ok() && data != [0; 8] {
+            return Err("it adopts orphaned processes");
+        }
+        Ok(())
+    }
+
+    fn make_copy(&mut self) -> Result<(), &'static str> {
+        self.copyable()?;
+        let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
+        let pid = match puppet.fork() {
+            Ok(Ok(pid)) => pid,
+            Ok(Err(_)) => return Err("no further process is allowed"),
+            Err(_) => {
+                self.lost.set(true);
+                return Err("it has ended");
+            }
+        };
+        let copy = Copy::new(pid).map_err(|_| "its copy cannot be read")?;
+        let (mut here, mut there) = ([0; 64], [0; 64]);
+        let size = |proc: Fd, text: &mut [u8; 64]| {
+            let text = sys::fs::read_file_at(proc, c"statm", text).unwrap_or_default();
+            sys::text::words(text).next().and_then(sys::text::decimal)
+        };
+        if size(self.proc.fd(), &mut here) != size(copy.proc(), &mut there) {
+            return Err("it has memory that is left out of copies (MADV_DONTFORK)");
+        }
+        self.copy = Some(copy);
+        Ok(())
+    }
+
+    /// Takes away what was put into the process and lets it go on.
+    fn let_go(&mut self, kill: bool) {
+        if self.stopped.is_some() && !self.lost.get() {
+            if let Some(other) = self.other.take() {
+                let _ = other.put_back();
+            }
+            let mem = self.mem.fd();
+            if self.first.as_mut().is_some_and(|first| first.back_to_boot(&self.place, mem).is_ok()) {
+                let _ = self.inject(Sysno::munmap, [self.place.memory as usize, LEN, 0, 0, 0, 0]);
+            }
+            if let Some(first) = self.first.take() {
+                let _ = first.put_back();
+            }
+            self.place.restore(self.mem.fd());
+        }
+        (self.first, self.other) = (None, None);
+        match self.stopped.take() {
+            Some(stopped) if kill => stopped.kill(),
+            other => drop(other),
+        }
+    }
+
+    /// Lets the process go on, or ends it.
+    pub fn finish(mut self, kill: bool) -> Result<()> {
+        self.let_go(kill);
+        if self.lost.get() {
+            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
+        }
+        Ok(())
+    }
+
+    /// How long it stood still, when it goes on already.
+    #[must_use]
+    pub fn thawed(&self) -> Option<Duration> {
+        self.thawed
+    }
+
+    /// Its id as we see it.
+    #[must_use]
+    pub fn outer(&self) -> i32 {
+        self.outer
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.let_go(false);
+    }
+}
+
+impl Inside for Remote {
+    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
+        if let Some(result) = self.from_outside(number, args, data) {
+            return result;
+        }
+        if data.len() > DATA {
+            return Err(Errno::EOVERFLOW);
+        }
+        let base = self.place.data() as usize;
+        let args = args.map(|arg| match arg {
+            Arg::Value(n) => n,
+            Arg::Data(offset) => base + offset,
+        });
+        let (_, mem) = self.memory();
+        if !data.is_empty() {
+            sys::fs::pwrite_all(mem, data, self.place.data())?;
+        }
+        let result = match self.copy.as_mut().filter(|_| self.stopped.is_none()) {
+            Some(copy) => copy.call(&self.place, number, args),
+            None => self.inject(number, args),
+        }?;
+        if !data.is_empty() {
+            sys::fs::pread_exact(mem, data, self.place.data())?;
+        }
+        Ok(result)
+    }
+}
+
+impl Target for Remote {
+    const IN_PROCESS: bool = false;
+
+    fn pid(&self) -> i32 {
+        self.inner
+    }
+
+    fn proc(&self) -> Fd {
+        self.proc.fd()
+    }
+
+    fn memory_proc(&self) -> Fd {
+        self.copy.as_ref().map_or(self.proc.fd(), Copy::proc)
+    }
+
+    fn thaw(&mut self) -> Result<()> {
+        if self.pause == Pause::Live {
+            match self.make_copy() {
+                Ok(()) => {
+                    self.let_go(false);
+                    self.thawed = Some(self.since.elapsed());
+                }
+                Err(why) => {
+                    self.held = Some(why);
+                    self.copy = None;
+                }
+            }
+        }
+        if self.lost.get() {
+            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
+        }
+        Ok(())
+    }
+
+    fn is_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    fn is_ours(&self, _: Fd) -> bool {
+        false
+    }
+
+    fn our_memory(&self) -> Range<u64> {
+        self.place.memory..self.place.memory + LEN as u64
+    }
+
+    fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
+        sys::fs::same_description_in(self.outer, a, b)
+    }
+
+    fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
+        let (pid, mem) = self.memory();
+        if !sys::memory::read_process(pid, addr, to) {
+            // What the process itself may not read, a tracer may.
+            sys::fs::pread_exact(mem, to, addr)?;
+        }
+        self.place.hide(addr, to);
+        Ok(())
+    }
+}

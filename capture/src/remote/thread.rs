@@ -1,0 +1,165 @@
+//! One stopped thread: its registers, what the kernel keeps for it, and the signals that wait for it.
+
+use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
+
+use image_format::record::thread::{Thread, ThreadFlags};
+use state::{Error, Result};
+use sys::Errno;
+use sys::abi::ptrace::UserRegs;
+use sys::abi::signal::Siginfo;
+use sys::fs::Fd;
+use sys::ptrace;
+
+use super::stop::Stopped;
+use crate::core_notes::{Frame, XCR0_IN_CORE};
+
+/// Code segment of 64-bit programs (`__USER_CS`).
+const USER_CS: u64 = 0x33;
+
+/// Room for any XSAVE area, bytes: AMX's tiles alone take 8 KiB.
+const XSAVE_MAX: usize = 32 << 10;
+
+/// Offset of XSTATE_BV, the components that are not in their initial state, in an XSAVE area.
+const XSTATE_BV: usize = 512;
+
+/// How often a thread may be found inside the vdso, after a microsecond more each time, before the save is given up.
+const NUDGES: u32 = 400;
+
+/// A thread as it was stopped.
+#[derive(Debug)]
+pub struct Registers {
+    /// Its id as we see it.
+    pub tid: i32,
+    /// General registers: what it gets back when it goes on here.
+    pub regs: UserRegs,
+    /// XSAVE area as in a core; empty on a CPU without.
+    pub xstate: Vec<u8>,
+    /// Its signal mask.
+    pub mask: u64,
+}
+
+fn ended(tid: i32) -> Error {
+    Error::failed(format_args!("thread {tid}"), "ended while it was being saved", Errno::ESRCH)
+}
+
+impl Registers {
+    /// Reads a stopped thread. `in_between` tells of addresses where no thread is saved: the kernel's own
+    /// code (vdso), which compares counters that another boot counts anew, and code of a saver that was killed. `None`: the thread has ended.
+    ///
+    /// # Errors
+    /// 32-bit code, AMX tiles in use.
+    pub fn read(stopped: &mut Stopped, tid: i32, in_between: &impl Fn(u64) -> bool, mem: Fd) -> Result<Option<Self>> {
+        let mut regs;
+        let mut nudges = 0;
+        loop {
+            regs = ptrace::registers(tid).map_err(|_| ended(tid))?.ok_or_else(|| not_64_bit(tid))?;
+            if !in_between(regs.rip) {
+                break;
+            }
+            if nudges == NUDGES {
+                let why = "is always found in the kernel's part of its code (vdso)";
+                return Err(Error::refused(format_args!("thread {tid}"), why, "try again"));
+            }
+            nudges += 1;
+            if !stopped.nudge(tid, Duration::from_micros(nudges.into()))? {
+                return Ok(None);
+            }
+        }
+        if regs.cs != USER_CS {
+            return Err(not_64_bit(tid));
+        }
+        super::resume::forgive(&mut regs);
+        leave_critical_section(tid, &mut regs, mem);
+        let mut xstate = vec![0; XSAVE_MAX];
+        let len = ptrace::extended_state(tid, &mut xstate).unwrap_or(0);
+        xstate.truncate(len);
+        xstate.shrink_to_fit();
+        let word = |at: usize| xstate.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        if word(XSTATE_BV) & sys::abi::XTILEDATA != 0 {
+            return Err(Error::refused(
+                format_args!("thread {tid} (AMX tiles in use)"),
+                "cannot be carried yet",
+                "save when it has released its tiles, or start the program so that it does not use AMX",
+            ));
+        }
+        let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
+        Ok(Some(Self { tid, regs, xstate, mask }))
+    }
+
+    /// The components that its extended state has.
+    #[must_use]
+    pub fn xcr0(&self) -> u64 {
+        let bytes = self.xstate.get(XCR0_IN_CORE..XCR0_IN_CORE + 8);
+        bytes.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    /// What a debugger shall see, and the restart shall restore.
+    #[must_use]
+    pub fn frame(&self, regs: &UserRegs) -> Frame<'_> {
+        let fxsave = self.xstate.get(..512).unwrap_or_default();
+        Frame { regs: regs.words(), fxsave, xsave: &self.xstate, xcr0_at: XCR0_IN_CORE }
+    }
+}
+
+fn not_64_bit(tid: i32) -> Error {
+    Error::refused(format_args!("thread {tid} (32-bit code)"), "cannot be carried", "use a 64-bit build of the program")
+}
+
+/// The kernel aborts a restartable sequence when its thread is stopped; it would not know of it any more when the thread
+/// goes on elsewhere (kernel/rseq.c), so it is done here.
+fn leave_critical_section(tid: i32, regs: &mut UserRegs, mem: Fd) {
+    /// Offset of `rseq_cs` in `struct rseq`.
+    const RSEQ_CS: u64 = 8;
+    let Ok(config) = ptrace::rseq(tid) else { return };
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        sys::fs::pread_exact(mem, &mut bytes, at).ok().map(|()| u64::from_le_bytes(bytes))
+    };
+    if config.area == 0 {
+        return;
+    }
+    let Some(section) = word(config.area + RSEQ_CS).filter(|s| *s != 0) else { return };
+    // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.
+    let (Some(start), Some(len), Some(abort)) = (word(section + 8), word(section + 16), word(section + 24)) else {
+        return;
+    };
+    if regs.rip.wrapping_sub(start) < len {
+        regs.rip = abort;
+        regs.orig_rax = u64::MAX;
+    }
+}
+
+/// Signals that wait: the thread's own (`shared` false) or the process's.
+///
+/// # Errors
+/// The thread has ended.
+pub fn pending(tid: i32, shared: bool) -> Result<Vec<Siginfo>> {
+    let mut all = Vec::new();
+    loop {
+        let mut some = [Siginfo::zeroed(); 32];
+        match ptrace::peek_pending(tid, shared, all.len() as u64, &mut some) {
+            Ok(0) => return Ok(all),
+            Ok(n) => all.extend(some.iter().take(n)),
+            Err(_) => return Err(ended(tid)),
+        }
+    }
+}
+
+/// Completes a record: what is known only by now.
+pub fn complete(record: &mut Thread, registers: &Registers, regs: &UserRegs, leads: bool, mem: Fd) {
+    let tid = record.tid.get();
+    record.jmp.rsp = regs.rsp.into();
+    record.jmp.rip = regs.rip.into();
+    record.jmp.fs_base = regs.fs_base.into();
+    record.jmp.gs_base = regs.gs_base.into();
+    record.jmp.sigmask = registers.mask.into();
+    let mut flags = if leads { ThreadFlags::LEADER | ThreadFlags::CURRENT } else { ThreadFlags::empty() };
+    let mut word = [0; 4];
+    let at = record.tid_address.get();
+    if at != 0 && sys::fs::pread_exact(mem, &mut word, at).is_ok() && u32::from_le_bytes(word) == tid {
+        flags |= ThreadFlags::TID_WORD;
+    }
+    record.flags = flags.bits().into();
+}

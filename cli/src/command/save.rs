@@ -1,0 +1,84 @@
+//! `ckpt save`: saves a running process by its pid, from outside.
+//!
+//! Must never end the process unless its image is durable.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ckpt::remote::{self, Destination, Report};
+use image_format::ExitCode;
+
+use crate::failure::{Failure, reason};
+use crate::text;
+
+/// Save a running process, which needs no preparation, and let it go on
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The process stands still only while a copy-on-write copy of it is made; the copy is then written while the \
+process goes on. `ckpt check PID` lists what would block a save."
+)]
+pub struct Args {
+    /// Its process id
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pid: i32,
+    /// Where to save, or - for standard output [default: PID.ckpt, in the working directory]
+    #[arg(short, long, value_name = "IMAGE")]
+    output: Option<PathBuf>,
+    /// End the process when its image is durable; it stands still until then
+    #[arg(long)]
+    kill: bool,
+    /// Let the process stand still until the image is written
+    #[arg(long)]
+    freeze: bool,
+    /// Print nothing when all went well
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more: threads, and why a save was not live
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Saves and prints one line.
+pub fn main(args: Args) -> Result<(), Failure> {
+    let path = args.output.unwrap_or_else(|| format!("{}.ckpt", args.pid).into());
+    let stream = path == Path::new("-");
+    let to = if stream { Destination::Stream(standard_output()?) } else { Destination::File(&path) };
+    let options = remote::Options { freeze: args.freeze, kill: args.kill };
+    let report = remote::save(args.pid, to, options).map_err(|e| Failure::new(e.exit_code(), e))?;
+    if args.quiet {
+        return Ok(());
+    }
+    let line = line(if stream { "standard output".to_owned() } else { text::path(&path) }, &report, args.verbose);
+    if !stream {
+        return text::print(line);
+    }
+    eprint!("{line}");
+    Ok(())
+}
+
+fn standard_output() -> Result<OwnedFd, Failure> {
+    let out = std::io::stdout();
+    if rustix::termios::isatty(&out) {
+        return Err(Failure::usage("an image is not written to a terminal: redirect standard output, or name a file"));
+    }
+    out.as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| Failure::new(ExitCode::SaveFailed, format_args!("standard output: {}", reason(&e))))
+}
+
+fn line(image: String, report: &Report, verbose: bool) -> String {
+    let (pause, total) = (milliseconds(report.pause), milliseconds(report.total));
+    let mut line = format!("{image}: {}, paused {pause}, total {total}", text::size(report.bytes));
+    if verbose {
+        line += &format!(", {}", text::count(report.threads, "thread"));
+        if let Some(why) = report.frozen {
+            line += &format!(", frozen: {why}");
+        }
+    }
+    line + "\n"
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}

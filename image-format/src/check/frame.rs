@@ -1,0 +1,75 @@
+//! The rules for full frames: one for each thread, which says of the thread what its own record says, and which a signal
+//! frame can be made of that the kernel takes.
+//!
+//! Must let nothing through that would end the program at its very first instruction: by then it is too late to say so.
+
+use crate::Fault;
+use crate::record::frame::{Frame, Regs};
+use crate::record::header::Features;
+use crate::record::thread::Thread;
+
+use super::Check;
+
+/// `__USER_CS` and `__USER_DS`: the segments of every 64-bit program.
+const USER_CS: u64 = 0x33;
+const USER_DS: u64 = 0x2b;
+
+/// The legacy area and the header of an XSAVE area: what every one begins with.
+const XSTATE_MIN: usize = 576;
+
+/// The most bytes of an XSAVE area: far above what any CPU has without AMX.
+const XSTATE_MAX: usize = 16 << 10;
+
+/// MXCSR in the legacy area, and the header's bytes that must be zero in the standard format.
+const MXCSR: usize = 24;
+const HEADER_ZEROS: core::ops::Range<usize> = 520..XSTATE_MIN;
+
+impl Check<'_, '_> {
+    /// Jmp contexts or full frames: one of the two, and as many frames as threads.
+    pub(super) fn frames(&self, threads: &[Thread]) -> Result<(), Fault> {
+        let header = self.image.header()?;
+        let frames = self.image.table::<Frame>()?;
+        let kinds = Features::from_bits_truncate(header.required.get());
+        let full = kinds.contains(Features::FULL_FRAME);
+        if full == kinds.contains(Features::JMP_CONTEXT) {
+            return self.bad("the header requires neither jmp contexts nor full frames, or both", header);
+        }
+        if frames.len() != if full { threads.len() } else { 0 } {
+            return self
+                .bad("there is not one frame for each thread, or frames that the header does not require", header);
+        }
+        for (frame, thread) in frames.iter().zip(threads) {
+            self.frame(frame, thread)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, frame: &Frame, thread: &Thread) -> Result<(), Fault> {
+        let Regs { rip, rsp, fs_base, gs_base, cs, ss, ds, es, fs, gs, .. } = frame.regs();
+        let jmp = &thread.jmp;
+        // What was checked of the thread's own record holds for the frame.
+        if (rip, rsp, fs_base, gs_base) != (jmp.rip.get(), jmp.rsp.get(), jmp.fs_base.get(), jmp.gs_base.get()) {
+            return self.bad("a thread's frame says something else than its record", frame);
+        }
+        let flat = |selector| selector == 0 || selector == USER_DS;
+        if cs != USER_CS || ss != USER_DS || !flat(ds) || !flat(es) || fs | gs != 0 {
+            return self.bad("a thread runs in segments that no 64-bit program has", frame);
+        }
+        if frame.xstate_len.get() == 0 {
+            return Ok(());
+        }
+        let Some(area) = self.image.xstate(frame) else {
+            return self.bad("a thread's XSAVE area lies outside the notes", frame);
+        };
+        if area.len() < XSTATE_MIN || area.len() > XSTATE_MAX {
+            return self.bad("a thread's XSAVE area is too short or too long to be one", frame);
+        }
+        let mxcsr = area.get(MXCSR..MXCSR + 4).and_then(|b| b.try_into().ok()).map_or(u32::MAX, u32::from_le_bytes);
+        let zeros = area.get(HEADER_ZEROS).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        // Either would make the kernel refuse the whole area.
+        if mxcsr & !0xffff != 0 || !zeros {
+            return self.bad("a thread's XSAVE area has reserved bits", frame);
+        }
+        Ok(())
+    }
+}

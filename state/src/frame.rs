@@ -1,0 +1,88 @@
+//! A signal frame, from which rt_sigreturn(2) gives a thread all that it had at once: registers, extended state, mask,
+//! alternate stack.
+//!
+//! Used by the restart, and by the saver to lead a thread back. Layout: arch/x86/include/asm/sigframe.h (`rt_sigframe`),
+//! arch/x86/kernel/fpu/signal.c.
+
+use sys::abi::ptrace::UserRegs;
+use sys::abi::signal::{
+    Altstack, FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, Sigcontext, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS,
+    Ucontext,
+};
+
+/// Offset of `struct _fpx_sw_bytes` in an XSAVE area of a frame, and of XCR0 in that of a core.
+const SW_BYTES: usize = 464;
+
+/// Offset of the extended state in the room for a frame, bytes; it must be a multiple of 64.
+const STATE_AT: usize = 384;
+
+/// Bytes that a frame needs with an extended state of this length.
+#[must_use]
+pub const fn size(xstate: usize) -> usize {
+    STATE_AT + xstate + 4
+}
+
+/// Flags that sigreturn takes from a frame (`FIX_EFLAGS`).
+const EFLAGS: u64 = 0x0005_0dd5;
+
+/// Builds a frame in `to`, which will lie at address `at`, a multiple of 64. `xstate` is an XSAVE area as in a core, or
+/// empty; `xcr0` are the components that the kernel of here may restore. Returns the stack pointer for the sigreturn.
+#[must_use]
+pub fn build(
+    to: &mut [u8],
+    at: u64,
+    regs: &UserRegs,
+    mask: u64,
+    stack: Altstack,
+    xstate: &[u8],
+    xcr0: u64,
+) -> Option<u64> {
+    let mcontext = Sigcontext {
+        r8: regs.r8,
+        r9: regs.r9,
+        r10: regs.r10,
+        r11: regs.r11,
+        r12: regs.r12,
+        r13: regs.r13,
+        r14: regs.r14,
+        r15: regs.r15,
+        rdi: regs.rdi,
+        rsi: regs.rsi,
+        rbp: regs.rbp,
+        rbx: regs.rbx,
+        rdx: regs.rdx,
+        rax: regs.rax,
+        rcx: regs.rcx,
+        rsp: regs.rsp,
+        rip: regs.rip,
+        eflags: regs.eflags & EFLAGS | 0x202,
+        cs: regs.cs as u16,
+        ss: regs.ss as u16,
+        gs: 0,
+        fs: 0,
+        err: 0,
+        trapno: 0,
+        oldmask: 0,
+        cr2: 0,
+        fpstate: if xstate.is_empty() { 0 } else { at + STATE_AT as u64 },
+        reserved: [0; 8],
+    };
+    let flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
+    let context = Ucontext { flags, link: 0, stack, mcontext, sigmask: mask };
+    to.get_mut(..size_of::<Ucontext>())?.copy_from_slice(context.as_bytes());
+    if !xstate.is_empty() {
+        let len = xstate.len() as u32;
+        to.get_mut(STATE_AT..STATE_AT + xstate.len())?.copy_from_slice(xstate);
+        let sw = to.get_mut(STATE_AT + SW_BYTES..STATE_AT + SW_BYTES + 48)?;
+        let features = u64::from_le_bytes(*sw.first_chunk()?) & xcr0;
+        sw.fill(0);
+        for (place, bytes) in [(0, FP_XSTATE_MAGIC1), (4, len + 4), (16, len)] {
+            sw.get_mut(place..place + 4)?.copy_from_slice(&bytes.to_le_bytes());
+        }
+        sw.get_mut(8..16)?.copy_from_slice(&features.to_le_bytes());
+        let end = STATE_AT + xstate.len();
+        to.get_mut(end..end + 4)?.copy_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
+    }
+    // The kernel finds the frame eight bytes below: where a return address would be.
+    Some(at)
+}

@@ -1,0 +1,203 @@
+//! Code that is put into a stopped process for a moment, to make system calls in it from outside.
+//!
+//! Whatever happens to the tracer, the code leads back by itself. There are two ways: [`Boot`] restores registers and
+//! mask one by one from words at its end, [`Run`] all at once by rt_sigreturn(2) from a frame, so that no signal can find
+//! the thread in between; it needs memory for that frame, which the first one gets. Nothing here touches flags or the stack.
+
+use core::arch::global_asm;
+
+use static_assertions::const_assert;
+
+use crate::abi::ptrace::{WALL, WEXITED};
+
+global_asm!(
+    ".pushsection .rodata.ckpt_inject, \"a\"",
+    ".balign 8",
+    ".globl ckpt_boot_start",
+    ".hidden ckpt_boot_start",
+    "ckpt_boot_start:",
+    // One call; number and arguments are in the registers.
+    "syscall",
+    "mov eax, 14",
+    "mov edi, 2",
+    "lea rsi, [rip + 7f]",
+    "mov edx, 0",
+    "mov r10d, 8",
+    "syscall",
+    "mov rax, [rip + 6f]",
+    "mov rcx, [rip + 6f + 8]",
+    "mov rdx, [rip + 6f + 16]",
+    "mov rsi, [rip + 6f + 24]",
+    "mov rdi, [rip + 6f + 32]",
+    "mov r8, [rip + 6f + 40]",
+    "mov r9, [rip + 6f + 48]",
+    "mov r10, [rip + 6f + 56]",
+    "mov r11, [rip + 6f + 64]",
+    "jmp qword ptr [rip + 6f + 72]",
+    ".balign 8",
+    "6:",
+    ".skip 80",
+    "7:",
+    ".skip 8",
+    ".globl ckpt_boot_end",
+    ".hidden ckpt_boot_end",
+    "ckpt_boot_end:",
+    ".balign 8",
+    ".globl ckpt_run_start",
+    ".hidden ckpt_run_start",
+    "ckpt_run_start:",
+    "syscall",
+    "2:",
+    "mov rsp, [rip + 6f]",
+    "mov eax, 15",
+    "syscall",
+    // clone(2), twice over: the middle process makes the copy and ends at once, the thread waits for that end.
+    ".globl ckpt_run_fork",
+    ".hidden ckpt_run_fork",
+    "ckpt_run_fork:",
+    "syscall",
+    "mov rcx, rax",
+    "jrcxz 3f",
+    "mov rsi, rax",
+    "mov edi, 1",
+    "mov edx, 0",
+    "mov r10d, {wait}",
+    "mov r8d, 0",
+    "mov eax, 247",
+    "syscall",
+    "jmp 2b",
+    // The middle process: shares the program's memory, so it must leave no trace in it.
+    "3:",
+    "mov edi, {files}",
+    "mov esi, 0",
+    "mov edx, 0",
+    "mov r10d, 0",
+    "mov r8d, 0",
+    "mov eax, 56",
+    "syscall",
+    // The copy stands still here; let go, it ends as the middle process does.
+    "mov edi, 0",
+    "mov eax, 231",
+    "syscall",
+    "ud2",
+    ".balign 8",
+    "6:",
+    ".skip 8",
+    ".globl ckpt_run_end",
+    ".hidden ckpt_run_end",
+    "ckpt_run_end:",
+    ".popsection",
+    wait = const WEXITED | WALL,
+    files = const crate::abi::CLONE_FILES,
+);
+
+unsafe extern "C" {
+    static ckpt_boot_start: u8;
+    static ckpt_boot_end: u8;
+    static ckpt_run_start: u8;
+    static ckpt_run_fork: u8;
+    static ckpt_run_end: u8;
+}
+
+/// Where a thread was, as far as calls change it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct WayBack {
+    /// RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11.
+    pub registers: [u64; 9],
+    /// Where to go on.
+    pub rip: u64,
+    /// The signal mask.
+    pub mask: u64,
+}
+
+/// One of the two pieces of code, with the words at its end.
+pub trait Code {
+    /// Room for it, bytes.
+    const ROOM: usize;
+    /// What its last bytes hold.
+    type Words: Copy + Default;
+
+    /// First and last byte of the template.
+    fn span() -> (*const u8, usize);
+
+    /// Its bytes with these words.
+    fn with(words: &Self::Words, to: &mut [u8]) -> usize {
+        let (start, len) = Self::span();
+        let len = len.min(to.len());
+        let code = len.saturating_sub(size_of::<Self::Words>());
+        // SAFETY: the template is `len` bytes long, `to` too, and the words are plain numbers.
+        unsafe {
+            core::ptr::copy_nonoverlapping(start, to.as_mut_ptr(), code);
+            to.as_mut_ptr().add(code).cast::<Self::Words>().write_unaligned(*words);
+        }
+        len
+    }
+
+    /// Whether these bytes begin with the code, with whatever words.
+    fn is_in(bytes: &[u8]) -> bool {
+        let (start, len) = Self::span();
+        let code = len.saturating_sub(size_of::<Self::Words>());
+        // SAFETY: the template is longer than that.
+        let template = unsafe { core::slice::from_raw_parts(start, code) };
+        bytes.starts_with(template)
+    }
+}
+
+/// Leads back word by word.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot;
+
+impl Code for Boot {
+    const ROOM: usize = 216;
+    type Words = WayBack;
+
+    fn span() -> (*const u8, usize) {
+        let start = &raw const ckpt_boot_start;
+        (start, &raw const ckpt_boot_end as usize - start as usize)
+    }
+}
+
+/// Leads back by a signal frame, whose stack pointer is its word.
+#[derive(Clone, Copy, Debug)]
+pub struct Run;
+
+impl Run {
+    /// Where its way back begins.
+    pub const BACK: u64 = 2;
+
+    /// Where the double clone begins.
+    #[must_use]
+    pub fn fork() -> u64 {
+        (&raw const ckpt_run_fork as usize - &raw const ckpt_run_start as usize) as u64
+    }
+}
+
+impl Code for Run {
+    const ROOM: usize = 144;
+    type Words = u64;
+
+    fn span() -> (*const u8, usize) {
+        let start = &raw const ckpt_run_start;
+        (start, &raw const ckpt_run_end as usize - start as usize)
+    }
+}
+
+const_assert!(Boot::ROOM + 2 * Run::ROOM <= 512);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_fit_and_are_known_again() {
+        let mut room = [0; 256];
+        let boot = Boot::with(&WayBack { rip: 7, ..WayBack::default() }, &mut room);
+        assert!(boot <= Boot::ROOM && Boot::is_in(&room) && !Run::is_in(&room), "{boot}");
+        let run = Run::with(&0x1234, &mut room);
+        assert!(run <= Run::ROOM && Run::is_in(&room) && !Boot::is_in(&room), "{run}");
+        assert_eq!(room[run - 8..run], 0x1234u64.to_le_bytes());
+        assert_eq!(room[..2], [0x0f, 0x05]);
+        assert_eq!(room[Run::fork() as usize..][..2], [0x0f, 0x05]);
+    }
+}
