@@ -7,7 +7,6 @@ mod failure;
 mod image;
 mod pidfile;
 mod probe;
-mod remote;
 mod restart;
 mod run;
 mod show;

@@ -4,9 +4,8 @@
 //! touch a process that is not a child of the caller.
 
 use crate::abi::Timespec;
-use crate::child::{self, Change};
 use crate::fs::Owned;
-use crate::{Errno, Result, Sysno, call};
+use crate::{Errno, Result, Sysno, call, ptrace};
 
 /// What a tracer may do with a child of its own.
 #[derive(Clone, Copy, Debug)]
@@ -21,42 +20,27 @@ pub struct Tracing {
     pub memory: Result<()>,
 }
 
-fn ptrace(request: usize, pid: i32, addr: usize, data: usize) -> Result<usize> {
-    // SAFETY: every request below reads numbers or writes to the buffer that it is given.
-    unsafe { call(Sysno::ptrace, [request, pid as usize, addr, data, 0, 0]) }
-}
-
 /// Traces a child for a moment; `memory` writes to its memory meanwhile.
 #[must_use]
 pub fn trace(pid: i32, memory: impl FnOnce() -> Result<()>) -> Tracing {
-    const SEIZE: usize = 0x4206;
-    const INTERRUPT: usize = 0x4207;
-    const GETSIGMASK: usize = 0x420a;
-    const GET_RSEQ: usize = 0x420f;
-    const DETACH: usize = 17;
     let stopped = || {
-        ptrace(SEIZE, pid, 0, 0)?;
-        ptrace(INTERRUPT, pid, 0, 0)?;
-        loop {
-            match child::wait(pid, true)? {
-                Some((_, Change::Stopped(_))) => return Ok(()),
-                Some((_, Change::Continued)) => {}
-                _ => return Err(Errno::ESRCH),
-            }
+        ptrace::seize(pid, 0)?;
+        ptrace::interrupt(pid)?;
+        match ptrace::wait(pid, true)? {
+            Some(ptrace::Event::Stopped(..)) => Ok(()),
+            _ => Err(Errno::ESRCH),
         }
     };
     if let Err(e) = stopped() {
         return Tracing { stop: Err(e), mask: Err(e), rseq: Err(e), memory: Err(e) };
     }
-    let mut to = [0u64; 4];
-    let at = to.as_mut_ptr() as usize;
     let tracing = Tracing {
         stop: Ok(()),
-        mask: ptrace(GETSIGMASK, pid, 8, at).map(drop),
-        rseq: ptrace(GET_RSEQ, pid, size_of_val(&to), at).map(drop),
+        mask: ptrace::signal_mask(pid).map(drop),
+        rseq: ptrace::rseq(pid).map(drop),
         memory: memory(),
     };
-    let _ = ptrace(DETACH, pid, 0, 0);
+    let _ = ptrace::detach(pid, 0);
     tracing
 }
 

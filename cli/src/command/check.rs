@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::probe::{Fact, Report};
-use crate::remote;
 use crate::text;
 
 /// Say what this kernel and user allow, or what would block a save of a process
@@ -24,6 +23,14 @@ pub struct Args {
     /// Print one JSON object for programs (schema in docs/cli.md)
     #[arg(long)]
     json: bool,
+}
+
+/// Stand-in until `ckpt::remote::blockers` is there.
+mod remote {
+    pub fn blockers(pid: i32) -> Result<Vec<String>, state::Error> {
+        let object = format_args!("process {pid}");
+        Err(state::Error::refused(object, "what blocks a save cannot be listed yet", "ckpt save says the first"))
+    }
 }
 
 #[derive(Serialize)]

@@ -13,11 +13,11 @@ use sys::abi::signal::SIGTERM;
 use sys::child::Change;
 
 use crate::failure::Failure;
-use crate::remote::{self, Destination, Options};
 use crate::signal::Signal;
 use crate::supervise::birth::pipe;
 use crate::supervise::proxy::Duty;
 use crate::text;
+use ckpt::remote::{self, Destination, Options};
 
 /// What happens to the program after a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

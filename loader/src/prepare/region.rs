@@ -20,6 +20,7 @@ use super::Input;
 use super::files::Files;
 use super::kernel::{Special, own_mappings};
 use crate::commit::relocate;
+use sys::text::Decimal;
 
 /// Bytes of the stack on which the commit runs.
 const STACK: u64 = 64 << 10;
@@ -103,7 +104,7 @@ pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special
     let theirs = image.table::<Vma>().iter().map(|v| (v.start.get(), v.end.get()));
     let hole = loader::hole::find(mine.iter().map(|m| (m.0, m.1)), theirs, len, USER_END);
     let no_room = |e| {
-        Error::failed(format_args!("{len} bytes of address space"), "free in both maps are needed", e)
+        Error::failed(format_args!("{} bytes of address space", Decimal(len)), "free in both maps are needed", e)
             .code(ExitCode::NoRoom)
     };
     let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
