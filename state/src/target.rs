@@ -10,7 +10,7 @@ use sys::fs::Fd;
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// An argument of a system call made inside a process.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +68,13 @@ pub trait Target: Inside {
     /// Whether its memory is that of a copy made by fork(2), which wipes what `MADV_WIPEONFORK` asks for.
     fn is_copy(&self) -> bool {
         false
+    }
+    /// Told of each thing that cannot be carried: who only wants to know them all takes them, and goes on.
+    ///
+    /// # Errors
+    /// The same, when it shall end the save.
+    fn blocked(&mut self, error: Error) -> Result<()> {
+        Err(error)
     }
     /// Whether a descriptor of it belongs to the saver.
     fn is_ours(&self, fd: Fd) -> bool;

@@ -10,6 +10,7 @@ use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
 use super::copy::Copy;
+use super::outside;
 use super::place::{DATA, LEN, Place};
 use super::puppet::Puppet;
 use super::stop::Stopped;
@@ -130,42 +131,6 @@ impl Remote {
         })
     }
 
-    /// Calls that can be made from here about another process, or on a borrowed descriptor of it: no need to go inside.
-    fn from_outside(&self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> Option<sys::Result<usize>> {
-        let base = data.as_mut_ptr() as usize;
-        let mut numbers = args.map(|arg| match arg {
-            Arg::Value(n) => n,
-            Arg::Data(offset) => base.wrapping_add(offset),
-        });
-        let [first, ..] = &mut numbers;
-        let borrowed;
-        match number {
-            Sysno::prlimit64 if *first == 0 => *first = self.outer as usize,
-            Sysno::get_robust_list => {
-                *first = self.other.as_ref().map_or(self.outer, Puppet::tid) as usize;
-            }
-            Sysno::ioctl | Sysno::fcntl => {
-                borrowed = self.borrow(*first as Fd).ok()?;
-                *first = borrowed.fd() as usize;
-            }
-            _ => return None,
-        }
-        // SAFETY: pointers point into `data`; the objects' code makes only calls that read facts.
-        match unsafe { sys::call(number, numbers) } {
-            // What may not be asked from here may be asked inside.
-            Err(Errno::EPERM | Errno::EACCES) => None,
-            result => Some(result),
-        }
-    }
-
-    /// A descriptor of the process, as one of ours.
-    ///
-    /// # Errors
-    /// pidfd_getfd(2)'s.
-    pub fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
-        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
-    }
-
     fn memory(&self) -> (i32, Fd) {
         self.copy.as_ref().map_or((self.outer, self.mem.fd()), |c| (c.pid(), c.mem()))
     }
@@ -265,7 +230,8 @@ impl Drop for Remote {
 
 impl Inside for Remote {
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
-        if let Some(result) = self.from_outside(number, args, data) {
+        let tid = self.other.as_ref().map_or(self.outer, Puppet::tid);
+        if let Some(result) = outside::call(self.outer, tid, self.pidfd.fd(), number, args, data) {
             return result;
         }
         if data.len() > DATA {
