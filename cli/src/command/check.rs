@@ -1,5 +1,6 @@
 //! `ckpt check`: what this kernel and user allow; with a pid, what would block a save of that process.
 
+use ckpt::remote;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use image_format::ExitCode;
@@ -23,14 +24,6 @@ pub struct Args {
     /// Print one JSON object for programs (schema in docs/cli.md)
     #[arg(long)]
     json: bool,
-}
-
-/// Stand-in until `ckpt::remote::blockers` is there.
-mod remote {
-    pub fn blockers(pid: i32) -> Result<Vec<String>, state::Error> {
-        let object = format_args!("process {pid}");
-        Err(state::Error::refused(object, "what blocks a save cannot be listed yet", "ckpt save says the first"))
-    }
 }
 
 #[derive(Serialize)]
