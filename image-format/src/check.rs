@@ -8,6 +8,8 @@
 mod description;
 mod frame;
 
+use core::cell::Cell;
+
 use description::{Table, holders};
 
 use crate::note;
@@ -31,10 +33,7 @@ use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
 use zerocopy::IntoBytes;
 
-use crate::{Fault, Image, NoteType, PAGE, Record, StrRef, USER_END};
-
-/// Number 0 of this project's note types.
-const NOTE_BASE: u32 = NoteType::Header as u32 - 1;
+use crate::{Fault, Image, PAGE, Record, StrRef, USER_END};
 
 /// `PROT_READ | PROT_WRITE | PROT_EXEC`.
 const PROT_ALL: u32 = 7;
@@ -61,60 +60,73 @@ const MATCH_MAX: usize = 1 << 28;
 /// The first rule that is broken, with the record's place in the file.
 #[inline(never)] // A smaller frame has shorter addresses.
 pub fn records(image: &Image<'_>) -> Result<(), Fault> {
-    let check = Check { image };
-    check.notes_once()?;
-    check.memory()?;
-    check.threads()?;
-    check.process()?;
-    check.files()
+    let check = Check { image, fault: Cell::new(Fault::Empty) };
+    check.all().map_err(|Broken| check.fault.get())
 }
+
+/// A rule is broken, and [`Check`] knows which.
+struct Broken;
+
+/// One byte: a fault is four words, and would be copied at every `?`.
+type Result<T = (), E = Broken> = core::result::Result<T, E>;
 
 struct Check<'i, 'a> {
     image: &'i Image<'a>,
+    /// The first fault, once there is one.
+    fault: Cell<Fault>,
 }
 
 impl<'a> Check<'_, 'a> {
-    fn bad<T, R: Record>(&self, what: &'static str, record: &R) -> Result<T, Fault> {
+    fn all(&self) -> Result {
+        self.memory()?;
+        self.threads()?;
+        self.process()?;
+        self.files()
+    }
+
+    fn bad<T, R: Record>(&self, what: &'static str, record: &R) -> Result<T> {
         Err(self.malformed(what, record.as_bytes()))
     }
 
     #[cold]
     #[inline(never)]
-    fn malformed(&self, what: &'static str, place: &[u8]) -> Fault {
-        Fault::Malformed { what, at: self.image.offset_of(place) }
+    fn malformed(&self, what: &'static str, place: &[u8]) -> Broken {
+        self.fault.set(Fault::Malformed { what, at: self.image.offset_of(place) });
+        Broken
     }
 
-    /// A table that stands twice would be read once: nothing is dropped silently.
-    fn notes_once(&self) -> Result<(), Fault> {
-        let mut seen = 0u64;
-        for note in self.image.notes() {
-            let note = note?;
-            let number = note.kind.wrapping_sub(NOTE_BASE);
-            let Some(bit) = 1u64.checked_shl(number).filter(|_| note.owner == note::CKPT) else { continue };
-            if seen & bit != 0 {
-                let at = self.image.offset_of(note.desc);
-                return Err(Fault::Malformed { what: "two notes of the same type", at });
-            }
-            seen |= bit;
-        }
-        Ok(())
+    /// The string resolves.
+    #[inline(never)]
+    fn string(&self, string: StrRef) -> Result<&'a [u8]> {
+        self.image.string(string).map_err(|fault| {
+            self.fault.set(fault);
+            Broken
+        })
     }
 
     /// The string resolves, and is an absolute path.
-    fn path(&self, path: StrRef, record: &[u8]) -> Result<(), Fault> {
-        if self.image.string(path)?.first() == Some(&b'/') {
+    fn path(&self, path: StrRef, record: &[u8]) -> Result {
+        if self.string(path)?.first() == Some(&b'/') {
             return Ok(());
         }
         Err(self.malformed("a path is not absolute", record))
     }
 
-    fn memory(&self) -> Result<(), Fault> {
-        let backings = self.image.table::<Backing>()?;
+    /// The record of a type that an image has exactly one of.
+    fn single<R: Record>(&self) -> Result<&'a R> {
+        match self.image.rows() {
+            [one] => Ok(one),
+            _ => self.bad("a record that must be there once is missing or repeated", self.image.header()),
+        }
+    }
+
+    fn memory(&self) -> Result {
+        let backings = self.image.rows::<Backing>();
         for backing in backings {
             self.path(backing.path, backing.as_bytes())?;
         }
-        for vma in self.image.table::<Vma>()? {
-            self.image.string(vma.name)?;
+        for vma in self.image.rows::<Vma>() {
+            self.string(vma.name)?;
             if vma.prot.get() & !PROT_ALL != 0 {
                 return self.bad("a mapping with unknown protection bits", vma);
             }
@@ -127,7 +139,7 @@ impl<'a> Check<'_, 'a> {
             if !of_file && backing != NO_BACKING {
                 return self.bad("a mapping that cannot have a file names one", vma);
             }
-            if of_file && vma.offset.get() % PAGE != 0 {
+            if of_file && !vma.offset.get().is_multiple_of(PAGE) {
                 return self.bad("a mapping's offset in its file is not page-aligned", vma);
             }
             if of_file && vma.flags.get() & VmaFlags::GROWS_DOWN.bits() != 0 {
@@ -137,13 +149,13 @@ impl<'a> Check<'_, 'a> {
         Ok(())
     }
 
-    fn threads(&self) -> Result<(), Fault> {
-        let threads = self.image.table::<Thread>()?;
-        let header = self.image.header()?;
+    fn threads(&self) -> Result {
+        let threads = self.image.rows::<Thread>();
+        let header = self.image.header();
         let Some(first) = threads.first() else {
             return self.bad("an image without threads", header);
         };
-        let vmas = self.image.table::<Vma>()?;
+        let vmas = self.image.rows::<Vma>();
         let (mut leaders, mut current) = (0usize, 0usize);
         for thread in threads {
             let flags = ThreadFlags::from_bits_truncate(thread.flags.get());
@@ -183,8 +195,8 @@ impl<'a> Check<'_, 'a> {
         self.pending(threads)
     }
 
-    fn pending(&self, threads: &[Thread]) -> Result<(), Fault> {
-        let pending = self.image.table::<Pending>()?;
+    fn pending(&self, threads: &[Thread]) -> Result {
+        let pending = self.image.rows::<Pending>();
         if let Some(first) = pending.first().filter(|_| pending.len().saturating_mul(threads.len()) > MATCH_MAX) {
             return self.bad("an absurd number of pending signals", first);
         }
@@ -201,8 +213,8 @@ impl<'a> Check<'_, 'a> {
         Ok(())
     }
 
-    fn process(&self) -> Result<(), Fault> {
-        let mm = self.image.single::<Mm>()?;
+    fn process(&self) -> Result {
+        let mm = self.single::<Mm>()?;
         self.path(mm.exe, mm.as_bytes())?;
         let ranges = [
             (mm.start_code, mm.end_code),
@@ -215,26 +227,26 @@ impl<'a> Check<'_, 'a> {
         if ranges.into_iter().any(|(start, end)| start.get() > end.get() || end.get() > USER_END) {
             return self.bad("a range of the mm fields is reversed, or lies in kernel space", mm);
         }
-        let auxv = self.image.note_of(note::CORE, note::standard::NT_AUXV)?;
-        if auxv.is_empty() || auxv.len() > AUXV_MAX || auxv.len() % 16 != 0 {
+        let auxv = self.image.note_of(note::CORE, note::standard::NT_AUXV).unwrap_or_default();
+        if auxv.is_empty() || auxv.len() > AUXV_MAX || !auxv.len().is_multiple_of(16) {
             return self.bad("the auxiliary vector is missing, torn or too long", mm);
         }
-        let cwd = self.image.single::<Cwd>()?;
+        let cwd = self.single::<Cwd>()?;
         self.path(cwd.path, cwd.as_bytes())?;
-        let umask = self.image.single::<Umask>()?;
+        let umask = self.single::<Umask>()?;
         if umask.mask.get() & !0o777 != 0 {
             return self.bad("a umask with more than nine bits", umask);
         }
-        let actions = self.image.table::<Sigaction>()?;
+        let actions = self.image.rows::<Sigaction>();
         if actions.len() != SIGNALS {
             return self.bad("not 64 signal actions", mm);
         }
         self.limits_and_timers()
     }
 
-    fn limits_and_timers(&self) -> Result<(), Fault> {
+    fn limits_and_timers(&self) -> Result {
         let mut seen = 0u32;
-        for limit in self.image.table::<Rlimit>()? {
+        for limit in self.image.rows::<Rlimit>() {
             let resource = limit.resource.get();
             if resource >= RLIMITS || seen & (1 << resource) != 0 {
                 return self.bad("a limit of an unknown resource, or one repeated", limit);
@@ -245,21 +257,21 @@ impl<'a> Check<'_, 'a> {
             seen |= 1 << resource;
         }
         let mut seen = 0u32;
-        for timer in self.image.table::<Itimer>()? {
+        for timer in self.image.rows::<Itimer>() {
             let which = timer.which.get();
             if which > 2 || seen & (1 << which) != 0 || timer.value_usec.get() == 0 {
                 return self.bad("an interval timer that is unknown, repeated or not running", timer);
             }
             seen |= 1 << which;
         }
-        let timers = self.image.table::<PosixTimer>()?;
+        let timers = self.image.rows::<PosixTimer>();
         if !timers.is_sorted_by(|a, b| a.id.get() < b.id.get()) || timers.len() > POSIX_TIMERS_MAX {
             return Err(self.malformed("POSIX timers are out of order, repeated, or too many", timers.as_bytes()));
         }
         for timer in timers {
             let receiver = match timer.notify.get() {
                 0 | 1 => timer.tid.get() == 0,
-                4 => self.image.table::<Thread>()?.iter().any(|t| t.tid == timer.tid),
+                4 => self.image.rows::<Thread>().iter().any(|t| t.tid == timer.tid),
                 _ => false,
             };
             if !receiver || timer.signal.get() as usize > SIGNALS || timer.clock.get() < 0 {
@@ -269,14 +281,14 @@ impl<'a> Check<'_, 'a> {
         Ok(())
     }
 
-    fn files(&self) -> Result<(), Fault> {
-        let regular = Table::of::<Regular>(self.image)?;
+    fn files(&self) -> Result {
+        let regular = Table::of::<Regular>(self.image);
         let files = [
             regular,
-            Table::of::<Directory>(self.image)?,
-            Table::of::<Device>(self.image)?,
-            Table::of::<Pipe>(self.image)?,
-            Table::of::<Terminal>(self.image)?,
+            Table::of::<Directory>(self.image),
+            Table::of::<Device>(self.image),
+            Table::of::<Pipe>(self.image),
+            Table::of::<Terminal>(self.image),
         ];
         // First the order of each table: the searches for duplicates rely on it.
         for table in &files {
@@ -289,7 +301,7 @@ impl<'a> Check<'_, 'a> {
         self.locks(&regular, descriptors)
     }
 
-    fn ascending(&self, table: &Table<'_>) -> Result<(), Fault> {
+    fn ascending(&self, table: &Table<'_>) -> Result {
         let mut least = 0;
         for (description, record) in table.iter() {
             if u64::from(description.id) < least {
@@ -301,7 +313,7 @@ impl<'a> Check<'_, 'a> {
         Ok(())
     }
 
-    fn descriptions(&self, files: &[Table<'_>], table: &Table<'_>) -> Result<(), Fault> {
+    fn descriptions(&self, files: &[Table<'_>], table: &Table<'_>) -> Result {
         for (description, record) in table.iter() {
             if holders(files, description.id) != 1 {
                 return Err(self.malformed("two open files have the same id", record));
@@ -309,14 +321,14 @@ impl<'a> Check<'_, 'a> {
             if description.has_path {
                 self.path(description.path, record)?;
             } else {
-                self.image.string(description.path)?;
+                self.string(description.path)?;
             }
         }
         Ok(())
     }
 
-    fn descriptors(&self, files: &[Table<'_>]) -> Result<&'a [Descriptor], Fault> {
-        let descriptors = self.image.table::<Descriptor>()?;
+    fn descriptors(&self, files: &[Table<'_>]) -> Result<&'a [Descriptor]> {
+        let descriptors = self.image.rows::<Descriptor>();
         let mut least = 0u32;
         for descriptor in descriptors {
             let fd = descriptor.fd.get();
@@ -334,9 +346,9 @@ impl<'a> Check<'_, 'a> {
         Ok(descriptors)
     }
 
-    fn locks(&self, regular: &Table<'_>, descriptors: &[Descriptor]) -> Result<(), Fault> {
-        let header = self.image.header()?;
-        for lock in self.image.table::<Lock>()? {
+    fn locks(&self, regular: &Table<'_>, descriptors: &[Descriptor]) -> Result {
+        let header = self.image.header();
+        for lock in self.image.rows::<Lock>() {
             if header.required.get() & Features::LOCKS.bits() == 0 {
                 return self.bad("a lock is held, but the header does not require locks", lock);
             }
@@ -356,6 +368,3 @@ impl<'a> Check<'_, 'a> {
         Ok(())
     }
 }
-
-// `notes_once` remembers the types of one image's tables in a word; the seal is outside the notes that it walks.
-static_assertions::const_assert!((NoteType::Frame as u32) - NOTE_BASE < 64);

@@ -2,13 +2,11 @@
 //!
 //! Must never be made without the checks: [`Checked::new`] runs them, [`Checked::again`] is for a copy of one that was.
 
-use zerocopy::FromBytes;
-
 use crate::check::records;
 use crate::record::frame::Frame;
 use crate::record::header::Header;
 use crate::segment::Segments;
-use crate::{Fault, Image, NoteType, Record, StrRef};
+use crate::{Fault, Image, Record, StrRef};
 
 /// An image whose every record was checked: what follows can read it without asking again.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +38,7 @@ impl<'a> Checked<'a> {
     /// All records of one type.
     #[must_use]
     pub fn table<R: Record>(&self) -> &'a [R] {
-        let bytes = self.bytes(R::TYPE);
-        <[R]>::ref_from_bytes(bytes).unwrap_or_default()
-    }
-
-    #[inline(never)]
-    fn bytes(&self, kind: NoteType) -> &'a [u8] {
-        self.0.note(kind).unwrap_or_default()
+        self.0.rows()
     }
 
     /// The record of a type that an image has exactly one of.
@@ -57,8 +49,8 @@ impl<'a> Checked<'a> {
 
     /// The header record.
     #[must_use]
-    pub fn header(&self) -> Header {
-        self.single()
+    pub fn header(&self) -> &'a Header {
+        self.0.header()
     }
 
     /// The full frame of the thread at this place in their table, when the image has full frames.

@@ -84,18 +84,18 @@ impl fmt::Display for Fault {
         match self {
             Self::Empty => f.write_str("the file is empty: it is no image"),
             Self::NotElf => f.write_str("not an image: the file does not begin with the ELF magic"),
-            Self::NotCore(t) => write!(f, "not an image: an ELF file of type {}, not a core (4)", u64::from(*t)),
+            Self::NotCore(t) => {
+                write!(f, "not an image: an ELF file of type {}, not a core (4)", Decimal((*t).into()))
+            }
             Self::NotCheckpoint => f.write_str(
                 "not an image: an ELF core without a checkpoint header note (written by a kernel or gcore?)",
             ),
             Self::WrongMachine(m) => {
-                write!(
-                    f,
-                    "an image of another machine (ELF machine {}): restart it on a box of that kind",
-                    u64::from(*m)
-                )
+                let m = Decimal((*m).into());
+                write!(f, "an image of another machine (ELF machine {m}): restart it on a box of that kind")
             }
             Self::Truncated { need, have } => {
+                let (need, have) = (Decimal(*need), Decimal(*have));
                 write!(f, "truncated: the image has {need} bytes, the file only {have}: copy it again")
             }
             Self::Unsealed => f.write_str("not sealed: the save was not finished: use an older image"),
@@ -104,22 +104,48 @@ impl fmt::Display for Fault {
             }
             Self::Checksum(Part::Seal) => f.write_str("damaged: the seal's own checksum does not match: copy it again"),
             Self::Checksum(Part::Segment(a)) => {
-                write!(f, "damaged: the checksum of the memory at {a:#x} does not match: copy it again")
+                write!(f, "damaged: the checksum of the memory at 0x{} does not match: copy it again", Hex(*a))
             }
             Self::Malformed { what, at } => {
-                write!(f, "malformed at file offset {at}: ")?;
+                write!(f, "malformed at file offset {}: ", Decimal(*at))?;
                 f.write_str(what)
             }
             Self::Address { what, addr } => {
-                write!(f, "bad address {addr:#x}: ")?;
+                write!(f, "bad address 0x{}: ", Hex(*addr))?;
                 f.write_str(what)
             }
-            Self::Newer(v) => write!(f, "written in format {}, newer than this program's: update it", u64::from(*v)),
+            Self::Newer(v) => {
+                write!(f, "written in format {}, newer than this program's: update it", Decimal((*v).into()))
+            }
             Self::Feature(bits) => {
-                write!(f, "needs features that this program does not know (bits {bits:#x}): update it")
+                write!(f, "needs features that this program does not know (bits 0x{}): update it", Hex(*bits))
             }
         }
     }
+}
+
+/// Numbers in decimal and in hexadecimal: the core library's own know padding and signs, which cost the stub 1 KiB.
+struct Decimal(u64);
+struct Hex(u64);
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        digits(self.0, 10, f)
+    }
+}
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        digits(self.0, 16, f)
+    }
+}
+
+/// Writes the digits of a number, the first one first.
+fn digits(number: u64, radix: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if number >= radix {
+        digits(number / radix, radix, f)?;
+    }
+    fmt::Write::write_char(f, char::from_digit((number % radix) as u32, radix as u32).unwrap_or('?'))
 }
 
 impl core::error::Error for Fault {}

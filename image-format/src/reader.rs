@@ -8,6 +8,7 @@ use zerocopy::little_endian::U64;
 
 use crate::elf::{self, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
 use crate::note::{self, HEAD, NoteIter};
+use crate::record;
 use crate::record::frame::Frame;
 use crate::record::header::{Features, Header, MAGIC, VERSION};
 use crate::record::memory::{Vma, VmaKind};
@@ -16,6 +17,9 @@ use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, SEGMENT_MAX, StrRef
 
 /// How many bytes [`Need::probe`] wants to see: ELF header, section header 0, first program header.
 pub const PROBE_LEN: usize = SIZEOF_EHDR + SIZEOF_SHDR + SIZEOF_PHDR;
+
+/// The fault of a table that does not consist of whole records.
+const TORN: &str = "a table's length is no multiple of its records'";
 
 /// What must be read before an image can be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,7 @@ fn xnum(first: &[u8], shoff: u64) -> Result<u64, Fault> {
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
     prefix: &'a [u8],
+    header: &'a Header,
     loads: &'a [ProgramHeader],
     seal: (u64, u64),
     notes: &'a [u8],
@@ -112,6 +117,7 @@ impl<'a> Image<'a> {
         let body = prefix.get(start..).ok_or(Fault::Malformed { what: "the notes do not follow the headers", at })?;
         let mut image = Self {
             prefix,
+            header: first_header(NoteIter::new(body, notes.p_offset))?,
             loads,
             seal: (last.p_offset, last.p_filesz),
             notes: body,
@@ -127,7 +133,7 @@ impl<'a> Image<'a> {
     }
 
     fn check_version(&self) -> Result<(), Fault> {
-        let header = self.header()?;
+        let header = self.header;
         if header.major.get() > VERSION.0 {
             return Err(Fault::Newer(header.major.get()));
         }
@@ -194,6 +200,7 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// Not sealed, damaged, or the first rule that a table breaks.
+    #[inline(never)] // A smaller frame has shorter addresses.
     pub fn check_seal<'s>(&self, bytes: &'s [u8]) -> Result<&'s [U64], Fault> {
         let (seal, sums) = seal::read(bytes, self.seal.0)?;
         let lengths = (seal.file_len.get(), seal.prefix_len.get(), sums.len());
@@ -208,10 +215,8 @@ impl<'a> Image<'a> {
     }
 
     fn check_tables(&self) -> Result<(), Fault> {
-        for note in self.notes() {
-            note?;
-        }
-        let vmas = self.table::<Vma>()?;
+        self.check_notes()?;
+        let vmas = self.rows::<Vma>();
         let mut end = 0;
         for vma in vmas {
             let (start, stop) = (vma.start.get(), vma.end.get());
@@ -244,6 +249,27 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
+    /// Every note fits, every table is one of whole records, and none stands twice: it would be read once, and nothing
+    /// is dropped silently.
+    fn check_notes(&self) -> Result<(), Fault> {
+        let mut seen = 0u64;
+        for note in self.notes() {
+            let note = note?;
+            let Some((size, bit)) = record::size_of_type(note.kind).filter(|_| note.owner == note::CKPT) else {
+                continue;
+            };
+            let bad = |what| Err(Fault::Malformed { what, at: self.offset_of(note.desc) });
+            if !note.desc.len().is_multiple_of(size) {
+                return bad(TORN);
+            }
+            if seen & bit != 0 {
+                return bad("two notes of the same type");
+            }
+            seen |= bit;
+        }
+        Ok(())
+    }
+
     /// Runs of saved pages, ascending.
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
@@ -269,20 +295,10 @@ impl<'a> Image<'a> {
         self.prefix
     }
 
-    /// The first note's header record.
-    ///
-    /// # Errors
-    /// The first note is another one: some other program's core.
-    pub fn header(&self) -> Result<&'a Header, Fault> {
-        let note = self.notes().next().ok_or(Fault::NotCheckpoint)?.map_err(|_| Fault::NotCheckpoint)?;
-        if note.owner != note::CKPT || note.kind != NoteType::Header as u32 {
-            return Err(Fault::NotCheckpoint);
-        }
-        let (header, _) = Header::ref_from_prefix(note.desc).map_err(|_| Fault::NotCheckpoint)?;
-        if header.magic != MAGIC {
-            return Err(Fault::NotCheckpoint);
-        }
-        Ok(header)
+    /// The header record.
+    #[must_use]
+    pub fn header(&self) -> &'a Header {
+        self.header
     }
 
     /// The contents of this project's note of type `kind`; empty when there is none.
@@ -313,18 +329,18 @@ impl<'a> Image<'a> {
     /// # Errors
     /// The note's length is no multiple of the record's.
     pub fn table<R: Record>(&self) -> Result<&'a [R], Fault> {
-        // The length is a multiple: the view cannot fail.
-        Ok(<[R]>::ref_from_bytes(self.whole_records(R::TYPE, size_of::<R>())?).unwrap_or_default())
+        let bytes = self.note(R::TYPE)?;
+        <[R]>::ref_from_bytes(bytes).map_err(|_| Fault::Malformed { what: TORN, at: self.offset_of(bytes) })
     }
 
-    /// The contents of a note that holds records of `size` bytes. Apart from [`Image::table`], so that it exists once.
+    /// As [`Image::table`], of an image whose notes were checked: there is nothing left to go wrong.
+    pub(crate) fn rows<R: Record>(&self) -> &'a [R] {
+        <[R]>::ref_from_bytes(self.bytes(R::TYPE)).unwrap_or_default()
+    }
+
     #[inline(never)]
-    fn whole_records(&self, kind: NoteType, size: usize) -> Result<&'a [u8], Fault> {
-        let bytes = self.note(kind)?;
-        if bytes.len().is_multiple_of(size) {
-            return Ok(bytes);
-        }
-        Err(Fault::Malformed { what: "a table's length is no multiple of its records'", at: self.offset_of(bytes) })
+    fn bytes(&self, kind: NoteType) -> &'a [u8] {
+        self.note(kind).unwrap_or_default()
     }
 
     /// The record of a type that an image has exactly one of.
@@ -358,6 +374,19 @@ impl<'a> Image<'a> {
     pub(crate) fn offset_of(&self, part: &[u8]) -> u64 {
         (part.as_ptr() as u64).saturating_sub(self.prefix.as_ptr() as u64)
     }
+}
+
+/// The header record of the first note.
+fn first_header<'a>(mut notes: NoteIter<'a>) -> Result<&'a Header, Fault> {
+    let note = notes.next().and_then(Result::ok).ok_or(Fault::NotCheckpoint)?;
+    if note.owner != note::CKPT || note.kind != NoteType::Header as u32 {
+        return Err(Fault::NotCheckpoint);
+    }
+    let (header, _) = Header::ref_from_prefix(note.desc).map_err(|_| Fault::NotCheckpoint)?;
+    if header.magic != MAGIC {
+        return Err(Fault::NotCheckpoint);
+    }
+    Ok(header)
 }
 
 /// Bytes of a note's head and this project's owner name, for readers that look at raw bytes.

@@ -211,7 +211,7 @@ fn the_reader_finds_every_field() {
     assert_eq!(support::check(file), Ok(()));
     let image = Image::parse(file, file.len() as u64).unwrap();
 
-    let h = image.header().unwrap();
+    let h = image.header();
     assert_eq!((h.major.get(), h.minor.get(), h.pid.get(), h.required.get()), (1, 0, 700, 3));
     assert_eq!((h.uuid, h.boot_id), ([0xaa; 16], [0xbb; 16]));
     assert_eq!((h.wall_sec.get(), h.wall_nsec.get(), h.uid.get()), (1_000_000, 5, 1000));

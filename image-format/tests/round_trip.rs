@@ -22,7 +22,7 @@ fn tables_strings_and_sums_come_back() {
     let image = Image::parse(bytes, bytes.len() as u64).unwrap();
     assert_eq!(image.table::<Thread>().unwrap(), parts.threads);
     assert_eq!(image.table::<Vma>().unwrap(), parts.vmas);
-    assert_eq!(*image.header().unwrap(), parts.header);
+    assert_eq!(*image.header(), parts.header);
     let exe = image.single::<Mm>().unwrap().exe;
     assert_eq!(image.string(exe).unwrap(), b"/usr/bin/job");
     let (at, len) = image.seal_span();

@@ -1,9 +1,7 @@
 //! Whether this CPU has what the program may use: the libc has chosen its routines, JITs their instructions.
 
-use core::fmt::Write;
-
 use image_format::record::header::Cpu;
-use sys::text::{Text, decimal};
+use sys::text::{Hex, Text, decimal};
 
 /// Instruction sets that programs choose by, for each of [`Cpu::words`]: bit and name, in turn.
 const FEATURES: [&str; 8] = [
@@ -34,7 +32,7 @@ pub fn lacking(saved: &Cpu, here: &Cpu) -> Option<Text<320>> {
     if states != 0 {
         separate(&mut names);
         // Text cuts what does not fit.
-        let _ = write!(names, "XSAVE states {states:#x}");
+        names.add(format_args!("XSAVE states 0x{}", Hex(states)));
     }
     (!names.as_bytes().is_empty()).then_some(names)
 }

@@ -1,7 +1,7 @@
 //! The stub's command line: few options, by hand, as there is no libc and no allocator.
 
 use state::FilesPolicy;
-use sys::text::{cut, decimal};
+use sys::text::{choice, cut, decimal};
 
 /// Most `--fd` options.
 pub const FDS_MAX: usize = 32;
@@ -16,6 +16,7 @@ Options:
   --files verify|rollback|ignore  what to do with files that changed since the save [default: verify]
   --fd N=PATH                     open PATH for the program's descriptor N (repeatable)
   --cpu verify|ignore             refuse a CPU that lacks what the program may use [default: verify]
+  --pid new|keep                  the ids of process and threads: new ones, or the saved ones [default: new]
   --trust                         restart an image that others may have written
   -v                              say what is decided
   --help, --version
@@ -33,8 +34,12 @@ pub struct Options<'a> {
     pub files: FilesPolicy,
     /// `--fd`: number and path.
     pub fds: [Option<(u32, &'a [u8])>; FDS_MAX],
+    /// `--ready`, for programs that start this one: a descriptor that gets a byte when the process has taken over; or -1.
+    pub ready: i32,
     /// `--cpu ignore`.
     pub any_cpu: bool,
+    /// `--pid keep`.
+    pub keep_pid: bool,
     /// `--trust`.
     pub trust: bool,
     /// `-v`.
@@ -56,6 +61,9 @@ pub enum Request<'a> {
 /// A command line that is wrong: the reason and the argument.
 pub type Wrong<'a> = (&'static str, &'a [u8]);
 
+/// The options' names, which [`parse`] knows by their places.
+const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --fd --pid --ready";
+
 /// Parses the arguments behind the program's name.
 ///
 /// # Errors
@@ -66,7 +74,9 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
         image: b"",
         files: FilesPolicy::Verify,
         fds: [None; FDS_MAX],
+        ready: -1,
         any_cpu: false,
+        keep_pid: false,
         trust: false,
         verbose: false,
     };
@@ -85,28 +95,32 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
             _ => (arg, None),
         };
         let mut value = || attached.or_else(|| args.next()).ok_or(("a value is missing behind", arg));
-        match name {
-            b"--help" | b"-h" => return Ok(Request::Help),
-            b"--version" | b"-V" => return Ok(Request::Version),
-            b"--" => only_names = true,
-            b"-v" | b"--verbose" => options.verbose = true,
-            b"--trust" => options.trust = true,
-            b"--files" => {
+        match choice(name, NAMES) {
+            Some(0 | 1) => return Ok(Request::Help),
+            Some(2 | 3) => return Ok(Request::Version),
+            Some(4) => only_names = true,
+            Some(5 | 6) => options.verbose = true,
+            Some(7) => options.trust = true,
+            Some(8) => {
                 let value = value()?;
                 options.files = FilesPolicy::from_name(value).ok_or(("not one of verify, rollback, ignore", value))?;
             }
-            b"--cpu" => match value()? {
-                b"verify" => options.any_cpu = false,
-                b"ignore" => options.any_cpu = true,
-                other => return Err(("not one of verify, ignore", other)),
-            },
-            b"--fd" => {
+            Some(9) => {
+                let value = value()?;
+                options.any_cpu = choice(value, b"verify ignore").ok_or(("not one of verify, ignore", value))? == 1;
+            }
+            Some(10) => {
                 let value = value()?;
                 let entry = cut(value, b'=').and_then(|(n, path)| Some((u32::try_from(decimal(n)?).ok()?, path)));
                 let entry = entry.filter(|(_, path)| !path.is_empty()).ok_or(("not of the form N=PATH", value))?;
                 let slot = options.fds.iter_mut().find(|s| s.is_none()).ok_or(("too many --fd options", value))?;
                 *slot = Some(entry);
             }
+            Some(11) => {
+                let value = value()?;
+                options.keep_pid = choice(value, b"new keep").ok_or(("not one of new, keep", value))? == 1;
+            }
+            Some(12) => options.ready = decimal(value()?).map_or(-1, |n| n as i32),
             _ => return Err(("unknown option", arg)),
         }
     }

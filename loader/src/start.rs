@@ -6,7 +6,7 @@ use core::ffi::CStr;
 use image_format::ExitCode;
 use loader::options::{HELP, Request, parse};
 use state::Error;
-use sys::text::{Plain, Shown, Text};
+use sys::text::{Decimal, Plain, Shown, Text};
 
 sys::entry_point!(main);
 
@@ -36,9 +36,13 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
             Error::refused(format_args!("argument {}", Shown(argument)), why, "see --help").code(ExitCode::Usage)
         }
     };
-    let line = Text::<640>::of(format_args!("restart-stub: {error}\n"));
-    let _ = sys::fs::write_all(2, line.as_bytes());
+    tell(2, format_args!("{error}"));
     sys::process::exit(i32::from(error.exit_code() as u8))
+}
+
+/// Says a line, which begins with this program's name.
+pub fn tell(fd: sys::fs::Fd, what: core::fmt::Arguments<'_>) {
+    let _ = sys::fs::write_all(fd, Text::<640>::of(format_args!("restart-stub: {what}\n")).as_bytes());
 }
 
 /// Whether the kernel says that this program's file gives it rights (`AT_SECURE`: set-uid, set-gid, capabilities).
@@ -65,8 +69,7 @@ fn is_privileged(sp: *const usize) -> bool {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
-    let line = Text::<512>::of(format_args!("restart-stub: internal error: {}:{}\n", Plain(file), u64::from(line)));
-    let _ = sys::fs::write_all(crate::commit::error_fd(), line.as_bytes());
+    tell(crate::commit::error_fd(), format_args!("internal error: {}:{}", Plain(file), Decimal(line)));
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 

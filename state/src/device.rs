@@ -4,7 +4,7 @@ use image_format::record::device::Device;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{S_IFCHR, S_IFMT};
 use sys::fs::Owned;
-use sys::text::Shown;
+use sys::text::{Decimal, Shown};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -46,7 +46,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |why, e| {
-        Error::failed(format_args!("descriptor {fd} (device {})", Shown(path)), why, e).code(ExitCode::FileMissing)
+        Error::failed(format_args!("descriptor {} (device {})", Decimal(fd), Shown(path)), why, e)
+            .code(ExitCode::FileMissing)
     };
     let flags = file.flags.get();
     // The old name may be one of another root directory (containers bind these devices): then the usual one.

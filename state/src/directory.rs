@@ -4,7 +4,7 @@ use image_format::record::directory::Directory;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_PATH, SEEK_SET};
 use sys::fs::Owned;
-use sys::text::Shown;
+use sys::text::{Decimal, Shown};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -46,7 +46,7 @@ pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> Result<Owned> 
     let path = image.string(file.path);
     let failed = |why| {
         move |e| {
-            Error::failed(format_args!("descriptor {fd} (directory {})", Shown(path)), why, e)
+            Error::failed(format_args!("descriptor {} (directory {})", Decimal(fd), Shown(path)), why, e)
                 .code(ExitCode::FileMissing)
                 .remedy("create it again")
         }

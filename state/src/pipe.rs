@@ -4,7 +4,7 @@ use image_format::record::pipe::Pipe;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT};
 use sys::fs::Owned;
-use sys::text::Shown;
+use sys::text::{Decimal, Shown};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -48,7 +48,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
     let path = image.string(pipe.path);
     let failed = |why, e| {
-        Error::failed(format_args!("descriptor {fd} (FIFO {})", Shown(path)), why, e)
+        Error::failed(format_args!("descriptor {} (FIFO {})", Decimal(fd), Shown(path)), why, e)
             .code(ExitCode::FileMissing)
             .remedy("create it and start its other end, or --fd N=PATH")
     };

@@ -1,5 +1,7 @@
 //! What to do with files that are not as they were.
 
+use sys::text::choice;
+
 /// `--files` of the restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FilesPolicy {
@@ -16,11 +18,6 @@ impl FilesPolicy {
     /// The policy of this name.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"verify" => Self::Verify,
-            b"rollback" => Self::Rollback,
-            b"ignore" => Self::Ignore,
-            _ => return None,
-        })
+        [Self::Verify, Self::Rollback, Self::Ignore].get(choice(name, b"verify rollback ignore")?).copied()
     }
 }

@@ -1,7 +1,5 @@
 //! Open regular files: reopened by name, checked against what they were, put back to their offset.
 
-use core::fmt::Write;
-
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode, NoteType};
@@ -9,7 +7,7 @@ use sys::abi::{
     O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::Owned;
-use sys::text::{Shown, Text};
+use sys::text::{Decimal, Shown, Text};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
@@ -123,7 +121,7 @@ fn is_virtual(then: &Identity) -> bool {
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |code, why, errno, remedy| {
-        let object = format_args!("descriptor {fd} (regular file {})", Shown(path));
+        let object = format_args!("descriptor {} (regular file {})", Decimal(fd), Shown(path));
         Error::new(object, why, errno, remedy).code(code)
     };
     let flags = file.flags.get();
@@ -172,6 +170,7 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
 ///
 /// # Errors
 /// The tail cannot be kept: then nothing is cut.
+#[inline(never)] // A smaller frame has shorter addresses.
 pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
     let flags = file.flags.get();
     if flags & O_ACCMODE == O_RDONLY || flags & O_PATH != 0 {
@@ -200,7 +199,7 @@ fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
         let mut name = Text::<4128>::new();
         name.push(path);
         // Text cuts what does not fit: then the name is too long for the kernel, too.
-        let _ = write!(name, ".after-restart.{n}");
+        name.add(format_args!(".after-restart.{}", Decimal(n)));
         match sys::fs::open(name.as_c_str(), sys::abi::O_WRONLY | O_CREAT | O_EXCL, 0o600) {
             Err(sys::Errno::EEXIST) => n += 1,
             other => break other?,

@@ -7,6 +7,7 @@ use sys::abi::RLIM_NLIMITS;
 
 use crate::target::Arg;
 use crate::{Error, Result, Save, Target};
+use sys::text::Decimal;
 
 /// Saves all of them.
 ///
@@ -43,7 +44,7 @@ pub fn restore(image: &Checked<'_>) -> Result<()> {
     for limit in image.table::<Rlimit>() {
         let resource = limit.resource.get();
         let wanted = sys::abi::Rlimit { soft: limit.soft.get(), hard: limit.hard.get() };
-        let failed = |e| Error::failed(format_args!("limit {resource}"), "cannot be set", e);
+        let failed = |e| Error::failed(format_args!("limit {}", Decimal(resource)), "cannot be set", e);
         let now = sys::process::rlimit(resource).map_err(failed)?;
         if (now.soft, now.hard) == (wanted.soft, wanted.hard) || sys::process::set_rlimit(resource, &wanted).is_ok() {
             continue;

@@ -24,9 +24,15 @@ impl<const N: usize> Text<N> {
     #[must_use]
     pub fn of(args: fmt::Arguments<'_>) -> Self {
         let mut text = Self::new();
-        // Cutting is how it fails, and `is_cut` tells.
-        let _ = fmt::Write::write_fmt(&mut text, args);
+        text.add(args);
         text
+    }
+
+    /// Appends formatted parts; what does not fit is cut.
+    pub fn add(&mut self, args: fmt::Arguments<'_>) {
+        let mut rest = Rest { buffer: &mut self.bytes, len: &mut self.len, cut: &mut self.cut };
+        // Cutting is how it fails, and `is_cut` tells.
+        let _ = fmt::Write::write_fmt(&mut rest, args);
     }
 
     /// Appends bytes; what does not fit is cut.
@@ -49,13 +55,29 @@ impl<const N: usize> Text<N> {
     /// For system calls. Ends at the first NUL.
     #[must_use]
     pub fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+        const { assert!(N > 0) };
+        // SAFETY: the last byte stays NUL (see `append`), and the bytes live as long as the result.
+        unsafe { CStr::from_ptr(self.bytes.as_ptr().cast()) }
     }
 
     /// Whether something did not fit.
     #[must_use]
     pub const fn is_cut(&self) -> bool {
         self.cut
+    }
+}
+
+/// A text of any size, for the formatter: so that its code exists once.
+struct Rest<'a> {
+    buffer: &'a mut [u8],
+    len: &'a mut usize,
+    cut: &'a mut bool,
+}
+
+impl fmt::Write for Rest<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        *self.cut |= append(self.buffer, self.len, s.as_bytes());
+        Ok(())
     }
 }
 
@@ -74,13 +96,6 @@ fn append(buffer: &mut [u8], len: &mut usize, bytes: &[u8]) -> bool {
 impl<const N: usize> Default for Text<N> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<const N: usize> fmt::Write for Text<N> {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        self.push(s.as_bytes());
-        Ok(())
     }
 }
 
@@ -104,13 +119,18 @@ impl<const N: usize> fmt::Debug for Text<N> {
 pub fn printable(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() { write!(f, "\\x{:02x}", u64::from(c))? } else { fmt::Write::write_char(f, c)? }
+            if c.is_control() { escaped(c as u8, f)? } else { fmt::Write::write_char(f, c)? }
         }
         for b in chunk.invalid() {
-            write!(f, "\\x{:02x}", u64::from(*b))?;
+            escaped(*b, f)?;
         }
     }
     Ok(())
+}
+
+/// Control characters all lie below U+0100.
+fn escaped(byte: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "\\x{}{}", Hex(u64::from(byte >> 4)), Hex(u64::from(byte & 15)))
 }
 
 /// Bytes shown by [`printable`].
@@ -133,11 +153,39 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
+/// A number, shown in decimal: those of the core library know padding and signs, which cost the stub 1 KiB.
+#[derive(Clone, Copy)]
+pub struct Decimal<N>(pub N);
+
+impl<N: Into<u64> + Copy> fmt::Display for Decimal<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        digits(self.0.into(), 10, f)
+    }
+}
+
+/// A number, shown in hexadecimal without a prefix.
+#[derive(Clone, Copy)]
+pub struct Hex(pub u64);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        digits(self.0, 16, f)
+    }
+}
+
+/// Writes the digits of a number, the first one first.
+fn digits(number: u64, radix: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if number >= radix {
+        digits(number / radix, radix, f)?;
+    }
+    fmt::Write::write_char(f, char::from_digit((number % radix) as u32, radix as u32).unwrap_or('?'))
+}
+
 /// The names of errors 1 to 40, in order, and some later ones behind their numbers (errno-base.h, errno.h).
-const ERRORS: &str = "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT \
+const ERRORS: &[u8] = b"EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT \
      ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE \
      EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP";
-const LATER_ERRORS: &str = "75 EOVERFLOW 95 EOPNOTSUPP 110 ETIMEDOUT 116 ESTALE 122 EDQUOT";
+const LATER_ERRORS: &[u8] = b"75 EOVERFLOW 95 EOPNOTSUPP 110 ETIMEDOUT 116 ESTALE 122 EDQUOT";
 
 /// An error by its name, or by its number. The `syscalls` crate's own table of names costs the stub 5 KiB.
 #[derive(Clone, Copy)]
@@ -147,14 +195,14 @@ impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = u64::try_from(self.0.into_raw()).unwrap_or(0);
         let index = (number as usize).wrapping_sub(1);
-        let mut later = LATER_ERRORS.split(' ');
-        let found = ERRORS.split(' ').nth(index).or_else(|| {
-            later.find(|n| decimal(n.as_bytes()) == Some(number))?;
+        let mut later = words(LATER_ERRORS);
+        let found = words(ERRORS).nth(index).or_else(|| {
+            later.find(|n| decimal(n) == Some(number))?;
             later.next()
         });
         match found {
-            Some(name) => f.write_str(name),
-            None => write!(f, "error {number}"),
+            Some(name) => printable(name, f),
+            None => write!(f, "error {}", Decimal(number)),
         }
     }
 }
@@ -177,10 +225,27 @@ pub fn octal(bytes: &[u8]) -> Option<u64> {
     number(bytes, 8)
 }
 
-fn number(bytes: &[u8], radix: u32) -> Option<u64> {
-    let mut digits = bytes.iter().map(|b| char::from(*b).to_digit(radix));
-    let first = u64::from(digits.next()??);
-    digits.try_fold(first, |n, digit| n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit?)))
+fn number(bytes: &[u8], radix: u8) -> Option<u64> {
+    let (first, rest) = bytes.split_first()?;
+    rest.iter().try_fold(u64::from(digit(*first, radix)?), |n, b| {
+        n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit(*b, radix)?))
+    })
+}
+
+fn digit(byte: u8, radix: u8) -> Option<u8> {
+    let value = match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'z' => byte - b'a' + 10,
+        b'A'..=b'Z' => byte - b'A' + 10,
+        _ => return None,
+    };
+    Some(value).filter(|value| *value < radix)
+}
+
+/// Which of the words of a list this one is.
+#[must_use]
+pub fn choice(word: &[u8], list: &[u8]) -> Option<usize> {
+    words(list).position(|one| one == word)
 }
 
 /// Splits at the first `at`: what is before and what is behind it.
@@ -191,6 +256,26 @@ pub fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 }
 
 /// The words of a line, between blanks and tabs.
-pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|b| matches!(b, b' ' | b'\t' | b'\n')).filter(|w| !w.is_empty())
+#[must_use]
+pub fn words(line: &[u8]) -> Words<'_> {
+    Words(line)
+}
+
+/// What [`words`] gives.
+#[derive(Clone, Debug)]
+pub struct Words<'a>(&'a [u8]);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    #[inline(never)] // So that it exists once.
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let is_blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\n');
+        let start = self.0.iter().position(|b| !is_blank(b))?;
+        let rest = self.0.get(start..)?;
+        let end = rest.iter().position(is_blank).unwrap_or(rest.len());
+        let (word, rest) = rest.split_at_checked(end)?;
+        self.0 = rest;
+        Some(word)
+    }
 }

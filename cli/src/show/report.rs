@@ -175,7 +175,7 @@ pub struct PendingSignal {
 impl Report {
     /// Collects all from a checked image.
     pub fn new(file: &ImageFile, image: &Image<'_>) -> Result<Self, Fault> {
-        let header = image.header()?;
+        let header = image.header();
         Ok(Self {
             schema: SCHEMA,
             image: ImageInfo {
@@ -195,7 +195,7 @@ impl Report {
 }
 
 /// `jmp-context`, `locks`, …
-fn features(bits: u64) -> Vec<String> {
+pub fn features(bits: u64) -> Vec<String> {
     Features::from_bits_truncate(bits)
         .iter_names()
         .map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"))
@@ -248,7 +248,7 @@ impl Process {
             matching.map(|(_, number)| signal::name(number)).collect()
         };
         Ok(Self {
-            pid: image.header()?.pid.get(),
+            pid: image.header().pid.get(),
             executable: string(image, image.single::<Mm>()?.exe)?,
             command: command(image)?,
             directory: string(image, image.single::<Cwd>()?.path)?,

@@ -11,7 +11,7 @@ use crate::record::directory::Directory;
 use crate::record::pipe::Pipe;
 use crate::record::regular::Regular;
 use crate::record::terminal::Terminal;
-use crate::{Fault, Image, Record, StrRef};
+use crate::{Image, Record, StrRef};
 
 /// What every open file description has.
 pub(super) struct Description {
@@ -51,26 +51,39 @@ pub(super) struct Table<'a> {
     bytes: &'a [u8],
     /// Bytes of a record.
     size: usize,
+    /// Records.
+    count: usize,
     describe: fn(&[u8]) -> Option<Description>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn of<K: Kind + 'a>(image: &Image<'a>) -> Result<Self, Fault> {
-        let bytes = image.table::<K>()?.as_bytes();
-        Ok(Self { bytes, size: size_of::<K>(), describe: |bytes| K::ref_from_bytes(bytes).ok().map(K::describe) })
+    pub(super) fn of<K: Kind + 'a>(image: &Image<'a>) -> Self {
+        let rows = image.rows::<K>();
+        Self {
+            bytes: rows.as_bytes(),
+            size: size_of::<K>(),
+            count: rows.len(),
+            describe: |bytes| K::ref_from_bytes(bytes).ok().map(K::describe),
+        }
     }
 
-    /// Each record, as what all kinds have and as its bytes.
+    /// One record, as what all kinds have and as its bytes.
+    fn at(&self, index: usize) -> Option<(Description, &'a [u8])> {
+        let bytes = self.bytes.get(index * self.size..)?.get(..self.size)?;
+        Some(((self.describe)(bytes)?, bytes))
+    }
+
+    /// Each record.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Description, &'a [u8])> {
-        self.bytes.chunks_exact(self.size).filter_map(|bytes| Some(((self.describe)(bytes)?, bytes)))
+        (0..self.count).map_while(|index| self.at(index))
     }
 
     /// Whether one of them has this id: a binary search.
     pub(super) fn holds(&self, id: u32) -> bool {
-        let (mut low, mut high) = (0, self.bytes.len() / self.size);
+        let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
-            let Some(found) = self.bytes.chunks_exact(self.size).nth(middle).and_then(self.describe) else { break };
+            let Some((found, _)) = self.at(middle) else { break };
             match found.id.cmp(&id) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return true,

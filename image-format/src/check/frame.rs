@@ -3,12 +3,11 @@
 //!
 //! Must let nothing through that would end the program at its very first instruction: by then it is too late to say so.
 
-use crate::Fault;
 use crate::record::frame::{Frame, Regs};
 use crate::record::header::Features;
 use crate::record::thread::Thread;
 
-use super::Check;
+use super::{Check, Result};
 
 /// `__USER_CS` and `__USER_DS`: the segments of every 64-bit program.
 const USER_CS: u64 = 0x33;
@@ -26,9 +25,9 @@ const HEADER_ZEROS: core::ops::Range<usize> = 520..XSTATE_MIN;
 
 impl Check<'_, '_> {
     /// Jmp contexts or full frames: one of the two, and as many frames as threads.
-    pub(super) fn frames(&self, threads: &[Thread]) -> Result<(), Fault> {
-        let header = self.image.header()?;
-        let frames = self.image.table::<Frame>()?;
+    pub(super) fn frames(&self, threads: &[Thread]) -> Result {
+        let header = self.image.header();
+        let frames = self.image.rows::<Frame>();
         let kinds = Features::from_bits_truncate(header.required.get());
         let full = kinds.contains(Features::FULL_FRAME);
         if full == kinds.contains(Features::JMP_CONTEXT) {
@@ -44,7 +43,7 @@ impl Check<'_, '_> {
         Ok(())
     }
 
-    fn frame(&self, frame: &Frame, thread: &Thread) -> Result<(), Fault> {
+    fn frame(&self, frame: &Frame, thread: &Thread) -> Result {
         let Regs { rip, rsp, fs_base, gs_base, cs, ss, ds, es, fs, gs, .. } = frame.regs();
         let jmp = &thread.jmp;
         // What was checked of the thread's own record holds for the frame.

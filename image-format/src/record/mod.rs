@@ -80,6 +80,35 @@ pub enum NoteType {
     Seal = 0x434b_00ff,
 }
 
+/// Number 0 of this project's note types.
+const BASE: u32 = NoteType::Header as u32 - 1;
+
+/// How many types have numbers that follow each other.
+const TYPES: usize = (NoteType::Frame as u32 - BASE + 1) as usize;
+
+/// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
+#[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
+const SIZES: [u8; TYPES] = {
+    let mut sizes = [1; TYPES];
+    macro_rules! put {
+        ($($record:ty),*) => { $(
+            assert!(size_of::<$record>() <= u8::MAX as usize);
+            sizes[(<$record>::TYPE as u32 - BASE) as usize] = size_of::<$record>() as u8;
+        )* };
+    }
+    put!(thread::Thread, frame::Frame, memory::Vma, memory::Backing, mm::Mm, sigaction::Sigaction, pending::Pending);
+    put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
+    put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
+    sizes
+};
+
+/// For a type of this project's own notes the bytes of a record, and a bit of its own; `None` for an unknown one.
+pub(crate) fn size_of_type(kind: u32) -> Option<(usize, u64)> {
+    let number = kind.checked_sub(BASE)?;
+    Some((usize::from(*SIZES.get(number as usize)?), 1 << number))
+}
+static_assertions::const_assert!(TYPES <= 64);
+
 /// A structure that a table of one note type consists of.
 pub trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy {
     /// The note that holds it.

@@ -13,9 +13,10 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use image_format::{Checked, ExitCode};
 use sys::Errno;
-use sys::text::{Named, Plain, Text};
+use sys::text::{Hex, Named, Plain};
 
 use crate::prepare::Plan;
+use crate::start::tell;
 
 /// Where messages go.
 static ERROR_FD: AtomicI32 = AtomicI32::new(2);
@@ -31,23 +32,31 @@ pub fn close_error_fd() {
     sys::fs::close(ERROR_FD.swap(2, Ordering::Relaxed));
 }
 
+/// Tells whoever awaits it that the program takes over now: nothing can fail any more.
+pub fn say_ready(fd: i32) {
+    let _ = sys::fs::write_all(fd, b".");
+    sys::fs::close(fd);
+}
+
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
-    let line = Text::<256>::of(format_args!(
-        "restart-stub: failed while restoring ({}: {}): nothing was run, the image is unchanged\n",
-        Plain(stage),
-        Named(errno)
-    ));
-    let _ = sys::fs::write_all(error_fd(), line.as_bytes());
+    let (stage, errno) = (Plain(stage), Named(errno));
+    tell(
+        error_fd(),
+        format_args!("failed while restoring ({stage}: {errno}): nothing was run, the image is unchanged"),
+    );
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 
 /// Ends the process: the memory at this address is not what was saved.
 pub fn die_damaged(addr: u64) -> ! {
-    let line = Text::<256>::of(format_args!(
-        "restart-stub: image: damaged: the checksum of the memory at {addr:#x} does not match: nothing was run: copy it again\n"
-    ));
-    let _ = sys::fs::write_all(error_fd(), line.as_bytes());
+    let addr = Hex(addr);
+    tell(
+        error_fd(),
+        format_args!(
+            "image: damaged: the checksum of the memory at 0x{addr} does not match: nothing was run: copy it again"
+        ),
+    );
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
 

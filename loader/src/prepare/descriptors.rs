@@ -12,7 +12,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{O_ACCMODE, O_RDONLY, O_RDWR, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::text::{Plain, Shown};
+use sys::text::{Decimal, Plain, Shown};
 
 use super::files::Files;
 
@@ -23,8 +23,9 @@ use super::files::Files;
 pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
     let top = image.table::<Descriptor>().last().map_or(0, |d| d.fd.get());
     // Those that this process was started with are found by their numbers, which lie below, too.
-    Fd::try_from(top.max(63) + 1)
-        .map_err(|_| Error::refused(format_args!("descriptor {top}"), "is too large", "").code(ExitCode::Malformed))
+    Fd::try_from(top.max(63) + 1).map_err(|_| {
+        Error::refused(format_args!("descriptor {}", Decimal(top)), "is too large", "").code(ExitCode::Malformed)
+    })
 }
 
 /// Opens or takes what each descriptor shall be.
@@ -46,14 +47,16 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
             (None, None) if inherited => inherit(image, fd, id)?,
             (None, None) => reopen(image, options, fd, id)?,
         };
-        let failed = |e| Error::failed(format_args!("descriptor {fd}"), "cannot be kept", e).code(ExitCode::Descriptor);
+        let failed = |e| {
+            Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
+        };
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
         files.descriptors.push(open);
     }
     for lock in image.table::<Lock>() {
         let found = table.iter().zip(&files.descriptors).find(|(d, _)| d.fd == lock.fd);
         let Some((_, open)) = found else {
-            let object = format_args!("lock on descriptor {}", lock.fd);
+            let object = format_args!("lock on descriptor {}", Decimal(lock.fd));
             return Err(Error::refused(object, "is on no descriptor", "").code(ExitCode::Malformed));
         };
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
@@ -88,7 +91,8 @@ fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::
     let flags = flags.or(image.table::<Regular>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get()));
     let mode = flags.map_or(O_RDWR, |f| f & O_ACCMODE);
     let opened = sys::fs::open_path(path, mode, 0).map_err(|e| {
-        Error::failed(format_args!("--fd {fd}={}", Shown(path)), "cannot be opened", e).code(ExitCode::Descriptor)
+        Error::failed(format_args!("--fd {}={}", Decimal(fd), Shown(path)), "cannot be opened", e)
+            .code(ExitCode::Descriptor)
     })?;
     Ok(Ok(opened.release()))
 }
@@ -121,7 +125,7 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
     };
-    let object = format_args!("descriptor {fd} ({} {})", Plain(kind), Shown(path));
+    let object = format_args!("descriptor {} ({} {})", Decimal(fd), Plain(kind), Shown(path));
     Err(Error::refused(
         object,
         "was open to the outside, and this restart has no such descriptor",
@@ -148,6 +152,7 @@ fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
         || image.table::<Pipe>().iter().any(|p| p.id.get() == id && p.named.get() == 0)
 }
 
+#[inline(never)] // A smaller frame has shorter addresses.
 fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
     let opened = if let Some(file) = image.table::<Regular>().iter().find(|f| f.id.get() == id) {
         state::regular::restore(image, file, fd, options.files)?
@@ -158,9 +163,8 @@ fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, id: u32) -> Resul
     } else if let Some(file) = image.table::<Pipe>().iter().find(|f| f.id.get() == id) {
         state::pipe::restore(image, file, fd)?
     } else {
-        return Err(
-            Error::refused(format_args!("descriptor {fd}"), "points to no open file", "").code(ExitCode::Malformed)
-        );
+        return Err(Error::refused(format_args!("descriptor {}", Decimal(fd)), "points to no open file", "")
+            .code(ExitCode::Malformed));
     };
     Ok(Ok(opened.release()))
 }

@@ -9,7 +9,7 @@ use state::regular::{Change, compare};
 use state::{Error, FilesPolicy, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
-use sys::text::Shown;
+use sys::text::{Hex, Shown};
 
 /// What was opened.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
 fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
     let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
-        Error::failed(format_args!("mapping {start:x} of file {}", Shown(path)), why, e)
+        Error::failed(format_args!("mapping {} of file {}", Hex(start), Shown(path)), why, e)
             .code(code)
             .remedy("put the file back")
     };

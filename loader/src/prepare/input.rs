@@ -7,7 +7,7 @@ use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
 use sys::fs::Owned;
-use sys::text::Shown;
+use sys::text::{Decimal, Shown};
 
 /// An open image with its prefix and seal in memory.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Input {
     /// The limit of descriptors.
     pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
         let moved = sys::fs::dup_above(self.file.fd(), base).map_err(|e| {
-            Error::failed(format_args!("descriptor {}", base as u32), "is above the limit of descriptors", e)
+            Error::failed(format_args!("descriptor {}", Decimal(base as u32)), "is above the limit of descriptors", e)
                 .code(ExitCode::Kernel)
                 .remedy("raise it (ulimit -n)")
         })?;

@@ -8,7 +8,7 @@ use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
-use sys::text::{cut, decimal, hex, words};
+use sys::text::{Decimal, cut, decimal, hex, words};
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
 const SPARE_MAPPINGS: u64 = 16;
@@ -43,7 +43,7 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     if let Some(limit) = decimal(limit.trim_ascii())
         && mappings + SPARE_MAPPINGS > limit
     {
-        let object = format_args!("{mappings} mappings");
+        let object = format_args!("{} mappings", Decimal(mappings));
         let why = "are more than vm.max_map_count allows here";
         return Err(Error::refused(object, why, "sysctl -w vm.max_map_count=…").code(ExitCode::Kernel));
     }

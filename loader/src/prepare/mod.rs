@@ -12,7 +12,9 @@ mod region;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
-use sys::text::Text;
+use sys::text::{Decimal, Plain};
+
+use crate::start::tell;
 
 pub use descriptors::is_fragile;
 pub use input::Input;
@@ -45,18 +47,24 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     }
     state::cwd::restore(&image)?;
     if options.verbose {
-        say(&image, &files);
+        say(&image, options, &files);
     }
-    region::build(&input, &image, files, vdso, base)
+    let mut plan = region::build(&input, &image, files, vdso, base)?;
+    // Closing what is not the program's goes by rising numbers.
+    plan.ready = sys::fs::dup_above(options.ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
+    Ok(plan)
 }
 
-fn say(image: &Checked<'_>, files: &files::Files) {
+fn say(image: &Checked<'_>, options: &Options<'_>, files: &files::Files) {
     let kept = files.backings.iter().filter(|b| **b >= 0).count();
     let pid = image.header().pid;
-    let line = Text::<256>::of(format_args!(
-        "restart-stub: process {pid} goes on as {} (--pid new); {kept} of {} mapped files from disk, the others from the image\n",
-        sys::process::pid() as u32,
-        files.backings.len(),
-    ));
-    let _ = sys::fs::write_all(2, line.as_bytes());
+    let (pid, now) = (Decimal(pid), Decimal(sys::process::pid() as u32));
+    let (kept, all) = (Decimal(kept as u64), Decimal(files.backings.len() as u64));
+    let what = Plain(if options.keep_pid { "keep" } else { "new" });
+    tell(
+        2,
+        format_args!(
+            "process {pid} goes on as {now} (--pid {what}); {kept} of {all} mapped files from disk, the others from the image"
+        ),
+    );
 }

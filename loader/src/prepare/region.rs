@@ -20,6 +20,7 @@ use super::Input;
 use super::files::Files;
 use super::kernel::{Special, own_mappings};
 use crate::commit::relocate;
+use sys::text::Decimal;
 
 /// Bytes of the stack on which the commit runs.
 const STACK: u64 = 64 << 10;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub input: Fd,
     /// A copy of standard error.
     pub error_fd: Fd,
+    /// Who awaits the program: a higher number than that, or -1.
+    pub ready: Fd,
     /// The executable, or -1.
     pub exe: Fd,
     /// For each backing its descriptor or -1.
@@ -101,7 +104,7 @@ pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special
     let theirs = image.table::<Vma>().iter().map(|v| (v.start.get(), v.end.get()));
     let hole = loader::hole::find(mine.iter().map(|m| (m.0, m.1)), theirs, len, USER_END);
     let no_room = |e| {
-        Error::failed(format_args!("{len} bytes of address space"), "free in both maps are needed", e)
+        Error::failed(format_args!("{} bytes of address space", Decimal(len)), "free in both maps are needed", e)
             .code(ExitCode::NoRoom)
     };
     let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
@@ -150,6 +153,7 @@ pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special
         input: above(input.file.fd())?,
         // A process without standard error has nobody to tell.
         error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),
+        ready: -1,
         exe: files.exe,
         backings,
         descriptors: descriptor_table,

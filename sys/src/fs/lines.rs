@@ -101,7 +101,9 @@ impl<'b> Lines<'b> {
                 self.start = self.end;
                 return Ok(if from < to { self.buffer.get(from..to) } else { None });
             }
-            self.buffer.copy_within(self.start..self.end, 0);
+            // The two minima are what they are of; they spare the compiler's own checks.
+            let end = self.end.min(self.buffer.len());
+            self.buffer.copy_within(self.start.min(end)..end, 0);
             self.end -= self.start;
             self.start = 0;
             let room = self.buffer.get_mut(self.end..).unwrap_or_default();
