@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <sys/time.h>
 
-enum { STEPS = 6000, BLOCKS = 64 };
+enum { STEPS = 3000, BLOCKS = 64 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
