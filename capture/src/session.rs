@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::pages::{self, Run, Runs};
 
 /// Most files that can be mapped.
-const BACKINGS_MAX: usize = 16384;
+pub const BACKINGS_MAX: usize = 16384;
 
 /// A thread that stands still.
 #[derive(Clone, Copy, Debug)]

@@ -95,7 +95,10 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
             return Ok(());
         }
         let (known, rest) = table.split_at_mut(used);
-        let file = find(save, fd, known)?;
+        let file = match find(save, fd, known) {
+            Ok(file) => file,
+            Err(error) => return save.target.blocked(error),
+        };
         *rest.first_mut().ok_or(Full)? = file;
         used += 1;
         Ok::<_, Error>(())

@@ -96,14 +96,14 @@ pub fn collect<T: Target>(
         if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
             // Execute-only memory has one of the kernel's own choice, also when it is mapped again.
             if let Some(vma) = open.filter(|v| key.trim_ascii() != b"0" && v.prot.get() != PROT_EXEC) {
-                return Err(refuse(vma.start.get(), vma.end.get(), b"", "memory with a protection key"));
+                save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", "memory with a protection key"))?;
             }
         } else if let Some(rest) = line.strip_prefix(b"VmFlags:") {
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
                 Ok(flags) if flags.contains(VmaFlags::WIPE_ON_FORK) && save.target.is_copy() => {
-                    return Err(refuse(vma.start.get(), vma.end.get(), b"", "memory that a fork wipes"));
+                    save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", "memory that a fork wipes"))?;
                 }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
@@ -113,7 +113,7 @@ pub fn collect<T: Target>(
                 }
                 Ok(flags) => vma.flags = flags.difference(VmaFlags::MAY_WRITE).bits().into(),
                 Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
-                Err(what) => return Err(refuse(vma.start.get(), vma.end.get(), b"", what)),
+                Err(what) => save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", what))?,
             }
             for piece in outside(vma, &ours).into_iter().flatten() {
                 *vmas.get_mut(count).ok_or(image_format::writer::Full)? = piece;
@@ -124,7 +124,10 @@ pub fn collect<T: Target>(
             && head.end <= USER_END
             && !(ours.start <= head.start && head.end <= ours.end)
         {
-            open = Some(vma_of(save, &head, backings, &mut files)?);
+            open = match vma_of(save, &head, backings, &mut files) {
+                Ok(vma) => Some(vma),
+                Err(error) => save.target.blocked(error).map(|()| None)?,
+            };
         }
     }
     Ok((count, files))

@@ -52,11 +52,11 @@ pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Re
         let (readers, writers, both) = (opened(O_RDONLY), opened(O_WRONLY), opened(O_RDWR));
         let inside = both != 0 || (readers != 0 && writers != 0);
         if inside && (both, readers, writers) != (0, 1, 1) {
-            return Err(Error::refused(
+            save.target.blocked(Error::refused(
                 format_args!("descriptor {} (pipe:[{}])", file.fd, file.ino),
                 "is an end of a pipe inside the process that was opened again by its name, which cannot be carried yet",
                 "close it before the save",
-            ));
+            ))?;
         }
         // Standard input, output and error are the restart's own, also when their other end is gone by now.
         let standard = files.iter().any(|f| f.id == file.id && f.fd <= 2);

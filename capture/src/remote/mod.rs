@@ -10,6 +10,8 @@
 
 mod arena;
 mod copy;
+mod look;
+mod outside;
 mod place;
 mod puppet;
 mod resume;
@@ -34,6 +36,7 @@ use sys::signal::bit;
 use sys::text::Text;
 
 use self::arena::Arena;
+pub use self::look::blockers;
 use self::place::Place;
 use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;

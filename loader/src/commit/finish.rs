@@ -89,10 +89,11 @@ pub fn locks(image: &Checked<'_>) {
     }
 }
 
-/// Closes all but the program's descriptors and the one for messages.
+/// Closes all but the program's descriptors and the two for messages.
 fn close_others(plan: &Plan, wanted: &[Descriptor]) {
     let mut from = 0;
-    let keep = wanted.iter().map(|d| d.fd.get()).chain(u32::try_from(plan.error_fd).ok()).chain([u32::MAX]);
+    let ours = [plan.error_fd, plan.ready].into_iter().filter_map(|fd| u32::try_from(fd).ok());
+    let keep = wanted.iter().map(|d| d.fd.get()).chain(ours).chain([u32::MAX]);
     for fd in keep {
         if fd > from
             && let Err(e) = sys::fs::close_range(from, fd - 1)

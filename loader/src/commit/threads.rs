@@ -103,6 +103,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
             die("starting an interval timer", e);
         }
     }
+    super::say_ready(plan.ready);
     GO.store(1, Ordering::Release);
     sys::thread::wake(&GO);
     if plan.gate_len != 0 {
