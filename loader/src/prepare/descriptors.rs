@@ -4,6 +4,7 @@ use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
 use image_format::record::lock::{Lock, LockKind};
+use image_format::record::memory::Backing;
 use image_format::record::pipe::Pipe;
 use image_format::record::regular::Regular;
 use image_format::record::terminal::Terminal;
@@ -15,6 +16,7 @@ use sys::fs::Fd;
 use sys::text::{Decimal, Plain, Shown};
 
 use super::files::Files;
+use crate::heap;
 
 /// The first number above all of the program's: what is opened now waits there.
 ///
@@ -33,14 +35,16 @@ pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
 /// # Errors
 /// The descriptor that cannot be had.
 pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
-    let mut files = Files::default();
     let table = image.table::<Descriptor>();
-    for descriptor in table {
+    let backings = heap::descriptors(image.table::<Backing>().len())?;
+    let files = Files { backings, descriptors: heap::descriptors(table.len())?, exe: -1 };
+    for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
         let inherited = is_inherited(image, id);
         // Descriptors of one description share it again, except that standard input, output and error are given
         // to a program one by one, and may be redirected one by one.
-        let twin = table.iter().zip(&files.descriptors).find(|(d, _)| d.file.get() == id && !(inherited && fd <= 2));
+        let before = table.iter().zip(&*files.descriptors).take(index);
+        let twin = before.into_iter().find(|(d, _)| d.file.get() == id && !(inherited && fd <= 2));
         let open = match (asked_for(options, fd), twin) {
             (Some(path), _) => by_option(image, fd, id, path)?,
             (None, Some((_, open))) => sys::fs::dup_above(*open, base),
@@ -51,10 +55,12 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
             Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
         };
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
-        files.descriptors.push(open);
+        if let Some(slot) = files.descriptors.get_mut(index) {
+            *slot = open;
+        }
     }
     for lock in image.table::<Lock>() {
-        let found = table.iter().zip(&files.descriptors).find(|(d, _)| d.fd == lock.fd);
+        let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
         let Some((_, open)) = found else {
             let object = format_args!("lock on descriptor {}", Decimal(lock.fd));
             return Err(Error::refused(object, "is on no descriptor", "").code(ExitCode::Malformed));
