@@ -63,6 +63,21 @@ impl Failure {
         Self::new(ExitCode::Usage, format_args!("{}: see ckpt --help", what.trim_end_matches('.')))
     }
 
+    /// What another part has said already: only the status.
+    pub fn status(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
+    /// Code and message, to be handed from one process to another.
+    pub fn into_parts(self) -> (u8, String) {
+        (self.code, self.message)
+    }
+
+    /// The failure that another process had.
+    pub fn of_parts(code: u8, message: String) -> Self {
+        Self { code, message }
+    }
+
     /// Prints the line and gives the status to end with.
     pub fn report(self) -> std::process::ExitCode {
         if !self.message.is_empty() {
@@ -71,6 +86,30 @@ impl Failure {
         }
         self.code.into()
     }
+}
+
+/// A number of errno(3), whichever crate it comes from.
+pub trait Number {
+    /// The number.
+    fn number(self) -> i32;
+}
+
+impl Number for rustix::io::Errno {
+    fn number(self) -> i32 {
+        self.raw_os_error()
+    }
+}
+
+impl Number for sys::Errno {
+    fn number(self) -> i32 {
+        self.into_raw()
+    }
+}
+
+/// What this kernel or a limit does not allow: the object, what cannot be done with it, the kernel's word.
+pub fn errno(what: &str, error: impl Number) -> Failure {
+    let error = io::Error::from_raw_os_error(error.number());
+    Failure::new(ExitCode::Kernel, format_args!("{what}: {}", reason(&error)))
 }
 
 /// The system's reason without the number that std appends.

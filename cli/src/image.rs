@@ -48,6 +48,12 @@ impl ImageFile {
             let what = format_args!("{}: not a regular file: give the path of an image", text::path(path)).to_string();
             return Err(Failure::new(ExitCode::NoImage, what));
         }
+        Self::of(path, file)
+    }
+
+    /// Reads the prefix of an open file that messages call `path`.
+    pub fn of(path: &Path, file: File) -> Result<Self, Failure> {
+        let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
         let len = meta.len();
         let mut this = Self { path: path.to_owned(), file, len, prefix: Vec::new() };
         let mut first = vec![0; PROBE_LEN.min(usize::try_from(len).unwrap_or(PROBE_LEN))];
@@ -88,6 +94,11 @@ impl ImageFile {
     /// Its path, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Size of the file in bytes.

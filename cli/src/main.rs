@@ -5,10 +5,15 @@
 mod command;
 mod failure;
 mod image;
+mod pidfile;
+mod probe;
+mod restart;
 mod run;
 mod show;
 mod signal;
+mod spool;
 mod stub;
+mod supervise;
 mod text;
 
 use std::process::ExitCode;
@@ -33,9 +38,8 @@ enum Command {
     Restart(command::restart::Args),
     Show(command::show::Args),
     Verify(command::verify::Args),
+    Check(command::check::Args),
     Completions(command::completions::Args),
-    #[command(hide = true, name = run::every::COMMAND)]
-    Every(run::every::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,8 +49,8 @@ fn main() -> ExitCode {
         Command::Restart(args) => command::restart::main(args),
         Command::Show(args) => command::show::main(args),
         Command::Verify(args) => command::verify::main(args),
+        Command::Check(args) => command::check::main(args),
         Command::Completions(args) => command::completions::main::<Cli>(args),
-        Command::Every(args) => run::every::main(args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
-//! Becomes the restart stub: the one built into this program, or the file beside it.
+//! The restart stub as something to execute: the one built into this program, or the file beside it.
 //!
-//! Must never start it as a child: the stub becomes the program, under this process's own id.
+//! The stub becomes the program, under the id of the process that executes it. Must never leave its file open in it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -98,18 +98,32 @@ fn redirect(text: &str) -> Result<OsString, String> {
     Err("give it as N=PATH with a descriptor's number, for example 3=/tmp/fifo".to_owned())
 }
 
-/// Replaces this process by the stub on `image`; returns only what went wrong.
-pub fn exec(image: &Path, options: &Options) -> Failure {
-    let (file, program) = match find() {
-        Ok(found) => found,
-        Err(failure) => return failure,
-    };
-    // The dashes end the options, whatever the image is called.
-    let error = Command::new(&program).arg0(NAME).args(options.arguments()).arg("--").arg(image).exec();
-    drop(file);
-    let what =
-        format_args!("{}: the restart stub cannot be executed: {}", text::path(&program), reason(&error)).to_string();
-    Failure::new(ExitCode::NotInstalled, what)
+/// The stub on an image, ready to be executed.
+#[derive(Debug)]
+pub struct Stub {
+    /// What to execute, while the value lives.
+    pub command: Command,
+    /// Open until the exec closes it.
+    _file: Option<File>,
+}
+
+impl Stub {
+    /// Finds it.
+    pub fn new(image: &Path, options: &Options, more: &[OsString]) -> Result<Self, Failure> {
+        let (file, program) = find()?;
+        let mut command = Command::new(&program);
+        // The dashes end the options, whatever the image is called.
+        command.arg0(NAME).args(options.arguments()).args(more).arg("--").arg(image);
+        Ok(Self { command, _file: file })
+    }
+
+    /// Replaces this process; returns only what went wrong.
+    pub fn exec(mut self) -> Failure {
+        let error = self.command.exec();
+        let program = text::path(Path::new(self.command.get_program()));
+        let what = format_args!("{program}: the restart stub cannot be executed: {}", reason(&error)).to_string();
+        Failure::new(ExitCode::NotInstalled, what)
+    }
 }
 
 /// The stub as something to execute: in memory, else beside this program. The file is open until the exec closes it.

@@ -23,6 +23,12 @@ pub fn print(what: impl fmt::Display) -> Result<(), Failure> {
     }
 }
 
+/// A line on standard error, for `-v` and for what goes wrong while a program goes on.
+pub fn note(what: impl fmt::Display) {
+    // Nobody is left to tell when standard error is closed; one write, so that it does not mix with the program's.
+    let _ = io::stderr().write_all(format!("ckpt: {what}\n").as_bytes());
+}
+
 /// Bytes as text: UTF-8 as it is, but control characters and stray bytes as escapes.
 pub fn plain(bytes: &[u8]) -> String {
     let mut out = String::new();

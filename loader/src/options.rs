@@ -34,6 +34,8 @@ pub struct Options<'a> {
     pub files: FilesPolicy,
     /// `--fd`: number and path.
     pub fds: [Option<(u32, &'a [u8])>; FDS_MAX],
+    /// `--ready`, for programs that start this one: a descriptor that gets a byte when the process has taken over; or -1.
+    pub ready: i32,
     /// `--cpu ignore`.
     pub any_cpu: bool,
     /// `--pid keep`.
@@ -60,7 +62,7 @@ pub enum Request<'a> {
 pub type Wrong<'a> = (&'static str, &'a [u8]);
 
 /// The options' names, which [`parse`] knows by their places.
-const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --fd --pid";
+const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --fd --pid --ready";
 
 /// Parses the arguments behind the program's name.
 ///
@@ -72,6 +74,7 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
         image: b"",
         files: FilesPolicy::Verify,
         fds: [None; FDS_MAX],
+        ready: -1,
         any_cpu: false,
         keep_pid: false,
         trust: false,
@@ -117,6 +120,7 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
                 let value = value()?;
                 options.keep_pid = choice(value, b"new keep").ok_or(("not one of new, keep", value))? == 1;
             }
+            Some(12) => options.ready = decimal(value()?).map_or(-1, |n| n as i32),
             _ => return Err(("unknown option", arg)),
         }
     }

@@ -13,6 +13,8 @@ sys::entry_point!(main);
 unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: first, once.
     unsafe { crate::heap::init() };
+    // Whoever saves this process by its id waits until it is the program.
+    sys::thread::set_name(&state::process::RESTARTING);
     // SAFETY: the kernel's layout: argc, then as many pointers to strings.
     let arg = |i: usize| unsafe { CStr::from_ptr(*sp.add(1 + i) as *const _) }.to_bytes();
     // SAFETY: as above.

@@ -96,14 +96,14 @@ pub fn collect<T: Target>(
         if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
             // Execute-only memory has one of the kernel's own choice, also when it is mapped again.
             if let Some(vma) = open.filter(|v| key.trim_ascii() != b"0" && v.prot.get() != PROT_EXEC) {
-                return Err(refuse(vma.start.get(), vma.end.get(), b"", "memory with a protection key"));
+                save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", "memory with a protection key"))?;
             }
         } else if let Some(rest) = line.strip_prefix(b"VmFlags:") {
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
                 Ok(flags) if flags.contains(VmaFlags::WIPE_ON_FORK) && save.target.is_copy() => {
-                    return Err(refuse(vma.start.get(), vma.end.get(), b"", "memory that a fork wipes"));
+                    save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", "memory that a fork wipes"))?;
                 }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
@@ -113,7 +113,10 @@ pub fn collect<T: Target>(
                 }
                 Ok(flags) => vma.flags = flags.difference(VmaFlags::MAY_WRITE).bits().into(),
                 Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
-                Err(what) => return Err(refuse(vma.start.get(), vma.end.get(), b"", what)),
+                Err(what) => save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", what))?,
+            }
+            if is_gate(save.target, &vma) {
+                continue;
             }
             for piece in outside(vma, &ours).into_iter().flatten() {
                 *vmas.get_mut(count).ok_or(image_format::writer::Full)? = piece;
@@ -124,10 +127,24 @@ pub fn collect<T: Target>(
             && head.end <= USER_END
             && !(ours.start <= head.start && head.end <= ours.end)
         {
-            open = Some(vma_of(save, &head, backings, &mut files)?);
+            open = match vma_of(save, &head, backings, &mut files) {
+                Ok(vma) => Some(vma),
+                Err(error) => save.target.blocked(error).map(|()| None)?,
+            };
         }
     }
     Ok((count, files))
+}
+
+/// Whether a mapping is what an earlier restart has left behind, and nobody needs any more.
+fn is_gate<T: Target>(target: &T, vma: &Vma) -> bool {
+    /// Longest gate that is looked for, bytes: that of about a thousand threads.
+    const LONGEST: usize = 32 << 10;
+    let (start, end) = (vma.start.get(), vma.end.get());
+    let alike = vma.kind.get() == VmaKind::Anonymous as u32 && vma.prot.get() == PROT_READ | PROT_EXEC;
+    let mut bytes = [0; LONGEST];
+    let Some(bytes) = bytes.get_mut(..(end - start) as usize).filter(|_| alike) else { return false };
+    target.read_memory(start, bytes).is_ok() && crate::gate::leftover(bytes) && !target.stands_in(&(start..end))
 }
 
 /// What is left of a mapping in front of and behind the saver's own memory: the kernel joins neighbours that are alike.

@@ -10,6 +10,9 @@ use sys::{Errno, Sysno};
 use crate::target::{Arg, status_value};
 use crate::{Error, Result, Target};
 
+/// The name of a process that is being restarted, until its own takes its place: it is no program yet.
+pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
+
 /// Refuses a process that has what cannot be carried yet.
 ///
 /// # Errors
@@ -21,20 +24,20 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
     if let Some(mode) = status_value(proc, c"status", b"Seccomp", &mut buffer).map_err(read)?
         && mode != b"0"
     {
-        return Err(Error::refused(
+        target.blocked(Error::refused(
             format_args!("seccomp filter"),
             "cannot be carried yet",
             "start the program without it",
-        ));
+        ))?;
     }
     if let Some(features) = status_value(proc, c"status", b"x86_Thread_features", &mut buffer).map_err(read)?
         && features.windows(5).any(|w| w == b"shstk")
     {
-        return Err(Error::refused(
+        target.blocked(Error::refused(
             format_args!("user shadow stack"),
             "cannot be carried",
             "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
-        ));
+        ))?;
     }
     let mut permitted = [0; 8];
     let zero = Arg::Value(0);
@@ -60,15 +63,15 @@ pub fn check_thread<T: Target>(target: &mut T, tid: i32) -> Result<()> {
     let path = Text::<48>::of(format_args!("task/{tid}/children"));
     match sys::fs::read_file_at(proc, path.as_c_str(), &mut buffer) {
         Ok(text) => {
-            if let Some(child) = sys::text::words(text).next() {
+            for child in sys::text::words(text) {
                 let comm = Text::<48>::of(format_args!("/proc/{}/comm", sys::text::Shown(child)));
                 let mut name = [0; 32];
                 let name = sys::fs::read_file_at(sys::abi::AT_FDCWD, comm.as_c_str(), &mut name).unwrap_or_default();
-                return Err(Error::refused(
+                target.blocked(Error::refused(
                     format_args!("child process {} ({})", sys::text::Shown(child), sys::text::Shown(name.trim_ascii())),
                     "process trees cannot be carried yet",
                     "save when it has ended",
-                ));
+                ))?;
             }
         }
         // Without CONFIG_PROC_CHILDREN nobody can tell from here; ESRCH: the thread is gone.

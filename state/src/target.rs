@@ -4,13 +4,14 @@
 //! through [`Inside::call`], which a local target runs and a remote one injects. Must never be asked to run a
 //! call that changes the process for good.
 
-use image_format::Notes;
 use image_format::writer::Full;
-use sys::fs::Fd;
+use image_format::{Notes, Record};
+use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::Result;
+use crate::descriptor::{Kind, OpenFile};
+use crate::{Error, Result};
 
 /// An argument of a system call made inside a process.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ impl Inside for Here {
 }
 
 /// A process whose threads all stand still.
-pub trait Target: Inside {
+pub trait Target: Inside + Sync {
     /// Whether its memory can be read in place, as the saver runs inside it.
     const IN_PROCESS: bool;
     /// Its pid, as it sees it itself.
@@ -65,9 +66,20 @@ pub trait Target: Inside {
     fn thaw(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Whether a thread of it stands at an address within this range.
+    fn stands_in(&self, _: &core::ops::Range<u64>) -> bool {
+        false
+    }
     /// Whether its memory is that of a copy made by fork(2), which wipes what `MADV_WIPEONFORK` asks for.
     fn is_copy(&self) -> bool {
         false
+    }
+    /// Told of each thing that cannot be carried: who only wants to know them all takes them, and goes on.
+    ///
+    /// # Errors
+    /// The same, when it shall end the save.
+    fn blocked(&mut self, error: Error) -> Result<()> {
+        Err(error)
     }
     /// Whether a descriptor of it belongs to the saver.
     fn is_ours(&self, fd: Fd) -> bool;
@@ -75,11 +87,32 @@ pub trait Target: Inside {
     fn our_memory(&self) -> core::ops::Range<u64>;
     /// Whether two of its descriptors share one open file description; `None` when the kernel does not tell.
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool>;
+    /// Whether one of its descriptors is open on what its epoll set `epoll` watches under `number`, as the `nth` of that
+    /// number in the kernel's order; `None` when the kernel does not tell.
+    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool>;
+    /// A descriptor of the saver's own, for a moment, for the open file description of one of its descriptors. Pipes only:
+    /// closing it gives up the process's locks on a file.
+    ///
+    /// # Errors
+    /// No descriptor is free, or the kernel does not allow it.
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned>;
     /// Copies memory of it, also what it may not read itself.
     ///
     /// # Errors
     /// EIO or EFAULT where nothing is mapped, or behind the end of a mapped file.
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()>;
+    /// Copies several ranges (address and length), one behind the other; their lengths make up that of `to`.
+    ///
+    /// # Errors
+    /// As [`Target::read_memory`], with the address.
+    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
+        for (addr, len) in pieces {
+            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
+            self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
+            to = rest;
+        }
+        Ok(())
+    }
 }
 
 /// What the objects' `save` halves work with.
@@ -91,6 +124,26 @@ pub struct Save<'s, 'b, T> {
     pub notes: Notes<'b>,
     /// Memory for tables that live until the image is written.
     pub scratch: Scratch<'b>,
+}
+
+impl<T: Target> Save<'_, '_, T> {
+    /// Writes a table: one record for each open file description of this kind, ascending by id.
+    ///
+    /// # Errors
+    /// What `make` finds; no room.
+    pub fn each<R: Record>(
+        &mut self,
+        files: &[OpenFile],
+        kind: Kind,
+        mut make: impl FnMut(&mut T, &OpenFile) -> Result<R>,
+    ) -> Result<()> {
+        self.notes.begin(R::TYPE)?;
+        for file in files.iter().filter(|f| f.is_first(kind)) {
+            self.notes.push(&make(self.target, file)?)?;
+        }
+        self.notes.end()?;
+        Ok(())
+    }
 }
 
 /// Zeroed memory that is given out in pieces and never taken back: the saver's heap.

@@ -6,8 +6,10 @@
 
 pub mod abi;
 pub mod arch;
+pub mod child;
 pub mod fs;
 pub mod memory;
+pub mod probe;
 pub mod process;
 pub mod ptrace;
 pub mod signal;

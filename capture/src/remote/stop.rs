@@ -172,8 +172,17 @@ fn gone(pid: i32, errno: Errno) -> Error {
     Error::failed(format_args!("process {pid}"), "is not there, or has ended", errno)
 }
 
+/// Somebody else traces the process.
+pub fn traced(pid: i32, tracer: u64) -> Error {
+    Error::refused(
+        format_args!("process {pid} (traced by process {tracer})"),
+        "only one program can trace a process",
+        "detach the debugger",
+    )
+}
+
 /// The tracer of a thread, by its pid; 0 for none.
-fn tracer(proc: Fd, tid: i32) -> u64 {
+pub fn tracer(proc: Fd, tid: i32) -> u64 {
     let path = Text::<48>::of(format_args!("task/{tid}/status"));
     let mut buffer = [0; 32];
     let value = state::target::status_value(proc, path.as_c_str(), b"TracerPid", &mut buffer);
@@ -187,11 +196,7 @@ fn is_ours(proc: Fd, tid: i32) -> bool {
 fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
     let tracer = tracer(proc, tid);
     if tracer != 0 {
-        return Error::refused(
-            format_args!("process {pid} (traced by process {tracer})"),
-            "only one program can trace a process",
-            "detach the debugger",
-        );
+        return traced(pid, tracer);
     }
     let failed = Error::failed(format_args!("process {pid}"), "may not be traced", errno);
     failed.remedy("save your own processes; `ckpt check` tells what this system allows; or start it with `ckpt run`")

@@ -1,8 +1,9 @@
 //! Another process as a target: facts from `/proc` and ptrace(2), calls made by one of its threads, memory of a copy.
 
-use core::cell::Cell;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::vec::Vec;
 
 use state::{Arg, Error, Inside, Result, Target};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
@@ -10,6 +11,7 @@ use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
 use super::copy::Copy;
+use super::outside;
 use super::place::{DATA, LEN, Place};
 use super::puppet::Puppet;
 use super::stop::Stopped;
@@ -41,13 +43,15 @@ pub struct Remote {
     other: Option<Puppet>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
+    /// Where its threads stand.
+    at: Vec<u64>,
     pause: Pause,
     since: Instant,
     thawed: Option<Duration>,
     /// Why it is not live although it should be.
     pub held: Option<&'static str>,
     /// The process has died under our hands.
-    lost: Cell<bool>,
+    lost: AtomicBool,
 }
 
 impl Remote {
@@ -60,6 +64,7 @@ impl Remote {
         (proc, mem): (Owned, Owned),
         stopped: Stopped,
         place: Place,
+        at: Vec<u64>,
         first: &Registers,
         pause: Pause,
         since: Instant,
@@ -78,11 +83,12 @@ impl Remote {
             other: None,
             stopped: Some(stopped),
             copy: None,
+            at,
             pause,
             since,
             thawed: None,
             held: None,
-            lost: Cell::new(false),
+            lost: AtomicBool::new(false),
         };
         let mem = remote.mem.fd();
         remote.first = Some(Puppet::boot(first, &place, mem)?);
@@ -125,45 +131,9 @@ impl Remote {
     fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
         let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
         puppet.call(number as usize, args).unwrap_or_else(|_| {
-            self.lost.set(true);
+            self.lost.store(true, Ordering::Relaxed);
             Err(Errno::ESRCH)
         })
-    }
-
-    /// Calls that can be made from here about another process, or on a borrowed descriptor of it: no need to go inside.
-    fn from_outside(&self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> Option<sys::Result<usize>> {
-        let base = data.as_mut_ptr() as usize;
-        let mut numbers = args.map(|arg| match arg {
-            Arg::Value(n) => n,
-            Arg::Data(offset) => base.wrapping_add(offset),
-        });
-        let [first, ..] = &mut numbers;
-        let borrowed;
-        match number {
-            Sysno::prlimit64 if *first == 0 => *first = self.outer as usize,
-            Sysno::get_robust_list => {
-                *first = self.other.as_ref().map_or(self.outer, Puppet::tid) as usize;
-            }
-            Sysno::ioctl | Sysno::fcntl => {
-                borrowed = self.borrow(*first as Fd).ok()?;
-                *first = borrowed.fd() as usize;
-            }
-            _ => return None,
-        }
-        // SAFETY: pointers point into `data`; the objects' code makes only calls that read facts.
-        match unsafe { sys::call(number, numbers) } {
-            // What may not be asked from here may be asked inside.
-            Err(Errno::EPERM | Errno::EACCES) => None,
-            result => Some(result),
-        }
-    }
-
-    /// A descriptor of the process, as one of ours.
-    ///
-    /// # Errors
-    /// pidfd_getfd(2)'s.
-    pub fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
-        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
     }
 
     fn memory(&self) -> (i32, Fd) {
@@ -196,7 +166,7 @@ impl Remote {
             Ok(Ok(pid)) => pid,
             Ok(Err(_)) => return Err("no further process is allowed"),
             Err(_) => {
-                self.lost.set(true);
+                self.lost.store(true, Ordering::Relaxed);
                 return Err("it has ended");
             }
         };
@@ -215,7 +185,7 @@ impl Remote {
 
     /// Takes away what was put into the process and lets it go on.
     fn let_go(&mut self, kill: bool) {
-        if self.stopped.is_some() && !self.lost.get() {
+        if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
             if let Some(other) = self.other.take() {
                 let _ = other.put_back();
             }
@@ -238,7 +208,7 @@ impl Remote {
     /// Lets the process go on, or ends it.
     pub fn finish(mut self, kill: bool) -> Result<()> {
         self.let_go(kill);
-        if self.lost.get() {
+        if self.lost.load(Ordering::Relaxed) {
             return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
         }
         Ok(())
@@ -265,7 +235,8 @@ impl Drop for Remote {
 
 impl Inside for Remote {
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
-        if let Some(result) = self.from_outside(number, args, data) {
+        let tid = self.other.as_ref().map_or(self.outer, Puppet::tid);
+        if let Some(result) = outside::call(self.outer, tid, self.pidfd.fd(), number, args, data) {
             return result;
         }
         if data.len() > DATA {
@@ -319,10 +290,14 @@ impl Target for Remote {
                 }
             }
         }
-        if self.lost.get() {
+        if self.lost.load(Ordering::Relaxed) {
             return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
         }
         Ok(())
+    }
+
+    fn stands_in(&self, range: &Range<u64>) -> bool {
+        self.at.iter().any(|rip| range.contains(rip))
     }
 
     fn is_copy(&self) -> bool {
@@ -341,13 +316,36 @@ impl Target for Remote {
         sys::fs::same_description_in(self.outer, a, b)
     }
 
+    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
+        sys::fs::is_watched(self.outer, epoll, number, nth, fd)
+    }
+
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
+        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
+    }
+
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
         let (pid, mem) = self.memory();
-        if !sys::memory::read_process(pid, addr, to) {
+        if !sys::memory::read_process(pid, &[(addr, to.len())], to) {
             // What the process itself may not read, a tracer may.
             sys::fs::pread_exact(mem, to, addr)?;
         }
         self.place.hide(addr, to);
+        Ok(())
+    }
+
+    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
+        let (pid, _) = self.memory();
+        let all = sys::memory::read_process(pid, pieces, to);
+        for (addr, len) in pieces {
+            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
+            if all {
+                self.place.hide(*addr, piece);
+            } else {
+                self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
+            }
+            to = rest;
+        }
         Ok(())
     }
 }

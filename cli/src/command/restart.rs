@@ -1,36 +1,60 @@
-//! `ckpt restart`: becomes the stub, which becomes the program.
+//! `ckpt restart`: lets the program in an image go on: in place of this command, or as its child under chosen ids.
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use crate::failure::Failure;
+use crate::pidfile::PidFile;
+use crate::restart::{self, Identity, Source};
 use crate::stub;
 
 /// Whose process ids the program gets.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Pid {
-    /// This process's own
+    /// This process's own (the default)
     New,
+    /// The saved ones
+    Keep,
 }
 
-/// Let the program in an image go on where it was saved, in place of this command
+/// Let the program in an image go on where it was saved
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The program keeps this command's process id, terminal and pipes, and its exit status is the program's own."
+    after_help = "The program takes this command's place: same process id, terminal and pipes, and its exit status. With \
+--pid keep or --namespace it is a child, and this command stands in for it: signals, job control, exit status."
 )]
 pub struct Args {
-    /// The image
+    /// The image; - reads it from standard input
     image: PathBuf,
     #[command(flatten)]
     options: stub::Options,
-    /// The program's process id
-    #[arg(long, value_name = "WHICH", default_value = "new")]
-    pid: Pid,
+    /// The program's process and thread ids [default: new]
+    #[arg(long, value_name = "WHICH")]
+    pid: Option<Pid>,
+    /// The saved ids and clocks, in namespaces of its own
+    #[arg(long)]
+    namespace: bool,
+    /// Return when the program runs; it stays in the background
+    #[arg(long)]
+    detach: bool,
+    /// Write the program's process id to FILE
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
 }
 
-/// Returns only when the stub could not be started.
+/// Returns what went wrong, or the end of the program that this command has stood in for.
 pub fn main(args: Args) -> Result<(), Failure> {
-    let Pid::New = args.pid;
-    Err(stub::exec(&args.image, &args.options))
+    let identity = match (args.pid, args.namespace) {
+        (Some(Pid::New), true) => return Err(Failure::usage("--namespace keeps the ids: it excludes --pid new")),
+        (_, true) => Identity::Namespace,
+        (Some(Pid::Keep), _) => Identity::Keep,
+        (Some(Pid::New) | None, _) => Identity::New,
+    };
+    let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
+    let source = Source::open(&args.image, args.options.trust)?;
+    if args.detach {
+        return restart::detached(&source, &args.options, identity, pidfile);
+    }
+    Err(restart::attached(&source, &args.options, identity, pidfile))
 }

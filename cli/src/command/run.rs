@@ -1,10 +1,9 @@
-//! `ckpt run`: starts a program so that it can be saved, or lets its image go on if there is one.
+//! `ckpt run`: starts a program, or lets its image go on if there is one, stays its parent, and saves it from outside.
 //!
-//! This process becomes the program either way. Must never leave anything behind that the program can see but
-//! the library's environment variables, which the library takes out.
+//! The program is as it would be without this command: no library, no environment variable, no descriptor more. Must
+//! never save one that is not itself yet: a stub at work would take the good image's place.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,9 +11,14 @@ use std::time::Duration;
 use image_format::ExitCode;
 
 use crate::failure::{Failure, reason};
-use crate::run::{every, library, program};
+use crate::restart;
+use crate::run::{program, saves::Saves};
 use crate::signal::Signal;
 use crate::stub::{self, Files};
+use crate::supervise::birth::{Child, Place, Setup, Sign, pipe};
+use crate::supervise::inbox::Inbox;
+use crate::supervise::proxy::Proxy;
+use crate::supervise::terminal::Terminal;
 use crate::text;
 
 /// Start a program that can be saved, or let it go on from its image
@@ -27,7 +31,7 @@ pub struct Args {
     /// Where to save [default: PROG's name with .ckpt, in the working directory]
     #[arg(short, long, value_name = "IMAGE")]
     output: Option<PathBuf>,
-    /// A signal on which the program saves itself and goes on (repeatable)
+    /// A signal to this command on which it saves the program, which goes on (repeatable)
     #[arg(long, value_name = "SIGNAL", default_value = "USR1")]
     signal: Vec<Signal>,
     /// Save this often as well: 90s, 10m, 1h 30m
@@ -52,39 +56,32 @@ fn period(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Returns only what went wrong before this process became the program.
+/// Returns what went wrong before the program ran, or how it ended.
 pub fn main(args: Args) -> Result<(), Failure> {
     let Some((name, arguments)) = args.program.split_first() else {
         return Err(Failure::usage("no program given"));
     };
     let image = image_path(args.output.as_deref(), Path::new(name))?;
-    let (Some(first), signals) = (args.signal.first(), list(&args.signal)) else {
-        return Err(Failure::usage("no signal given"));
-    };
-    if image.symlink_metadata().is_ok() {
-        if let Some(period) = args.every {
-            every::start(period, *first)?;
-        }
-        return Err(stub::exec(&image, &stub::Options::with_files(args.files)));
-    }
-    let program = program::find(name)?;
+    let goes_on = image.symlink_metadata().is_ok();
+    let program = if goes_on { PathBuf::new() } else { program::find(name)? };
     writable(&image)?;
-    let preload = library::preload()?;
-    if let Some(period) = args.every {
-        every::start(period, *first)?;
-    }
-    let error = Command::new(&program)
-        .arg0(name)
-        .args(arguments)
-        .env("LD_PRELOAD", preload)
-        .env("CKPT_IMAGE", &image)
-        .env("CKPT_SIGNAL", signals)
-        .env("CKPT_EXIT_SIGNAL", "TERM")
-        .env("CKPT_EXIT_CODE", args.exit_code.to_string())
-        .exec();
-    Err(Failure::exec(&program, &error))
+    let inbox = Inbox::open()?;
+    let terminal = Terminal::open();
+    let place = Place::beside_us(terminal.as_ref());
+    let child = if goes_on {
+        let options = stub::Options::with_files(args.files);
+        restart::supervised(&image, &options, &inbox, place, terminal.as_ref())?
+    } else {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(&program);
+        command.arg0(name).args(arguments);
+        let (news, tell) = pipe()?;
+        let setup = Setup { id: None, place, dies_with_us: true, namespace: None, terminal: terminal.as_ref() };
+        Child::start(&inbox, &setup, command, news, Sign::Exec, tell)?
+    };
+    let mut saves = Saves::new(child.pid, image, args.signal, args.every, args.exit_code);
+    Err(Proxy { inbox: &inbox, child, terminal: terminal.as_ref() }.run(&mut saves))
 }
-
 /// The image's absolute path: the program may change its directory before the library looks.
 fn image_path(given: Option<&Path>, program: &Path) -> Result<PathBuf, Failure> {
     let path = match (given, program.file_name()) {
@@ -113,8 +110,4 @@ fn writable(image: &Path) -> Result<(), Failure> {
         .to_string();
         Failure::new(ExitCode::SaveFailed, what)
     })
-}
-
-fn list(signals: &[Signal]) -> String {
-    signals.iter().map(|signal| signal.number().to_string()).collect::<Vec<_>>().join(",")
 }

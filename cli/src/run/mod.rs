@@ -1,5 +1,4 @@
-//! What `ckpt run` needs: the program to start, the library to load into it, the clock that saves it.
+//! What `ckpt run` needs: the program to start, and the saves of it.
 
-pub mod every;
-pub mod library;
 pub mod program;
+pub mod saves;

@@ -1,4 +1,4 @@
-//! Which file a program's name means, and whether a library can be loaded into it.
+//! Which file a program's name means, and whether its user may save it.
 //!
 //! Must never execute anything to find out.
 
@@ -10,9 +10,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use image_format::ExitCode;
-use object::elf::{FileHeader64, PT_INTERP};
-use object::read::elf::{FileHeader, ProgramHeader};
-use object::{Endianness, ReadCache};
 
 use crate::failure::Failure;
 use crate::text;
@@ -23,7 +20,7 @@ const LEVELS: usize = 5;
 /// Bytes of a script that the kernel looks at (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: u64 = 256;
 
-/// Finds `name` as a shell would and refuses what the library cannot get into.
+/// Finds `name` as a shell would and refuses what its own user may not trace.
 pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     let program = search(name)?;
     let mut file = program.clone();
@@ -31,7 +28,7 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
         refuse_privileged(&file)?;
         match interpreter(&file).map_err(|e| Failure::exec(&file, &e))? {
             Some(interpreter) => file = interpreter,
-            None => return refuse_static(&file).map(|()| program),
+            None => return Ok(program),
         }
     }
     refused(&program, "too many interpreters, one after the other")
@@ -67,7 +64,7 @@ fn refused<T>(path: &Path, why: &str) -> Result<T, Failure> {
     Err(Failure::new(ExitCode::SaveFailed, format_args!("{}: {why}", text::path(path))))
 }
 
-/// The dynamic linker loads nothing into a program that runs with more rights than its caller.
+/// The kernel lets nobody look into a program that runs with more rights than its caller.
 fn refuse_privileged(path: &Path) -> Result<(), Failure> {
     let meta = fs::metadata(path).map_err(|e| Failure::exec(path, &e))?;
     let mode = meta.permissions().mode();
@@ -80,29 +77,6 @@ fn refuse_privileged(path: &Path) -> Result<(), Failure> {
         return refused(path, "a program with file capabilities cannot be saved: run a copy without them");
     }
     Ok(())
-}
-
-/// Without an interpreter in its headers nothing loads a library into a program.
-fn refuse_static(path: &Path) -> Result<(), Failure> {
-    let file = File::open(path).map_err(|e| Failure::exec(path, &e))?;
-    let data = ReadCache::new(file);
-    let dynamic = FileHeader64::<Endianness>::parse(&data).and_then(|header| {
-        let endian = header.endian()?;
-        let headers = header.program_headers(endian, &data)?;
-        let machine = header.e_machine(endian).0 == image_format::elf::MACHINE;
-        Ok((machine, headers.iter().any(|ph| ph.p_type(endian) == PT_INTERP)))
-    });
-    match dynamic {
-        Ok((true, true)) => Ok(()),
-        Ok((true, false)) => refused(
-            path,
-            "a static program: libckpt.so cannot be loaded into it: link it with libckpt.a, or run a dynamic build",
-        ),
-        Ok((false, _)) => refused(path, "a program of another machine: libckpt.so cannot be loaded into it"),
-        Err(_) => {
-            refused(path, "neither a 64-bit ELF program nor a script with #!: libckpt.so cannot be loaded into it")
-        }
-    }
 }
 
 #[cfg(test)]

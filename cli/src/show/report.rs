@@ -195,7 +195,7 @@ impl Report {
 }
 
 /// `jmp-context`, `locks`, …
-fn features(bits: u64) -> Vec<String> {
+pub fn features(bits: u64) -> Vec<String> {
     Features::from_bits_truncate(bits)
         .iter_names()
         .map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"))

@@ -33,6 +33,12 @@ pub fn close_error_fd() {
     sys::fs::close(ERROR_FD.swap(2, Ordering::Relaxed));
 }
 
+/// Tells whoever awaits it that the program takes over now: nothing can fail any more.
+pub fn say_ready(fd: i32) {
+    let _ = sys::fs::write_all(fd, b".");
+    sys::fs::close(fd);
+}
+
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
     let (stage, errno) = (Plain(stage), Named(errno));

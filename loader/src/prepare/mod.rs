@@ -55,7 +55,10 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     if options.verbose {
         say(&image, options, &files);
     }
-    region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))
+    let mut plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))?;
+    // Closing what is not the program's goes by rising numbers.
+    plan.ready = sys::fs::dup_above(options.ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
+    Ok(plan)
 }
 
 fn say(image: &Checked<'_>, options: &Options<'_>, files: &files::Files) {

@@ -50,6 +50,8 @@ pub struct Plan {
     pub input: Fd,
     /// A copy of standard error.
     pub error_fd: Fd,
+    /// Who awaits the program: a higher number than that, or -1.
+    pub ready: Fd,
     /// The executable, or -1.
     pub exe: Fd,
     /// For each backing its descriptor or -1.
@@ -172,6 +174,7 @@ pub fn build(
         input: above(input.file.fd())?,
         // A process without standard error has nobody to tell.
         error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),
+        ready: -1,
         exe: files.exe,
         backings,
         descriptors: descriptor_table,

@@ -8,8 +8,11 @@ pub const SIGUSR1: i32 = 10;
 pub const SIGSEGV: i32 = 11;
 pub const SIGUSR2: i32 = 12;
 pub const SIGTERM: i32 = 15;
+pub const SIGCHLD: i32 = 17;
 pub const SIGCONT: i32 = 18;
 pub const SIGSTOP: i32 = 19;
+pub const SIGTSTP: i32 = 20;
+pub const SIGTTIN: i32 = 21;
 pub const SIGTTOU: i32 = 22;
 pub const SIGXFSZ: i32 = 25;
 pub const SIGWINCH: i32 = 28;
@@ -27,6 +30,7 @@ pub const SIG_BLOCK: usize = 0;
 pub const SIG_UNBLOCK: usize = 1;
 pub const SIG_SETMASK: usize = 2;
 pub const SI_USER: i32 = 0;
+pub const SI_KERNEL: i32 = 128;
 pub const SI_QUEUE: i32 = -1;
 pub const SI_TKILL: i32 = -6;
 pub const SS_ONSTACK: i32 = 1;
@@ -77,6 +81,30 @@ impl Siginfo {
         Self { signo: 0, errno: 0, code: 0, pad: 0, pid: 0, uid: 0, value: 0, rest: [0; 12] }
     }
 }
+
+/// `struct signalfd_siginfo`: what a read of a signalfd gives.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SignalfdInfo {
+    pub signo: u32,
+    pub errno: i32,
+    pub code: i32,
+    pub pid: u32,
+    pub uid: u32,
+    pub fd: i32,
+    pub tid: u32,
+    pub band: u32,
+    pub overrun: u32,
+    pub trapno: u32,
+    pub status: i32,
+    pub int: i32,
+    pub ptr: u64,
+    pub utime: u64,
+    pub stime: u64,
+    pub addr: u64,
+    pub rest: [u64; 6],
+}
+const_assert_eq!(size_of::<SignalfdInfo>(), 128);
 
 /// `struct sigcontext` of x86_64: the registers in a signal frame.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,0 +1,233 @@
+//! Restarts: in place, as a child that this command stands in for, or as a child that it leaves behind.
+//!
+//! Must never say that a program runs before its stub has said so.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use image_format::record::descriptor::Descriptor;
+use image_format::record::header::Header;
+use image_format::record::terminal::Terminal as SavedTerminal;
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use sys::child::Change;
+
+use crate::failure::Failure;
+use crate::image::ImageFile;
+use crate::pidfile::PidFile;
+use crate::spool;
+use crate::stub::{Options, Stub};
+use crate::supervise::birth::{Child, News, Place, Setup, Sign, number, pipe_for_stub};
+use crate::supervise::inbox::Inbox;
+use crate::supervise::namespace::{self, Clocks, Namespace};
+use crate::supervise::proxy::{OnceRunning, Proxy};
+use crate::supervise::terminal::Terminal;
+
+/// Whose ids the program gets, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// New ones.
+    New,
+    /// The saved ones, where this command lives.
+    Keep,
+    /// The saved ones, in namespaces of its own.
+    Namespace,
+}
+
+/// Where the image comes from.
+#[derive(Debug)]
+pub struct Source {
+    /// As it was given.
+    path: PathBuf,
+    /// A stream's contents.
+    spooled: Option<Spooled>,
+}
+
+#[derive(Debug)]
+struct Spooled {
+    _file: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a restart under supervision must know of an image.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    pid: i32,
+    clocks: Clocks,
+    /// The first descriptor above all of the program's.
+    above: i32,
+}
+
+impl Source {
+    /// A file as it is; a stream is read to its end and checked.
+    pub fn open(path: &Path, trust: bool) -> Result<Self, Failure> {
+        if !spool::is_stream(path) {
+            return Ok(Self { path: path.to_owned(), spooled: None });
+        }
+        let image = ImageFile::of(&spool::name(path), spool::spool(path, trust)?)?;
+        let facts = Facts::of(&image)?;
+        if path == Path::new("-") && input_is_terminal(&image)? {
+            spool::terminal_as_input();
+        }
+        let (file, path) = spool::hand_on(image.file(), facts.above)?;
+        Ok(Self { path: spool::name(&path), spooled: Some(Spooled { _file: file, path }) })
+    }
+
+    fn path(&self) -> &Path {
+        self.spooled.as_ref().map_or(&self.path, |spooled| &spooled.path)
+    }
+
+    fn facts(&self) -> Result<Facts, Failure> {
+        Facts::of(&ImageFile::open(self.path())?)
+    }
+}
+
+impl Facts {
+    fn of(file: &ImageFile) -> Result<Self, Failure> {
+        let checked = file.checked()?;
+        let header = checked.image.single::<Header>().map_err(|fault| file.fault(fault))?;
+        let table = checked.image.table::<Descriptor>().map_err(|fault| file.fault(fault))?;
+        let top = table.iter().map(|descriptor| descriptor.fd.get()).max().unwrap_or(0).max(63);
+        Ok(Self {
+            pid: i32::try_from(header.pid.get()).unwrap_or(i32::MAX),
+            clocks: Clocks { monotonic: header.monotonic_nsec.get(), boottime: header.boottime_nsec.get() },
+            above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
+        })
+    }
+}
+
+/// Whether the program's descriptor 0 is a terminal.
+fn input_is_terminal(file: &ImageFile) -> Result<bool, Failure> {
+    let checked = file.checked()?;
+    let table = checked.image.table::<Descriptor>().map_err(|fault| file.fault(fault))?;
+    let terminals = checked.image.table::<SavedTerminal>().map_err(|fault| file.fault(fault))?;
+    let input = table.iter().find(|descriptor| descriptor.fd.get() == 0);
+    Ok(input.is_some_and(|input| terminals.iter().any(|terminal| terminal.id == input.file)))
+}
+
+/// The program in this command's place, or as its child until it ends.
+pub fn attached(source: &Source, options: &Options, identity: Identity, pidfile: Option<PidFile>) -> Failure {
+    try_attached(source, options, identity, pidfile).unwrap_or_else(|failure| failure)
+}
+
+fn try_attached(
+    source: &Source,
+    options: &Options,
+    identity: Identity,
+    mut pidfile: Option<PidFile>,
+) -> Result<Failure, Failure> {
+    // The id may be this process's own by chance, or by the design of whoever has started it.
+    let in_place = identity == Identity::New
+        || (identity == Identity::Keep && source.facts()?.pid == getpid().as_raw_nonzero().get());
+    if in_place {
+        if let Some(pidfile) = pidfile {
+            pidfile.write(getpid())?;
+        }
+        return Ok(Stub::new(source.path(), options, &keep(identity))?.exec());
+    }
+    let inbox = Inbox::open()?;
+    let terminal = Terminal::open();
+    let place = Place::beside_us(terminal.as_ref());
+    let born = Born::new(source, options, identity, &inbox, place, terminal.as_ref())?;
+    let pid = born.child.pid;
+    let proxy = Proxy { inbox: &inbox, child: born.child, terminal: terminal.as_ref() };
+    let failure = proxy.run(&mut OnceRunning(|| pidfile.take().map_or(Ok(()), |pidfile| pidfile.write(pid))));
+    if let Some(init) = born.namespace.and_then(|namespace| namespace.init()) {
+        // It ends by itself; nobody is to find it a moment later.
+        let _ = kill_process(init, Signal::KILL);
+        let _ = sys::child::wait(init.as_raw_nonzero().get(), true);
+    }
+    Ok(failure)
+}
+
+/// The program as a child without a terminal, left behind once it runs.
+pub fn detached(
+    source: &Source,
+    options: &Options,
+    identity: Identity,
+    pidfile: Option<PidFile>,
+) -> Result<(), Failure> {
+    let inbox = Inbox::open()?;
+    let mut born = Born::new(source, options, identity, &inbox, Place::OwnSession, None)?;
+    match born.child.news()? {
+        News::Running => match pidfile.map(|pidfile| pidfile.write(born.child.pid)) {
+            Some(Err(failure)) => {
+                let _ = kill_process(born.child.pid, Signal::KILL);
+                Err(failure)
+            }
+            _ => Ok(()),
+        },
+        News::Died => Err(ended(born.child.pid)),
+    }
+}
+
+/// The status of a stub that has ended; it has said why.
+fn ended(pid: Pid) -> Failure {
+    loop {
+        match sys::child::wait(pid.as_raw_nonzero().get(), true) {
+            Ok(Some((_, Change::Exited(code)))) => return Failure::status(code),
+            Ok(Some((_, Change::Killed(signal)))) => {
+                return Failure::status(128 + u8::try_from(signal).unwrap_or(0));
+            }
+            Ok(_) | Err(sys::Errno::EINTR) => {}
+            Err(_) => return Failure::status(image_format::ExitCode::Restore as u8),
+        }
+    }
+}
+
+/// A child in which the stub is at work.
+pub struct Born {
+    /// The child.
+    pub child: Child,
+    namespace: Option<Namespace>,
+}
+
+impl Born {
+    fn new(
+        source: &Source,
+        options: &Options,
+        identity: Identity,
+        inbox: &Inbox,
+        place: Place,
+        terminal: Option<&Terminal>,
+    ) -> Result<Self, Failure> {
+        let facts = source.facts()?;
+        let (news, tell) = pipe_for_stub(facts.above)?;
+        let mut more = keep(identity);
+        more.extend(["--ready".into(), number(&tell).into()]);
+        let stub = Stub::new(source.path(), options, &more)?;
+        let dies_with_us = place != Place::OwnSession;
+        let mut namespace = match identity {
+            Identity::Namespace => Some(Namespace::make(facts.pid, facts.clocks, dies_with_us)?),
+            Identity::New | Identity::Keep => None,
+        };
+        if options.verbose
+            && let Some(namespace) = &namespace
+        {
+            crate::text::note(namespace::describe(namespace));
+        }
+        let id = (identity != Identity::New).then_some(facts.pid);
+        let setup = Setup { id, place, dies_with_us, namespace: namespace.as_ref(), terminal };
+        let child = Child::start(inbox, &setup, stub.command, news, Sign::Stub, tell)?;
+        if let Some(namespace) = &mut namespace {
+            namespace.program_started();
+        }
+        Ok(Self { child, namespace })
+    }
+}
+
+/// As a child with new ids, for `ckpt run`.
+pub fn supervised(
+    image: &Path,
+    options: &Options,
+    inbox: &Inbox,
+    place: Place,
+    terminal: Option<&Terminal>,
+) -> Result<Child, Failure> {
+    let source = Source { path: image.to_owned(), spooled: None };
+    Born::new(&source, options, Identity::New, inbox, place, terminal).map(|born| born.child)
+}
+
+fn keep(identity: Identity) -> Vec<OsString> {
+    if identity == Identity::New { Vec::new() } else { vec!["--pid".into(), "keep".into()] }
+}

@@ -1,0 +1,78 @@
+//! An image from a stream: standard input or a FIFO, kept in memory, where the stub can read it at any place.
+//!
+//! Must never hand on a stream that might still change: the file is sealed before anybody looks at it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use image_format::ExitCode;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create, open};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::stdio::dup2_stdin;
+
+use crate::failure::{Failure, errno};
+use crate::text;
+
+/// Whether `path` names a stream: standard input (`-`), a FIFO or another end of a pipe.
+pub fn is_stream(path: &Path) -> bool {
+    path == Path::new("-") || std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
+}
+
+/// How messages call it.
+pub fn name(path: &Path) -> PathBuf {
+    if path == Path::new("-") { "standard input".into() } else { path.to_owned() }
+}
+
+/// Reads the stream to its end into a file of its own in memory, which nobody can change any more.
+pub fn spool(path: &Path, trust: bool) -> Result<File, Failure> {
+    let failed = |what: &str, e: &io::Error| Failure::unreadable(&name(path), what, e);
+    let mut from = source(path, trust)?;
+    let memory = memfd_create("image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|e| errno("memory for the image: cannot be had", e))?;
+    let mut file = File::from(memory);
+    io::copy(&mut from, &mut file).map_err(|e| match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => {
+            Failure::new(ExitCode::NoRoom, format_args!("{}: no memory left to keep it", text::path(&name(path))))
+        }
+        _ => failed("the image cannot be read", &e),
+    })?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fchmod(&file, Mode::RUSR)
+        .and_then(|()| fcntl_add_seals(&file, seals))
+        .map_err(|e| errno("memory for the image: cannot be sealed", e))?;
+    Ok(file)
+}
+
+fn source(path: &Path, trust: bool) -> Result<File, Failure> {
+    if path == Path::new("-") {
+        let own = io::stdin().as_fd().try_clone_to_owned();
+        return own.map(File::from).map_err(|e| Failure::unreadable(&name(path), "cannot be read", &e));
+    }
+    let file = File::open(path).map_err(|e| Failure::unreadable(path, "the image cannot be opened", &e))?;
+    let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
+    // The stub's rule for files: whoever may write it may run as the caller.
+    let uid = rustix::process::geteuid().as_raw();
+    if !trust && ((meta.uid() != 0 && meta.uid() != uid) || meta.mode() & 0o022 != 0) {
+        let what = format_args!("{}: others may write it: an image is code: --trust", text::path(path)).to_string();
+        return Err(Failure::new(ExitCode::Untrusted, what));
+    }
+    Ok(file)
+}
+
+/// The file under a number of at least `above` that stays open across an exec, and a path that leads to it.
+pub fn hand_on(file: &File, above: i32) -> Result<(OwnedFd, PathBuf), Failure> {
+    let kept = fcntl_dupfd_cloexec(file, above).map_err(|e| errno("descriptors: above the limit (ulimit -n)", e))?;
+    fcntl_setfd(&kept, FdFlags::empty()).map_err(|e| errno("descriptor", e))?;
+    let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
+    Ok((kept, path.into()))
+}
+
+/// After the stream: the program's standard input is the terminal again, if there is one; else the stream's end.
+pub fn terminal_as_input() {
+    if let Ok(terminal) = open("/dev/tty", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = dup2_stdin(&terminal);
+    }
+}

@@ -1,0 +1,184 @@
+//! Namespaces in which a program has its old ids and its clocks go on: user (unless this command may do without), pid,
+//! time, and a mount namespace whose only difference is `/proc`.
+//!
+//! This process itself enters the user namespace alone, so that it stays the program's parent and sees it by pids of
+//! outside. PID 1 inside is a process of ours that takes in orphans and ends with the program, which ends all others.
+//! Must never hide a file of the program's: the mounts are the same, and follow those outside.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use image_format::ExitCode;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::{Pid, PidfdFlags, Signal, getegid, geteuid, pidfd_open, set_parent_process_death_signal};
+use rustix::thread::{
+    CapabilitySet, UnshareFlags, capabilities, configure_capability_in_ambient_set, set_capabilities, unshare_unsafe,
+};
+use sys::abi::signal::{SIG_IGN, SIGCHLD, Sigaction};
+
+use super::birth::pipe;
+use crate::failure::{Failure, errno, reason};
+
+/// CLOCK_MONOTONIC and CLOCK_BOOTTIME, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC.
+    pub monotonic: u64,
+    /// CLOCK_BOOTTIME.
+    pub boottime: u64,
+}
+
+/// Namespaces that the next children are born into.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Closed when the program is there: then PID 1 may look for it.
+    start: Option<OwnedFd>,
+    /// PID 1, unless the program is.
+    init: Option<Pid>,
+    /// Whether it is a user namespace too, where rights end with an exec.
+    user: bool,
+}
+
+impl Namespace {
+    /// Makes the namespaces for a program that has this id inside. `dies_with_us`: all inside is killed with this command.
+    pub fn make(id: i32, clocks: Clocks, dies_with_us: bool) -> Result<Self, Failure> {
+        let wanted = UnshareFlags::NEWPID | UnshareFlags::NEWTIME;
+        // SAFETY: no descriptor table is unshared, and this command has one thread.
+        let user = unsafe { unshare_unsafe(wanted) }.is_err();
+        if user {
+            let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+            // SAFETY: as above.
+            unsafe { unshare_unsafe(wanted | UnshareFlags::NEWUSER) }.map_err(|e| refused(&reason(&e.into())))?;
+            set("/proc/self/setgroups", "deny")?;
+            set("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
+            set("/proc/self/gid_map", &format!("{gid} {gid} 1"))?;
+        }
+        set("/proc/self/timens_offsets", &offsets(clocks))?;
+        let (go, start) = pipe()?;
+        let mut namespace = Self { start: None, init: None, user };
+        if id != 1 {
+            // SAFETY: this command has one thread; the child makes system calls only.
+            let init =
+                unsafe { sys::child::fork(None) }.map_err(|e| errno("PID 1 of a namespace: cannot be made", e))?;
+            if init == 0 {
+                drop(start);
+                init_main(id, go, dies_with_us);
+            }
+            namespace.init = Pid::from_raw(init);
+            namespace.start = Some(start);
+        }
+        Ok(namespace)
+    }
+
+    /// In the program's process, before its exec: an own `/proc`, and the right to choose its threads' ids.
+    pub fn furnish(&self) -> Result<(), Failure> {
+        // SAFETY: no descriptor table is unshared.
+        if unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.is_ok() {
+            let _ = mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC);
+            // Where parts of /proc are covered (a container) another one is not allowed: that of outside stays, in which
+            // /proc/self is right all the same.
+            let _ = mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None);
+        }
+        if self.user && !geteuid().is_root() {
+            keep_right().map_err(|e| errno("capability CHECKPOINT_RESTORE: cannot be kept", e))?;
+        }
+        Ok(())
+    }
+
+    /// The program is there: PID 1 lives as long as it does.
+    pub fn program_started(&mut self) {
+        self.start = None;
+    }
+
+    /// PID 1, when it is a process of ours.
+    pub fn init(&self) -> Option<Pid> {
+        self.init
+    }
+}
+
+/// Rights of a user namespace end with the exec of a user who is not root there, but for ambient ones.
+fn keep_right() -> rustix::io::Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.inheritable |= CapabilitySet::CHECKPOINT_RESTORE;
+    set_capabilities(None, sets)?;
+    configure_capability_in_ambient_set(CapabilitySet::CHECKPOINT_RESTORE, true)
+}
+
+fn refused(why: &str) -> Failure {
+    let remedy = "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+                  kernel.apparmor_restrict_unprivileged_userns), or restart with --pid new";
+    Failure::new(ExitCode::Kernel, format_args!("user, pid and time namespaces: cannot be made: {why}: {remedy}"))
+}
+
+fn set(path: &str, value: &str) -> Result<(), Failure> {
+    fs::write(path, value).map_err(|e| refused(&format!("{path}: {}", reason(&e))))
+}
+
+/// What makes the clocks inside go on from these values.
+fn offsets(clocks: Clocks) -> String {
+    let line = |name: &str, clock: usize, saved: u64| {
+        let distance = i128::from(saved) - i128::from(sys::time::nanoseconds(clock));
+        format!("{name} {} {}\n", distance.div_euclid(1_000_000_000), distance.rem_euclid(1_000_000_000))
+    };
+    line("monotonic", 1, clocks.monotonic) + &line("boottime", 7, clocks.boottime)
+}
+
+/// PID 1 of the namespace: ends when the program of this id does, or when there will be none.
+fn init_main(id: i32, go: OwnedFd, dies_with_us: bool) -> ! {
+    if dies_with_us {
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    }
+    // What the terminal or a group's signals do is not its affair.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    sys::thread::set_name(b"ckpt-init\0\0\0\0\0\0\0");
+    let ignore = Sigaction { handler: SIG_IGN, ..Sigaction::default() };
+    // SAFETY: to ignore is no code; orphans that end vanish so without being waited for.
+    let _ = unsafe { sys::signal::set_action(SIGCHLD, &ignore) };
+    let go = keep_only(go);
+    let mut byte = [0];
+    // Ends when the program is there, or when this command has ended without starting one.
+    let _ = File::from(go).read(&mut byte);
+    if let Some(program) = Pid::from_raw(id).and_then(|id| pidfd_open(id, PidfdFlags::empty()).ok()) {
+        let mut ended = [PollFd::new(&program, PollFlags::IN)];
+        while !matches!(poll(&mut ended, None), Ok(1..)) {}
+    }
+    sys::process::exit(0)
+}
+
+/// Closes all descriptors but one: pipes and terminals are the program's.
+fn keep_only(fd: OwnedFd) -> OwnedFd {
+    use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+    let number = fd.as_raw_fd();
+    let _ = sys::fs::dup_to(number, 0, true);
+    if number != 0 {
+        let _ = fd.into_raw_fd();
+    }
+    let _ = sys::fs::close_range(1, u32::MAX);
+    // SAFETY: just made, and nobody else's.
+    unsafe { OwnedFd::from_raw_fd(0) }
+}
+
+/// A line for `-v`.
+pub fn describe(namespace: &Namespace) -> &'static str {
+    if namespace.user { "user, pid, time and mount namespaces" } else { "pid, time and mount namespaces" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_have_nanoseconds_that_are_not_negative() {
+        let text = offsets(Clocks { monotonic: 1_500_000_000, boottime: 0 });
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(words.len(), 3, "{text}");
+            let nanoseconds: i64 = words[2].parse().unwrap_or(-1);
+            assert!((0..1_000_000_000).contains(&nanoseconds), "{text}");
+        }
+        assert!(text.starts_with("monotonic -") && text.contains("\nboottime -"), "{text}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Child processes: made by clone3(2) under a chosen id, waited for, asked about by signals.
+//!
+//! For programs with one thread that supervise others. Must never be used by a process that has other threads: what
+//! they hold at that moment stays held in the child for ever.
+
+use crate::abi::signal::{NSIG, SIG_IGN, SIGCHLD, SignalfdInfo};
+use crate::fs::Owned;
+use crate::{Errno, Result, Sysno, call};
+
+/// `struct clone_args` as of Linux 5.7.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// What happened to a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It ended with this status.
+    Exited(u8),
+    /// It was ended by this signal.
+    Killed(i32),
+    /// It was stopped by this signal.
+    Stopped(i32),
+    /// It goes on after a stop.
+    Continued,
+}
+
+/// A copy of this process; 0 in the child. `id` asks for a process id, the child's in its own pid namespace.
+///
+/// # Errors
+/// EPERM: an id may not be asked for; EEXIST: it is taken; EINVAL: it is too large, or there is no PID 1; and those of
+/// clone3(2).
+///
+/// # Safety
+/// This process has one thread, and the child relies on nothing that the C library keeps about its own id.
+pub unsafe fn fork(id: Option<i32>) -> Result<i32> {
+    let mut args = CloneArgs { exit_signal: SIGCHLD as u64, ..CloneArgs::default() };
+    if let Some(id) = &id {
+        args.set_tid = (&raw const *id) as u64;
+        args.set_tid_size = 1;
+    }
+    // SAFETY: the kernel reads `args` and the id; the child has a copy of all memory, this stack too.
+    let made = unsafe { call(Sysno::clone3, [(&raw const args) as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
+    i32::try_from(made).map_err(|_| Errno::EINVAL)
+}
+
+/// The next change of any child (of any kind: `__WALL`), if there is one; waits for one with `block`.
+///
+/// # Errors
+/// ECHILD: there is no child; EINTR.
+pub fn wait(pid: i32, block: bool) -> Result<Option<(i32, Change)>> {
+    /// `WUNTRACED | WCONTINUED | __WALL`.
+    const OPTIONS: usize = 2 | 8 | 0x4000_0000;
+    let mut status = 0u32;
+    let options = OPTIONS | usize::from(!block);
+    // SAFETY: the kernel writes the status.
+    let pid = unsafe { call(Sysno::wait4, [pid as usize, (&raw mut status) as usize, options, 0, 0, 0]) }?;
+    let change = match (status & 0x7f, status >> 8 & 0xff) {
+        (0, code) => Change::Exited(code as u8),
+        (0x7f, _) if status == 0xffff => Change::Continued,
+        (0x7f, signal) => Change::Stopped(signal as i32),
+        (signal, _) => Change::Killed(signal as i32),
+    };
+    Ok(i32::try_from(pid).ok().filter(|pid| *pid > 0).map(|pid| (pid, change)))
+}
+
+/// signalfd(2), close-on-exec, never blocking: [`next_signal`] takes signals of `mask` out of it.
+///
+/// # Errors
+/// The call's.
+pub fn signal_descriptor(mask: u64) -> Result<Owned> {
+    /// `SFD_CLOEXEC | SFD_NONBLOCK`.
+    const FLAGS: usize = 0o2_000_000 | 0o4000;
+    let args = [-1isize as usize, (&raw const mask) as usize, size_of::<u64>(), FLAGS, 0, 0];
+    // SAFETY: the kernel reads the mask.
+    let fd = unsafe { call(Sysno::signalfd4, args) }?;
+    Ok(Owned::new(i32::try_from(fd).map_err(|_| Errno::EIO)?))
+}
+
+/// The signals that this process ignores: a mask.
+#[must_use]
+pub fn ignored() -> u64 {
+    let is_ignored = |signal: &i32| crate::signal::action(*signal).is_ok_and(|action| action.handler == SIG_IGN);
+    (1..=NSIG).filter(is_ignored).fold(0, |mask, signal| mask | crate::signal::bit(signal))
+}
+
+/// Takes the next signal out of a descriptor of [`signal_descriptor`].
+#[must_use]
+pub fn next_signal(from: &Owned) -> Option<SignalfdInfo> {
+    let mut info = SignalfdInfo::default();
+    let to = (&raw mut info) as usize;
+    // SAFETY: the kernel writes whole records of this size only.
+    let got = unsafe { call(Sysno::read, [from.fd() as usize, to, size_of::<SignalfdInfo>(), 0, 0, 0]) };
+    (got == Ok(size_of::<SignalfdInfo>())).then_some(info)
+}
