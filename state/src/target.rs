@@ -66,6 +66,10 @@ pub trait Target: Inside + Sync {
     fn thaw(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Whether a thread of it stands at an address within this range.
+    fn stands_in(&self, _: &core::ops::Range<u64>) -> bool {
+        false
+    }
     /// Whether its memory is that of a copy made by fork(2), which wipes what `MADV_WIPEONFORK` asks for.
     fn is_copy(&self) -> bool {
         false

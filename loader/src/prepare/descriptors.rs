@@ -1,10 +1,9 @@
 //! The program's descriptors: opened again, or taken from what this process was given, kept out of the way for now.
 
-use alloc::vec;
-
 use image_format::record::descriptor::Descriptor;
 use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
+use image_format::record::memory::Backing;
 use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
@@ -15,6 +14,7 @@ use sys::fs::Fd;
 use sys::text::{Decimal, Plain, Shown};
 
 use super::files::Files;
+use crate::heap;
 
 /// The first number above all of the program's: what is opened now waits there.
 #[must_use]
@@ -35,7 +35,8 @@ pub fn first_free_above(image: &Checked<'_>) -> Fd {
 /// The descriptor that cannot be had.
 pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
     let table = image.table::<Descriptor>();
-    let mut files = Files { descriptors: vec![-1; table.len()], ..Files::default() };
+    let backings = heap::descriptors(image.table::<Backing>().len())?;
+    let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, exe: -1 };
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
         // The image's rules promise one.
@@ -43,7 +44,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
         let inherited = is_inherited(image, id);
         // Descriptors of one description share it again, except that standard input, output and error are given
         // to a program one by one, and may be redirected one by one.
-        let known = state::descriptor::now(image, &files.descriptors, id);
+        let known = state::descriptor::now(image, files.descriptors, id);
         let known = if inherited && fd <= 2 { None } else { known };
         let open = if let Some(path) = asked_for(options, fd) {
             by_option(fd, file, path)?
@@ -68,7 +69,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
         }
     }
     for lock in image.table::<Lock>() {
-        let found = table.iter().zip(&files.descriptors).find(|(d, _)| d.fd == lock.fd);
+        let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
         // closing any descriptor of a file gives them up (fcntl(2)).
         state::lock::restore(lock, found.map_or(-1, |(_, open)| *open))?;
@@ -76,7 +77,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
     // Epoll sets watch for a moment what they are to watch, so that what cannot be is known in time: a file in the
     // place of a pipe.
     for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
-        state::epoll::control(image, operation, &files.descriptors).map_err(|(fd, e)| {
+        state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
             Error::failed(format_args!("descriptor {}", Decimal(fd as u32)), "cannot be watched by epoll any more", e)
                 .remedy("--fd N=PATH, with a pipe or a terminal")
                 .code(ExitCode::Descriptor)

@@ -19,6 +19,7 @@ use crate::start::tell;
 
 pub use descriptors::is_fragile;
 pub use input::Input;
+pub use kernel::Special;
 pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
 
 /// Goes from the command line to a plan. `privileged`: the stub's file gives it rights that its caller has not.
