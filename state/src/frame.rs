@@ -13,6 +13,9 @@ use sys::abi::signal::{
 /// Offset of `struct _fpx_sw_bytes` in an XSAVE area of a frame, and of XCR0 in that of a core.
 const SW_BYTES: usize = 464;
 
+/// Offset of the XSAVE header, which begins with the components that are present.
+const HEADER: usize = 512;
+
 /// Offset of the extended state in the room for a frame, bytes; it must be a multiple of 64.
 const STATE_AT: usize = 384;
 
@@ -80,6 +83,10 @@ pub fn build(
             sw.get_mut(place..place + 4)?.copy_from_slice(&bytes.to_le_bytes());
         }
         sw.get_mut(8..16)?.copy_from_slice(&features.to_le_bytes());
+        // XRSTOR refuses an area that claims a component which this CPU has not.
+        let claimed = to.get_mut(STATE_AT + HEADER..STATE_AT + HEADER + 8)?;
+        let present = u64::from_le_bytes(*claimed.first_chunk()?) & xcr0;
+        claimed.copy_from_slice(&present.to_le_bytes());
         let end = STATE_AT + xstate.len();
         to.get_mut(end..end + 4)?.copy_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
     }

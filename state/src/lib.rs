@@ -14,6 +14,7 @@ pub mod device;
 pub mod directory;
 pub mod error;
 pub mod frame;
+pub mod gate;
 pub mod itimer;
 pub mod lock;
 pub mod memory;

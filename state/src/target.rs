@@ -47,7 +47,7 @@ impl Inside for Here {
 }
 
 /// A process whose threads all stand still.
-pub trait Target: Inside {
+pub trait Target: Inside + Sync {
     /// Whether its memory can be read in place, as the saver runs inside it.
     const IN_PROCESS: bool;
     /// Its pid, as it sees it itself.
@@ -87,6 +87,18 @@ pub trait Target: Inside {
     /// # Errors
     /// EIO or EFAULT where nothing is mapped, or behind the end of a mapped file.
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()>;
+    /// Copies several ranges (address and length), one behind the other; their lengths make up that of `to`.
+    ///
+    /// # Errors
+    /// As [`Target::read_memory`], with the address.
+    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
+        for (addr, len) in pieces {
+            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
+            self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
+            to = rest;
+        }
+        Ok(())
+    }
 }
 
 /// What the objects' `save` halves work with.

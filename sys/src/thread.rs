@@ -86,15 +86,56 @@ pub unsafe fn spawn(
     arg: *mut u8,
 ) -> Result<i32> {
     let clear = if alive.is_null() { 0 } else { abi::CLONE_CHILD_CLEARTID };
-    let flags = abi::CLONE_VM
-        | abi::CLONE_FS
-        | abi::CLONE_FILES
-        | abi::CLONE_SIGHAND
-        | abi::CLONE_THREAD
-        | abi::CLONE_SYSVSEM
-        | clear;
     // SAFETY: the caller vouches for stack, word and entry.
-    let n = unsafe { crate::arch::clone_onto(flags, stack_top & !15, core::ptr::null_mut(), alive, entry, arg) };
+    made(unsafe { crate::arch::clone_onto(THREAD | clear, stack_top & !15, core::ptr::null_mut(), alive, entry, arg) })
+}
+
+/// As [`spawn`], with a thread id of the caller's choice, on the stack of `len` bytes that ends at `stack_top`.
+///
+/// # Errors
+/// EPERM: this user may not choose; EEXIST: the id is taken; EINVAL: it is beyond the greatest; ENOSYS before Linux 5.3,
+/// E2BIG before 5.5.
+///
+/// # Safety
+/// As [`spawn`].
+pub unsafe fn spawn_as(
+    tid: u32,
+    stack_top: usize,
+    len: usize,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32> {
+    let args = abi::CloneArgs {
+        flags: THREAD as u64,
+        stack: (stack_top - len) as u64,
+        stack_size: len as u64,
+        set_tid: (&raw const tid) as u64,
+        set_tid_size: 1,
+        ..abi::CloneArgs::default()
+    };
+    // SAFETY: the caller vouches for stack and entry.
+    made(unsafe { crate::arch::clone3_onto(&raw const args, size_of_val(&args), entry, arg) })
+}
+
+/// Whether this user may choose ids: asks for one that is taken, so that no thread comes of it.
+///
+/// # Errors
+/// EEXIST: yes; EPERM; ENOSYS before Linux 5.3, E2BIG before 5.5.
+pub fn may_choose_ids(taken: u32) -> Result<i32> {
+    let mut stack = [0u8; 64];
+    let top = stack.as_mut_ptr() as usize + stack.len();
+    unsafe extern "C" fn end(_: *mut u8) -> ! {
+        exit()
+    }
+    // SAFETY: the kernel makes no thread under an id that is taken; one would end at once.
+    unsafe { spawn_as(taken, top, stack.len(), end, core::ptr::null_mut()) }
+}
+
+/// Shares all that threads of a process share.
+const THREAD: usize =
+    abi::CLONE_VM | abi::CLONE_FS | abi::CLONE_FILES | abi::CLONE_SIGHAND | abi::CLONE_THREAD | abi::CLONE_SYSVSEM;
+
+fn made(n: isize) -> Result<i32> {
     if n < 0 { Err(Errno::new(i32::try_from(-n).unwrap_or(1))) } else { Ok(n as i32) }
 }
 

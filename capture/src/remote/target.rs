@@ -1,7 +1,7 @@
 //! Another process as a target: facts from `/proc` and ptrace(2), calls made by one of its threads, memory of a copy.
 
-use core::cell::Cell;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use state::{Arg, Error, Inside, Result, Target};
@@ -48,7 +48,7 @@ pub struct Remote {
     /// Why it is not live although it should be.
     pub held: Option<&'static str>,
     /// The process has died under our hands.
-    lost: Cell<bool>,
+    lost: AtomicBool,
 }
 
 impl Remote {
@@ -83,7 +83,7 @@ impl Remote {
             since,
             thawed: None,
             held: None,
-            lost: Cell::new(false),
+            lost: AtomicBool::new(false),
         };
         let mem = remote.mem.fd();
         remote.first = Some(Puppet::boot(first, &place, mem)?);
@@ -126,7 +126,7 @@ impl Remote {
     fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
         let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
         puppet.call(number as usize, args).unwrap_or_else(|_| {
-            self.lost.set(true);
+            self.lost.store(true, Ordering::Relaxed);
             Err(Errno::ESRCH)
         })
     }
@@ -161,7 +161,7 @@ impl Remote {
             Ok(Ok(pid)) => pid,
             Ok(Err(_)) => return Err("no further process is allowed"),
             Err(_) => {
-                self.lost.set(true);
+                self.lost.store(true, Ordering::Relaxed);
                 return Err("it has ended");
             }
         };
@@ -180,7 +180,7 @@ impl Remote {
 
     /// Takes away what was put into the process and lets it go on.
     fn let_go(&mut self, kill: bool) {
-        if self.stopped.is_some() && !self.lost.get() {
+        if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
             if let Some(other) = self.other.take() {
                 let _ = other.put_back();
             }
@@ -203,7 +203,7 @@ impl Remote {
     /// Lets the process go on, or ends it.
     pub fn finish(mut self, kill: bool) -> Result<()> {
         self.let_go(kill);
-        if self.lost.get() {
+        if self.lost.load(Ordering::Relaxed) {
             return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
         }
         Ok(())
@@ -285,7 +285,7 @@ impl Target for Remote {
                 }
             }
         }
-        if self.lost.get() {
+        if self.lost.load(Ordering::Relaxed) {
             return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
         }
         Ok(())
@@ -309,11 +309,26 @@ impl Target for Remote {
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
         let (pid, mem) = self.memory();
-        if !sys::memory::read_process(pid, addr, to) {
+        if !sys::memory::read_process(pid, &[(addr, to.len())], to) {
             // What the process itself may not read, a tracer may.
             sys::fs::pread_exact(mem, to, addr)?;
         }
         self.place.hide(addr, to);
+        Ok(())
+    }
+
+    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
+        let (pid, _) = self.memory();
+        let all = sys::memory::read_process(pid, pieces, to);
+        for (addr, len) in pieces {
+            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
+            if all {
+                self.place.hide(*addr, piece);
+            } else {
+                self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
+            }
+            to = rest;
+        }
         Ok(())
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Must let nothing through that would end the program at its very first instruction: by then it is too late to say so.
 
-use crate::record::frame::{Frame, Regs};
+use zerocopy::little_endian::U64;
+
+use crate::record::frame::Frame;
 use crate::record::header::Features;
 use crate::record::thread::Thread;
 
@@ -44,7 +46,7 @@ impl Check<'_, '_> {
     }
 
     fn frame(&self, frame: &Frame, thread: &Thread) -> Result {
-        let Regs { rip, rsp, fs_base, gs_base, cs, ss, ds, es, fs, gs, .. } = frame.regs();
+        let [.., rip, cs, _, rsp, ss, fs_base, gs_base, ds, es, fs, gs] = frame.regs.map(U64::get);
         let jmp = &thread.jmp;
         // What was checked of the thread's own record holds for the frame.
         if (rip, rsp, fs_base, gs_base) != (jmp.rip.get(), jmp.rsp.get(), jmp.fs_base.get(), jmp.gs_base.get()) {

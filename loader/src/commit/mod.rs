@@ -5,6 +5,7 @@
 //! thread is on its own stack. The image file is never written: a restart that died can be tried again.
 
 mod finish;
+pub mod gate;
 mod memory;
 pub mod relocate;
 mod threads;

@@ -1,7 +1,8 @@
 //! Threads: all are made, each gets what it had, and none runs an instruction of the program before all are ready.
 //!
 //! Legal here: the program's memory; of the region each thread uses its own stack and this code until it jumps. The
-//! program frees the region when its last thread has left (capture/src/local/save.rs).
+//! program frees the region when its last thread has left (capture/src/local/save.rs); where threads have full frames there
+//! is nothing in the program that could, and the leader does it (`gate.rs`).
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,8 +15,8 @@ use image_format::record::thread::{Thread, ThreadFlags};
 use sys::Errno;
 use sys::abi::signal::SIGWINCH;
 
-use super::{die, finish};
-use crate::prepare::{Plan, THREAD_STACK};
+use super::{die, finish, gate};
+use crate::prepare::Plan;
 
 /// Threads that are ready.
 static READY: AtomicU32 = AtomicU32::new(0);
@@ -25,29 +26,41 @@ static GO: AtomicU32 = AtomicU32::new(0);
 /// What a new thread is told; lies at the low end of its stack.
 struct Start<'a> {
     plan: &'a Plan,
+    image: &'a Checked<'a>,
+    /// Its place in the table.
+    index: usize,
     thread: &'a Thread,
     /// Its id of now.
     tid: u32,
-    pending: &'a [Pending],
-    /// The process's id of before.
-    old_pid: u32,
 }
+
+/// Bytes kept for [`Start`]; behind it lies the thread's frame.
+const START: u64 = 64;
+const _: () = assert!(size_of::<Start<'_>>() <= START as usize);
 
 /// Makes the other threads, completes this one as the process's first, and lets all go.
 pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     let threads = image.table::<Thread>();
     let pending = image.table::<Pending>();
-    let old_pid = image.header().pid.get();
-    let is_leader = |t: &&Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
-    let Some(leader) = threads.iter().find(is_leader) else { die("finding the first thread", Errno::EINVAL) };
+    let is_leader = |t: &Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
+    let found = threads.iter().enumerate().find(|(_, t)| is_leader(t));
+    let Some((first, leader)) = found else { die("finding the first thread", Errno::EINVAL) };
+    if plan.gate_len != 0 {
+        gate::write(plan, image, first);
+    }
     let mut others = 0;
     for (index, thread) in threads.iter().enumerate().filter(|(_, t)| !is_leader(t)) {
-        let stack = plan.thread_stacks + index as u64 * THREAD_STACK;
+        let stack = plan.thread_stacks + index as u64 * plan.thread_stack;
         let start = stack as usize as *mut Start<'_>;
+        let top = (stack + plan.thread_stack) as usize;
         // SAFETY: this thread's own stack in the region; the start record lies at its low end, out of the way.
         let made = unsafe {
-            start.write(Start { plan, thread, tid: 0, pending, old_pid });
-            sys::thread::spawn((stack + THREAD_STACK) as usize, core::ptr::null_mut(), begin, start.cast())
+            start.write(Start { plan, image, index, thread, tid: 0 });
+            if plan.keep_ids {
+                sys::thread::spawn_as(thread.tid.get(), top, plan.thread_stack as usize, begin, start.cast())
+            } else {
+                sys::thread::spawn(top, core::ptr::null_mut(), begin, start.cast())
+            }
         };
         match made {
             // SAFETY: as above; the thread itself does not look at this field.
@@ -63,7 +76,8 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         }
         let _ = sys::thread::wait(&READY, ready, None);
     }
-    complete(leader, pending, old_pid);
+    let old_pid = image.header().pid.get();
+    complete(image, leader);
     for signal in pending.iter().filter(|p| p.tid.get() == 0) {
         if let Err(e) = state::pending::restore(signal, old_pid) {
             die("queueing a signal of the process", e);
@@ -91,6 +105,9 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     super::say_ready(plan.ready);
     GO.store(1, Ordering::Release);
     sys::thread::wake(&GO);
+    if plan.gate_len != 0 {
+        gate::close(plan, image, first)
+    }
     jump(plan, leader)
 }
 
@@ -100,30 +117,34 @@ fn tid_now(plan: &Plan, threads: &[Thread], tid: u32) -> u32 {
     if threads.get(index).is_some_and(|t| t.flags.get() & ThreadFlags::LEADER.bits() != 0) {
         return sys::process::pid() as u32;
     }
-    let start = (plan.thread_stacks + index as u64 * THREAD_STACK) as usize as *const Start<'_>;
+    let start = (plan.thread_stacks + index as u64 * plan.thread_stack) as usize as *const Start<'_>;
     // SAFETY: every other thread's record was written before it was made.
     unsafe { (*start).tid }
 }
 
 /// A new thread's first function.
-unsafe extern "C" fn begin(start: *mut u8) -> ! {
+unsafe extern "C" fn begin(at: *mut u8) -> ! {
     // SAFETY: written by `resume_all` before this thread was made.
-    let start = unsafe { &*start.cast::<Start<'_>>() };
-    complete(start.thread, start.pending, start.old_pid);
+    let &Start { plan, image, index, thread, .. } = unsafe { &*at.cast::<Start<'_>>() };
+    complete(image, thread);
+    let frame = if plan.gate_len == 0 { 0 } else { gate::prepare(plan, image, index, at as u64 + START) };
     READY.fetch_add(1, Ordering::AcqRel);
     sys::thread::wake(&READY);
     sys::thread::wait_while(&GO, 0);
-    jump(start.plan, start.thread)
+    if frame != 0 {
+        gate::pass(frame)
+    }
+    jump(plan, thread)
 }
 
 /// Gives the calling thread all that it had, but its registers.
-fn complete(thread: &Thread, pending: &[Pending], old_pid: u32) {
+fn complete(image: &Checked<'_>, thread: &Thread) {
     // SAFETY: the program's memory is complete; the stub uses no thread-local storage.
     if let Err((what, e)) = unsafe { state::thread::restore(thread) } {
         die(what, e);
     }
-    for signal in pending.iter().filter(|p| p.tid.get() == thread.tid.get()) {
-        if let Err(e) = state::pending::restore(signal, old_pid) {
+    for signal in image.table::<Pending>().iter().filter(|p| p.tid.get() == thread.tid.get()) {
+        if let Err(e) = state::pending::restore(signal, image.header().pid.get()) {
             die("queueing a signal of a thread", e);
         }
     }

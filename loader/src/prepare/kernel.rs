@@ -2,13 +2,14 @@
 
 use alloc::vec::Vec;
 
+use image_format::record::frame::Frame;
 use image_format::record::header::Cpu;
 use image_format::record::memory::{Vma, VmaKind};
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
-use sys::text::{Decimal, cut, decimal, hex, words};
+use sys::text::{Decimal, Hex, cut, decimal, hex, words};
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
 const SPARE_MAPPINGS: u64 = 16;
@@ -48,6 +49,37 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
         return Err(Error::refused(object, why, "sysctl -w vm.max_map_count=…").code(ExitCode::Kernel));
     }
     Ok(())
+}
+
+/// Which components of the extended state full frames can be given back, and how many bytes of their areas these take:
+/// all, where this CPU lays them out as the saving one did.
+///
+/// # Errors
+/// A thread used components that this CPU keeps elsewhere in the area.
+pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<(u64, u32)> {
+    /// x87, SSE and AVX, whose places are architecture, and bytes to their end.
+    const FIXED: (u64, u32) = (0b111, 832);
+    /// Protection keys, which memory in an image does not have; AMX, which no image has.
+    const UNUSED: u64 = 0b111 << 17 | 1 << 9;
+    let (_, xcr0, _) = sys::arch::cpu_features();
+    let saved = image.header().cpu.xcr0.get();
+    let here = sys::arch::xsave_core_size(saved);
+    let mut used = 0;
+    let mut same = saved & !xcr0 & !UNUSED == 0;
+    for frame in image.table::<Frame>() {
+        let present = image.xstate(frame).get(512..).and_then(|header| header.first_chunk());
+        used |= present.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        same &= [0, here].contains(&(frame.xstate_len.get() as usize));
+    }
+    if same {
+        return Ok((xcr0 & !(0b11 << 17), u32::MAX));
+    }
+    if used & !FIXED.0 & !UNUSED == 0 || options.any_cpu {
+        return Ok(FIXED);
+    }
+    let object = format_args!("XSAVE area of components 0x{}", Hex(used));
+    let why = "is laid out differently by this CPU";
+    Err(Error::refused(object, why, "restart it on the same kind of CPU").code(ExitCode::Cpu))
 }
 
 /// Mappings of this process, ascending, with their names when they are the kernel's.

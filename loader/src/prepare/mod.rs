@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod files;
+mod ids;
 mod input;
 mod kernel;
 mod region;
@@ -18,7 +19,7 @@ use crate::start::tell;
 
 pub use descriptors::is_fragile;
 pub use input::Input;
-pub use region::{Plan, THREAD_STACK, WORKER_STACK, WORKERS_MAX};
+pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
 
 /// Goes from the command line to a plan. `privileged`: the stub's file gives it rights that its caller has not.
 ///
@@ -34,6 +35,10 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     let image = input.image(options)?;
     kernel::check(&image, options)?;
     let vdso = kernel::match_vdso(&image)?;
+    let xstate = kernel::xstate(&image, options)?;
+    if options.keep_pid {
+        ids::check(&image)?;
+    }
     kernel::raise_limits();
     // What this process was given is found by its number: what it opens itself must not lie among these.
     let base = descriptors::first_free_above(&image)?;
@@ -49,7 +54,7 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     if options.verbose {
         say(&image, options, &files);
     }
-    let mut plan = region::build(&input, &image, files, vdso, base)?;
+    let mut plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))?;
     // Closing what is not the program's goes by rising numbers.
     plan.ready = sys::fs::dup_above(options.ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
     Ok(plan)

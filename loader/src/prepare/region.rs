@@ -1,10 +1,10 @@
 //! The region that outlives the old mappings: found in a hole, filled with all that the commit needs.
 //!
 //! ```text
-//! ┌──────────────────┬───────────────┬──────┬──────────────┬────────────┬────────┬──────┬───────────┐
-//! │ copy of the stub │ control stack │ Plan │ descriptors  │ worker and │ prefix │ seal │ vdso      │
-//! │ text…bss         │               │      │ and backings │ thread     │        │      │ meanwhile │
-//! └──────────────────┴───────────────┴──────┴──────────────┴─ stacks ───┴────────┴──────┴───────────┘
+//! ┌──────────────────┬───────────────┬──────┬──────────────┬──────────┬──────┬──────────┬────────┬──────┬───────────┐
+//! │ copy of the stub │ control stack │ Plan │ descriptors  │ workers' │ gate │ threads' │ prefix │ seal │ vdso      │
+//! │ text…bss         │               │      │ and backings │ stacks   │      │ stacks   │        │      │ meanwhile │
+//! └──────────────────┴───────────────┴──────┴──────────────┴──────────┴──────┴──────────┴────────┴──────┴───────────┘
 //! ```
 
 use alloc::vec::Vec;
@@ -13,19 +13,19 @@ use image_format::record::memory::Vma;
 use image_format::record::thread::Thread;
 use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
 use state::{Error, Result};
-use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
 
 use super::Input;
 use super::files::Files;
 use super::kernel::{Special, own_mappings};
-use crate::commit::relocate;
+use crate::commit::{gate, relocate};
 use sys::text::Decimal;
 
 /// Bytes of the stack on which the commit runs.
 const STACK: u64 = 64 << 10;
-/// Bytes of each thread's stack until it is on its own.
-pub const THREAD_STACK: u64 = 8 << 10;
+/// Bytes of each thread's stack until it is on its own, without its frame.
+const THREAD_STACK: u64 = 8 << 10;
 /// Threads that load memory.
 pub const WORKERS_MAX: u64 = 4;
 /// Bytes of each of their stacks.
@@ -62,10 +62,22 @@ pub struct Plan {
     pub backings: &'static [Fd],
     /// For each of the program's descriptors what takes its place.
     pub descriptors: &'static [Fd],
+    /// Whether threads get their saved ids again.
+    pub keep_ids: bool,
     /// Start of the worker threads' stacks.
     pub worker_stacks: u64,
     /// Start of the program's threads' stacks.
     pub thread_stacks: u64,
+    /// Bytes of each of them, with room for a full frame where there are frames.
+    pub thread_stack: u64,
+    /// What stays of the region when threads have full frames (`commit/gate.rs`).
+    pub gate: u64,
+    /// Its length: 0 without full frames.
+    pub gate_len: u64,
+    /// The state components that are given back.
+    pub xfeatures: u64,
+    /// The most bytes of an XSAVE area that say something here.
+    pub xstate_len: u32,
     /// The kernel's mappings: now, length, then.
     pub specials: [(u64, u64, u64); SPECIALS],
     /// Where they wait meanwhile.
@@ -86,13 +98,21 @@ impl Cursor {
 ///
 /// # Errors
 /// No hole, no memory, too many descriptors.
-pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special>, base: Fd) -> Result<Plan> {
+pub fn build(
+    input: &Input,
+    image: &Checked<'_>,
+    files: Files,
+    vdso: Vec<Special>,
+    (xfeatures, xstate_len): (u64, u32),
+    (keep_ids, base): (bool, Fd),
+) -> Result<Plan> {
     let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
     let numbers = (files.backings.len() + files.descriptors.len()) as u64 * size_of::<Fd>() as u64;
     let parked: u64 = vdso.iter().map(|s| s.len).sum();
     let mut size = Cursor(0);
-    for part in [stub.1, STACK, PAGE, numbers, WORKERS_MAX * WORKER_STACK, threads * THREAD_STACK] {
+    let (gate_len, thread_stack) = (gate::len(image), THREAD_STACK + gate::room(image));
+    for part in [stub.1, STACK, PAGE, numbers, WORKERS_MAX * WORKER_STACK, gate_len, threads * thread_stack] {
         size.take(part);
     }
     for part in [input.prefix.len() as u64, input.seal.len() as u64, parked] {
@@ -118,7 +138,8 @@ pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special
     let _plan_page = at.take(PAGE);
     let numbers_at = at.take(numbers);
     let worker_stacks = at.take(WORKERS_MAX * WORKER_STACK);
-    let thread_stacks = at.take(threads * THREAD_STACK);
+    let gate = at.take(gate_len);
+    let thread_stacks = at.take(threads * thread_stack);
     // SAFETY: all in the region, apart from each other, and as long as was counted above.
     let (backings, descriptor_table, prefix, seal) = unsafe {
         let second = numbers_at + (files.backings.len() * size_of::<Fd>()) as u64;
@@ -133,6 +154,14 @@ pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special
     // SAFETY: the region's first part is as long as the window.
     let delta = unsafe { relocate::copy_to(copy) };
 
+    let forbidden = |e| {
+        Error::failed(format_args!("this kernel"), "lets no memory be written and run", e)
+            .code(ExitCode::Kernel)
+            .remedy("relax its policy for restart-stub")
+    };
+    // SAFETY: a part of the region, not in use yet.
+    unsafe { sys::memory::protect(gate as usize, gate_len as usize, PROT_READ | PROT_WRITE | PROT_EXEC) }
+        .map_err(forbidden)?;
     let failed = |e| {
         Error::failed(format_args!("descriptors"), "cannot be kept out of the program's way", e)
             .code(ExitCode::Descriptor)
@@ -157,8 +186,14 @@ pub fn build(input: &Input, image: &Checked<'_>, files: Files, vdso: Vec<Special
         exe: files.exe,
         backings,
         descriptors: descriptor_table,
+        keep_ids,
         worker_stacks,
         thread_stacks,
+        thread_stack,
+        gate,
+        gate_len,
+        xfeatures,
+        xstate_len,
         specials,
         parking,
     })

@@ -167,6 +167,23 @@ pub const CLONE_THREAD: usize = 0x1_0000;
 pub const CLONE_SYSVSEM: usize = 0x4_0000;
 pub const CLONE_CHILD_CLEARTID: usize = 0x20_0000;
 
+/// `struct clone_args`, up to `set_tid_size` (Linux 5.5).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+}
+const_assert_eq!(size_of::<CloneArgs>(), 80);
+
 // prctl.h
 pub const PR_GET_DUMPABLE: usize = 3;
 pub const PR_SET_NAME: usize = 15;

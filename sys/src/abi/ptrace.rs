@@ -83,6 +83,13 @@ impl UserRegs {
         // SAFETY: 27 numbers of 8 bytes, as the assertion above pins.
         unsafe { core::mem::transmute(*self) }
     }
+
+    /// The registers that lie in this order.
+    #[must_use]
+    pub fn from_words(words: [u64; 27]) -> Self {
+        // SAFETY: as above, and any number is one.
+        unsafe { core::mem::transmute(words) }
+    }
 }
 
 /// `struct ptrace_rseq_configuration`.

@@ -168,6 +168,9 @@ pub const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 /// `FP_XSTATE_MAGIC2`, behind the XSAVE area.
 pub const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 
+/// The trap flag: a single step.
+pub const EFLAGS_TF: u64 = 0x100;
+
 // uc_flags.
 pub const UC_FP_XSTATE: u64 = 1;
 pub const UC_SIGCONTEXT_SS: u64 = 2;

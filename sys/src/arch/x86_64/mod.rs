@@ -2,14 +2,19 @@
 //!
 //! Register offsets below are those of [`Context`]. Nothing here may use the red zone or thread-local storage.
 
+mod gate;
 #[cfg(feature = "remote")]
 mod inject;
 #[cfg(feature = "remote")]
 pub use inject::*;
 
+pub use gate::*;
+
 use core::arch::naked_asm;
 
 use static_assertions::const_assert_eq;
+
+use crate::abi::CloneArgs;
 
 /// The jmp context: the registers that a call preserves (System V ABI), and what hangs on the thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -167,6 +172,33 @@ pub unsafe extern "C" fn clone_onto(
         "pop rax",
         "pop rdi",
         "call rax",
+        "ud2",
+        "2:",
+        "ret",
+    )
+}
+
+/// clone3(2) with a new stack: the child calls `entry(arg)` and must not return.
+///
+/// # Safety
+/// As [`clone_onto`]; the stack is the one that `args` names.
+#[unsafe(naked)]
+pub unsafe extern "C" fn clone3_onto(
+    args: *const CloneArgs,
+    len: usize,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> isize {
+    naked_asm!(
+        "mov r8, rdx",
+        "mov r9, rcx",
+        "mov eax, 435",
+        "syscall",
+        "test rax, rax",
+        "jnz 2f",
+        "xor ebp, ebp",
+        "mov rdi, r9",
+        "call r8",
         "ud2",
         "2:",
         "ret",

@@ -1,5 +1,8 @@
 //! The image file on its way: a temporary name, contents, seal, fsync, rename. Never half an image under the name.
 
+#[cfg(feature = "std")]
+mod parallel;
+
 use image_format::Layout;
 use image_format::seal::Sum;
 use image_format::writer::Full;
@@ -129,15 +132,33 @@ impl Output {
     ) -> Result<()> {
         self.put(prefix, 0)?;
         let sums = scratch.take::<u64>(runs.len())?;
+        self.write_runs(target, layout.segments, runs, sums, rseq_pages, scratch)?;
+        let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
+        let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
+        self.put(seal, layout.seal)
+    }
+
+    fn write_runs<T: Target>(
+        &mut self,
+        target: &T,
+        mut at: u64,
+        runs: &[Run],
+        sums: &mut [u64],
+        rseq_pages: &[u64],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<()> {
+        #[cfg(feature = "std")]
+        if !T::IN_PROCESS
+            && let To::File { file, .. } = &self.to
+        {
+            return parallel::write(file.fd(), at, target, runs, sums, &|e| self.failed(e));
+        }
         let bounce = scratch.bytes(CHUNK)?;
-        let mut at = layout.segments;
         for (run, sum) in runs.iter().zip(sums.iter_mut()) {
             *sum = self.write_run(target, run, at, rseq_pages, bounce)?;
             at += run.len;
         }
-        let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
-        let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
-        self.put(seal, layout.seal)
+        Ok(())
     }
 
     /// Writes one run and returns its checksum.
