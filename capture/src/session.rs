@@ -194,6 +194,10 @@ fn write_objects<T: Target>(
     state::device::save(save, files)?;
     state::pipe::save(save, files)?;
     state::terminal::save(save, files)?;
+    state::eventfd::save(save, files)?;
+    state::timerfd::save(save, files)?;
+    state::signalfd::save(save, files)?;
+    state::epoll::save(save, files)?;
     state::lock::save(save, files)?;
     state::descriptor::save(save, files)
 }
@@ -220,10 +224,8 @@ fn header(ids: Ids, facts: &Facts<'_>, files: &[OpenFile], clocks: (u64, u64)) -
     let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
     sys::process::random(&mut uuid).map_err(random)?;
     let wall = sys::time::now(CLOCK_REALTIME);
-    let mut required = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
-    if files.iter().any(|f| f.locked != 0) {
-        required |= Features::LOCKS;
-    }
+    let threads = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
+    let required = threads | state::descriptor::features(files);
     Ok(Header {
         magic: MAGIC,
         major: VERSION.0.into(),

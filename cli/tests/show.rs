@@ -83,6 +83,41 @@ fn an_object_for_programs() {
 }
 
 #[test]
+fn objects_that_are_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut parts = Parts::new();
+    parts.give_events();
+    let image = file(dir.path(), "job.ckpt", &parts.image());
+    let output = run(&["show".as_ref(), image.as_ref()]);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    let lines: Vec<String> = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for expected in [
+        "format 1.0, requires jmp-context, locks, inner-pipes, events",
+        "7 pipe pipe:[777] read - - cloexec, other end 8, holds 7 B, 2 packets",
+        "8 pipe pipe:[777] write - - direct, cloexec, other end 7, holds 7 B, 2 packets",
+        "9 pipe pipe:[777] read - - nonblock, cloexec, other end closed, holds 4 B",
+        "10 eventfd read-write - - nonblock, cloexec, holds 3 (semaphore)",
+        "11 timerfd read-write - - cloexec, monotonic, in 1s 500ms, every 2s, expired 4 times",
+        "12 signalfd read-write - - cloexec, SIGUSR1, SIGTERM",
+        "13 epoll read-write - - cloexec, watches 7 10 99",
+        "14 epoll read-write - - cloexec, watches 13",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected}\nnot in\n{text}");
+    }
+    let output = run(&["show".as_ref(), "--json".as_ref(), image.as_ref()]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let state = |fd: usize| &json["processes"][0]["descriptors"][fd]["state"];
+    assert_eq!(*state(6), serde_json::Value::Null);
+    assert_eq!(*state(7), serde_json::json!({ "peer": 8, "holds": 7, "packets": 2, "buffer": 65536 }));
+    assert_eq!(*state(10), serde_json::json!({ "count": 3, "semaphore": true }));
+    assert_eq!(state(11)["interval_ns"], 2_000_000_000u64);
+    assert_eq!(*state(12), serde_json::json!({ "signals": ["USR1", "TERM"] }));
+    let watch = serde_json::json!({ "fd": 10, "file": 10, "events": "0x80000019", "data": "0xdeadbeef" });
+    assert_eq!(state(13)["watches"][1], watch);
+}
+
+#[test]
 fn a_hostile_name_does_not_reach_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let mut parts = Parts::new();

@@ -5,30 +5,21 @@
 //!
 //! Must never take more than a few passes over the tables, whatever their counts: lookups are binary searches.
 
-mod description;
+pub(crate) mod description;
+mod files;
 mod frame;
 
 use core::cell::Cell;
 
-use description::{Table, holders};
-
 use crate::note;
 use crate::record::cwd::Cwd;
-use crate::record::descriptor::Descriptor;
-use crate::record::device::Device;
-use crate::record::directory::Directory;
-use crate::record::header::Features;
 use crate::record::itimer::Itimer;
-use crate::record::lock::{Lock, LockKind};
 use crate::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
-use crate::record::pipe::Pipe;
 use crate::record::posix_timer::PosixTimer;
-use crate::record::regular::Regular;
 use crate::record::rlimit::Rlimit;
 use crate::record::sigaction::Sigaction;
-use crate::record::terminal::Terminal;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
 use zerocopy::IntoBytes;
@@ -276,93 +267,6 @@ impl<'a> Check<'_, 'a> {
             };
             if !receiver || timer.signal.get() as usize > SIGNALS || timer.clock.get() < 0 {
                 return self.bad("a POSIX timer of an unknown clock, signal or receiver", timer);
-            }
-        }
-        Ok(())
-    }
-
-    fn files(&self) -> Result {
-        let regular = Table::of::<Regular>(self.image);
-        let files = [
-            regular,
-            Table::of::<Directory>(self.image),
-            Table::of::<Device>(self.image),
-            Table::of::<Pipe>(self.image),
-            Table::of::<Terminal>(self.image),
-        ];
-        // First the order of each table: the searches for duplicates rely on it.
-        for table in &files {
-            self.ascending(table)?;
-        }
-        for table in &files {
-            self.descriptions(&files, table)?;
-        }
-        let descriptors = self.descriptors(&files)?;
-        self.locks(&regular, descriptors)
-    }
-
-    fn ascending(&self, table: &Table<'_>) -> Result {
-        let mut least = 0;
-        for (description, record) in table.iter() {
-            if u64::from(description.id) < least {
-                let what = "open files are not in the order of their ids, or one is repeated";
-                return Err(self.malformed(what, record));
-            }
-            least = u64::from(description.id) + 1;
-        }
-        Ok(())
-    }
-
-    fn descriptions(&self, files: &[Table<'_>], table: &Table<'_>) -> Result {
-        for (description, record) in table.iter() {
-            if holders(files, description.id) != 1 {
-                return Err(self.malformed("two open files have the same id", record));
-            }
-            if description.has_path {
-                self.path(description.path, record)?;
-            } else {
-                self.string(description.path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn descriptors(&self, files: &[Table<'_>]) -> Result<&'a [Descriptor]> {
-        let descriptors = self.image.rows::<Descriptor>();
-        let mut least = 0u32;
-        for descriptor in descriptors {
-            let fd = descriptor.fd.get();
-            if fd < least || i32::try_from(fd).is_err() {
-                return self.bad("descriptors are out of order, repeated, or have an impossible number", descriptor);
-            }
-            if holders(files, descriptor.file.get()) == 0 {
-                return self.bad("a descriptor of an open file that the image does not describe", descriptor);
-            }
-            if descriptor.cloexec.get() > 1 {
-                return self.bad("a descriptor's close-on-exec flag is neither 0 nor 1", descriptor);
-            }
-            least = fd.saturating_add(1);
-        }
-        Ok(descriptors)
-    }
-
-    fn locks(&self, regular: &Table<'_>, descriptors: &[Descriptor]) -> Result {
-        let header = self.image.header();
-        for lock in self.image.rows::<Lock>() {
-            if header.required.get() & Features::LOCKS.bits() == 0 {
-                return self.bad("a lock is held, but the header does not require locks", lock);
-            }
-            if LockKind::from_number(lock.kind.get()).is_none() || lock.write.get() > 1 {
-                return self.bad("a lock of an unknown kind", lock);
-            }
-            let end = lock.start.get().checked_add(lock.len.get());
-            if end.is_none_or(|end| i64::try_from(end).is_err()) {
-                return self.bad("a lock reaches beyond the greatest offset", lock);
-            }
-            let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
-            let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
-            if !file.is_some_and(|id| regular.holds(id)) {
-                return self.bad("a lock on a descriptor that is not of a regular file", lock);
             }
         }
         Ok(())

@@ -2,11 +2,12 @@
 //!
 //! Must never be made without the checks: [`Checked::new`] runs them, [`Checked::again`] is for a copy of one that was.
 
+use crate::check::description::{KINDS, Kind, Table, word};
 use crate::check::records;
 use crate::record::frame::Frame;
 use crate::record::header::Header;
 use crate::segment::Segments;
-use crate::{Fault, Image, Record, StrRef};
+use crate::{Fault, Image, NoteType, Record, StrRef};
 
 /// An image whose every record was checked: what follows can read it without asking again.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +73,23 @@ impl<'a> Checked<'a> {
         self.0.string(reference).unwrap_or_default()
     }
 
+    /// The bytes that a reference means, any bytes.
+    #[must_use]
+    pub fn contents(&self, reference: StrRef) -> &'a [u8] {
+        self.0.bytes(reference).unwrap_or_default()
+    }
+
+    /// The open file description with this id.
+    #[must_use]
+    #[inline(never)]
+    pub fn open_file(&self, id: u32) -> Option<OpenFile<'a>> {
+        let find = |kind: &'static Kind| {
+            let record = Table::of(&self.0, kind).find(id)?;
+            Some(OpenFile { kind: kind.note, record })
+        };
+        KINDS.iter().find_map(find)
+    }
+
     /// The contents of the first note of this owner and type; empty when there is none.
     #[must_use]
     pub fn note_of(&self, owner: &[u8], kind: u32) -> &'a [u8] {
@@ -82,5 +100,27 @@ impl<'a> Checked<'a> {
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
         self.0.segments()
+    }
+}
+
+/// An open file description of any kind.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenFile<'a> {
+    /// The type of its note.
+    pub kind: NoteType,
+    record: &'a [u8],
+}
+
+impl<'a> OpenFile<'a> {
+    /// Its record, when it is of this kind.
+    #[must_use]
+    pub fn of<R: Record>(&self) -> Option<&'a R> {
+        if self.kind == R::TYPE { R::ref_from_bytes(self.record).ok() } else { None }
+    }
+
+    /// Its `O_*` flags.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        word(self.record, 4)
     }
 }

@@ -28,7 +28,7 @@ pub mod seal;
 pub mod segment;
 pub mod writer;
 
-pub use checked::Checked;
+pub use checked::{Checked, OpenFile};
 pub use exit::ExitCode;
 pub use fault::{Fault, Part};
 pub use reader::{Image, Need};

@@ -335,11 +335,12 @@ impl<'a> Image<'a> {
 
     /// As [`Image::table`], of an image whose notes were checked: there is nothing left to go wrong.
     pub(crate) fn rows<R: Record>(&self) -> &'a [R] {
-        <[R]>::ref_from_bytes(self.bytes(R::TYPE)).unwrap_or_default()
+        <[R]>::ref_from_bytes(self.contents(R::TYPE)).unwrap_or_default()
     }
 
+    /// The contents of a note of an image whose notes were checked.
     #[inline(never)]
-    fn bytes(&self, kind: NoteType) -> &'a [u8] {
+    pub(crate) fn contents(&self, kind: NoteType) -> &'a [u8] {
         self.note(kind).unwrap_or_default()
     }
 
@@ -363,11 +364,17 @@ impl<'a> Image<'a> {
     /// It points outside the strings, or the bytes contain a NUL.
     #[inline(never)]
     pub fn string(&self, reference: StrRef) -> Result<&'a [u8], Fault> {
+        self.bytes(reference).filter(|bytes| !bytes.contains(&0)).ok_or(Fault::Malformed {
+            what: "a string lies outside the strings' note, or contains a NUL",
+            at: u64::from(reference.at.get()),
+        })
+    }
+
+    /// The bytes that a reference means, any bytes; `None` when it points outside the strings.
+    #[must_use]
+    pub fn bytes(&self, reference: StrRef) -> Option<&'a [u8]> {
         let (at, len) = (reference.at.get() as usize, reference.len.get() as usize);
-        let bad =
-            Fault::Malformed { what: "a string lies outside the strings' note, or contains a NUL", at: at as u64 };
-        let bytes = self.strings.get(at..at.saturating_add(len)).ok_or(bad)?;
-        if bytes.contains(&0) { Err(bad) } else { Ok(bytes) }
+        self.strings.get(at..at.saturating_add(len))
     }
 
     /// Offset in the file of bytes that were borrowed from the notes.

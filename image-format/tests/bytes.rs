@@ -8,17 +8,21 @@ use image_format::record::cwd::Cwd;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
+use image_format::record::epoll::{Epoll, Watch};
+use image_format::record::eventfd::Eventfd;
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, Vma};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
-use image_format::record::pipe::Pipe;
+use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sigaction::Sigaction;
+use image_format::record::signalfd::Signalfd;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::Thread;
+use image_format::record::timerfd::Timerfd;
 use image_format::record::umask::Umask;
 use image_format::{Image, StrRef};
 use support::Aligned;
@@ -71,7 +75,7 @@ fn header() -> Bytes {
         .u16(1)
         .u16(0)
         .u32s(&[700])
-        .u64s(&[3])
+        .u64s(&[27])
         .raw(&[0xaa; 16], 16)
         .raw(&[0xbb; 16], 16)
         .u64s(&[1_000_000])
@@ -149,6 +153,12 @@ fn notes() -> Bytes {
         .note(17, bytes().u32s(&[23, 1]).u64s(&[9]).u32s(&[35, 8, 0, 0]))
         .note(18, bytes().u32s(&[24, 2, 26, 9]).raw(&[0x55; 36], 36).u16(24).u16(80).u32s(&[1, 0, 0, 0, 0]))
         .note(19, bytes().u32s(&[3, 2, 1, 0]).u64s(&[100, 50]))
+        .note(22, bytes().u32s(&[30, 0o4002]).u64s(&[5]).u32s(&[1, 0]))
+        .note(23, bytes().u32s(&[u32::MAX, 23, 43, 3, 65536, 1]))
+        .note(24, bytes().u32s(&[31, 2, 7, 3]).u64s(&[6, 1_500_000_000, 2, 0]))
+        .note(25, bytes().u32s(&[32, 2]).u64s(&[0x200]))
+        .note(26, bytes().u32s(&[33, 2]))
+        .note(27, bytes().u32s(&[33, 4, 30, 0x19]).u64s(&[0x1234_5678_9abc]))
         .note(2, bytes().raw(STRINGS, STRINGS.len()))
 }
 
@@ -212,7 +222,7 @@ fn the_reader_finds_every_field() {
     let image = Image::parse(file, file.len() as u64).unwrap();
 
     let h = image.header();
-    assert_eq!((h.major.get(), h.minor.get(), h.pid.get(), h.required.get()), (1, 0, 700, 3));
+    assert_eq!((h.major.get(), h.minor.get(), h.pid.get(), h.required.get()), (1, 0, 700, 27));
     assert_eq!((h.uuid, h.boot_id), ([0xaa; 16], [0xbb; 16]));
     assert_eq!((h.wall_sec.get(), h.wall_nsec.get(), h.uid.get()), (1_000_000, 5, 1000));
     assert_eq!((h.monotonic_nsec.get(), h.boottime_nsec.get()), (111, 222));
@@ -293,6 +303,22 @@ fn and_every_field_of_signals_and_files() {
     let l = image.single::<Lock>().unwrap();
     assert_eq!((l.fd.get(), l.kind.get(), l.write.get()), (3, 2, 1));
     assert_eq!((l.start.get(), l.len.get()), (100, 50));
+
+    let e = image.single::<Eventfd>().unwrap();
+    assert_eq!((e.id.get(), e.flags.get(), e.count.get(), e.semaphore.get()), (30, 0o4002, 5, 1));
+    let d = image.single::<PipeData>().unwrap();
+    assert_eq!((d.read.get(), d.write.get(), image.bytes(d.bytes)), (u32::MAX, 23, Some(b"[he".as_slice())));
+    assert_eq!((d.size.get(), d.packet.get()), (65536, 1));
+    let t = image.single::<Timerfd>().unwrap();
+    assert_eq!((t.id.get(), t.flags.get(), t.clock.get(), t.settime.get()), (31, 2, 7, 3));
+    assert_eq!([t.ticks, t.value_nsec, t.interval_nsec].map(|f| f.get()), [6, 1_500_000_000, 2]);
+    let s = image.single::<Signalfd>().unwrap();
+    assert_eq!((s.id.get(), s.flags.get(), s.mask.get()), (32, 2, 0x200));
+    let e = image.single::<Epoll>().unwrap();
+    assert_eq!((e.id.get(), e.flags.get()), (33, 2));
+    let w = image.single::<Watch>().unwrap();
+    assert_eq!((w.epoll.get(), w.fd.get(), w.file.get(), w.events.get()), (33, 4, 30, 0x19));
+    assert_eq!(w.data.get(), 0x1234_5678_9abc);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use image_format::record::cwd::Cwd;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
+use image_format::record::epoll::{Epoll, Watch};
+use image_format::record::eventfd::Eventfd;
 use image_format::record::frame::Frame;
 use image_format::record::header::Header;
 use image_format::record::itimer::Itimer;
@@ -12,13 +14,15 @@ use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, Vma};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
-use image_format::record::pipe::Pipe;
+use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::posix_timer::PosixTimer;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sigaction::Sigaction;
+use image_format::record::signalfd::Signalfd;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::Thread;
+use image_format::record::timerfd::Timerfd;
 use image_format::record::umask::Umask;
 use image_format::{NoteType, Record};
 
@@ -63,6 +67,12 @@ fn each_record_is_described() {
     described::<Pipe>();
     described::<Terminal>();
     described::<Lock>();
+    described::<PipeData>();
+    described::<Eventfd>();
+    described::<Timerfd>();
+    described::<Signalfd>();
+    described::<Epoll>();
+    described::<Watch>();
 }
 
 #[test]

@@ -157,6 +157,43 @@ fn files_that_cannot_be() {
 }
 
 #[test]
+fn events_that_cannot_be() {
+    let events = |says: &str, change: fn(&mut Parts)| {
+        sealed_nonsense(says, |parts| {
+            parts.give_events();
+            change(parts);
+        });
+    };
+    let mut sound = Parts::new();
+    sound.give_events();
+    support::check(&sound.image()).unwrap();
+    events("does not require them", |p| p.header.required = 3.into());
+    events("event descriptor, but the header", |p| p.header.required = 11.into());
+    events("pipe inside the process, but the header", |p| p.header.required = 19.into());
+    events("same id", |p| p.events.signalfds[0].id = 10.into());
+    events("order of their ids", |p| p.events.epolls.swap(0, 1));
+    events("does not describe", |p| p.events.timers.clear());
+    events("without its two ends", |p| p.events.pipe_data[2].read = 8.into());
+    events("without its two ends", |p| p.events.pipe_data[2].read = 10.into());
+    events("without its two ends", |p| p.events.pipe_data[2].read = u32::MAX.into());
+    events("without its two ends", |p| p.events.pipe_data[2].write = 9.into());
+    events("without its two ends", |p| (p.pipes[3].named, p.pipes[3].path) = (1.into(), p.cwd[0].path));
+    events("do not fit its buffer", |p| p.events.pipe_data[1].size = 2.into());
+    events("outside the strings", |p| p.events.pipe_data[1].bytes.at = u32::MAX.into());
+    events("impossible size", |p| p.events.pipe_data[1].size = u32::MAX.into());
+    events("impossible size or mode", |p| p.events.pipe_data[1].packet = 2.into());
+    events("contents of pipes are out of order", |p| p.events.pipe_data.swap(1, 2));
+    events("unknown clock or mode", |p| p.events.timers[0].clock = u32::MAX.into());
+    events("unknown clock or mode", |p| p.events.timers[0].settime = 2.into());
+    events("beyond all clocks", |p| p.events.timers[0].interval_nsec = u64::MAX.into());
+    events("does not describe", |p| p.events.watches[0].epoll = 10.into());
+    events("does not describe", |p| p.events.watches[0].file = 77.into());
+    events("does not describe", |p| p.events.watches[2].fd = u32::MAX.into());
+    events("out of order or repeated", |p| p.events.watches.swap(0, 1));
+    events("out of order or repeated", |p| p.events.watches.push(p.events.watches[3]));
+}
+
+#[test]
 fn frames_that_cannot_be() {
     let frames = |says: &str, change: fn(&mut Parts)| {
         sealed_nonsense(says, |parts| {

@@ -68,8 +68,13 @@ proptest! {
     #[test]
     fn sealed_nonsense_ends_in_a_verdict(
         changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..8),
+        events: bool,
     ) {
-        let mut image = support::image();
+        let mut parts = support::Parts::new();
+        if events {
+            parts.give_events();
+        }
+        let mut image = parts.image();
         let aligned = support::Aligned::new(&image);
         let parsed = Image::parse(aligned.bytes(), image.len() as u64).unwrap();
         let (prefix, at) = (parsed.prefix().len(), usize::try_from(parsed.seal_span().0).unwrap());

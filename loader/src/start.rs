@@ -14,6 +14,8 @@ sys::entry_point!(main);
 unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: first, once.
     unsafe { crate::heap::init() };
+    // Whoever saves this process by its id waits until it is the program.
+    sys::thread::set_name(&state::process::RESTARTING);
     // SAFETY: the kernel's layout: argc, then as many pointers to strings.
     let args: Vec<&'static [u8]> = unsafe {
         let count = *sp;

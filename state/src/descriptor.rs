@@ -5,6 +5,7 @@
 
 use image_format::record::StrRef;
 use image_format::record::descriptor::Descriptor;
+use image_format::record::header::Features;
 use image_format::{NoteType, writer::Full};
 use sys::abi::{O_ASYNC, O_CLOEXEC, O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
 use sys::fs::Fd;
@@ -27,6 +28,16 @@ pub enum Kind {
     Pipe = 4,
     /// A terminal.
     Terminal = 5,
+    /// One end of a pipe that lies inside the process.
+    InnerPipe = 6,
+    /// An eventfd.
+    Eventfd = 7,
+    /// A timerfd.
+    Timerfd = 8,
+    /// A signalfd.
+    Signalfd = 9,
+    /// An epoll set.
+    Epoll = 10,
 }
 
 /// One descriptor as it was found.
@@ -92,7 +103,21 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
         used += 1;
         Ok::<_, Error>(())
     })?;
-    Ok(table.get(..used).unwrap_or_default())
+    let table = table.get_mut(..used).unwrap_or_default();
+    pipe::pair(save, table)?;
+    Ok(table)
+}
+
+/// Features that an image with these needs.
+#[must_use]
+pub fn features(files: &[OpenFile]) -> Features {
+    const EVENTS: [u32; 4] = [Kind::Eventfd as u32, Kind::Timerfd as u32, Kind::Signalfd as u32, Kind::Epoll as u32];
+    let needs = [
+        (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
+        (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
+        (Features::EVENTS, files.iter().any(|f| EVENTS.contains(&f.kind))),
+    ];
+    needs.into_iter().filter(|(_, needed)| *needed).map(|(feature, _)| feature).collect()
 }
 
 impl From<sys::Errno> for Error {
@@ -126,23 +151,36 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Re
         named: u32::from(name.starts_with(b"/")),
         locked: 0,
     };
-    read_fdinfo(proc, fd, &mut file).map_err(failed)?;
-    let twin = known.iter().find(|k| is_same(save.target, k, &file));
-    if let Some(twin) = twin {
-        return Ok(OpenFile { id: twin.id, kind: twin.kind, path: twin.path, ..file });
+    read_fdinfo(proc, &mut file)?;
+    for twin in known {
+        if is_same(save.target, twin, &file, name)? {
+            return Ok(OpenFile { id: twin.id, kind: twin.kind, path: twin.path, ..file });
+        }
     }
     file.kind = classify(save, &file, name, known)? as u32;
     file.path = save.notes.string(name)?;
     Ok(file)
 }
 
-fn read_fdinfo(proc: Fd, fd: Fd, file: &mut OpenFile) -> sys::Result<()> {
+/// Each line `key: value` of what the kernel tells about a descriptor.
+///
+/// # Errors
+/// It cannot be read, or what `each` returns.
+pub fn each_fact(proc: Fd, fd: u32, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    let failed = |e| Error::failed(format_args!("descriptor {fd}"), "/proc/PID/fdinfo cannot be read", e);
     let path = Text::<32>::of(format_args!("fdinfo/{fd}"));
     let mut buffer = [0; 512];
-    let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer)?;
-    while let Some(line) = lines.next_line()? {
-        let Some((key, value)) = cut(line, b':') else { continue };
-        let value = value.trim_ascii();
+    let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?;
+    while let Some(line) = lines.next_line().map_err(failed)? {
+        if let Some((key, value)) = cut(line, b':') {
+            each(key, value.trim_ascii())?;
+        }
+    }
+    Ok(())
+}
+
+fn read_fdinfo(proc: Fd, file: &mut OpenFile) -> Result<()> {
+    each_fact(proc, file.fd, |key, value| {
         match key {
             b"pos" => file.offset = decimal(value).unwrap_or(0),
             b"flags" => {
@@ -153,14 +191,25 @@ fn read_fdinfo(proc: Fd, fd: Fd, file: &mut OpenFile) -> sys::Result<()> {
             b"lock" => file.locked = 1,
             _ => {}
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-fn is_same<T: Target>(target: &T, a: &OpenFile, b: &OpenFile) -> bool {
+fn is_same<T: Target>(target: &T, a: &OpenFile, b: &OpenFile, name: &[u8]) -> Result<bool> {
     let alike = (a.dev, a.ino, a.flags, a.offset, a.mode) == (b.dev, b.ino, b.flags, b.offset, b.mode);
-    // Where the kernel does not tell, what looks shared is taken for shared, as dup'ed descriptors are the rule.
-    alike && target.same_description(a.fd as Fd, b.fd as Fd).unwrap_or(true)
+    if !alike {
+        return Ok(false);
+    }
+    match target.same_description(a.fd as Fd, b.fd as Fd) {
+        Some(told) => Ok(told),
+        // What looks shared is taken for shared, as dup'ed descriptors are the rule; but these all look the same.
+        None if a.mode & S_IFMT == 0 => Err(Error::refused(
+            format_args!("descriptors {} and {} ({})", a.fd, b.fd, Shown(name)),
+            "cannot be told apart, as the kernel forbids kcmp(2)",
+            "allow it, or use Linux 6.10 or newer",
+        )),
+        None => Ok(true),
+    }
 }
 
 fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8], known: &[OpenFile]) -> Result<Kind> {
@@ -183,11 +232,18 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8],
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
         S_IFCHR if terminal::check(save.target, file, name)? => Ok(Kind::Terminal),
         S_IFCHR => Err(refuse("device")),
+        S_IFIFO if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a pipe")),
         S_IFIFO => pipe::check(file, name, known).map(|()| Kind::Pipe),
         S_IFSOCK => Err(refuse("socket")),
         S_IFBLK => Err(refuse("block device")),
         S_IFLNK => Err(refuse("symbolic link")),
-        _ => Err(refuse(anonymous_kind(name))),
+        _ => match name {
+            b"anon_inode:[eventfd]" => Ok(Kind::Eventfd),
+            b"anon_inode:[timerfd]" => Ok(Kind::Timerfd),
+            b"anon_inode:[signalfd]" => Ok(Kind::Signalfd),
+            b"anon_inode:[eventpoll]" => Ok(Kind::Epoll),
+            _ => Err(refuse(anonymous_kind(name))),
+        },
     }
 }
 
@@ -195,10 +251,6 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8],
 fn anonymous_kind(name: &[u8]) -> &'static str {
     let has = |what: &[u8]| name.windows(what.len()).any(|w| w == what);
     [
-        ("eventpoll", "epoll"),
-        ("eventfd", "eventfd"),
-        ("timerfd", "timerfd"),
-        ("signalfd", "signalfd"),
         ("inotify", "inotify"),
         ("fanotify", "fanotify"),
         ("pidfd", "pidfd"),

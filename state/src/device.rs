@@ -1,7 +1,7 @@
 //! Character devices without state: the memory devices that every system has.
 
 use image_format::record::device::Device;
-use image_format::{Checked, ExitCode, NoteType};
+use image_format::{Checked, ExitCode};
 use sys::abi::{S_IFCHR, S_IFMT};
 use sys::fs::Owned;
 use sys::text::{Decimal, Shown};
@@ -30,13 +30,9 @@ fn usual_name(rdev: u64) -> Option<&'static core::ffi::CStr> {
 /// # Errors
 /// No room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
-    save.notes.begin(NoteType::Device)?;
-    for file in files.iter().filter(|f| f.is_first(Kind::Device)) {
-        let (id, flags) = (file.id.into(), file.flags.into());
-        save.notes.push(&Device { id, flags, rdev: file.rdev.into(), path: file.path })?;
-    }
-    save.notes.end()?;
-    Ok(())
+    save.each(files, Kind::Device, |_, file| {
+        Ok(Device { id: file.id.into(), flags: file.flags.into(), rdev: file.rdev.into(), path: file.path })
+    })
 }
 
 /// Opens it again; another device under the name is an error.

@@ -1,7 +1,7 @@
 //! Open directories: reopened by name, at their reading position.
 
 use image_format::record::directory::Directory;
-use image_format::{Checked, ExitCode, NoteType};
+use image_format::{Checked, ExitCode};
 use sys::abi::{O_PATH, SEEK_SET};
 use sys::fs::Owned;
 use sys::text::{Decimal, Shown};
@@ -29,13 +29,9 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
 /// # Errors
 /// No room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
-    save.notes.begin(NoteType::Directory)?;
-    for file in files.iter().filter(|f| f.is_first(Kind::Directory)) {
-        let (id, flags) = (file.id.into(), file.flags.into());
-        save.notes.push(&Directory { id, flags, offset: file.offset.into(), path: file.path })?;
-    }
-    save.notes.end()?;
-    Ok(())
+    save.each(files, Kind::Directory, |_, file| {
+        Ok(Directory { id: file.id.into(), flags: file.flags.into(), offset: file.offset.into(), path: file.path })
+    })
 }
 
 /// Opens it again.

@@ -115,6 +115,9 @@ pub fn collect<T: Target>(
                 Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
                 Err(what) => save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", what))?,
             }
+            if is_gate(save.target, &vma) {
+                continue;
+            }
             for piece in outside(vma, &ours).into_iter().flatten() {
                 *vmas.get_mut(count).ok_or(image_format::writer::Full)? = piece;
                 count += 1;
@@ -131,6 +134,17 @@ pub fn collect<T: Target>(
         }
     }
     Ok((count, files))
+}
+
+/// Whether a mapping is what an earlier restart has left behind, and nobody needs any more.
+fn is_gate<T: Target>(target: &T, vma: &Vma) -> bool {
+    /// Longest gate that is looked for, bytes: that of about a thousand threads.
+    const LONGEST: usize = 32 << 10;
+    let (start, end) = (vma.start.get(), vma.end.get());
+    let alike = vma.kind.get() == VmaKind::Anonymous as u32 && vma.prot.get() == PROT_READ | PROT_EXEC;
+    let mut bytes = [0; LONGEST];
+    let Some(bytes) = bytes.get_mut(..(end - start) as usize).filter(|_| alike) else { return false };
+    target.read_memory(start, bytes).is_ok() && crate::gate::leftover(bytes) && !target.stands_in(&(start..end))
 }
 
 /// What is left of a mapping in front of and behind the saver's own memory: the kernel joins neighbours that are alike.

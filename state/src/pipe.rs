@@ -1,43 +1,176 @@
-//! Pipes and FIFOs to the outside: at restart the program gets what the restart itself has under that number.
+//! Pipes and FIFOs. Those that lead outside: at restart the program gets what the restart itself has under that number.
+//! Those inside the process are made again, with what they hold.
+//!
+//! A pipe lies inside when both of its ends are open here, or when nobody has the other one. Whether another process
+//! holds the same ends too is not asked: after a restart it has the old pipe, and this process a new one.
 
-use image_format::record::pipe::Pipe;
+use image_format::record::pipe::{CLOSED, Pipe, PipeData};
 use image_format::{Checked, ExitCode, NoteType};
-use sys::abi::{O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT};
-use sys::fs::Owned;
+use sys::abi::{
+    F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT,
+};
+use sys::fs::{Fd, Owned};
 use sys::text::{Decimal, Shown};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
 
-/// Refuses a pipe whose both ends are inside.
+/// Most bytes of one pipe that are carried.
+const CONTENTS_MAX: usize = 1 << 20;
+
+fn mode(file: &OpenFile) -> u32 {
+    file.flags & O_ACCMODE
+}
+
+/// Refuses a FIFO whose both ends are inside.
 ///
 /// # Errors
-/// Such a pipe.
+/// Such a FIFO.
 pub fn check(file: &OpenFile, path: &[u8], others: &[OpenFile]) -> Result<()> {
-    let end = |f: &OpenFile| f.flags & O_ACCMODE;
     let both = |a: u32, b: u32| a == O_RDWR || (a == O_RDONLY && b == O_WRONLY) || (a == O_WRONLY && b == O_RDONLY);
-    let same = |f: &&OpenFile| (f.dev, f.ino) == (file.dev, file.ino) && both(end(f), end(file));
-    let Some(other) = others.iter().find(same) else { return Ok(()) };
+    let same = |f: &&OpenFile| (f.dev, f.ino) == (file.dev, file.ino) && both(mode(f), mode(file));
+    let Some(other) = others.iter().find(same).filter(|_| file.named != 0) else { return Ok(()) };
     Err(Error::refused(
         format_args!("descriptors {} and {} ({})", other.fd, file.fd, Shown(path)),
-        "are the two ends of a pipe inside the process, which cannot be carried yet",
-        "close it before the save",
+        "are the two ends of a FIFO inside the process, which cannot be carried yet",
+        "close one before the save",
     ))
 }
 
-/// Writes the table.
+/// Finds the pipes that lie inside.
 ///
 /// # Errors
-/// No room.
+/// An end of such a pipe that was opened a second time; a pipe that cannot be looked at.
+pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
+    for index in 0..files.len() {
+        let Some(file) = files.get(index).copied() else { break };
+        if !file.is_first(Kind::Pipe) || file.named != 0 {
+            continue;
+        }
+        let same = |f: &&OpenFile| f.id == f.fd && (f.dev, f.ino) == (file.dev, file.ino);
+        let opened = |wanted: u32| files.iter().filter(same).filter(|f| mode(f) == wanted).count();
+        let (readers, writers, both) = (opened(O_RDONLY), opened(O_WRONLY), opened(O_RDWR));
+        let inside = both != 0 || (readers != 0 && writers != 0);
+        if inside && (both, readers, writers) != (0, 1, 1) {
+            save.target.blocked(Error::refused(
+                format_args!("descriptor {} (pipe:[{}])", file.fd, file.ino),
+                "is an end of a pipe inside the process that was opened again by its name, which cannot be carried yet",
+                "close it before the save",
+            ))?;
+        }
+        // Standard input, output and error are the restart's own, also when their other end is gone by now.
+        let standard = files.iter().any(|f| f.id == file.id && f.fd <= 2);
+        if !inside && (standard || !is_alone(save.target, &file)?) {
+            continue;
+        }
+        for twin in files.iter_mut().filter(|f| f.id == file.id) {
+            twin.kind = Kind::InnerPipe as u32;
+        }
+    }
+    Ok(())
+}
+
+fn failed(file: &OpenFile) -> impl Fn(sys::Errno) -> Error {
+    let (fd, ino) = (file.fd, file.ino);
+    move |e| Error::failed(format_args!("descriptor {fd} (pipe:[{ino}])"), "cannot be looked into", e)
+}
+
+/// Whether nobody has the other end.
+fn is_alone<T: Target>(target: &T, file: &OpenFile) -> Result<bool> {
+    let end = target.borrow(file.fd as Fd).map_err(failed(file))?;
+    sys::fs::hung_up(end.fd()).map_err(failed(file))
+}
+
+/// Writes both tables.
+///
+/// # Errors
+/// Contents that cannot be read or told apart; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     save.notes.begin(NoteType::Pipe)?;
-    for file in files.iter().filter(|f| f.is_first(Kind::Pipe)) {
+    for file in files.iter().filter(|f| f.is_first(Kind::Pipe) || f.is_first(Kind::InnerPipe)) {
         let (id, flags) = (file.id.into(), file.flags.into());
         let named = u32::from(file.named != 0).into();
         save.notes.push(&Pipe { id, flags, ino: file.ino.into(), path: file.path, named, reserved: 0.into() })?;
     }
     save.notes.end()?;
+    save.notes.begin(NoteType::PipeData)?;
+    let ends = |wanted: u32| files.iter().filter(move |f| f.is_first(Kind::InnerPipe) && mode(f) == wanted);
+    for read in ends(O_RDONLY) {
+        let write = ends(O_WRONLY).find(|w| (w.dev, w.ino) == (read.dev, read.ino));
+        save_contents(save, read, write)?;
+    }
+    for write in ends(O_WRONLY).filter(|w| !ends(O_RDONLY).any(|r| (w.dev, w.ino) == (r.dev, r.ino))) {
+        // Nobody will ever read what it holds.
+        let end = save.target.borrow(write.fd as Fd).map_err(failed(write))?;
+        let size = sys::fs::fcntl(end.fd(), F_GETPIPE_SZ, 0).map_err(failed(write))? as u32;
+        push(save, (CLOSED, write.id), size, &[], false)?;
+    }
+    save.notes.end()?;
     Ok(())
+}
+
+fn push<T: Target>(save: &mut Save<'_, '_, T>, ends: (u32, u32), size: u32, bytes: &[u8], packet: bool) -> Result<()> {
+    let bytes = save.notes.string(bytes)?;
+    save.notes.push(&PipeData {
+        read: ends.0.into(),
+        write: ends.1.into(),
+        bytes,
+        size: size.into(),
+        packet: u32::from(packet).into(),
+    })?;
+    Ok(())
+}
+
+/// Reads a copy of what a pipe holds: nothing is taken out of it.
+fn save_contents<T: Target>(save: &mut Save<'_, '_, T>, read: &OpenFile, write: Option<&OpenFile>) -> Result<()> {
+    let failed = failed(read);
+    let ids = (read.id, write.map_or(CLOSED, |w| w.id));
+    let end = save.target.borrow(read.fd as Fd).map_err(&failed)?;
+    let size = sys::fs::fcntl(end.fd(), F_GETPIPE_SZ, 0).map_err(&failed)?;
+    let len = sys::fs::waiting(end.fd()).map_err(&failed)?;
+    if len == 0 {
+        return push(save, ids, size as u32, &[], false);
+    }
+    let refuse = |why| {
+        let object = format_args!("descriptor {} (pipe:[{}] inside the process)", read.fd, read.ino);
+        Error::refused(object, why, "empty it before the save")
+    };
+    if len > CONTENTS_MAX {
+        return Err(refuse("holds more than 1 MiB, which cannot be carried yet"));
+    }
+    let (copy, probe) = (copy_of(&end, size, len).map_err(&failed)?, copy_of(&end, size, len).map_err(&failed)?);
+    let mut rest = save.scratch.bytes(len)?;
+    let mut packets = false;
+    while !rest.is_empty() {
+        // A read ends behind a packet; a read of one byte takes the whole of one.
+        let got = sys::fs::read(copy.fd(), rest).map_err(&failed)?;
+        let before = sys::fs::waiting(probe.fd()).map_err(&failed)?;
+        sys::fs::read(probe.fd(), &mut [0]).map_err(&failed)?;
+        let taken = before.saturating_sub(sys::fs::waiting(probe.fd()).map_err(&failed)?);
+        let (bytes, after) = rest.split_at_mut_checked(got).ok_or_else(|| failed(sys::Errno::EIO))?;
+        rest = after;
+        // A packet of one byte looks like any byte: then the end for writing tells.
+        let packet = taken == got && (got > 1 || packets || write.is_some_and(|w| w.flags & O_DIRECT != 0));
+        // A packet behind a stream: a read that leaves one byte of it takes that, too. (It reads the same bytes again.)
+        let mut left = 1;
+        if let (false, Some(middle)) = (packet, bytes.get_mut(1..got.saturating_sub(1)).filter(|m| !m.is_empty())) {
+            sys::fs::read(probe.fd(), middle).map_err(&failed)?;
+            left = sys::fs::waiting(probe.fd()).map_err(&failed)?;
+        }
+        if !packet && (packets || !rest.is_empty() || left != 1) {
+            return Err(refuse("holds packets and a stream mixed, which cannot be carried"));
+        }
+        packets = packet;
+        push(save, ids, size as u32, bytes, packet)?;
+    }
+    Ok(())
+}
+
+/// A pipe of the saver's own that holds the same.
+fn copy_of(end: &Owned, size: usize, len: usize) -> sys::Result<Owned> {
+    let [read, write] = sys::fs::pipe(O_NONBLOCK)?;
+    sys::fs::fcntl(write.fd(), F_SETPIPE_SZ, size)?;
+    if sys::fs::tee(end.fd(), write.fd(), len)? == len { Ok(read) } else { Err(sys::Errno::EIO) }
 }
 
 /// Opens a FIFO again by its name, without waiting for the other end; its flags are set when it is in place. (A pipe
@@ -59,4 +192,19 @@ pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
         return Err(failed("is no FIFO any more", sys::Errno::ENXIO).code(ExitCode::FileChanged));
     }
     Ok(opened)
+}
+
+/// Makes a pipe that lay inside, with what it held: both ends.
+///
+/// # Errors
+/// The kernel's: a buffer above the limit of this user, or contents that do not fit it.
+pub fn restore_inner(image: &Checked<'_>, data: &PipeData) -> sys::Result<[Owned; 2]> {
+    let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
+    let [read, write] = sys::fs::pipe(O_NONBLOCK | mode)?;
+    sys::fs::fcntl(write.fd(), F_SETPIPE_SZ, data.size.get() as usize)?;
+    let all = image.table::<PipeData>();
+    for data in all.iter().filter(|d| (d.read, d.write) == (data.read, data.write)) {
+        sys::fs::write_all(write.fd(), image.contents(data.bytes))?;
+    }
+    Ok([read, write])
 }

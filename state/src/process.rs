@@ -10,6 +10,9 @@ use sys::{Errno, Sysno};
 use crate::target::{Arg, status_value};
 use crate::{Error, Result, Target};
 
+/// The name of a process that is being restarted, until its own takes its place: it is no program yet.
+pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
+
 /// Refuses a process that has what cannot be carried yet.
 ///
 /// # Errors

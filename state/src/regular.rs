@@ -2,7 +2,7 @@
 
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
-use image_format::{Checked, ExitCode, NoteType};
+use image_format::{Checked, ExitCode};
 use sys::abi::{
     O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
@@ -51,9 +51,8 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
 /// # Errors
 /// No room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
-    save.notes.begin(NoteType::Regular)?;
-    for file in files.iter().filter(|f| f.is_first(Kind::Regular)) {
-        save.notes.push(&Regular {
+    save.each(files, Kind::Regular, |_, file| {
+        Ok(Regular {
             id: file.id.into(),
             flags: file.flags.into(),
             offset: file.offset.into(),
@@ -67,10 +66,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
                 mode: file.mode.into(),
             },
             reserved: 0.into(),
-        })?;
-    }
-    save.notes.end()?;
-    Ok(())
+        })
+    })
 }
 
 /// How a file compares with what it was.

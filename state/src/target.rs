@@ -4,12 +4,13 @@
 //! through [`Inside::call`], which a local target runs and a remote one injects. Must never be asked to run a
 //! call that changes the process for good.
 
-use image_format::Notes;
 use image_format::writer::Full;
-use sys::fs::Fd;
+use image_format::{Notes, Record};
+use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result};
 
 /// An argument of a system call made inside a process.
@@ -65,6 +66,10 @@ pub trait Target: Inside + Sync {
     fn thaw(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Whether a thread of it stands at an address within this range.
+    fn stands_in(&self, _: &core::ops::Range<u64>) -> bool {
+        false
+    }
     /// Whether its memory is that of a copy made by fork(2), which wipes what `MADV_WIPEONFORK` asks for.
     fn is_copy(&self) -> bool {
         false
@@ -82,6 +87,15 @@ pub trait Target: Inside + Sync {
     fn our_memory(&self) -> core::ops::Range<u64>;
     /// Whether two of its descriptors share one open file description; `None` when the kernel does not tell.
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool>;
+    /// Whether one of its descriptors is open on what its epoll set `epoll` watches under `number`, as the `nth` of that
+    /// number in the kernel's order; `None` when the kernel does not tell.
+    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool>;
+    /// A descriptor of the saver's own, for a moment, for the open file description of one of its descriptors. Pipes only:
+    /// closing it gives up the process's locks on a file.
+    ///
+    /// # Errors
+    /// No descriptor is free, or the kernel does not allow it.
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned>;
     /// Copies memory of it, also what it may not read itself.
     ///
     /// # Errors
@@ -110,6 +124,26 @@ pub struct Save<'s, 'b, T> {
     pub notes: Notes<'b>,
     /// Memory for tables that live until the image is written.
     pub scratch: Scratch<'b>,
+}
+
+impl<T: Target> Save<'_, '_, T> {
+    /// Writes a table: one record for each open file description of this kind, ascending by id.
+    ///
+    /// # Errors
+    /// What `make` finds; no room.
+    pub fn each<R: Record>(
+        &mut self,
+        files: &[OpenFile],
+        kind: Kind,
+        mut make: impl FnMut(&mut T, &OpenFile) -> Result<R>,
+    ) -> Result<()> {
+        self.notes.begin(R::TYPE)?;
+        for file in files.iter().filter(|f| f.is_first(kind)) {
+            self.notes.push(&make(self.target, file)?)?;
+        }
+        self.notes.end()?;
+        Ok(())
+    }
 }
 
 /// Zeroed memory that is given out in pieces and never taken back: the saver's heap.

@@ -1,6 +1,5 @@
 //! Terminals: the new one takes the old one's place, with the old one's settings.
 
-use image_format::NoteType;
 use image_format::record::terminal::Terminal;
 use sys::abi::{F_GETFL, F_SETFL, O_NONBLOCK, TCGETS, TIOCGSID, TIOCGWINSZ};
 use sys::fs::Fd;
@@ -43,18 +42,17 @@ pub fn check(inside: &mut impl Inside, file: &OpenFile, path: &[u8]) -> Result<b
 /// # Errors
 /// Settings that cannot be read; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
-    save.notes.begin(NoteType::Terminal)?;
-    for file in files.iter().filter(|f| f.is_first(Kind::Terminal)) {
+    save.each(files, Kind::Terminal, |target, file| {
         let fd = file.fd as Fd;
         let mut data = [0; 64];
         let failed = |e| Error::failed(format_args!("descriptor {fd} (terminal)"), "its settings cannot be read", e);
-        ioctl(save.target, fd, TCGETS, &mut data).map_err(failed)?;
+        ioctl(target, fd, TCGETS, &mut data).map_err(failed)?;
         let termios = data.first_chunk().copied().ok_or_else(|| failed(Errno::EIO))?;
         let mut size = [0; 8];
-        ioctl(save.target, fd, TIOCGWINSZ, &mut size).map_err(failed)?;
+        ioctl(target, fd, TIOCGWINSZ, &mut size).map_err(failed)?;
         let [r0, r1, c0, c1, ..] = size;
-        let controlling = ioctl(save.target, fd, TIOCGSID, &mut data).is_ok();
-        save.notes.push(&Terminal {
+        let controlling = ioctl(target, fd, TIOCGSID, &mut data).is_ok();
+        Ok(Terminal {
             id: file.id.into(),
             flags: file.flags.into(),
             path: file.path,
@@ -63,10 +61,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
             columns: u16::from_le_bytes([c0, c1]).into(),
             controlling: u32::from(controlling).into(),
             reserved: [0.into(); 4],
-        })?;
-    }
-    save.notes.end()?;
-    Ok(())
+        })
+    })
 }
 
 /// Gives the new terminal the old one's settings. Past the point of no return: failures are not worth the program,

@@ -170,7 +170,7 @@ pub fn jmp(context: &Context) -> Jmp {
 }
 
 /// Gives the calling thread what it had: thread pointer, tid address (and the new id in it, where a libc keeps
-/// one), robust list, rseq, alternate stack, name.
+/// one), robust list, rseq, alternate stack.
 ///
 /// # Errors
 /// The step that the kernel refused.
@@ -211,7 +211,6 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
     };
     // SAFETY: the thread's own region.
     unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
-    sys::thread::set_name(&thread.comm);
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 //! Descriptors are plain numbers here ([`Fd`]): in a process that is being saved or rebuilt, most of them belong
 //! to the program, not to this code. [`Owned`] closes those that are ours.
 
+mod event;
 mod lines;
 mod owned;
+mod pipe;
 
 use core::ffi::CStr;
 
@@ -12,8 +14,10 @@ use crate::abi::{self, Flock, Stat};
 use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
+pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
+pub use pipe::{hung_up, pipe, tee, waiting};
 
 /// A descriptor's number.
 pub type Fd = i32;

@@ -1,6 +1,7 @@
 //! Clocks and interval timers.
 
 use crate::abi::{Itimerspec, Itimerval, PR_TIMER_CREATE_RESTORE_IDS, Sigevent, Timespec};
+use crate::fs::Fd;
 use crate::{Errno, Result, Sysno, call};
 
 /// clock_gettime(2) by system call: the vdso may be on the move.
@@ -83,4 +84,14 @@ pub fn create_timer(clock: i32, signo: u32, notify: u32, value: u64, tid: u32, w
 pub fn start_timer(id: u32, spec: &Itimerspec) -> Result<()> {
     // SAFETY: the kernel only reads `spec`.
     unsafe { call(Sysno::timer_settime, [id as usize, 0, (&raw const *spec) as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// timerfd_settime(2), with its flags.
+///
+/// # Errors
+/// The call's.
+pub fn set_timerfd(fd: Fd, flags: u32, spec: &Itimerspec) -> Result<()> {
+    let spec = (&raw const *spec) as usize;
+    // SAFETY: the kernel only reads `spec`.
+    unsafe { call(Sysno::timerfd_settime, [fd as usize, flags as usize, spec, 0, 0, 0]) }.map(drop)
 }

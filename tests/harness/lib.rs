@@ -12,6 +12,7 @@ pub mod place;
 pub mod proc;
 pub mod programs;
 pub mod pty;
+pub mod remote;
 pub mod tmux;
 pub mod user;
 pub mod wait;

@@ -100,6 +100,26 @@ pub fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// Waits until the process has this many threads and all of them sleep.
+///
+/// # Errors
+/// Not in time.
+pub fn wait_threads_sleep(pid: u32, threads: usize) -> Result<()> {
+    let states = || -> Result<Vec<char>> {
+        let mut states = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let text = fs::read_to_string(entry?.path().join("stat")).unwrap_or_default();
+            states.extend(text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()));
+        }
+        Ok(states)
+    };
+    let look = || {
+        let now = states()?;
+        Ok((now.len() == threads && now.iter().all(|s| *s == 'S')).then_some(()))
+    };
+    wait::until(look, || format!("threads of process {pid}: {:?}", states()))
+}
+
 /// Waits until the process's group is the foreground one of its terminal (`tpgid` of `/proc/PID/stat`).
 ///
 /// # Errors

@@ -13,6 +13,10 @@ use crate::dist;
 pub enum Link {
     /// As usual: can be preloaded.
     Dynamic,
+    /// All static, with nothing of ours.
+    Static,
+    /// The same with musl as the C library.
+    StaticMusl,
     /// With `libckpt.a`, and all else static too.
     StaticLibrary,
     /// With `libckpt.so`, found beside the program.
@@ -46,9 +50,14 @@ pub fn build(name: &str, link: Link) -> Result<PathBuf> {
     let partial = dir.join(format!("{}-{link:?}.{}-{:?}", name, std::process::id(), std::thread::current().id()));
     let mut command = match name.strip_suffix(".rs") {
         Some(_) => rust(name),
+        None if name.ends_with(".go") => go(&dir),
         None => c(name, link)?,
     };
-    let made = command.arg("-o").arg(&partial).output().with_context(|| format!("{command:?}"))?;
+    command.arg("-o").arg(&partial);
+    if name.ends_with(".go") {
+        command.arg(sources().join(name));
+    }
+    let made = command.output().with_context(|| format!("{command:?}"))?;
     ensure!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
     // By rename, as tests run side by side.
     fs::rename(&partial, &built)?;
@@ -61,18 +70,26 @@ fn rust(name: &str) -> Command {
     command
 }
 
+fn go(dir: &Path) -> Command {
+    let mut command = Command::new("go");
+    command.env("GOCACHE", dir.join("go-cache")).env("GO111MODULE", "off").env("HOME", dir);
+    command.arg("build");
+    command
+}
+
 fn c(name: &str, link: Link) -> Result<Command> {
-    let mut command = Command::new("cc");
+    let mut command = Command::new(if link == Link::StaticMusl { "musl-gcc" } else { "cc" });
     command.args(["-std=gnu11", "-O2", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread"]);
     command.arg("-I").arg(sources()).arg(sources().join(format!("{name}.c")));
     if name == "threads8" {
         command.arg(sources().join("float.S"));
     }
-    if link != Link::Dynamic {
+    if matches!(link, Link::StaticLibrary | Link::SharedLibrary) {
         command.arg("-I").arg(dist::dir()?);
     }
     match link {
         Link::Dynamic => {}
+        Link::Static | Link::StaticMusl => drop(command.arg("-static")),
         Link::StaticLibrary => drop(command.arg("-static").arg(dist::dir()?.join("libckpt.a"))),
         Link::SharedLibrary => drop(command.arg(dist::dir()?.join("libckpt.so")).arg("-Wl,-rpath,$ORIGIN")),
     }

@@ -149,5 +149,6 @@ macro_rules! objects {
 }
 
 objects! {
-    cwd descriptor device directory itimer lock memory mm pending pipe posix_timer regular rlimit sigaction terminal thread umask
+    cwd descriptor device directory epoll eventfd innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
+    sigaction signalfd terminal thread timerfd umask
 }

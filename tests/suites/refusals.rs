@@ -96,15 +96,25 @@ macro_rules! refusals {
 refusals! {
     a_socket: "a, b = socket.socketpair(); b.close(); N = a.fileno()", &[&["socket"]];
     a_listening_socket: "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); N = s.fileno()", &[&["socket"]];
-    an_eventfd: "N = os.eventfd(1)", &[&["eventfd"]];
-    an_epoll: "e = select.epoll(); N = e.fileno()", &[&["epoll"]];
-    a_timerfd: "N = must(libc.timerfd_create(1, 0))", &[&["timerfd"]];
-    a_signalfd: "mask = (ctypes.c_uint64 * 16)(1 << 11); N = must(libc.signalfd(-1, mask, 0))", &[&["signalfd"]];
     an_inotify: "N = must(libc.inotify_init())", &[&["inotify"]];
     a_pidfd: "N = os.pidfd_open(os.getpid())", &[&["pidfd"]];
     a_memfd: "N = os.memfd_create('scratch')", &[&["memfd", "deleted", "scratch"]];
     an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"]];
-    a_pipe_with_both_ends: "N, w = os.pipe()", &[&["pipe"], &["both", "inside", "other end"]];
+    an_epoll_for_busy_polling:
+        "import fcntl; e = select.epoll(); N = e.fileno()\n\
+         try: fcntl.ioctl(N, 0x40088a01, b'\\x0a\\0\\0\\0\\x08\\0\\0\\0')\n\
+         except OSError as x: print('SKIP', x, flush=True); sys.exit(0)",
+        &[&["epoll"], &["busy"]];
+    an_epoll_of_what_another_keeps_open:
+        "e = select.epoll(); r, w = os.pipe(); e.register(r, 1); N = e.fileno(); p = os.fork()\n\
+         if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
+         os.waitpid(p, 0); os.close(r); os.close(w)",
+        &[&["epoll"], &["another process"]];
+    a_pipe_opened_again: "N, w = os.pipe(); again = os.open('/dev/fd/%d' % N, os.O_RDONLY)", &[&["pipe"], &["opened again"]];
+    a_pipe_with_packets_and_a_stream:
+        "import fcntl; N, w = os.pipe(); os.write(w, b's' * 4096); fcntl.fcntl(w, 4, 0o40000); os.write(w, b'packet')",
+        &[&["pipe"], &["mixed"]];
+    a_fifo_with_both_ends: "os.mkfifo('f'); a = os.open('f', os.O_RDWR); N = os.open('f', os.O_RDONLY)", &[&["FIFO"], &["inside"]];
     a_terminal_with_its_master: "N, s = os.openpty()", &[&["ptmx", "master", "terminal"]];
     a_deleted_file: "f = open('gone', 'w+'); os.unlink('gone'); N = f.fileno()", &[&["gone"], &["deleted"]];
     an_unnamed_file: "N = os.open('.', os.O_TMPFILE | os.O_RDWR)", &[&["deleted", "unnamed", "O_TMPFILE"]];

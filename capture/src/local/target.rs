@@ -56,6 +56,14 @@ impl Target for Local {
         sys::fs::same_description(self.pid(), a, b)
     }
 
+    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
+        sys::fs::is_watched(self.pid(), epoll, number, nth, fd)
+    }
+
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
+        sys::fs::dup_above(fd, 0).map(Owned::new)
+    }
+
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
         sys::fs::pread_exact(self.mem.fd(), to, addr)
     }

@@ -82,6 +82,9 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     if let Err(error) = state::lock::save(save, files) {
         save.target.blocked(error)?;
     }
+    if let Err(error) = state::epoll::save(save, files) {
+        save.target.blocked(error)?;
+    }
     let vmas = Scratch::new(vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
     let (vma_count, file_count) = state::memory::collect(save, vmas, backings)?;
@@ -132,6 +135,14 @@ impl Target for Looker {
 
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
         sys::fs::same_description_in(self.outer, a, b)
+    }
+
+    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
+        sys::fs::is_watched(self.outer, epoll, number, nth, fd)
+    }
+
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
+        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

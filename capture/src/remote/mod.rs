@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use image_format::record::thread::Thread;
+use state::process::RESTARTING;
 use state::thread::Rseq;
 use state::{Error, Inside, Result, Target};
 use sys::Sysno;
@@ -44,6 +45,9 @@ use self::target::{Pause, Remote};
 use self::thread::Registers;
 use crate::output::Output;
 use crate::session::{self, Facts, Stopped, Threads};
+
+/// How long a restart may take that is under way.
+const RESTART_MAX: Duration = Duration::from_secs(10);
 
 /// How often a process that keeps calling exec is tried.
 const ATTEMPTS: u32 = 5;
@@ -97,14 +101,17 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
     };
     let mut pause = if options.freeze || options.kill { Pause::Frozen } else { Pause::Live };
     let mut frozen = None;
-    for _ in 0..ATTEMPTS {
+    let restarting = Restarting(started);
+    let mut executed = 0;
+    while executed < ATTEMPTS {
         match attempt(pid, pause, options, &mut output)? {
             Attempt::Done(mut report) => {
                 report.total = started.elapsed();
                 report.frozen = report.frozen.or(frozen);
                 return Ok(report);
             }
-            Attempt::Executed => {}
+            Attempt::Executed => executed += 1,
+            Attempt::Restarting => restarting.wait(pid)?,
             // Whatever a copy lacks, the process itself has.
             Attempt::CopyFailed => (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved")),
         }
@@ -120,7 +127,23 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
 enum Attempt {
     Done(Report),
     Executed,
+    /// The restart stub is still at work in it.
+    Restarting,
     CopyFailed,
+}
+
+/// Waiting for a restart to be over.
+struct Restarting(Instant);
+
+impl Restarting {
+    fn wait(&self, pid: i32) -> Result<()> {
+        if self.0.elapsed() > RESTART_MAX {
+            let why = "is still being restarted from an image";
+            return Err(Error::refused(format_args!("process {pid}"), why, "save it when it goes on"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
+    }
 }
 
 /// A thread with everything that the session wants of it.
@@ -157,6 +180,11 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
 
     let paused = Instant::now();
     let Some(mut stopped) = StoppedProcess::all(pid, proc.fd())? else { return Ok(Attempt::Executed) };
+    let mut name = [0; 32];
+    let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).map_err(gone)?;
+    if name.starts_with(RESTARTING.strip_suffix(b"\0").unwrap_or_default()) {
+        return Ok(Attempt::Restarting);
+    }
     let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
     let place = Place::find(proc.fd(), mem.fd())?;
     let vdso = vdso(&proc);
@@ -165,6 +193,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     for tid in stopped.tids().to_vec() {
         registers.extend(Registers::read(&mut stopped, tid, &in_between, mem.fd())?);
     }
+    let at = registers.iter().map(|r| r.regs.rip).collect();
     let others = registers.split_off(1.min(registers.len()));
     let Some(first) = registers.pop().filter(|r| r.tid == pid) else {
         return Err(Error::refused(
@@ -173,7 +202,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
             "let it wait for the others",
         ));
     };
-    let mut remote = Remote::new((pid, inner), (proc, mem), stopped, place, &first, pause, paused)?;
+    let mut remote = Remote::new((pid, inner), (proc, mem), stopped, place, at, &first, pause, paused)?;
     let threads = threads(&mut remote, first, others)?;
     let shared = thread::pending(pid, true)?;
     let posix_timers = state::posix_timer::read(&mut remote)?;

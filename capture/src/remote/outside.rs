@@ -23,7 +23,7 @@ pub fn call(
     match number {
         Sysno::prlimit64 if *first == 0 => *first = pid as usize,
         Sysno::get_robust_list => *first = tid as usize,
-        Sysno::ioctl | Sysno::fcntl => {
+        Sysno::ioctl | Sysno::fcntl | Sysno::timerfd_gettime => {
             borrowed = sys::process::borrow_descriptor(pidfd, *first as Fd).map(Owned::new).ok()?;
             *first = borrowed.fd() as usize;
         }

@@ -3,6 +3,7 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::vec::Vec;
 
 use state::{Arg, Error, Inside, Result, Target};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
@@ -42,6 +43,8 @@ pub struct Remote {
     other: Option<Puppet>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
+    /// Where its threads stand.
+    at: Vec<u64>,
     pause: Pause,
     since: Instant,
     thawed: Option<Duration>,
@@ -61,6 +64,7 @@ impl Remote {
         (proc, mem): (Owned, Owned),
         stopped: Stopped,
         place: Place,
+        at: Vec<u64>,
         first: &Registers,
         pause: Pause,
         since: Instant,
@@ -79,6 +83,7 @@ impl Remote {
             other: None,
             stopped: Some(stopped),
             copy: None,
+            at,
             pause,
             since,
             thawed: None,
@@ -291,6 +296,10 @@ impl Target for Remote {
         Ok(())
     }
 
+    fn stands_in(&self, range: &Range<u64>) -> bool {
+        self.at.iter().any(|rip| range.contains(rip))
+    }
+
     fn is_copy(&self) -> bool {
         self.copy.is_some()
     }
@@ -305,6 +314,14 @@ impl Target for Remote {
 
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
         sys::fs::same_description_in(self.outer, a, b)
+    }
+
+    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
+        sys::fs::is_watched(self.outer, epoll, number, nth, fd)
+    }
+
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
+        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

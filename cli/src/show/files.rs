@@ -12,6 +12,7 @@ use image_format::record::terminal::Terminal;
 use image_format::{Fault, Image};
 use serde::Serialize;
 
+use super::object::{self, State};
 use super::report::string;
 
 /// Names of the `O_*` flags besides the access mode (include/uapi/asm-generic/fcntl.h, x86_64).
@@ -55,6 +56,8 @@ pub struct Descriptor {
     pub size: Option<u64>,
     /// Locks that were taken through it.
     pub locks: Vec<Lock>,
+    /// What it holds, when it is no file.
+    pub state: Option<State>,
 }
 
 /// A lock on a file.
@@ -77,6 +80,7 @@ struct File {
     flags: u32,
     offset: Option<u64>,
     size: Option<u64>,
+    state: Option<State>,
 }
 
 /// All descriptors.
@@ -101,6 +105,7 @@ pub fn descriptors(image: &Image<'_>) -> Result<Vec<Descriptor>, Fault> {
             offset: file.offset,
             size: file.size,
             locks: locks.remove(&fd).unwrap_or_default(),
+            state: file.state.clone(),
         })
     };
     image.table::<descriptor::Descriptor>()?.iter().map(describe).collect()
@@ -110,7 +115,7 @@ pub fn descriptors(image: &Image<'_>) -> Result<Vec<Descriptor>, Fault> {
 fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
     let mut out = HashMap::new();
     let mut add = |id: u32, kind, path, flags: u32, offset, size| {
-        let file = File { kind, path: string(image, path)?, flags, offset, size };
+        let file = File { kind, path: string(image, path)?, flags, offset, size, state: None };
         out.insert(id, file);
         Ok(())
     };
@@ -130,6 +135,14 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
     }
     for terminal in image.table::<Terminal>()? {
         add(terminal.id.get(), "terminal", terminal.path, terminal.flags.get(), None, None)?;
+    }
+    for (id, state) in object::pipes(image)? {
+        if let Some(file) = out.get_mut(&id) {
+            file.state = Some(state);
+        }
+    }
+    for (id, (kind, flags, state)) in object::events(image)? {
+        out.insert(id, File { kind, path: String::new(), flags, offset: None, size: None, state: Some(state) });
     }
     Ok(out)
 }

@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod memory;
+pub mod object;
 pub mod report;
 pub mod table;
 pub mod thread;

@@ -6,6 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
 use super::files::{Descriptor, Lock};
+use super::object::State;
 use super::report::{Limit, Process, Report};
 use crate::text::{count, size};
 
@@ -106,6 +107,7 @@ fn file_row(descriptor: &Descriptor, process: &Process) -> Vec<String> {
         notes.push(format!("shares {}", first.fd));
     }
     notes.extend(descriptor.locks.iter().map(lock_text));
+    notes.extend(descriptor.state.iter().flat_map(State::words));
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     vec![
         descriptor.fd.to_string(),

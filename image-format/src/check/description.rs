@@ -3,98 +3,97 @@
 //! Must never believe that a table ascends before [`super::records`] has found so: lookups are binary searches.
 
 use core::cmp::Ordering;
-
-use zerocopy::IntoBytes;
+use core::mem::offset_of;
 
 use crate::record::device::Device;
 use crate::record::directory::Directory;
+use crate::record::epoll::Epoll;
+use crate::record::eventfd::Eventfd;
 use crate::record::pipe::Pipe;
 use crate::record::regular::Regular;
+use crate::record::signalfd::Signalfd;
+use crate::record::size_of_type;
 use crate::record::terminal::Terminal;
-use crate::{Image, Record, StrRef};
+use crate::record::timerfd::Timerfd;
+use crate::{Image, NoteType, Record};
 
-/// What every open file description has.
-pub(super) struct Description {
-    /// Its id, which descriptors name.
-    pub(super) id: u32,
-    /// Its path or description.
-    pub(super) path: StrRef,
-    /// Whether the path must begin with `/`.
-    pub(super) has_path: bool,
+/// A kind of open file description. Each record begins with its id and its `O_*` flags.
+pub(crate) struct Kind {
+    pub(crate) note: NoteType,
+    /// Where its path lies in the record; 0 when it has none.
+    pub(super) path: u8,
+    /// Where the word lies that tells, by 1, that the path must begin with `/`; 0 when it always must.
+    pub(super) named: u8,
 }
 
-/// A kind of open file description. A new one implements this and joins [`Check::files`].
-pub(super) trait Kind: Record {
-    fn describe(&self) -> Description;
-}
+/// All kinds, regular files first.
+pub(crate) static KINDS: [Kind; 9] = [
+    Kind::of::<Regular>(offset_of!(Regular, path)),
+    Kind::of::<Directory>(offset_of!(Directory, path)),
+    Kind::of::<Device>(offset_of!(Device, path)),
+    Kind { named: offset_of!(Pipe, named) as u8, ..Kind::of::<Pipe>(offset_of!(Pipe, path)) },
+    Kind::of::<Terminal>(offset_of!(Terminal, path)),
+    Kind::of::<Eventfd>(0),
+    Kind::of::<Timerfd>(0),
+    Kind::of::<Signalfd>(0),
+    Kind::of::<Epoll>(0),
+];
 
-macro_rules! kinds_with_paths {
-    ($($kind:ident),*) => { $(
-        impl Kind for $kind {
-            fn describe(&self) -> Description {
-                Description { id: self.id.get(), path: self.path, has_path: true }
-            }
-        }
-    )* };
-}
-kinds_with_paths!(Regular, Directory, Device, Terminal);
-
-impl Kind for Pipe {
-    fn describe(&self) -> Description {
-        Description { id: self.id.get(), path: self.path, has_path: self.named.get() != 0 }
+impl Kind {
+    const fn of<R: Record>(path: usize) -> Self {
+        Self { note: R::TYPE, path: path as u8, named: 0 }
     }
 }
 
 /// A table of one kind, ascending by id. Seen without its type, so that the rules for all kinds exist once.
 #[derive(Clone, Copy)]
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     bytes: &'a [u8],
     /// Bytes of a record.
     size: usize,
     /// Records.
     count: usize,
-    describe: fn(&[u8]) -> Option<Description>,
+    pub(super) kind: &'static Kind,
+}
+
+/// A little-endian word of a record.
+pub(crate) fn word(record: &[u8], at: u8) -> u32 {
+    let bytes = record.get(usize::from(at)..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn of<K: Kind + 'a>(image: &Image<'a>) -> Self {
-        let rows = image.rows::<K>();
-        Self {
-            bytes: rows.as_bytes(),
-            size: size_of::<K>(),
-            count: rows.len(),
-            describe: |bytes| K::ref_from_bytes(bytes).ok().map(K::describe),
-        }
+    pub(crate) fn of(image: &Image<'a>, kind: &'static Kind) -> Self {
+        let (bytes, size) = (image.contents(kind.note), size_of_type(kind.note as u32).map_or(1, |(size, _)| size));
+        Self { bytes, size, count: bytes.len() / size, kind }
     }
 
-    /// One record, as what all kinds have and as its bytes.
-    fn at(&self, index: usize) -> Option<(Description, &'a [u8])> {
-        let bytes = self.bytes.get(index * self.size..)?.get(..self.size)?;
-        Some(((self.describe)(bytes)?, bytes))
+    fn at(&self, index: usize) -> Option<&'a [u8]> {
+        self.bytes.get(index * self.size..)?.get(..self.size)
     }
 
     /// Each record.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Description, &'a [u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
         (0..self.count).map_while(|index| self.at(index))
     }
 
-    /// Whether one of them has this id: a binary search.
-    pub(super) fn holds(&self, id: u32) -> bool {
+    /// The record with this id: a binary search.
+    pub(crate) fn find(&self, id: u32) -> Option<&'a [u8]> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
-            let Some((found, _)) = self.at(middle) else { break };
-            match found.id.cmp(&id) {
+            let found = self.at(middle)?;
+            match word(found, 0).cmp(&id) {
                 Ordering::Less => low = middle + 1,
-                Ordering::Equal => return true,
+                Ordering::Equal => return Some(found),
                 Ordering::Greater => high = middle,
             }
         }
-        false
+        None
     }
 }
 
 /// How many tables know an id: one, in a sound image.
 pub(super) fn holders(files: &[Table<'_>], id: u32) -> usize {
-    files.iter().filter(|table| table.holds(id)).count()
+    files.iter().filter(|table| table.find(id).is_some()).count()
 }

@@ -21,6 +21,10 @@ bitflags::bitflags! {
         const LOCKS = 1 << 1;
         /// Threads were saved from outside and carry full frames ([`super::frame::Frame`]) instead of a jmp context.
         const FULL_FRAME = 1 << 2;
+        /// Pipes inside the process ([`super::pipe::PipeData`]).
+        const INNER_PIPES = 1 << 3;
+        /// Event descriptors ([`super::eventfd::Eventfd`], `Timerfd`, `Signalfd`, `Epoll`).
+        const EVENTS = 1 << 4;
     }
 }
 

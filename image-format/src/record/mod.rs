@@ -11,6 +11,8 @@ pub mod cwd;
 pub mod descriptor;
 pub mod device;
 pub mod directory;
+pub mod epoll;
+pub mod eventfd;
 pub mod frame;
 pub mod header;
 pub mod itimer;
@@ -23,8 +25,10 @@ pub mod posix_timer;
 pub mod regular;
 pub mod rlimit;
 pub mod sigaction;
+pub mod signalfd;
 pub mod terminal;
 pub mod thread;
+pub mod timerfd;
 pub mod umask;
 
 /// Types of the notes whose owner is `CKPT`: "CK" and a number.
@@ -76,6 +80,18 @@ pub enum NoteType {
     PosixTimer = 0x434b_0014,
     /// [`frame::Frame`], one for each thread, in the order of the threads.
     Frame = 0x434b_0015,
+    /// [`eventfd::Eventfd`], ascending by id.
+    Eventfd = 0x434b_0016,
+    /// [`pipe::PipeData`], in the order of their bytes.
+    PipeData = 0x434b_0017,
+    /// [`timerfd::Timerfd`], ascending by id.
+    Timerfd = 0x434b_0018,
+    /// [`signalfd::Signalfd`], ascending by id.
+    Signalfd = 0x434b_0019,
+    /// [`epoll::Epoll`], ascending by id.
+    Epoll = 0x434b_001a,
+    /// [`epoll::Watch`], ascending by set, number and file.
+    Watch = 0x434b_001b,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -84,7 +100,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many types have numbers that follow each other.
-const TYPES: usize = (NoteType::Frame as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Watch as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -99,6 +115,7 @@ const SIZES: [u8; TYPES] = {
     put!(thread::Thread, frame::Frame, memory::Vma, memory::Backing, mm::Mm, sigaction::Sigaction, pending::Pending);
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
+    put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     sizes
 };
 

@@ -1,8 +1,11 @@
-//! Pipes and FIFOs whose other end is outside the process: inherited at restart.
+//! Pipes and FIFOs: those that lead outside are inherited at restart, those inside the process are made again.
 
 use zerocopy::little_endian::{U32, U64};
 
 use super::{StrRef, record};
+
+/// In [`PipeData`]: nobody has that end.
+pub const CLOSED: u32 = u32::MAX;
 
 record! {
     /// One end of a pipe.
@@ -19,5 +22,21 @@ record! {
         named: U32,
         /// Zero.
         reserved: U32,
+    }
+}
+
+record! {
+    /// What a pipe inside the process holds: one record, or one for each packet.
+    PipeData, PipeData, 24, {
+        /// Id of the [`Pipe`] that is the end for reading, or [`CLOSED`].
+        read: U32,
+        /// Id of the end for writing, or [`CLOSED`].
+        write: U32,
+        /// Bytes in the strings' note.
+        bytes: StrRef,
+        /// Size of the pipe's buffer, bytes (`F_GETPIPE_SZ`).
+        size: U32,
+        /// 1 when the bytes are a packet (`O_DIRECT`).
+        packet: U32,
     }
 }

@@ -1,6 +1,9 @@
 //! An image of a small made-up process, built with the production writer; tests change a part before it is written.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod events;
+
+pub use events::Events;
 use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
 use image_format::record::cwd::Cwd;
@@ -64,7 +67,14 @@ pub struct Parts {
     pub pipes: Vec<Pipe>,
     pub terminals: Vec<Terminal>,
     pub locks: Vec<Lock>,
+    pub events: Events,
     pub runs: Vec<Run>,
+}
+
+fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
+    if !records.is_empty() {
+        notes.table(records).unwrap();
+    }
 }
 
 fn zeroed<T: FromZeros>() -> T {
@@ -100,6 +110,7 @@ impl Parts {
             devices: Vec::new(),
             pipes: Vec::new(),
             terminals: Vec::new(),
+            events: Events::default(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -209,11 +220,6 @@ impl Parts {
         info[56..66].copy_from_slice(b"job --fast");
         standard_note(&mut notes, note::CORE, standard::NT_PRPSINFO, &info);
         standard_note(&mut notes, note::CORE, standard::NT_AUXV, &[0; 16]);
-        fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
-            if !records.is_empty() {
-                notes.table(records).unwrap();
-            }
-        }
         put(&mut notes, &self.threads);
         put(&mut notes, &self.frames);
         put(&mut notes, &self.vmas);
@@ -232,6 +238,7 @@ impl Parts {
         put(&mut notes, &self.pipes);
         put(&mut notes, &self.terminals);
         put(&mut notes, &self.locks);
+        self.events.put(&mut notes);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out

@@ -5,12 +5,17 @@
 use image_format::Checked;
 use image_format::note::{self, standard};
 use image_format::record::descriptor::Descriptor;
+use image_format::record::epoll::Watch;
 use image_format::record::lock::Lock;
 use image_format::record::mm::Mm;
 use image_format::record::pipe::Pipe;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
+use image_format::record::timerfd::Timerfd;
 use sys::Errno;
+use sys::abi::EPOLL_CTL_ADD;
+use sys::fs::Fd;
+use zerocopy::little_endian::U32;
 
 use super::die;
 use crate::prepare::{Plan, is_fragile};
@@ -32,23 +37,47 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
 /// The program's descriptors take their numbers; all others are closed.
 pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     let wanted = image.table::<Descriptor>();
+    // What is watched is known by its number too, and that may be another's by now: so this comes first.
+    let open = |id| wanted.iter().zip(plan.descriptors).find(|(d, _)| d.file.get() == id).map_or(-1, |(_, open)| *open);
+    let number = |watch: &Watch| {
+        let number = watch.fd.get() as Fd;
+        sys::fs::dup_to(open(watch.file.get()), number, true).map(|()| number)
+    };
+    if let Err((_, e)) = state::epoll::control(image, EPOLL_CTL_ADD, open, number) {
+        die("watching descriptors", e);
+    }
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
         if let Err(e) = state::descriptor::restore(descriptor, *open) {
             die("putting a descriptor in place", e);
         }
     }
-    let first = |id: u32| wanted.iter().find(|d| d.file.get() == id).map(|d| d.fd.get() as i32);
     for terminal in image.table::<Terminal>() {
-        if let Some(fd) = first(terminal.id.get()) {
+        if let Some(fd) = first(image, terminal.id) {
             state::terminal::restore(terminal, fd);
         }
     }
     for pipe in image.table::<Pipe>() {
-        if let Some(fd) = first(pipe.id.get()) {
+        if let Some(fd) = first(image, pipe.id) {
             state::terminal::restore_flags(pipe.flags.get(), fd);
         }
     }
     close_others(plan, wanted);
+}
+
+/// The first of the program's descriptors that leads to an open file.
+fn first(image: &Checked<'_>, id: U32) -> Option<Fd> {
+    image.table::<Descriptor>().iter().find(|d| d.file == id).map(|d| d.fd.get() as Fd)
+}
+
+/// Timers that are read like files go on: as late as can be, the program has not run yet.
+pub fn timers(image: &Checked<'_>) {
+    for timer in image.table::<Timerfd>() {
+        if let Some(fd) = first(image, timer.id)
+            && let Err(e) = state::timerfd::start(timer, fd)
+        {
+            die("starting a timerfd", e);
+        }
+    }
 }
 
 /// Takes the locks again that closing descriptors has lost: the last close of this process is behind.

@@ -130,6 +130,9 @@ pub fn close(plan: &Plan, image: &Checked<'_>, index: usize) -> ! {
         gate: range(plan.gate, end),
         frame,
     };
+    if let Some(thread) = image.table::<Thread>().get(index) {
+        sys::thread::set_name(&thread.comm);
+    }
     let place = (plan.gate + Gate::ORDERS) as usize as *mut Orders;
     let code = (plan.gate + Gate::CODE) as usize;
     // SAFETY: the gate is writable until its own code changes that, and executable; all that the code needs lies in it.

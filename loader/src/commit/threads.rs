@@ -97,6 +97,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     super::close_error_fd();
     finish::locks(image);
+    finish::timers(image);
     for timer in image.table::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die("starting an interval timer", e);
@@ -108,6 +109,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     if plan.gate_len != 0 {
         gate::close(plan, image, first)
     }
+    sys::thread::set_name(&leader.comm);
     jump(plan, leader)
 }
 
@@ -127,6 +129,7 @@ unsafe extern "C" fn begin(at: *mut u8) -> ! {
     // SAFETY: written by `resume_all` before this thread was made.
     let &Start { plan, image, index, thread, .. } = unsafe { &*at.cast::<Start<'_>>() };
     complete(image, thread);
+    sys::thread::set_name(&thread.comm);
     let frame = if plan.gate_len == 0 { 0 } else { gate::prepare(plan, image, index, at as u64 + START) };
     READY.fetch_add(1, Ordering::AcqRel);
     sys::thread::wake(&READY);

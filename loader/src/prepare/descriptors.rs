@@ -1,16 +1,16 @@
 //! The program's descriptors: opened again, or taken from what this process was given, kept out of the way for now.
 
+use alloc::vec;
+
 use image_format::record::descriptor::Descriptor;
-use image_format::record::device::Device;
-use image_format::record::directory::Directory;
+use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
-use image_format::record::pipe::Pipe;
-use image_format::record::regular::Regular;
+use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::terminal::Terminal;
-use image_format::{Checked, ExitCode};
+use image_format::{Checked, ExitCode, NoteType};
 use loader::options::Options;
 use state::{Error, Result};
-use sys::abi::{O_ACCMODE, O_RDONLY, O_RDWR, S_IFIFO, S_IFMT};
+use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, O_RDWR, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
 use sys::text::{Decimal, Plain, Shown};
 
@@ -21,7 +21,9 @@ use super::files::Files;
 /// # Errors
 /// The limit of descriptors leaves no room.
 pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
-    let top = image.table::<Descriptor>().last().map_or(0, |d| d.fd.get());
+    let own = image.table::<Descriptor>().iter().map(|d| d.fd.get());
+    // Numbers under which epoll sets watch what the program has closed: they are used for a moment.
+    let top = own.chain(image.table::<Watch>().iter().map(|w| w.fd.get())).max().unwrap_or(0);
     // Those that this process was started with are found by their numbers, which lie below, too.
     Fd::try_from(top.max(63) + 1).map_err(|_| {
         Error::refused(format_args!("descriptor {}", Decimal(top)), "is too large", "").code(ExitCode::Malformed)
@@ -33,25 +35,35 @@ pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
 /// # Errors
 /// The descriptor that cannot be had.
 pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
-    let mut files = Files::default();
     let table = image.table::<Descriptor>();
-    for descriptor in table {
+    let mut files = Files { descriptors: vec![-1; table.len()], ..Files::default() };
+    for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
-        let inherited = is_inherited(image, id);
-        // Descriptors of one description share it again, except that standard input, output and error are given
-        // to a program one by one, and may be redirected one by one.
-        let twin = table.iter().zip(&files.descriptors).find(|(d, _)| d.file.get() == id && !(inherited && fd <= 2));
-        let open = match (asked_for(options, fd), twin) {
-            (Some(path), _) => by_option(image, fd, id, path)?,
-            (None, Some((_, open))) => sys::fs::dup_above(*open, base),
-            (None, None) if inherited => inherit(image, fd, id)?,
-            (None, None) => reopen(image, options, fd, id)?,
-        };
         let failed = |e| {
             Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
         };
+        let data = inner(image, id);
+        let inherited = is_inherited(image, id);
+        let known = opened(image, &files, id);
+        let open = match (asked_for(options, fd), known, data) {
+            (Some(path), ..) => by_option(image, fd, id, path)?,
+            // Descriptors of one description share it again, except that standard input, output and error are given
+            // to a program one by one, and may be redirected one by one.
+            (None, Some((first, open)), _) if !(inherited && fd <= 2) => {
+                if first == index {
+                    continue;
+                }
+                sys::fs::dup_above(open, base)
+            }
+            (None, _, Some(data)) => {
+                make_pipe(image, data, base, &mut files).map_err(failed)?;
+                continue;
+            }
+            (None, ..) if inherited => inherit(image, fd, id)?,
+            (None, ..) => reopen(image, options, fd, id)?,
+        };
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
-        files.descriptors.push(open);
+        put(&mut files, index, open);
     }
     for lock in image.table::<Lock>() {
         let found = table.iter().zip(&files.descriptors).find(|(d, _)| d.fd == lock.fd);
@@ -63,7 +75,53 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
         // closing any descriptor of a file gives them up (fcntl(2)).
         state::lock::restore(lock, *open)?;
     }
+    try_watches(image, &files)?;
     Ok(files)
+}
+
+fn put(files: &mut Files, index: usize, open: Fd) {
+    if let Some(place) = files.descriptors.get_mut(index) {
+        *place = open;
+    }
+}
+
+/// Where a description is open already: the place in the table, and the number now.
+fn opened(image: &Checked<'_>, files: &Files, id: u32) -> Option<(usize, Fd)> {
+    let all = image.table::<Descriptor>().iter().zip(&files.descriptors).enumerate();
+    let mut found = all.filter(|(_, (d, open))| d.file.get() == id && **open >= 0);
+    found.next().map(|(index, (_, open))| (index, *open))
+}
+
+/// The contents of a pipe inside the process, by either end.
+fn inner<'i>(image: &Checked<'i>, id: u32) -> Option<&'i PipeData> {
+    image.table::<PipeData>().iter().find(|d| d.read.get() == id || d.write.get() == id)
+}
+
+/// Makes such a pipe: each end waits for the first descriptor that leads to it, or is closed.
+fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files) -> sys::Result<()> {
+    for (end, id) in state::pipe::restore_inner(image, data)?.into_iter().zip([data.read.get(), data.write.get()]) {
+        let first = image.table::<Descriptor>().iter().position(|d| d.file.get() == id);
+        if let (Some(first), Some(file)) = (first, image.open_file(id)) {
+            sys::fs::fcntl(end.fd(), F_SETFL, file.flags() as usize)?;
+            put(files, first, sys::fs::dup_above(end.fd(), base)?);
+        }
+    }
+    Ok(())
+}
+
+/// Lets epoll sets watch for a moment what they are to watch, so that what cannot be is known in time: a file
+/// in the place of a pipe that the restart was given.
+fn try_watches(image: &Checked<'_>, files: &Files) -> Result<()> {
+    let open = |id| opened(image, files, id).map_or(-1, |(_, open)| open);
+    for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
+        state::epoll::control(image, operation, open, |watch| Ok(open(watch.file.get()))).map_err(|(watch, e)| {
+            let object = format_args!("descriptor {}", Decimal(watch.fd));
+            Error::failed(object, "cannot be watched by epoll as it was", e)
+                .remedy("give it a pipe or a terminal (--fd N=PATH)")
+                .code(ExitCode::Descriptor)
+        })?;
+    }
+    Ok(())
 }
 
 /// Whether a lock is lost when any descriptor of its file is closed.
@@ -87,9 +145,7 @@ fn asked_for<'o>(options: &Options<'o>, fd: u32) -> Option<&'o [u8]> {
 }
 
 fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Result<Fd>> {
-    let flags = image.table::<Pipe>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get());
-    let flags = flags.or(image.table::<Regular>().iter().find(|p| p.id.get() == id).map(|p| p.flags.get()));
-    let mode = flags.map_or(O_RDWR, |f| f & O_ACCMODE);
+    let mode = image.open_file(id).map_or(O_RDWR, |file| file.flags() & O_ACCMODE);
     let opened = sys::fs::open_path(path, mode, 0).map_err(|e| {
         Error::failed(format_args!("--fd {}={}", Decimal(fd), Shown(path)), "cannot be opened", e)
             .code(ExitCode::Descriptor)
@@ -99,7 +155,8 @@ fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::
 
 /// Takes this process's own descriptor of the same number; a terminal's also from any of the first three that is one.
 fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
-    let terminal = image.table::<Terminal>().iter().find(|t| t.id.get() == id);
+    let file = image.open_file(id);
+    let terminal = file.and_then(|f| f.of::<Terminal>());
     let number = Fd::try_from(fd).unwrap_or(-1);
     // Standard input, output and error may have been redirected to anything; behind other numbers only a pipe is
     // what the program had.
@@ -120,7 +177,7 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
     if let Some(standard) = unclaimed(image, id) {
         return Ok(sys::fs::dup_above(standard, 64));
     }
-    let (kind, path) = match (terminal, image.table::<Pipe>().iter().find(|p| p.id.get() == id)) {
+    let (kind, path) = match (terminal, file.and_then(|f| f.of::<Pipe>())) {
         (Some(t), _) => ("terminal", image.string(t.path)),
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
@@ -137,7 +194,7 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
 /// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own
 /// input or output under a high number meanwhile, and the low one is a file.
 fn unclaimed(image: &Checked<'_>, id: u32) -> Option<Fd> {
-    let pipe = image.table::<Pipe>().iter().find(|p| p.id.get() == id)?;
+    let pipe = image.open_file(id)?.of::<Pipe>()?;
     let mut candidates = if pipe.flags.get() & O_ACCMODE == O_RDONLY { 0..1 } else { 1..3 };
     candidates.find(|n| {
         let own = image.table::<Descriptor>().iter().find(|d| d.fd.get() == *n as u32);
@@ -148,23 +205,37 @@ fn unclaimed(image: &Checked<'_>, id: u32) -> Option<Fd> {
 
 /// Whether a description leads outside, so that its descriptors are taken from this process.
 fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
-    image.table::<Terminal>().iter().any(|t| t.id.get() == id)
-        || image.table::<Pipe>().iter().any(|p| p.id.get() == id && p.named.get() == 0)
+    image.open_file(id).is_some_and(|file| {
+        file.kind == NoteType::Terminal
+            || file.of::<Pipe>().is_some_and(|p| p.named.get() == 0 && inner(image, id).is_none())
+    })
 }
 
-#[inline(never)] // A smaller frame has shorter addresses.
 fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
-    let opened = if let Some(file) = image.table::<Regular>().iter().find(|f| f.id.get() == id) {
+    let nothing = || {
+        Error::refused(format_args!("descriptor {}", Decimal(fd)), "points to no open file", "")
+            .code(ExitCode::Malformed)
+    };
+    let file = image.open_file(id).ok_or_else(nothing)?;
+    let opened = if let Some(file) = file.of() {
         state::regular::restore(image, file, fd, options.files)?
-    } else if let Some(file) = image.table::<Directory>().iter().find(|f| f.id.get() == id) {
+    } else if let Some(file) = file.of() {
         state::directory::restore(image, file, fd)?
-    } else if let Some(file) = image.table::<Device>().iter().find(|f| f.id.get() == id) {
+    } else if let Some(file) = file.of() {
         state::device::restore(image, file, fd)?
-    } else if let Some(file) = image.table::<Pipe>().iter().find(|f| f.id.get() == id) {
+    } else if let Some(file) = file.of() {
         state::pipe::restore(image, file, fd)?
     } else {
-        return Err(Error::refused(format_args!("descriptor {}", Decimal(fd)), "points to no open file", "")
-            .code(ExitCode::Malformed));
+        let made = if let Some(eventfd) = file.of() {
+            state::eventfd::restore(eventfd)
+        } else if let Some(timer) = file.of() {
+            state::timerfd::restore(timer)
+        } else if let Some(signalfd) = file.of() {
+            state::signalfd::restore(signalfd)
+        } else {
+            state::epoll::restore()
+        };
+        return Ok(made.and_then(|made| sys::fs::fcntl(made, F_SETFL, file.flags() as usize).map(|_| made)));
     };
     Ok(Ok(opened.release()))
 }

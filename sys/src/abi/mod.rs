@@ -246,12 +246,32 @@ pub struct Winsize {
 /// Bytes of the kernel's `struct termios`.
 pub const TERMIOS_LEN: usize = 36;
 
+// eventfd.h, timerfd.h, eventpoll.h
+pub const EFD_SEMAPHORE: usize = 1;
+pub const TFD_TIMER_ABSTIME: u32 = 1;
+pub const TFD_TIMER_CANCEL_ON_SET: u32 = 2;
+pub const TFD_IOC_SET_TICKS: usize = 0x4008_5400;
+pub const EPOLL_CTL_ADD: usize = 1;
+pub const EPOLL_CTL_DEL: usize = 2;
+/// Linux 6.9.
+pub const EPIOCGPARAMS: usize = 0x8008_8a02;
+
+// fcntl.h, ioctls.h, poll.h, splice.h: of pipes
+pub const O_DIRECT: u32 = 0o40_000;
+pub const F_SETPIPE_SZ: usize = 1031;
+pub const F_GETPIPE_SZ: usize = 1032;
+pub const FIONREAD: usize = 0x541b;
+pub const POLLERR: u16 = 8;
+pub const POLLHUP: u16 = 16;
+pub const SPLICE_F_NONBLOCK: usize = 2;
+
 // membarrier, futex
 pub const FUTEX_WAIT: usize = 0;
 pub const FUTEX_WAKE: usize = 1;
 
 // kcmp.h
 pub const KCMP_FILE: usize = 0;
+pub const KCMP_EPOLL_TFD: usize = 7;
 
 // memfd, execveat
 pub const MFD_CLOEXEC: usize = 1;
@@ -263,6 +283,7 @@ pub const RSEQ_FLAG_UNREGISTER: usize = 1;
 pub const CLOCK_REALTIME: usize = 0;
 pub const CLOCK_MONOTONIC: usize = 1;
 pub const CLOCK_BOOTTIME: usize = 7;
+pub const CLOCK_REALTIME_ALARM: usize = 8;
 
 /// Auxiliary vector keys (auxvec.h).
 pub const AT_NULL: u64 = 0;

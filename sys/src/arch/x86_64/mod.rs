@@ -307,3 +307,13 @@ pub extern "C" fn dlsym_address() -> usize {
 pub fn pause() {
     core::hint::spin_loop();
 }
+
+/// `struct epoll_event` (packed on this machine alone): what is waited for, and the program's word.
+#[must_use]
+pub fn epoll_event(events: u32, data: u64) -> [u8; 12] {
+    let mut event = [0; 12];
+    let (head, tail) = event.split_at_mut(4);
+    head.copy_from_slice(&events.to_le_bytes());
+    tail.copy_from_slice(&data.to_le_bytes());
+    event
+}

@@ -1,0 +1,178 @@
+//! What the kernel keeps for a descriptor that is no file: counters, timers, sets, contents of pipes.
+
+use std::collections::HashMap;
+
+use image_format::record::epoll::{Epoll, Watch};
+use image_format::record::eventfd::Eventfd;
+use image_format::record::pipe::PipeData;
+use image_format::record::signalfd::Signalfd;
+use image_format::record::timerfd::Timerfd;
+use image_format::{Fault, Image};
+use serde::Serialize;
+
+use crate::signal;
+use crate::text::{count, size};
+
+/// What an open file holds besides its flags; the fields are those of one kind.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum State {
+    /// An eventfd.
+    Eventfd {
+        /// What the counter holds.
+        count: u64,
+        /// A read takes one.
+        semaphore: bool,
+    },
+    /// A timerfd.
+    Timerfd {
+        /// `realtime`, `monotonic`, ….
+        clock: String,
+        /// Expiries that were not read.
+        ticks: u64,
+        /// `value_ns` is a moment of the clock, not the time to it.
+        absolute: bool,
+        /// The next expiry; 0: not running.
+        value_ns: u64,
+        /// Between expiries; 0 for a single one.
+        interval_ns: u64,
+    },
+    /// A signalfd.
+    Signalfd {
+        /// Names.
+        signals: Vec<String>,
+    },
+    /// An epoll set.
+    Epoll {
+        /// What it watches.
+        watches: Vec<Watched>,
+    },
+    /// An end of a pipe inside the process.
+    Pipe {
+        /// Id of the open file at the other end.
+        peer: Option<u32>,
+        /// Bytes that wait in it.
+        holds: u64,
+        /// Packets that wait in it; 0 for a stream.
+        packets: usize,
+        /// Size of its buffer.
+        buffer: u32,
+    },
+}
+
+/// What an epoll set watches.
+#[derive(Clone, Debug, Serialize)]
+pub struct Watched {
+    /// The number under which it was added.
+    pub fd: u32,
+    /// Id of the open file.
+    pub file: u32,
+    /// `EPOLL*` bits.
+    pub events: String,
+    /// The program's word.
+    pub data: String,
+}
+
+/// Those of the event descriptors: kind, flags and state by id.
+pub fn events(image: &Image<'_>) -> Result<HashMap<u32, (&'static str, u32, State)>, Fault> {
+    let mut out = HashMap::new();
+    for one in image.table::<Eventfd>()? {
+        let state = State::Eventfd { count: one.count.get(), semaphore: one.semaphore.get() != 0 };
+        out.insert(one.id.get(), ("eventfd", one.flags.get(), state));
+    }
+    for one in image.table::<Timerfd>()? {
+        let state = State::Timerfd {
+            clock: clock(one.clock.get()),
+            ticks: one.ticks.get(),
+            absolute: one.settime.get() & 1 != 0,
+            value_ns: one.value_nsec.get(),
+            interval_ns: one.interval_nsec.get(),
+        };
+        out.insert(one.id.get(), ("timerfd", one.flags.get(), state));
+    }
+    for one in image.table::<Signalfd>()? {
+        let mask = one.mask.get();
+        let signals = (1..=64).filter(|n| mask & (1 << (n - 1)) != 0).map(signal::name).collect();
+        out.insert(one.id.get(), ("signalfd", one.flags.get(), State::Signalfd { signals }));
+    }
+    let mut watches: HashMap<u32, Vec<Watched>> = HashMap::new();
+    for one in image.table::<Watch>()? {
+        watches.entry(one.epoll.get()).or_default().push(Watched {
+            fd: one.fd.get(),
+            file: one.file.get(),
+            events: format!("{:#x}", one.events.get()),
+            data: format!("{:#x}", one.data.get()),
+        });
+    }
+    for one in image.table::<Epoll>()? {
+        let id = one.id.get();
+        let watches = watches.remove(&id).unwrap_or_default();
+        out.insert(id, ("epoll", one.flags.get(), State::Epoll { watches }));
+    }
+    Ok(out)
+}
+
+/// Those of the ends of pipes inside the process, by id.
+pub fn pipes(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
+    let mut out: HashMap<u32, State> = HashMap::new();
+    let known = |id: u32| (id != image_format::record::pipe::CLOSED).then_some(id);
+    for one in image.table::<PipeData>()? {
+        let (read, write) = (known(one.read.get()), known(one.write.get()));
+        for (id, peer) in [(read, write), (write, read)] {
+            let Some(id) = id else { continue };
+            let new = State::Pipe { peer, holds: 0, packets: 0, buffer: one.size.get() };
+            if let State::Pipe { holds, packets, .. } = out.entry(id).or_insert(new) {
+                *holds += u64::from(one.bytes.len.get());
+                *packets += usize::from(one.packet.get() != 0);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn clock(number: u32) -> String {
+    match number {
+        0 => "realtime".to_owned(),
+        1 => "monotonic".to_owned(),
+        7 => "boottime".to_owned(),
+        8 => "realtime-alarm".to_owned(),
+        9 => "boottime-alarm".to_owned(),
+        _ => number.to_string(),
+    }
+}
+
+impl State {
+    /// In few words.
+    pub fn words(&self) -> Vec<String> {
+        let time = |ns: u64| humantime::format_duration(std::time::Duration::from_nanos(ns)).to_string();
+        match self {
+            Self::Eventfd { count, semaphore } => {
+                vec![format!("holds {count}{}", if *semaphore { " (semaphore)" } else { "" })]
+            }
+            Self::Timerfd { clock, ticks, absolute, value_ns, interval_ns } => {
+                let mut words = vec![clock.clone()];
+                match (value_ns, absolute) {
+                    (0, _) => words.push("stopped".to_owned()),
+                    (_, true) => words.push("set to a moment".to_owned()),
+                    (ns, false) => words.push(format!("in {}", time(*ns))),
+                }
+                words.extend((*interval_ns != 0).then(|| format!("every {}", time(*interval_ns))));
+                words.extend((*ticks != 0).then(|| format!("expired {ticks} times")));
+                words
+            }
+            Self::Signalfd { signals } => signals.iter().map(|name| format!("SIG{name}")).collect(),
+            Self::Epoll { watches } => {
+                let numbers: Vec<String> = watches.iter().map(|watch| watch.fd.to_string()).collect();
+                let what = if numbers.is_empty() { "nothing".to_owned() } else { numbers.join(" ") };
+                vec![format!("watches {what}")]
+            }
+            Self::Pipe { peer, holds, packets, .. } => {
+                let peer = peer.map_or_else(|| "other end closed".to_owned(), |peer| format!("other end {peer}"));
+                let mut words = vec![peer];
+                words.extend((*holds != 0).then(|| format!("holds {}", size(*holds))));
+                words.extend((*packets != 0).then(|| count(*packets, "packet")));
+                words
+            }
+        }
+    }
+}

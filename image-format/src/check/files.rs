@@ -1,0 +1,172 @@
+//! Rules of open files: descriptors, what they lead to, locks, contents of pipes, what epoll sets watch.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::description::{KINDS, Table, holders, word};
+use super::{Check, Result};
+use crate::record::descriptor::Descriptor;
+use crate::record::epoll::Watch;
+use crate::record::header::Features;
+use crate::record::lock::{Lock, LockKind};
+use crate::record::pipe::{CLOSED, Pipe, PipeData};
+use crate::record::timerfd::Timerfd;
+use crate::{NoteType, StrRef};
+
+/// All tables of open file descriptions, in the order of [`KINDS`].
+type Files<'a> = [Table<'a>; KINDS.len()];
+
+/// Nanoseconds that fit a signed number: what timers can be set to.
+const NSEC_MAX: u64 = i64::MAX as u64;
+
+impl<'a> Check<'_, 'a> {
+    pub(super) fn files(&self) -> Result {
+        let mut files = [Table::of(self.image, &KINDS[0]); KINDS.len()];
+        for (table, kind) in files.iter_mut().zip(&KINDS) {
+            *table = Table::of(self.image, kind);
+            // First the order of each table: the searches for duplicates rely on it.
+            self.ascending(table)?;
+        }
+        for table in &files {
+            self.descriptions(&files, table)?;
+        }
+        let descriptors = self.descriptors(&files)?;
+        self.locks(&files, descriptors)?;
+        self.pipe_data(&files)?;
+        self.events(&files)
+    }
+
+    fn ascending(&self, table: &Table<'_>) -> Result {
+        let mut least = 0;
+        for record in table.iter() {
+            let id = u64::from(word(record, 0));
+            if id < least {
+                let what = "open files are not in the order of their ids, or one is repeated";
+                return Err(self.malformed(what, record));
+            }
+            least = id + 1;
+        }
+        Ok(())
+    }
+
+    fn descriptions(&self, files: &Files<'_>, table: &Table<'_>) -> Result {
+        let kind = table.kind;
+        for record in table.iter() {
+            if holders(files, word(record, 0)) != 1 {
+                return Err(self.malformed("two open files have the same id", record));
+            }
+            if kind.path == 0 {
+                continue;
+            }
+            let path = StrRef { at: word(record, kind.path).into(), len: word(record, kind.path + 4).into() };
+            if kind.named == 0 || word(record, kind.named) != 0 {
+                self.path(path, record)?;
+            } else {
+                self.string(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn descriptors(&self, files: &Files<'_>) -> Result<&'a [Descriptor]> {
+        let descriptors = self.image.rows::<Descriptor>();
+        let mut least = 0u32;
+        for descriptor in descriptors {
+            let fd = descriptor.fd.get();
+            if fd < least || i32::try_from(fd).is_err() {
+                return self.bad("descriptors are out of order, repeated, or have an impossible number", descriptor);
+            }
+            if holders(files, descriptor.file.get()) == 0 {
+                return self.bad("a descriptor of an open file that the image does not describe", descriptor);
+            }
+            if descriptor.cloexec.get() > 1 {
+                return self.bad("a descriptor's close-on-exec flag is neither 0 nor 1", descriptor);
+            }
+            least = fd.saturating_add(1);
+        }
+        Ok(descriptors)
+    }
+
+    fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result {
+        let [regular, ..] = files;
+        for lock in self.image.rows::<Lock>() {
+            if !self.requires(Features::LOCKS) {
+                return self.bad("a lock is held, but the header does not require locks", lock);
+            }
+            if LockKind::from_number(lock.kind.get()).is_none() || lock.write.get() > 1 {
+                return self.bad("a lock of an unknown kind", lock);
+            }
+            let end = lock.start.get().checked_add(lock.len.get());
+            if end.is_none_or(|end| i64::try_from(end).is_err()) {
+                return self.bad("a lock reaches beyond the greatest offset", lock);
+            }
+            let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
+            let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
+            if file.is_none_or(|id| regular.find(id).is_none()) {
+                return self.bad("a lock on a descriptor that is not of a regular file", lock);
+            }
+        }
+        Ok(())
+    }
+
+    fn requires(&self, feature: Features) -> bool {
+        self.image.header().required.get() & feature.bits() != 0
+    }
+
+    fn pipe_data(&self, files: &Files<'_>) -> Result {
+        // The ends' access modes: 0 reads, 1 writes.
+        let is_end = |id: u32, mode: u32| {
+            let pipes = files.iter().filter(|table| table.kind.note == NoteType::Pipe);
+            let pipe = pipes.filter_map(|table| Pipe::ref_from_bytes(table.find(id)?).ok()).next();
+            id == CLOSED || pipe.is_some_and(|p| p.flags.get() & 3 == mode && p.named.get() == 0)
+        };
+        let data = self.image.rows::<PipeData>();
+        for one in data {
+            let (read, write) = (one.read.get(), one.write.get());
+            if !self.requires(Features::INNER_PIPES) {
+                return self.bad("a pipe inside the process, but the header does not require them", one);
+            }
+            if read == write || !is_end(read, 0) || !is_end(write, 1) {
+                return self.bad("a pipe's contents without its two ends", one);
+            }
+            if self.image.bytes(one.bytes).is_none_or(|bytes| bytes.len() > one.size.get() as usize) {
+                return self.bad("a pipe's contents lie outside the strings, or do not fit its buffer", one);
+            }
+            if one.packet.get() > 1 || i32::try_from(one.size.get()).is_err() {
+                return self.bad("a pipe of impossible size or mode", one);
+            }
+        }
+        if data.is_sorted_by_key(|one| (one.read.get(), one.write.get())) {
+            return Ok(());
+        }
+        Err(self.malformed("contents of pipes are out of order", data.as_bytes()))
+    }
+
+    fn events(&self, files: &Files<'_>) -> Result {
+        let of = |note: NoteType| files.iter().filter(move |t| t.kind.note == note);
+        let event = [NoteType::Eventfd, NoteType::Timerfd, NoteType::Signalfd, NoteType::Epoll];
+        let first = event.into_iter().flat_map(of).find_map(|table| table.iter().next());
+        if let (Some(first), false) = (first, self.requires(Features::EVENTS)) {
+            return Err(self.malformed("an event descriptor, but the header does not require them", first));
+        }
+        for timer in self.image.rows::<Timerfd>() {
+            if !matches!(timer.settime.get(), 0 | 1 | 3) || timer.clock.get() > 11 {
+                return self.bad("a timerfd of unknown clock or mode", timer);
+            }
+            if timer.value_nsec.get().max(timer.interval_nsec.get()) > NSEC_MAX {
+                return self.bad("a timerfd's time is beyond all clocks", timer);
+            }
+        }
+        let watches = self.image.rows::<Watch>();
+        for watch in watches {
+            let epoll = of(NoteType::Epoll).any(|table| table.find(watch.epoll.get()).is_some());
+            if !epoll || holders(files, watch.file.get()) == 0 || i32::try_from(watch.fd.get()).is_err() {
+                return self.bad("an epoll set that watches what the image does not describe", watch);
+            }
+        }
+        let key = |watch: &Watch| (watch.epoll.get(), watch.fd.get(), watch.file.get());
+        if watches.is_sorted_by(|a, b| key(a) < key(b)) {
+            return Ok(());
+        }
+        Err(self.malformed("what epoll sets watch is out of order or repeated", watches.as_bytes()))
+    }
+}

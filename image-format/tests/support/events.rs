@@ -1,0 +1,83 @@
+//! Pipes inside the process and event descriptors, for the sample process.
+
+use image_format::Notes;
+use image_format::record::descriptor::Descriptor;
+use image_format::record::epoll::{Epoll, Watch};
+use image_format::record::eventfd::Eventfd;
+use image_format::record::header::Features;
+use image_format::record::pipe::{CLOSED, Pipe, PipeData};
+use image_format::record::signalfd::Signalfd;
+use image_format::record::timerfd::Timerfd;
+
+use super::{Parts, put, zeroed};
+
+/// Their tables.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    pub eventfds: Vec<Eventfd>,
+    pub timers: Vec<Timerfd>,
+    pub signalfds: Vec<Signalfd>,
+    pub epolls: Vec<Epoll>,
+    pub watches: Vec<Watch>,
+    pub pipe_data: Vec<PipeData>,
+}
+
+impl Events {
+    pub fn put(&self, notes: &mut Notes<'_>) {
+        put(notes, &self.eventfds);
+        put(notes, &self.timers);
+        put(notes, &self.signalfds);
+        put(notes, &self.epolls);
+        put(notes, &self.watches);
+        put(notes, &self.pipe_data);
+    }
+}
+
+impl Parts {
+    /// One of each, as descriptors 7 to 14; a pipe with two packets, and one whose other end is closed.
+    pub fn give_events(&mut self) {
+        self.header.required = (self.header.required.get() | (Features::INNER_PIPES | Features::EVENTS).bits()).into();
+        let name = self.string(b"pipe:[777]");
+        for (id, flags, ino) in [(7, 0, 777), (8, 0o40001, 777), (9, 0o4000, 778)] {
+            let mut end: Pipe = zeroed();
+            (end.id, end.flags, end.ino, end.path) = (id.into(), flags.into(), u64::into(ino), name);
+            self.pipes.push(end);
+        }
+        for (read, write, bytes, packet) in [(7, 8, b"\0one".as_slice(), 1), (7, 8, b"two", 1), (9, CLOSED, b"rest", 0)]
+        {
+            let bytes = self.string(bytes);
+            let size = 65536.into();
+            let (read, write, packet) = (u32::into(read), write.into(), u32::into(packet));
+            self.events.pipe_data.push(PipeData { read, write, bytes, size, packet });
+        }
+        let mut eventfd: Eventfd = zeroed();
+        (eventfd.id, eventfd.flags, eventfd.count, eventfd.semaphore) = (10.into(), 0o4002.into(), 3.into(), 1.into());
+        self.events.eventfds = vec![eventfd];
+        let mut timer: Timerfd = zeroed();
+        (timer.id, timer.flags, timer.clock, timer.ticks) = (11.into(), 2.into(), 1.into(), 4.into());
+        (timer.value_nsec, timer.interval_nsec) = (1_500_000_000.into(), 2_000_000_000.into());
+        self.events.timers = vec![timer];
+        self.events.signalfds = vec![Signalfd { id: 12.into(), flags: 2.into(), mask: (1 << 9 | 1 << 14).into() }];
+        self.events.epolls = [13, 14].map(|id: u32| Epoll { id: id.into(), flags: 2.into() }).to_vec();
+        let watch = |epoll: u32, fd: u32, file: u32, events: u32, data: u64| Watch {
+            epoll: epoll.into(),
+            fd: fd.into(),
+            file: file.into(),
+            events: events.into(),
+            data: data.into(),
+        };
+        // The third under a number that is closed by now, the last a set in a set.
+        self.events.watches = vec![
+            watch(13, 7, 7, 0x2019, 7),
+            watch(13, 10, 10, 0x8000_0019, 0xdead_beef),
+            watch(13, 99, 11, 0x4000_0001, 5),
+            watch(14, 13, 13, 0x19, 9),
+        ];
+        self.descriptors.extend((7..15).map(|n: u32| Descriptor {
+            fd: n.into(),
+            file: n.into(),
+            cloexec: 1.into(),
+            reserved: 0.into(),
+        }));
+    }
+}

@@ -1,0 +1,152 @@
+//! epoll sets: made again, with everything that they watch, when all descriptors are in place.
+//!
+//! The kernel knows what is watched by open file *and* by the number under which it was added, and the program may
+//! since have closed that number or used it for something else. So each is added under its number before the program's own
+//! descriptors take theirs.
+
+use image_format::Checked;
+use image_format::NoteType;
+use image_format::record::epoll::{Epoll, Watch};
+use image_format::writer::Full;
+use sys::abi::EPIOCGPARAMS;
+use sys::fs::Fd;
+use sys::text::{decimal, hex, words};
+use sys::{Errno, Sysno};
+use zerocopy::FromZeros;
+
+use crate::descriptor::{Kind, OpenFile, each_fact};
+use crate::target::Arg;
+use crate::{Error, Result, Save, Target};
+
+/// Refuses a set that polls network devices busily: that cannot be read on all kernels, nor set by all users.
+///
+/// # Errors
+/// Such a set.
+fn check<T: Target>(target: &mut T, fd: u32) -> Result<()> {
+    let mut data = [0; 8];
+    let (zero, fd_arg) = (Arg::Value(0), Arg::Value(fd as usize));
+    let asked =
+        target.call(Sysno::ioctl, [fd_arg, Arg::Value(EPIOCGPARAMS), Arg::Data(0), zero, zero, zero], &mut data);
+    if asked.is_ok() && data != [0; 8] {
+        let object = format_args!("descriptor {fd} (epoll)");
+        return Err(Error::refused(
+            object,
+            "has parameters for busy polling, which cannot be carried yet",
+            "reset them",
+        ));
+    }
+    Ok(())
+}
+
+/// One line of what a set watches, as the kernel tells it (fs/eventpoll.c):
+/// `tfd:        4 events: 40000019 data: 123456789abcdef0  pos:0 ino:414 sdev:10`.
+fn parse(value: &[u8]) -> Option<(Watch, u64)> {
+    let mut fields = words(value);
+    let mut watch = Watch::new_zeroed();
+    watch.fd = u32::try_from(decimal(fields.next()?)?).ok()?.into();
+    watch.events = u32::try_from(hex(fields.nth(1)?)?).ok()?.into();
+    watch.data = hex(fields.nth(1)?)?.into();
+    let ino = fields.find_map(|field| field.strip_prefix(b"ino:"))?;
+    Some((watch, hex(ino)?))
+}
+
+/// Each line of a set.
+fn each_watch(proc: Fd, epoll: u32, mut each: impl FnMut(Watch, u64) -> Result<()>) -> Result<()> {
+    each_fact(proc, epoll, |key, value| {
+        if key != b"tfd" {
+            return Ok(());
+        }
+        let unknown = || Error::refused(format_args!("descriptor {epoll} (epoll)"), "has an unreadable entry", "");
+        let (watch, ino) = parse(value).ok_or_else(unknown)?;
+        each(watch, ino)
+    })
+}
+
+/// Writes both tables.
+///
+/// # Errors
+/// A set that watches a file of which this process has no descriptor any more; no room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.each(files, Kind::Epoll, |target, file| {
+        check(target, file.fd)?;
+        Ok(Epoll { id: file.id.into(), flags: file.flags.into() })
+    })?;
+    save.notes.begin(NoteType::Watch)?;
+    let proc = save.target.proc();
+    for epoll in files.iter().filter(|f| f.is_first(Kind::Epoll)) {
+        let mut count = 0;
+        each_watch(proc, epoll.fd, |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        let table = save.scratch.take::<Watch>(count)?;
+        let mut used = 0;
+        each_watch(proc, epoll.fd, |mut watch, ino| {
+            let (known, rest) = table.split_at_mut_checked(used).ok_or(Full)?;
+            // How many of the same number the kernel lists before it.
+            let nth = known.iter().filter(|w| w.fd == watch.fd).count() as u32;
+            watch.epoll = epoll.id.into();
+            watch.file = find(save.target, files, epoll.fd, watch.fd.get(), nth, ino)?.into();
+            *rest.first_mut().ok_or(Full)? = watch;
+            used += 1;
+            Ok(())
+        })?;
+        table.sort_unstable_by_key(|w| (w.fd.get(), w.file.get()));
+        for watch in table {
+            save.notes.push(watch)?;
+        }
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+/// The id of what a set watches under a number.
+fn find<T: Target>(target: &T, files: &[OpenFile], epoll: u32, number: u32, nth: u32, ino: u64) -> Result<u32> {
+    let is_it = |f: &&OpenFile| {
+        // Where the kernel does not tell, what has the number and looks alike is taken for it.
+        target.is_watched(epoll as Fd, number, nth, f.fd as Fd).unwrap_or(f.fd == number && f.ino == ino)
+    };
+    let same_number = files.iter().find(|f| f.fd == number).filter(is_it);
+    // Closed since, or used again: another descriptor keeps the file open.
+    let others = || files.iter().filter(|f| f.id == f.fd && f.ino == ino).find(is_it);
+    match same_number.or_else(others) {
+        Some(file) => Ok(file.id),
+        None => Err(Error::refused(
+            format_args!("descriptor {epoll} (epoll)"),
+            "watches a file that was added as a descriptor which is closed here, and which another process keeps open",
+            "remove it from the set before closing it",
+        )),
+    }
+}
+
+/// Makes an empty set.
+///
+/// # Errors
+/// The kernel's.
+pub fn restore() -> sys::Result<Fd> {
+    sys::fs::make(Sysno::epoll_create1, [0; 4])
+}
+
+/// Adds to all sets what they watch, or removes it. `open`: where a description is open now; `number`: the number
+/// under which it is to be watched.
+///
+/// # Errors
+/// The kernel's, with what could not be watched.
+pub fn control<'i>(
+    image: &Checked<'i>,
+    operation: usize,
+    open: impl Fn(u32) -> Fd,
+    number: impl Fn(&Watch) -> sys::Result<Fd>,
+) -> core::result::Result<(), (&'i Watch, Errno)> {
+    for watch in image.table::<Watch>() {
+        let (epoll, events) = (open(watch.epoll.get()), watch.events.get());
+        let done = number(watch).and_then(|fd| sys::fs::epoll_control(epoll, operation, fd, events, watch.data.get()));
+        // Twice the same file, when `number` gives both the same one.
+        if let Err(e) = done
+            && !matches!(e, Errno::EEXIST | Errno::ENOENT)
+        {
+            return Err((watch, e));
+        }
+    }
+    Ok(())
+}

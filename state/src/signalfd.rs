@@ -1,0 +1,35 @@
+//! Descriptors from which signals are read. The signals themselves wait with the process: see `pending`.
+
+use image_format::record::signalfd::Signalfd;
+use sys::Sysno;
+use sys::fs::Fd;
+use sys::text::hex;
+
+use crate::descriptor::{Kind, OpenFile, each_fact};
+use crate::{Result, Save, Target};
+
+/// Writes the table.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.each(files, Kind::Signalfd, |target, file| {
+        let mut mask = 0;
+        each_fact(target.proc(), file.fd, |key, value| {
+            if key == b"sigmask" {
+                mask = hex(value).unwrap_or(0);
+            }
+            Ok(())
+        })?;
+        Ok(Signalfd { id: file.id.into(), flags: file.flags.into(), mask: mask.into() })
+    })
+}
+
+/// Makes it.
+///
+/// # Errors
+/// The kernel's.
+pub fn restore(signalfd: &Signalfd) -> sys::Result<Fd> {
+    let mask = signalfd.mask.get();
+    sys::fs::make(Sysno::signalfd4, [usize::MAX, (&raw const mask) as usize, size_of_val(&mask), 0])
+}

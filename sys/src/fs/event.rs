@@ -1,0 +1,38 @@
+//! Descriptors that are no files: eventfd, timerfd, signalfd, epoll.
+
+use super::{Fd, arg, fd_of};
+use crate::{Result, Sysno, abi, call};
+
+/// A call that makes a descriptor: eventfd2(2), timerfd_create(2), signalfd4(2), epoll_create1(2).
+///
+/// # Errors
+/// The call's.
+#[inline(never)]
+pub fn make(number: Sysno, args: [usize; 4]) -> Result<Fd> {
+    let [a, b, c, d] = args;
+    // SAFETY: of these calls one alone takes an address, of a mask that it only reads; it copes with bad ones.
+    unsafe { call(number, [a, b, c, d, 0, 0]) }.map(fd_of)
+}
+
+/// epoll_ctl(2).
+///
+/// # Errors
+/// The call's.
+pub fn epoll_control(epoll: Fd, operation: usize, fd: Fd, events: u32, data: u64) -> Result<()> {
+    let event = crate::arch::epoll_event(events, data);
+    // SAFETY: the kernel only reads the event.
+    unsafe { call(Sysno::epoll_ctl, [arg(epoll), operation, arg(fd), event.as_ptr() as usize, 0, 0]) }.map(drop)
+}
+
+/// Whether a descriptor is open on what an epoll set watches under `number`, as the `nth` of that number, both of process
+/// `pid`. `None` when the kernel does not tell.
+#[must_use]
+pub fn is_watched(pid: i32, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
+    // struct kcmp_epoll_slot
+    let slot = [epoll as u32, number, nth];
+    let pid = pid as usize;
+    // SAFETY: compares kernel pointers; the kernel only reads the slot.
+    unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_EPOLL_TFD, arg(fd), slot.as_ptr() as usize, 0]) }
+        .ok()
+        .map(|order| order == 0)
+}

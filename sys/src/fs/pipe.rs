@@ -1,0 +1,51 @@
+//! Pipes: made, looked at, copied without taking anything out.
+
+use super::{Fd, Owned, arg, ioctl};
+use crate::{Result, Sysno, abi, call};
+
+/// pipe2(2), close-on-exec: the end for reading, the end for writing.
+///
+/// # Errors
+/// The call's.
+pub fn pipe(flags: u32) -> Result<[Owned; 2]> {
+    let mut ends = [-1; 2];
+    let flags = (flags | abi::O_CLOEXEC) as usize;
+    // SAFETY: the kernel writes two numbers.
+    unsafe { call(Sysno::pipe2, [ends.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) }?;
+    Ok(ends.map(Owned::new))
+}
+
+/// tee(2) without waiting: what one pipe holds is in another, too; returns how many bytes.
+///
+/// # Errors
+/// The call's.
+pub fn tee(from: Fd, to: Fd, len: usize) -> Result<usize> {
+    // SAFETY: no memory is touched.
+    unsafe { call(Sysno::tee, [arg(from), arg(to), len, abi::SPLICE_F_NONBLOCK, 0, 0]) }
+}
+
+/// How many bytes a pipe holds (`FIONREAD`).
+///
+/// # Errors
+/// The call's.
+pub fn waiting(fd: Fd) -> Result<usize> {
+    let mut bytes = 0i32;
+    // SAFETY: the request fills a number of this size.
+    unsafe { ioctl(fd, abi::FIONREAD, &mut bytes) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Whether nobody has the other end (ppoll(2)).
+///
+/// # Errors
+/// The call's.
+pub fn hung_up(fd: Fd) -> Result<bool> {
+    // struct pollfd: descriptor, events, what happened.
+    let mut entry = [(fd as u32).to_le_bytes(), [0; 4]];
+    let at_once = abi::Timespec::default();
+    let (entries, limit) = (entry.as_mut_ptr() as usize, (&raw const at_once) as usize);
+    // SAFETY: the kernel reads and writes one entry of 8 bytes, and reads the time.
+    unsafe { call(Sysno::ppoll, [entries, 1, limit, 0, 0, 0]) }?;
+    let [_, [_, _, low, high]] = entry;
+    Ok(u16::from_le_bytes([low, high]) & (abi::POLLHUP | abi::POLLERR) != 0)
+}

@@ -1,0 +1,252 @@
+//! Programs that know nothing of us, saved by their pid: at random moments, killed, restarted, twenty times over, they must
+//! print what an undisturbed run prints.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::programs::{Link, tool};
+use ckpt_tests::remote::{chain, ends_within, random, undisturbed};
+use ckpt_tests::{Job, Place, READY, User, programs};
+
+/// How often each program is saved, killed and restarted.
+const MOMENTS: u32 = 20;
+
+/// Runs a program undisturbed, then in twenty generations: all output together must be the same.
+fn twenty(place: &Place, make: &dyn Fn() -> Result<Command>) -> Result<()> {
+    let (expected, time) = undisturbed(&mut make()?)?;
+    let chain = chain(place, &mut make()?, time, MOMENTS)?;
+    ensure!(chain.ended.status.success(), "{:#?}", chain.ended);
+    ensure!(chain.generations >= MOMENTS / 4, "ended after {} restarts: it is too short", chain.generations);
+    ensure!(chain.out == expected.out, "{}\ninstead of\n{}", chain.out, expected.out);
+    Ok(())
+}
+
+/// As each user that the tests can be.
+fn each(make: impl Fn(&Place) -> Result<Command>) -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        twenty(&place, &|| make(&place))
+    })
+}
+
+#[test]
+fn c_dynamic() -> Result<()> {
+    each(|place| Ok(place.command(place.guest("chain")?)))
+}
+
+#[test]
+fn c_static_glibc() -> Result<()> {
+    each(|place| Ok(place.command(place.linked_guest("chain", Link::Static)?)))
+}
+
+#[test]
+fn c_static_musl() -> Result<()> {
+    each(|place| Ok(place.command(place.linked_guest("chain", Link::StaticMusl)?)))
+}
+
+#[test]
+fn go() -> Result<()> {
+    each(|place| Ok(place.command(place.guest("work.go")?)))
+}
+
+/// A file of `tests/programs` where every user can read it.
+fn source(place: &Place, name: &str) -> Result<PathBuf> {
+    place.write(name, std::fs::read(programs::sources().join(name))?)
+}
+
+#[test]
+fn node() -> Result<()> {
+    each(|place| {
+        let mut command = place.command(tool("node", "nodejs")?);
+        command.arg(source(place, "work.js")?);
+        Ok(command)
+    })
+}
+
+#[test]
+fn java() -> Result<()> {
+    each(|place| {
+        let (javac, java) = (tool("javac", "openjdk-17-jdk-headless")?, tool("java", "openjdk-17-jdk-headless")?);
+        let mut compile = place.command(javac);
+        undisturbed(compile.arg("-d").arg(place.work()).arg(source(place, "Work.java")?))?;
+        let mut command = place.command(java);
+        command.args(["-XX:+UseG1GC", "-Xmx256m", "-cp"]).arg(place.work()).arg("Work");
+        Ok(command)
+    })
+}
+
+#[test]
+fn python_with_threads_and_numpy() -> Result<()> {
+    each(|place| {
+        let mut command = place.command(tool("python3", "python3")?);
+        command.arg(source(place, "work.py")?);
+        Ok(command)
+    })
+}
+
+/// Text that compresses, but not too well.
+fn text(lines: u64) -> String {
+    let mut x = 88_172_645_463_325_252u64;
+    let mut line = |n: u64| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        format!("{x:016x} line {n} {}\n", "word ".repeat((x % 9) as usize))
+    };
+    (0..lines).map(&mut line).collect()
+}
+
+/// A program that turns the file `input` into another text on its standard output.
+fn filter(program: &str, package: &str, arguments: &str, lines: u64) -> Result<()> {
+    each(|place| {
+        if !place.file("input").exists() {
+            place.write("input", text(lines))?;
+        }
+        let mut command = place.command(tool(program, package)?);
+        command.args(arguments.split(' '));
+        Ok(command)
+    })
+}
+
+#[test]
+fn xz_with_two_threads() -> Result<()> {
+    filter("xz", "xz-utils", "-T2 -3 --keep --stdout input", 120_000)
+}
+
+#[test]
+fn zstd_with_two_threads() -> Result<()> {
+    filter("zstd", "zstd", "-q -T2 -15 --stdout input", 160_000)
+}
+
+#[test]
+fn sort_of_a_large_file() -> Result<()> {
+    filter("sort", "coreutils", "--parallel=2 -S 6M -T . input", 250_000)
+}
+
+#[test]
+fn sqlite3() -> Result<()> {
+    each(|place| {
+        let database = place.file("big.db");
+        if database.exists() {
+            std::fs::remove_file(&database)?;
+        }
+        let mut command = place.command(tool("sqlite3", "sqlite3")?);
+        let sql = "PRAGMA cache_size = 50; CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT); \
+             WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 400000) \
+             INSERT INTO t SELECT n, printf('%032d', n * 7919) FROM c; CREATE INDEX i ON t (text); \
+             PRAGMA integrity_check; SELECT count(*), sum(n), max(text) FROM t;";
+        command.arg("big.db").arg(sql);
+        Ok(command)
+    })
+}
+
+/// The same image twice, from several moments of a run that goes on to its end itself.
+#[test]
+fn live_images_restart_twice() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let program = place.guest("chain")?;
+        let (expected, time) = undisturbed(&mut place.command(&program))?;
+        let mut job = Job::start(&mut place.command(&program))?;
+        let mut images = Vec::new();
+        for i in 0..6 {
+            if ends_within(job.pid(), time.mul_f64(random() / 5.0))? {
+                break;
+            }
+            let image = place.file(format!("{i}.ckpt"));
+            if place.try_save(job.pid(), &image, &[])?.code() == Some(0) {
+                images.push(image);
+            }
+        }
+        let ended = job.end()?;
+        ensure!(ended.out == expected.out && ended.err.is_empty(), "disturbed by a live save: {ended:#?}");
+        ensure!(images.len() > 1, "the program was too fast");
+        for image in images.iter().chain(&images) {
+            let restarted = Job::start(&mut place.stub(image))?.end()?;
+            restarted.expect_pass()?;
+            ensure!(expected.out.ends_with(&restarted.out), "{restarted:#?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn no_blocking_call_notices() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        for link in [Link::Dynamic, Link::Static] {
+            let mut job = Job::start(&mut place.command(place.linked_guest("blocked", link)?))?;
+            job.wait_line(READY)?;
+            for options in [&[][..], &["--freeze"], &[]] {
+                place.save(job.pid(), &image, options)?;
+            }
+            for _ in 0..3 {
+                place.save(job.pid(), &image, &["--kill"])?;
+                drop(job.end()?);
+                job = Job::start(&mut place.stub(&image))?;
+                // Restarted when its threads are inside their calls again.
+                ckpt_tests::proc::wait_threads_sleep(job.pid(), 11)?;
+            }
+            place.go()?;
+            job.end()?.expect_pass()?;
+            place.halt()?;
+        }
+        Ok(())
+    })
+}
+
+/// `redis-server` holds sockets and an epoll set with them: refused by name, and it serves on.
+#[test]
+fn redis_is_refused_by_name() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let socket = place.file("redis.sock");
+        let mut command = place.command(tool("redis-server", "redis-server")?);
+        command.args(["--port", "0", "--save", "", "--daemonize", "no", "--unixsocket"]).arg(&socket);
+        let job = Job::start(&mut command)?;
+        job.wait_text("Ready to accept connections")?;
+        let client = tool("redis-cli", "redis-tools")?;
+        let ask = |words: &[&str]| -> Result<String> {
+            let mut command = place.command(&client);
+            let ended = Job::start(command.arg("-s").arg(&socket).args(words))?.end()?;
+            Ok(ended.out.trim().to_owned())
+        };
+        ask(&["DEBUG", "POPULATE", "200000"])?;
+        let keys = ask(&["DBSIZE"])?;
+        ensure!(keys == "200000", "{keys}");
+        let refused = place.try_save(job.pid(), &place.file("redis.ckpt"), &[])?;
+        ensure!(refused.code() == Some(88) && refused.err.contains("socket"), "{refused:#?}");
+        ensure!(!place.file("redis.ckpt").exists(), "an image in spite of the refusal");
+        let keys = ask(&["DBSIZE"]).context("after the refused save")?;
+        ensure!(keys == "200000", "{keys}");
+        job.kill()?;
+        Ok(())
+    })
+}
+
+/// A restarted process can be debugged like any other.
+#[test]
+fn gdb_attaches_to_a_restarted_process() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut place.command(place.guest("blocked")?))?;
+        job.wait_line(READY)?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        let mut job = Job::start(&mut place.stub(&image))?;
+        ckpt_tests::proc::wait_threads_sleep(job.pid(), 11)?;
+        let mut gdb = place.command(tool("gdb", "gdb")?);
+        gdb.args(["-nx", "-batch", "-ex", "thread apply all bt", "-p"]).arg(job.pid().to_string());
+        let seen = Job::start(gdb.arg("-ex").arg("detach"))?.end()?;
+        for function in ["in_read", "in_futex", "in_sigsuspend", "in_clock_sleep", "main"] {
+            ensure!(seen.out.contains(function), "no {function} in {seen:#?}");
+        }
+        place.go()?;
+        ensure!(!ends_within(job.pid(), Duration::ZERO)? || job.out().contains("PASS"), "{}", job.story());
+        job.end()?.expect_pass()
+    })
+}
