@@ -9,7 +9,8 @@ use image_format::record::thread::Thread;
 use image_format::seal::Sum;
 use image_format::{Layout, NoteType, Notes};
 use state::descriptor::OpenFile;
-use state::{Error, Result, Save, Scratch, Target};
+use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
+use sys::Sysno;
 use sys::abi::signal::Siginfo;
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
@@ -102,7 +103,8 @@ pub fn save<T: Target>(
     state::process::check(save.target)?;
     let files = state::descriptor::collect(&mut save)?;
     let ids = Ids { pid: save.target.pid(), uid: owner(save.target.proc()) };
-    let mut header = header(ids, facts, files)?;
+    let clocks = (clock(save.target, CLOCK_MONOTONIC)?, clock(save.target, CLOCK_BOOTTIME)?);
+    let mut header = header(ids, facts, files, clocks)?;
     save.notes.table(&[header])?;
     write_threads(&mut save, threads, facts, ids)?;
     write_objects(&mut save, threads, facts, files)?;
@@ -206,7 +208,18 @@ fn owner(proc: sys::fs::Fd) -> u32 {
 }
 
 /// All of the header but the vdso's checksum.
-fn header(ids: Ids, facts: &Facts<'_>, files: &[OpenFile]) -> Result<Header> {
+/// A clock as the process sees it: in a time namespace it is not the saver's.
+fn clock(inside: &mut impl Inside, which: usize) -> Result<u64> {
+    let mut time = [0; 16];
+    let zero = Arg::Value(0);
+    inside
+        .call(Sysno::clock_gettime, [Arg::Value(which), Arg::Data(0), zero, zero, zero, zero], &mut time)
+        .map_err(|e| Error::failed(format_args!("clocks"), "cannot be read", e))?;
+    let word = |at: usize| time.get(at..).and_then(|t| t.first_chunk()).map_or(0, |t| u64::from_le_bytes(*t));
+    Ok(word(0).wrapping_mul(1_000_000_000).wrapping_add(word(8)))
+}
+
+fn header(ids: Ids, facts: &Facts<'_>, files: &[OpenFile], clocks: (u64, u64)) -> Result<Header> {
     let mut uuid = [0; 16];
     let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
     sys::process::random(&mut uuid).map_err(random)?;
@@ -224,8 +237,8 @@ fn header(ids: Ids, facts: &Facts<'_>, files: &[OpenFile]) -> Result<Header> {
         wall_sec: wall.sec.into(),
         wall_nsec: (wall.nsec as u32).into(),
         uid: ids.uid.into(),
-        monotonic_nsec: sys::time::nanoseconds(CLOCK_MONOTONIC).into(),
-        boottime_nsec: sys::time::nanoseconds(CLOCK_BOOTTIME).into(),
+        monotonic_nsec: clocks.0.into(),
+        boottime_nsec: clocks.1.into(),
         release: sys::process::kernel_release(),
         cpu: cpu(),
         vdso_sum: 0.into(),

@@ -68,6 +68,15 @@ pub fn wait_state(pid: u32, wanted: &str) -> Result<()> {
     wait::until(look, || format!("process {pid} is in state {:?}, not one of {wanted}", state(pid)))
 }
 
+/// Waits until the process has ended; one that nobody has waited for yet has.
+///
+/// # Errors
+/// It runs on.
+pub fn wait_gone(pid: u32) -> Result<()> {
+    let look = || Ok(matches!(state(pid), None | Some('Z' | 'X')).then_some(()));
+    wait::until(look, || format!("process {pid} runs on, in state {:?}", state(pid)))
+}
+
 /// All processes of a session: pid and arguments. Zombies too.
 ///
 /// # Errors

@@ -116,12 +116,15 @@ impl Child {
         tell: OwnedFd,
     ) -> Result<Self, Failure> {
         let us = getpid();
+        // Asked here: ids of other namespaces show as none inside.
+        let foreground = setup.terminal.filter(|terminal| terminal.is_ours());
         let parent = pidfd_open(us, PidfdFlags::empty()).map_err(|e| errno("own process", e))?;
         // SAFETY: this command has one thread; the child makes system calls, allocates and executes.
         let pid = unsafe { sys::child::fork(setup.id) }.map_err(|e| no_child(setup, e))?;
         let Some(pid) = Pid::from_raw(pid) else {
             let executed = |()| command.exec();
-            let failure = match prepare(inbox, setup, (sign == Sign::Stub).then_some(&tell), us, &parent).map(executed)
+            let failure = match prepare(inbox, setup, foreground, (sign == Sign::Stub).then_some(&tell), (us, &parent))
+                .map(executed)
             {
                 Ok(error) => Failure::exec(command.get_program().as_ref(), &error),
                 Err(failure) => failure,
@@ -166,16 +169,15 @@ impl Child {
 fn prepare(
     inbox: &Inbox,
     setup: &Setup<'_>,
+    foreground: Option<&Terminal>,
     hand_on: Option<&OwnedFd>,
-    us: Pid,
-    parent: &OwnedFd,
+    (us, parent): (Pid, &OwnedFd),
 ) -> Result<(), Failure> {
     match setup.place {
         Place::WithUs => {}
         Place::OwnGroup => {
-            let had = setup.terminal.filter(|terminal| terminal.is_ours());
             setpgid(None, None).map_err(|e| errno("process group: cannot be made", e))?;
-            if let Some(terminal) = had {
+            if let Some(terminal) = foreground {
                 terminal.give(getpid());
             }
         }

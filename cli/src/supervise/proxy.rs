@@ -66,6 +66,10 @@ impl Proxy<'_> {
     pub fn run(mut self, duty: &mut impl Duty) -> Failure {
         let mut awaited = true;
         loop {
+            // First: a SIGCHLD that is taken here is answered below, one that comes later ends the wait.
+            while let Some(signal) = self.inbox.next() {
+                self.signal(&signal, duty);
+            }
             if let Some(end) = self.children(duty) {
                 if awaited {
                     // A failure that the child had before its exec is told by this command.
@@ -75,9 +79,6 @@ impl Proxy<'_> {
                     }
                 }
                 return self.end(end, duty);
-            }
-            while let Some(signal) = self.inbox.next() {
-                self.signal(&signal, duty);
             }
             let now = Instant::now();
             if duty.due().is_some_and(|due| due <= now) {

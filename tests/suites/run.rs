@@ -1,0 +1,161 @@
+//! `ckpt run`: the parent that saves its program from outside, on signals, every so often, and at the end.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use ckpt_tests::image::Mark;
+use ckpt_tests::programs::tool;
+use ckpt_tests::{Job, Place, READY, User, proc, wait};
+use rustix::process::Signal;
+
+/// `ckpt run -o IMAGE OPTIONS -- PROGRAM ARGUMENTS`.
+fn run(place: &Place, image: &Path, options: &[&str], program: &Path, arguments: &[&str]) -> Command {
+    let mut command = place.ckpt();
+    command.args(["run", "-o"]).arg(image).args(options).arg("--").arg(program).args(arguments);
+    command
+}
+
+/// Waits for another image than this one.
+fn wait_new(job: &Job, image: &Path, before: Mark) -> Result<()> {
+    wait::until(|| Ok((Mark::of(image) != before).then_some(())), || format!("no new image: {}", job.story()))
+}
+
+#[test]
+fn it_saves_and_exits_when_asked_to() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut command = run(&place, &image, &[], &place.guest("counter")?, &["8", "count.txt", "10"]);
+        let mut job = Job::start(&mut command)?;
+        job.wait_line("count 3")?;
+        job.send(Signal::TERM)?;
+        let ended = job.end()?;
+        ended.expect_code(85)?;
+        ensure!(ended.err.is_empty(), "{ended:#?}");
+        // The same command line restarts now.
+        let ended = Job::start(&mut command)?.end()?;
+        ended.expect_pass()?;
+        ensure!(!ended.out.contains("count 1\n"), "it began anew: {ended:#?}");
+        let file = std::fs::read_to_string(place.file("count.txt"))?;
+        let whole: String = (1..=8).map(|i| format!("count {i}\n")).collect();
+        ensure!(file == whole, "the file holds {file:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn it_saves_again_and_again_and_the_program_goes_on() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let options = ["--signal", "USR1", "--signal", "USR2", "--exit-code", "3"];
+        let mut command = run(&place, &image, &options, &place.guest("counter")?, &["100000", "count.txt", "10"]);
+        // First the program that was started, then the one that goes on from the image of the first.
+        for _ in 0..2 {
+            let job = Job::start(&mut command)?;
+            job.wait_text("count ")?;
+            for signal in [Signal::USR1, Signal::USR2] {
+                let before = Mark::of(&image);
+                job.send(signal)?;
+                wait_new(&job, &image, before)?;
+            }
+            ensure!(job.err().is_empty(), "{}", job.story());
+            job.kill()?;
+        }
+        let mut job = Job::start(&mut command)?;
+        job.wait_text("count ")?;
+        job.send(Signal::TERM)?;
+        job.end()?.expect_code(3)
+    })
+}
+
+#[test]
+fn it_saves_every_so_often() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let guest = place.guest("counter")?;
+        let job = Job::start(&mut run(&place, &image, &["--every", "1s"], &guest, &["100000", "count.txt", "10"]))?;
+        for _ in 0..2 {
+            wait_new(&job, &image, Mark::of(&image))?;
+        }
+        job.kill().map(drop)
+    })
+}
+
+#[test]
+fn what_cannot_be_saved_is_told_once_and_goes_on() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let script = "sleep 1000 & trap 'kill $!; echo last words; exit 9' TERM; echo ready; wait $!";
+        let mut job = Job::start(&mut run(&place, &image, &[], &tool("bash", "bash")?, &["-c", script]))?;
+        job.wait_line(READY)?;
+        job.send(Signal::USR1)?;
+        job.wait_err("the program goes on\n")?;
+        job.send(Signal::USR1)?;
+        job.send(Signal::TERM)?;
+        let ended = job.end()?;
+        ended.expect_code(9)?;
+        let lines: Vec<&str> = ended.err.lines().collect();
+        let told = lines.iter().all(|line| line.starts_with("ckpt: not saved: child process"));
+        ensure!(lines.len() == 2 && told && lines[1].ends_with("SIGTERM is passed on to the program"), "{ended:#?}");
+        ensure!(ended.out.ends_with("last words\n") && !image.exists(), "{ended:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_program_that_ends_meanwhile_has_its_own_status() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut run(&place, &image, &[], &place.guest("counter")?, &["3", "count.txt", "1"]))?;
+        job.wait_line("count 1")?;
+        // At whatever moment of its life: before, while and after it ends.
+        while !matches!(proc::state(job.pid()), None | Some('Z' | 'X')) {
+            job.send(Signal::USR1)?;
+        }
+        let ended = job.end()?;
+        ensure!(ended.code() == Some(0) && ended.out.ends_with("PASS\n"), "{ended:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_restart_that_fails_is_the_end() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut command = run(&place, &image, &[], &place.guest("counter")?, &["100000", "count.txt", "10"]);
+        let mut job = Job::start(&mut command)?;
+        job.wait_line("count 3")?;
+        job.send(Signal::TERM)?;
+        job.end()?.expect_code(85)?;
+        std::fs::remove_file(place.file("count.txt"))?;
+        let ended = Job::start(&mut command)?.end()?;
+        ended.expect_code(81)?;
+        ensure!(ended.err.starts_with("restart-stub: ") && ended.err.lines().count() == 1, "{ended:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_static_program_is_as_good() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let source = ckpt_tests::programs::sources();
+        let guest = place.bin().join("counter");
+        let mut cc = Command::new(tool("cc", "gcc")?);
+        let cc = cc.args(["-std=gnu11", "-O2", "-static", "-I"]).arg(&source).arg(source.join("counter.c"));
+        ensure!(cc.arg("-o").arg(&guest).status()?.success(), "the guest does not build");
+        let mut command = run(&place, &image, &[], &guest, &["8", "count.txt", "10"]);
+        let mut job = Job::start(&mut command)?;
+        job.wait_line("count 3")?;
+        job.send(Signal::TERM)?;
+        job.end()?.expect_code(85)?;
+        Job::start(&mut command)?.end()?.expect_pass()
+    })
+}
