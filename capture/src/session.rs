@@ -2,11 +2,15 @@
 //!
 //! Both ways in use it: a process that saves itself, and one that is saved from outside. It must never ask which.
 
+use core::ops::Range;
+
 use image_format::record::frame::Frame as FrameRecord;
 use image_format::record::header::{Cpu, Features, Header, MAGIC, VERSION};
+use image_format::record::id_word::IdWord;
 use image_format::record::memory::{Backing, Vma, VmaKind};
 use image_format::record::thread::Thread;
 use image_format::seal::Sum;
+use image_format::writer::Full;
 use image_format::{Layout, NoteType, Notes};
 use state::descriptor::OpenFile;
 use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
@@ -14,8 +18,8 @@ use sys::Sysno;
 use sys::abi::signal::Siginfo;
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
-use crate::core_notes::{self, Frame, Ids};
-use crate::output::Output;
+use crate::core_notes::{self, Frame, Ids as Owner};
+use crate::output::{Ids, Output};
 use crate::pages::{self, Run, Runs};
 
 /// Most files that can be mapped.
@@ -102,11 +106,12 @@ pub fn save<T: Target>(
     let mut save = Save { target, notes, scratch: Scratch::new(memory.scratch) };
     state::process::check(save.target)?;
     let files = state::descriptor::collect(&mut save)?;
-    let ids = Ids { pid: save.target.pid(), uid: owner(save.target.proc()) };
+    let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
     let clocks = (clock(save.target, CLOCK_MONOTONIC)?, clock(save.target, CLOCK_BOOTTIME)?);
     let mut header = header(ids, facts, files, clocks)?;
     save.notes.table(&[header])?;
     write_threads(&mut save, threads, facts, ids)?;
+    let table = keep_room(&mut save, threads)?;
     write_objects(&mut save, threads, facts, files)?;
 
     save.target.thaw()?;
@@ -137,8 +142,28 @@ pub fn save<T: Target>(
     for (i, page) in rseq.iter_mut().enumerate() {
         *page = threads.get(i).record.rseq.get() & !(image_format::PAGE - 1);
     }
-    output.write(target, &layout, prefix, runs, rseq, &mut scratch)?;
+    let ids = scratch.take::<[u64; 2]>(threads.count())?;
+    for (i, pair) in ids.iter_mut().enumerate() {
+        let record = threads.get(i).record;
+        *pair = [record.tid.get().into(), record.jmp.fs_base.get()];
+    }
+    let headers = usize::try_from(headers).map_err(|_| Full)?;
+    let table = table.start + headers..table.end + headers;
+    output.write(target, &layout, prefix, runs, &Ids { rseq_pages: rseq, threads: ids, table }, &mut scratch)?;
     Ok(layout.file_len())
+}
+
+/// Room among the notes for locks that the writer of a process's memory will find; where it is.
+fn keep_room<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads) -> Result<Range<usize>> {
+    /// Bytes of a note in front of its contents.
+    const HEAD: usize = 20;
+    if T::IN_PROCESS {
+        return Ok(0..0);
+    }
+    let empty = save.scratch.take::<IdWord>(256 + 16 * threads.count())?;
+    let start = save.notes.position() as usize + HEAD;
+    save.notes.table(empty)?;
+    Ok(start..start + size_of_val(empty))
 }
 
 /// The threads, for debuggers and for the restart.
@@ -146,7 +171,7 @@ fn write_threads<T: Target>(
     save: &mut Save<'_, '_, T>,
     threads: &impl Threads,
     facts: &Facts<'_>,
-    ids: Ids,
+    ids: Owner,
 ) -> Result<()> {
     let each = || (0..threads.count()).map(|i| threads.get(i));
     let frames = save.scratch.take::<FrameRecord>(if facts.full_frames { threads.count() } else { 0 })?;
@@ -219,7 +244,7 @@ fn clock(inside: &mut impl Inside, which: usize) -> Result<u64> {
     Ok(word(0).wrapping_mul(1_000_000_000).wrapping_add(word(8)))
 }
 
-fn header(ids: Ids, facts: &Facts<'_>, files: &[OpenFile], clocks: (u64, u64)) -> Result<Header> {
+fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: (u64, u64)) -> Result<Header> {
     let mut uuid = [0; 16];
     let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
     sys::process::random(&mut uuid).map_err(random)?;

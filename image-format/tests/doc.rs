@@ -9,6 +9,7 @@ use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::frame::Frame;
 use image_format::record::header::Header;
+use image_format::record::id_word::IdWord;
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, Vma};
@@ -50,6 +51,7 @@ fn each_record_is_described() {
     described::<Header>();
     described::<Thread>();
     described::<Frame>();
+    described::<IdWord>();
     described::<Vma>();
     described::<Backing>();
     described::<Mm>();

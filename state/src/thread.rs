@@ -1,5 +1,6 @@
 //! Threads: what the kernel keeps for each besides its registers.
 
+use image_format::record::id_word::IdWord;
 use image_format::record::thread::{Jmp, Thread, ThreadFlags};
 use sys::abi::signal::Altstack;
 use sys::arch::Context;
@@ -170,14 +171,14 @@ pub fn jmp(context: &Context) -> Jmp {
 }
 
 /// Gives the calling thread what it had: thread pointer, tid address (and the new id in it, where a libc keeps
-/// one), robust list, rseq, alternate stack.
+/// one, and in `words`), robust list, rseq, alternate stack.
 ///
 /// # Errors
 /// The step that the kernel refused.
 ///
 /// # Safety
 /// The program's memory is in place; this code uses no thread-local storage.
-pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str, Errno)> {
+pub unsafe fn restore(thread: &Thread, words: &[IdWord]) -> core::result::Result<(), (&'static str, Errno)> {
     // SAFETY: the program's own thread pointer; nothing here depends on the old one.
     unsafe {
         sys::process::arch_prctl(sys::abi::ARCH_SET_FS, thread.jmp.fs_base.get() as usize)
@@ -192,8 +193,8 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
         // SAFETY: the record says that a thread id lay there; the memory is in place and writable.
         unsafe { word.write_unaligned(sys::thread::tid()) };
     }
+    mend_locks(thread, words);
     if thread.robust_list.get() != 0 {
-        mend_robust_list(thread.robust_list.get(), thread.tid.get(), sys::thread::tid() as u32);
         sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get())
             .map_err(|e| ("robust list", e))?;
     }
@@ -220,10 +221,26 @@ const ROBUST_MAX: usize = 2048;
 /// `FUTEX_TID_MASK`.
 const TID_MASK: u32 = 0x3fff_ffff;
 
-/// Robust mutexes that the thread holds name it by its old id: the kernel releases them at its end only under the
-/// new one. Reads and writes by `/proc/self/mem`, where a bad pointer is an error and no fault.
-fn mend_robust_list(head: u64, old: u32, new: u32) {
+/// Locks that the thread holds name it by its old id: the robust ones, which the kernel releases at its end only under
+/// the new one, and those that the saver has found (`words`). Reads and writes by `/proc/self/mem`, where a bad pointer is
+/// an error and no fault.
+fn mend_locks(thread: &Thread, words: &[IdWord]) {
+    let (head, old, new) = (thread.robust_list.get(), thread.tid.get(), sys::thread::tid() as u32);
+    if old == new {
+        return;
+    }
     let Ok(mem) = sys::fs::open(c"/proc/self/mem", sys::abi::O_RDWR, 0) else { return };
+    let mend = |at: u64| {
+        let mut bytes = [0; 4];
+        if sys::fs::pread_exact(mem.fd(), &mut bytes, at).is_err() {
+            return;
+        }
+        let value = u32::from_le_bytes(bytes);
+        if value & TID_MASK == old {
+            let _ = sys::fs::pwrite_all(mem.fd(), &(value & !TID_MASK | new).to_le_bytes(), at);
+        }
+    };
+    words.iter().filter(|word| word.tid.get() == old).for_each(|word| mend(word.addr.get()));
     let word = |at: u64| {
         let mut bytes = [0; 8];
         sys::fs::pread_exact(mem.fd(), &mut bytes, at).ok().map(|()| u64::from_le_bytes(bytes))
@@ -231,14 +248,8 @@ fn mend_robust_list(head: u64, old: u32, new: u32) {
     // struct robust_list_head: next, futex_offset, list_op_pending; bit 0 of a pointer marks a PI mutex.
     let (Some(first), Some(offset), Some(pending)) = (word(head), word(head + 8), word(head + 16)) else { return };
     let mend = |entry: u64| {
-        let at = (entry & !1).wrapping_add(offset);
-        let mut bytes = [0; 4];
-        if entry & !1 == 0 || sys::fs::pread_exact(mem.fd(), &mut bytes, at).is_err() {
-            return;
-        }
-        let value = u32::from_le_bytes(bytes);
-        if value & TID_MASK == old {
-            let _ = sys::fs::pwrite_all(mem.fd(), &(value & !TID_MASK | new).to_le_bytes(), at);
+        if entry & !1 != 0 {
+            mend((entry & !1).wrapping_add(offset));
         }
     };
     mend(pending);

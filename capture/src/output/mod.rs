@@ -1,7 +1,11 @@
 //! The image file on its way: a temporary name, contents, seal, fsync, rename. Never half an image under the name.
 
 #[cfg(feature = "std")]
+mod held;
+#[cfg(feature = "std")]
 mod parallel;
+
+use core::ops::Range;
 
 use image_format::Layout;
 use image_format::seal::Sum;
@@ -11,6 +15,8 @@ use sys::Errno;
 use sys::abi::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDWR};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
+#[cfg(feature = "std")]
+use zerocopy::IntoBytes;
 
 use crate::pages::Run;
 
@@ -19,6 +25,17 @@ const CHUNK: usize = 128 << 10;
 
 /// Longest path of an image, bytes.
 pub const PATH_MAX: usize = 4096;
+
+/// Threads' ids, as far as the writer needs them.
+#[derive(Debug)]
+pub struct Ids<'a> {
+    /// Pages with rseq areas, which the kernel may change at any time.
+    pub rseq_pages: &'a [u64],
+    /// Id and thread pointer of each.
+    pub threads: &'a [[u64; 2]],
+    /// Where the table for [`image_format::record::id_word::IdWord`] lies, all zero, in the prefix.
+    pub table: Range<usize>,
+}
 
 /// Where an image is written to; what is unfinished is removed when this value is dropped.
 #[derive(Debug)]
@@ -125,17 +142,66 @@ impl Output {
         &mut self,
         target: &T,
         layout: &Layout,
-        prefix: &[u8],
+        prefix: &mut [u8],
         runs: &[Run],
-        rseq_pages: &[u64],
+        ids: &Ids<'_>,
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
-        self.put(prefix, 0)?;
         let sums = scratch.take::<u64>(runs.len())?;
-        self.write_runs(target, layout.segments, runs, sums, rseq_pages, scratch)?;
+        #[cfg(feature = "std")]
+        if !T::IN_PROCESS {
+            self.write_other(target, layout, prefix, runs, sums, ids, scratch)?;
+            return self.seal(layout, prefix, sums, scratch);
+        }
+        self.put(prefix, 0)?;
+        self.write_runs(target, layout.segments, runs, sums, ids.rseq_pages, scratch)?;
+        self.seal(layout, prefix, sums, scratch)
+    }
+
+    fn seal(&mut self, layout: &Layout, prefix: &[u8], sums: &[u64], scratch: &mut Scratch<'_>) -> Result<()> {
         let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
         let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
         self.put(seal, layout.seal)
+    }
+
+    /// Writes another process's memory, and what was found in it meanwhile into the table that was kept free.
+    #[cfg(feature = "std")]
+    fn write_other<T: Target>(
+        &mut self,
+        target: &T,
+        layout: &Layout,
+        prefix: &mut [u8],
+        runs: &[Run],
+        sums: &mut [u64],
+        ids: &Ids<'_>,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<()> {
+        let holders = held::Holders::new(target, ids.threads);
+        let file = match &self.to {
+            To::File { file, .. } => Some(file.fd()),
+            _ => None,
+        };
+        let job = parallel::Job { file, target, holders: &holders, failed: &|e| self.failed(e) };
+        let mut found = job.run(layout.segments, runs, sums)?;
+        holders.cached(target, ids.threads, &mut found);
+        found.sort_unstable_by_key(|word| word.addr.get());
+        let room = prefix.get_mut(ids.table.clone()).unwrap_or_default();
+        let bytes = found.as_bytes();
+        room.get_mut(..bytes.len())
+            .ok_or_else(|| {
+                let why = "are held at this moment";
+                Error::refused(
+                    format_args!("{} locks", found.len()),
+                    why,
+                    "save it at another moment, or with fewer threads",
+                )
+            })?
+            .copy_from_slice(bytes);
+        self.put(prefix, 0)?;
+        if file.is_none() {
+            self.write_runs(target, layout.segments, runs, sums, ids.rseq_pages, scratch)?;
+        }
+        Ok(())
     }
 
     fn write_runs<T: Target>(
@@ -147,12 +213,6 @@ impl Output {
         rseq_pages: &[u64],
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
-        #[cfg(feature = "std")]
-        if !T::IN_PROCESS
-            && let To::File { file, .. } = &self.to
-        {
-            return parallel::write(file.fd(), at, target, runs, sums, &|e| self.failed(e));
-        }
         let bounce = scratch.bytes(CHUNK)?;
         for (run, sum) in runs.iter().zip(sums.iter_mut()) {
             *sum = self.write_run(target, run, at, rseq_pages, bounce)?;

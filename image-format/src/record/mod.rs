@@ -15,6 +15,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod frame;
 pub mod header;
+pub mod id_word;
 pub mod itimer;
 pub mod lock;
 pub mod memory;
@@ -92,6 +93,8 @@ pub enum NoteType {
     Epoll = 0x434b_001a,
     /// [`epoll::Watch`], ascending by set, number and file.
     Watch = 0x434b_001b,
+    /// [`id_word::IdWord`].
+    IdWord = 0x434b_001c,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }

@@ -143,7 +143,7 @@ unsafe extern "C" fn begin(at: *mut u8) -> ! {
 /// Gives the calling thread all that it had, but its registers.
 fn complete(image: &Checked<'_>, thread: &Thread) {
     // SAFETY: the program's memory is complete; the stub uses no thread-local storage.
-    if let Err((what, e)) = unsafe { state::thread::restore(thread) } {
+    if let Err((what, e)) = unsafe { state::thread::restore(thread, image.table()) } {
         die(what, e);
     }
     for signal in image.table::<Pending>().iter().filter(|p| p.tid.get() == thread.tid.get()) {

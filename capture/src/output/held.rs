@@ -1,0 +1,136 @@
+//! Locks in a process's memory that name their holder by its thread id, found while the memory goes by.
+//!
+//! glibc: the owner of a recursive or error-checking mutex, the writer of a read-write lock
+//! (sysdeps/nptl/bits/struct_mutex.h, struct_rwlock.h). musl: the lock word of such mutexes (src/internal/pthread_impl.h).
+//! Must only name words that hold the id of a living thread in the midst of what a lock looks like.
+
+use std::vec::Vec;
+
+use image_format::record::id_word::IdWord;
+use state::Target;
+
+/// `FUTEX_TID_MASK`.
+const TID_MASK: u32 = 0x3fff_ffff;
+
+/// Offset of the id in musl's `struct pthread`.
+const MUSL_TID: u64 = 0x30;
+
+/// Words that are looked at together.
+const BLOCK: usize = 512;
+
+fn word<T: Target>(target: &T, at: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    target.read_memory(at, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+}
+
+/// musl's `struct pthread` begins with a pointer to itself and has the id further on.
+fn musl_id<T: Target>(target: &T, tid: u64, fs: u64) -> Option<u64> {
+    let at = fs + MUSL_TID;
+    (word(target, fs)? == fs && word(target, at)? & u64::from(u32::MAX) == tid).then_some(at)
+}
+
+/// Go: below the thread pointer the goroutine, in it the thread's `m`, near its beginning `procid`
+/// (runtime/runtime2.go).
+fn go_id<T: Target>(target: &T, tid: u64, fs: u64) -> Option<u64> {
+    const M: u64 = 0x30;
+    let m = word(target, word(target, fs.checked_sub(8)?)?.checked_add(M)?)?;
+    let mut places = (m..m.checked_add(0x80)?).step_by(8).filter(|at| word(target, *at) == Some(tid));
+    let place = places.next();
+    place.filter(|_| places.next().is_none())
+}
+
+/// What to look for.
+#[derive(Clone, Debug)]
+pub struct Holders {
+    tids: Vec<u32>,
+    least: u32,
+    span: u32,
+    /// The C library is musl.
+    musl: bool,
+}
+
+impl Holders {
+    /// Looks for the ids of these threads (id and thread pointer of each).
+    #[must_use]
+    pub fn new<T: Target>(target: &T, threads: &[[u64; 2]]) -> Self {
+        let musl = threads.first().is_some_and(|[tid, fs]| musl_id(target, *tid, *fs).is_some());
+        let mut tids: Vec<u32> = threads.iter().map(|[tid, _]| *tid as u32).collect();
+        tids.sort_unstable();
+        let least = tids.first().copied().unwrap_or(0);
+        let span = tids.last().copied().unwrap_or(0) - least;
+        Self { tids, least, span, musl }
+    }
+
+    fn near(&self, half: u32) -> bool {
+        (half & TID_MASK).wrapping_sub(self.least) <= self.span
+    }
+
+    fn is_thread(&self, half: u32) -> bool {
+        self.tids.binary_search(&(half & TID_MASK)).is_ok()
+    }
+
+    /// Finds where a language's own runtime keeps a thread's id for signals that it sends: musl, and Go without a C library.
+    pub fn cached<T: Target>(&self, target: &T, threads: &[[u64; 2]], found: &mut Vec<IdWord>) {
+        for [tid, fs] in threads {
+            if let Some(addr) = musl_id(target, *tid, *fs).or_else(|| go_id(target, *tid, *fs)) {
+                found.push(IdWord { addr: addr.into(), tid: (*tid as u32).into(), reserved: 0.into() });
+            }
+        }
+    }
+
+    /// Looks through memory that was read at `addr`, a multiple of 8.
+    pub fn scan<T: Target>(&self, target: &T, addr: u64, bytes: &[u8], found: &mut Vec<IdWord>) {
+        let (words, _) = bytes.as_chunks::<8>();
+        for (block, at) in words.chunks(BLOCK).zip((addr..).step_by(BLOCK * 8)) {
+            // Without a branch for each word: most blocks hold nothing like an id.
+            let halves = |word: &[u8; 8]| {
+                let word = u64::from_le_bytes(*word);
+                (word as u32, (word >> 32) as u32)
+            };
+            let any = block.iter().map(halves).fold(false, |any, (low, high)| any | self.near(low) | self.near(high));
+            if !any {
+                continue;
+            }
+            for (word, at) in block.iter().map(halves).zip((at..).step_by(8)) {
+                self.judge(target, at, word, found);
+            }
+        }
+    }
+
+    fn judge<T: Target>(&self, target: &T, at: u64, (low, high): (u32, u32), found: &mut Vec<IdWord>) {
+        let word = |at: u64| {
+            let mut bytes = [0; 4];
+            target.read_memory(at, &mut bytes).map_or(0, |()| u32::from_le_bytes(bytes))
+        };
+        let mut add = |addr: u64, tid: u32| {
+            found.push(IdWord { addr: addr.into(), tid: (tid & TID_MASK).into(), reserved: 0.into() });
+        };
+        if self.is_thread(low) && low & !TID_MASK == 0 {
+            // pthread_mutex_t: lock, count, owner, nusers, kind.
+            let (lock, kind) = (word(at - 8), word(at + 8));
+            let strict = matches!(kind & 3, 1 | 2) && kind & !0x3ff == 0;
+            if !self.musl && strict && (1..=self.tids.len() as u32).contains(&high) {
+                if matches!(lock, 1 | 2) {
+                    add(at, low);
+                } else if lock & TID_MASK == low {
+                    // With priority inheritance the lock word is the owner, too.
+                    add(at - 8, low);
+                    add(at, low);
+                }
+            }
+            // pthread_rwlock_t: readers, writers, two futexes, two pads, writer, shared.
+            if !self.musl && high <= 1 && word(at - 24) & 3 == 3 && matches!(word(at - 12), 1 | 3) {
+                add(at, low);
+            }
+        }
+        // musl's mutex: type, lock, waiters.
+        if self.musl
+            && self.is_thread(high)
+            && matches!(low & 15, 1 | 2)
+            && low & !0x8f == 0
+            && word(at + 4) & 1 << 30 == 0
+        {
+            add(at + 4, high);
+        }
+    }
+}
