@@ -155,7 +155,7 @@ fn notes() -> Bytes {
         .note(19, bytes().u32s(&[3, 2, 1, 0]).u64s(&[100, 50]))
         .note(22, bytes().u32s(&[30, 0o4002]).u64s(&[5]).u32s(&[1, 0]))
         .note(23, bytes().u32s(&[u32::MAX, 23, 43, 3, 65536, 1]))
-        .note(24, bytes().u32s(&[31, 2, 7, 3]).u64s(&[6, 1_500_000_000, 2, 0]))
+        .note(24, bytes().u32s(&[31, 2, 7, 3]).u64s(&[6, 2, 3, 1, 500_000_000]))
         .note(25, bytes().u32s(&[32, 2]).u64s(&[0x200]))
         .note(26, bytes().u32s(&[33, 2]))
         .note(27, bytes().u32s(&[33, 4, 30, 0x19]).u64s(&[0x1234_5678_9abc]))
@@ -311,7 +311,7 @@ fn and_every_field_of_signals_and_files() {
     assert_eq!((d.size.get(), d.packet.get()), (65536, 1));
     let t = image.single::<Timerfd>().unwrap();
     assert_eq!((t.id.get(), t.flags.get(), t.clock.get(), t.settime.get()), (31, 2, 7, 3));
-    assert_eq!([t.ticks, t.value_nsec, t.interval_nsec].map(|f| f.get()), [6, 1_500_000_000, 2]);
+    assert_eq!((t.ticks.get(), t.interval.map(|f| f.get()), t.value.map(|f| f.get())), (6, [2, 3], [1, 500_000_000]));
     let s = image.single::<Signalfd>().unwrap();
     assert_eq!((s.id.get(), s.flags.get(), s.mask.get()), (32, 2, 0x200));
     let e = image.single::<Epoll>().unwrap();

@@ -1,9 +1,14 @@
 //! The planning heap: a fixed arena in .bss, for lists whose length the image decides. Nothing is given back: it goes
 //! with the old mappings. Nothing may allocate once the commit has begun.
 
+use core::alloc::Layout;
 use core::cell::UnsafeCell;
 
+use image_format::ExitCode;
 use linked_list_allocator::Heap;
+use state::{Error, Result};
+use sys::fs::Fd;
+use sys::text::Decimal;
 
 /// Bytes of the arena. Untouched pages of it cost nothing.
 const SIZE: usize = 4 << 20;
@@ -22,7 +27,6 @@ struct Allocator(UnsafeCell<Heap>);
 // SAFETY: the stub has one thread as long as it allocates.
 unsafe impl Sync for Allocator {}
 
-#[global_allocator]
 static HEAP: Allocator = Allocator(UnsafeCell::new(Heap::empty()));
 
 /// Makes allocation possible.
@@ -34,13 +38,24 @@ pub unsafe fn init() {
     unsafe { (*HEAP.0.get()).init(ARENA.0.get().cast(), SIZE) };
 }
 
-// SAFETY: `linked_list_allocator` does the work; a full arena gives null, as it must.
-unsafe impl core::alloc::GlobalAlloc for Allocator {
-    unsafe fn alloc(&self, layout: core::alloc::Layout) -> *mut u8 {
-        // SAFETY: one thread, see the type.
-        unsafe { (*self.0.get()).allocate_first_fit(layout).map_or(core::ptr::null_mut(), core::ptr::NonNull::as_ptr) }
+/// A list of descriptors, all -1.
+///
+/// # Errors
+/// Too many for the arena.
+pub fn descriptors(len: usize) -> Result<&'static mut [Fd]> {
+    // SAFETY: one thread, see the type; no reference to the heap outlives the call.
+    let heap = unsafe { &mut *HEAP.0.get() };
+    let found = Layout::array::<Fd>(len.max(1)).ok().and_then(|layout| heap.allocate_first_fit(layout).ok());
+    let Some(place) = found else {
+        let object = format_args!("{} descriptors and mapped files", Decimal(len as u64));
+        return Err(Error::refused(object, "are more than the restart's memory holds", "").code(ExitCode::NoRoom));
+    };
+    let place = place.cast::<Fd>();
+    // SAFETY: as long as asked for, aligned, this list's alone, and never given back.
+    unsafe {
+        for index in 0..len {
+            place.add(index).write(-1);
+        }
+        Ok(core::slice::from_raw_parts_mut(place.as_ptr(), len))
     }
-
-    /// Nothing: the whole arena goes at once, and soon.
-    unsafe fn dealloc(&self, _: *mut u8, _: core::alloc::Layout) {}
 }

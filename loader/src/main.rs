@@ -10,8 +10,6 @@
 #![no_main]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-extern crate alloc;
-
 mod commit;
 mod heap;
 mod prepare;

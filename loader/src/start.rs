@@ -1,6 +1,5 @@
 //! Entry, arguments, messages, exit codes.
 
-use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use image_format::ExitCode;
@@ -17,11 +16,10 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     // Whoever saves this process by its id waits until it is the program.
     sys::thread::set_name(&state::process::RESTARTING);
     // SAFETY: the kernel's layout: argc, then as many pointers to strings.
-    let args: Vec<&'static [u8]> = unsafe {
-        let count = *sp;
-        (0..count).map(|i| CStr::from_ptr((*sp.add(1 + i)) as *const _).to_bytes()).collect()
-    };
-    let error = match parse(args.iter().skip(1).copied()) {
+    let arg = |i: usize| unsafe { CStr::from_ptr(*sp.add(1 + i) as *const _) }.to_bytes();
+    // SAFETY: as above.
+    let args = (1..unsafe { *sp }).map(arg);
+    let error = match parse(args) {
         Ok(Request::Help) => {
             let _ = sys::fs::write_all(1, HELP.as_bytes());
             sys::process::exit(0)

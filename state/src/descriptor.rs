@@ -6,7 +6,7 @@
 use image_format::record::StrRef;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::Features;
-use image_format::{NoteType, writer::Full};
+use image_format::{Checked, NoteType, writer::Full};
 use sys::abi::{O_ASYNC, O_CLOEXEC, O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
 use sys::fs::Fd;
 use sys::text::{Shown, Text, cut, decimal, octal};
@@ -277,6 +277,14 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     }
     save.notes.end()?;
     Ok(())
+}
+
+/// Where a description is open now; `open`: for each of the program's descriptors the number now, or -1.
+#[must_use]
+#[inline(never)]
+pub fn now(image: &Checked<'_>, open: &[Fd], id: u32) -> Option<Fd> {
+    let mut all = image.table::<Descriptor>().iter().zip(open);
+    all.find(|(d, open)| d.file.get() == id && **open >= 0).map(|(_, open)| *open)
 }
 
 /// Puts an open file under one of the program's numbers.

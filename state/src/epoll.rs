@@ -8,13 +8,13 @@ use image_format::Checked;
 use image_format::NoteType;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::writer::Full;
-use sys::abi::EPIOCGPARAMS;
+use sys::abi::{EPIOCGPARAMS, EPOLL_CTL_ADD};
 use sys::fs::Fd;
 use sys::text::{decimal, hex, words};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 
-use crate::descriptor::{Kind, OpenFile, each_fact};
+use crate::descriptor::{Kind, OpenFile, each_fact, now};
 use crate::target::Arg;
 use crate::{Error, Result, Save, Target};
 
@@ -127,25 +127,27 @@ pub fn restore() -> sys::Result<Fd> {
     sys::fs::make(Sysno::epoll_create1, [0; 4])
 }
 
-/// Adds to all sets what they watch, or removes it. `open`: where a description is open now; `number`: the number
-/// under which it is to be watched.
+/// Adds to all sets what they watch (`EPOLL_CTL_ADD`), or takes it out again, under the numbers where it is now; without
+/// an operation adds it under the numbers that the program used, whatever was there. `open`: as in [`now`].
 ///
 /// # Errors
-/// The kernel's, with what could not be watched.
-pub fn control<'i>(
-    image: &Checked<'i>,
-    operation: usize,
-    open: impl Fn(u32) -> Fd,
-    number: impl Fn(&Watch) -> sys::Result<Fd>,
-) -> core::result::Result<(), (&'i Watch, Errno)> {
+/// The kernel's, with the number that the program used.
+#[inline(never)]
+pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::result::Result<(), (Fd, Errno)> {
     for watch in image.table::<Watch>() {
-        let (epoll, events) = (open(watch.epoll.get()), watch.events.get());
-        let done = number(watch).and_then(|fd| sys::fs::epoll_control(epoll, operation, fd, events, watch.data.get()));
-        // Twice the same file, when `number` gives both the same one.
-        if let Err(e) = done
-            && !matches!(e, Errno::EEXIST | Errno::ENOENT)
-        {
-            return Err((watch, e));
+        let [epoll, file] = [watch.epoll, watch.file].map(|id| now(image, open, id.get()).unwrap_or(-1));
+        let number = watch.fd.get() as Fd;
+        let done = if operation == 0 {
+            sys::fs::dup_to(file, number, true).and_then(|()| {
+                sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())
+            })
+        } else {
+            sys::fs::epoll_control(epoll, operation, file, watch.events.get(), watch.data.get())
+        };
+        match done {
+            // One file that is watched under two numbers is at one of them now.
+            Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
+            Err(e) => return Err((number, e)),
         }
     }
     Ok(())

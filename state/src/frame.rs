@@ -72,24 +72,31 @@ pub fn build(
     };
     let flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
     let context = Ucontext { flags, link: 0, stack, mcontext, sigmask: mask };
-    to.get_mut(..size_of::<Ucontext>())?.copy_from_slice(context.as_bytes());
+    put(to, 0, context.as_bytes())?;
     if !xstate.is_empty() {
         let len = xstate.len() as u32;
-        to.get_mut(STATE_AT..STATE_AT + xstate.len())?.copy_from_slice(xstate);
-        let sw = to.get_mut(STATE_AT + SW_BYTES..STATE_AT + SW_BYTES + 48)?;
-        let features = u64::from_le_bytes(*sw.first_chunk()?) & xcr0;
-        sw.fill(0);
-        for (place, bytes) in [(0, FP_XSTATE_MAGIC1), (4, len + 4), (16, len)] {
-            sw.get_mut(place..place + 4)?.copy_from_slice(&bytes.to_le_bytes());
-        }
-        sw.get_mut(8..16)?.copy_from_slice(&features.to_le_bytes());
-        // XRSTOR refuses an area that claims a component which this CPU has not.
-        let claimed = to.get_mut(STATE_AT + HEADER..STATE_AT + HEADER + 8)?;
-        let present = u64::from_le_bytes(*claimed.first_chunk()?) & xcr0;
-        claimed.copy_from_slice(&present.to_le_bytes());
-        let end = STATE_AT + xstate.len();
-        to.get_mut(end..end + 4)?.copy_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
+        // Of the components that the core had, those that there are here. XRSTOR refuses an area that claims another.
+        let word = |at: usize| Some(u64::from_le_bytes(*xstate.get(at..)?.first_chunk()?) & xcr0);
+        let (features, present) = (word(SW_BYTES)?, word(HEADER)?);
+        let mut sw = [0; 48];
+        put(&mut sw, 0, &FP_XSTATE_MAGIC1.to_le_bytes())?;
+        put(&mut sw, 4, &(len + 4).to_le_bytes())?;
+        put(&mut sw, 8, &features.to_le_bytes())?;
+        put(&mut sw, 16, &len.to_le_bytes())?;
+        put(to, STATE_AT, xstate)?;
+        put(to, STATE_AT + SW_BYTES, &sw)?;
+        put(to, STATE_AT + HEADER, &present.to_le_bytes())?;
+        put(to, STATE_AT + xstate.len(), &FP_XSTATE_MAGIC2.to_le_bytes())?;
     }
     // The kernel finds the frame eight bytes below: where a return address would be.
     Some(at)
+}
+
+/// Puts bytes in their place.
+#[inline(never)] // So that it exists once.
+fn put(to: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
+    for (to, from) in to.get_mut(at..at + bytes.len())?.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    Some(())
 }

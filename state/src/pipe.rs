@@ -168,7 +168,7 @@ fn save_contents<T: Target>(save: &mut Save<'_, '_, T>, read: &OpenFile, write: 
 
 /// A pipe of the saver's own that holds the same.
 fn copy_of(end: &Owned, size: usize, len: usize) -> sys::Result<Owned> {
-    let [read, write] = sys::fs::pipe(O_NONBLOCK)?;
+    let [read, write] = sys::fs::pipe(O_NONBLOCK)?.map(Owned::new);
     sys::fs::fcntl(write.fd(), F_SETPIPE_SZ, size)?;
     if sys::fs::tee(end.fd(), write.fd(), len)? == len { Ok(read) } else { Err(sys::Errno::EIO) }
 }
@@ -198,13 +198,15 @@ pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
 ///
 /// # Errors
 /// The kernel's: a buffer above the limit of this user, or contents that do not fit it.
-pub fn restore_inner(image: &Checked<'_>, data: &PipeData) -> sys::Result<[Owned; 2]> {
+pub fn restore_inner(image: &Checked<'_>, data: &PipeData) -> sys::Result<[Fd; 2]> {
     let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
-    let [read, write] = sys::fs::pipe(O_NONBLOCK | mode)?;
-    sys::fs::fcntl(write.fd(), F_SETPIPE_SZ, data.size.get() as usize)?;
-    let all = image.table::<PipeData>();
-    for data in all.iter().filter(|d| (d.read, d.write) == (data.read, data.write)) {
-        sys::fs::write_all(write.fd(), image.contents(data.bytes))?;
+    let ends = sys::fs::pipe(O_NONBLOCK | mode)?;
+    let [_, write] = ends;
+    sys::fs::fcntl(write, F_SETPIPE_SZ, data.size.get() as usize)?;
+    for part in image.table::<PipeData>() {
+        if (part.read, part.write) == (data.read, data.write) {
+            sys::fs::write_all(write, image.contents(part.bytes))?;
+        }
     }
-    Ok([read, write])
+    Ok(ends)
 }

@@ -4,18 +4,23 @@
 //! which may begin anew before the restart, comes back with the time to it.
 
 use image_format::record::timerfd::Timerfd;
-use sys::Sysno;
 use sys::abi::{
     CLOCK_REALTIME, CLOCK_REALTIME_ALARM, Itimerspec, TFD_IOC_SET_TICKS, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET,
     Timespec,
 };
 use sys::fs::Fd;
 use sys::text::{cut, decimal, octal};
+use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
+use zerocopy::little_endian::U64;
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::target::Arg;
 use crate::{Error, Result, Save, Target};
+
+const SECOND: u64 = 1_000_000_000;
+
+const ZERO: [U64; 2] = [U64::ZERO; 2];
 
 /// Readings that are taken until one was not disturbed by an expiry.
 const READINGS: u32 = 8;
@@ -37,22 +42,23 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
                 .map_err(|e| Error::failed(format_args!("descriptor {} (timerfd)", file.fd), "cannot be read", e))?;
             let ran = data.get(16..).is_some_and(|value| value.iter().any(|byte| *byte != 0));
             timer = read(target, file)?;
-            let stands = timer.value_nsec.get() == 0;
-            let expired_meanwhile = stands && (timer.interval_nsec.get() != 0 || (ran && timer.ticks.get() == 0));
+            let expired_meanwhile = timer.value == ZERO && (timer.interval != ZERO || (ran && timer.ticks.get() == 0));
             if !expired_meanwhile {
                 break;
             }
         }
-        if timer.value_nsec.get() == 0 {
+        if timer.value == ZERO {
             // A period too short to be caught running.
-            timer.value_nsec = timer.interval_nsec;
+            timer.value = timer.interval;
         }
-        let clock = timer.clock.get() as usize;
-        let wall = [CLOCK_REALTIME, CLOCK_REALTIME_ALARM].contains(&clock);
-        let absolute = wall && timer.settime.get() & TFD_TIMER_ABSTIME != 0 && timer.value_nsec.get() != 0;
+        let wall = [CLOCK_REALTIME, CLOCK_REALTIME_ALARM].contains(&(timer.clock.get() as usize));
+        let absolute = wall && timer.settime.get() & TFD_TIMER_ABSTIME != 0 && timer.value != ZERO;
         if absolute {
-            let moment = sys::time::nanoseconds(CLOCK_REALTIME).saturating_add(timer.value_nsec.get());
-            timer.value_nsec = moment.min(i64::MAX as u64).into();
+            let now = sys::time::now(CLOCK_REALTIME);
+            let [sec, nsec] = timer.value.map(U64::get);
+            let nsec = nsec.saturating_add(now.nsec as u64);
+            let sec = sec.saturating_add(now.sec as u64).saturating_add(nsec / SECOND);
+            timer.value = [sec.into(), (nsec % SECOND).into()];
         }
         let kept = if absolute { TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET } else { 0 };
         timer.settime = (timer.settime.get() & kept).into();
@@ -64,18 +70,17 @@ fn read<T: Target>(target: &mut T, file: &OpenFile) -> Result<Timerfd> {
     let mut timer = Timerfd::new_zeroed();
     (timer.id, timer.flags) = (file.id.into(), file.flags.into());
     // `(1, 500)`: seconds and nanoseconds.
-    let nsec = |value: &[u8]| {
+    let time = |value: &[u8]| {
         let (sec, nsec) = cut(value.strip_prefix(b"(")?.strip_suffix(b")")?, b',')?;
-        decimal(sec)?.checked_mul(1_000_000_000)?.checked_add(decimal(nsec.trim_ascii())?)
+        Some([decimal(sec)?.into(), decimal(nsec.trim_ascii())?.into()])
     };
-    let time = |value: &[u8]| nsec(value).unwrap_or(u64::MAX).min(i64::MAX as u64).into();
     each_fact(target.proc(), file.fd, |key, value| {
         match key {
             b"clockid" => timer.clock = (decimal(value).unwrap_or(0) as u32).into(),
             b"ticks" => timer.ticks = decimal(value).unwrap_or(0).into(),
             b"settime flags" => timer.settime = (octal(value).unwrap_or(0) as u32).into(),
-            b"it_value" => timer.value_nsec = time(value),
-            b"it_interval" => timer.interval_nsec = time(value),
+            b"it_value" => timer.value = time(value).unwrap_or(ZERO),
+            b"it_interval" => timer.interval = time(value).unwrap_or(ZERO),
             _ => {}
         }
         Ok(())
@@ -96,17 +101,23 @@ pub fn restore(timer: &Timerfd) -> sys::Result<Fd> {
 /// # Errors
 /// The kernel's.
 pub fn start(timer: &Timerfd, fd: Fd) -> sys::Result<()> {
-    let time = |nsec: u64| Timespec { sec: (nsec / 1_000_000_000) as i64, nsec: (nsec % 1_000_000_000) as i64 };
-    let mut spec = Itimerspec { interval: time(timer.interval_nsec.get()), value: time(timer.value_nsec.get()) };
-    let set = |spec: &Itimerspec| sys::time::set_timerfd(fd, timer.settime.get(), spec);
-    // ECANCELED: the wall clock was set since it was made; it is set all the same, and a second try is told so.
-    set(&spec).or_else(|_| set(&spec))?;
+    let [sec, nsec] = timer.interval.map(|n| n.get() as i64);
+    let interval = Timespec { sec, nsec };
+    let [sec, nsec] = timer.value.map(|n| n.get() as i64);
+    let mut spec = Itimerspec { interval, value: Timespec { sec, nsec } };
     let mut ticks = timer.ticks.get();
-    // SAFETY: the request reads a number of this size.
-    if ticks != 0 && unsafe { sys::fs::ioctl(fd, TFD_IOC_SET_TICKS, &mut ticks) }.is_err() {
+    loop {
+        match sys::time::set_timerfd(fd, timer.settime.get(), &spec) {
+            // The wall clock was set since the timer was made: it runs all the same.
+            Err(e) if e != Errno::ECANCELED => return Err(e),
+            _ => {}
+        }
+        // SAFETY: the request reads a number of this size.
+        if ticks == 0 || unsafe { sys::fs::ioctl(fd, TFD_IOC_SET_TICKS, &mut ticks) }.is_ok() {
+            return Ok(());
+        }
         // A kernel without CONFIG_CHECKPOINT_RESTORE: it expires at once.
-        spec.value = time(1);
-        return set(&spec);
+        spec.value = Timespec { sec: 0, nsec: 1 };
+        ticks = 0;
     }
-    Ok(())
 }

@@ -37,7 +37,7 @@ fn fd_of(n: usize) -> Fd {
 pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
     let flags = (flags | abi::O_CLOEXEC | abi::O_NOCTTY) as usize;
     // SAFETY: `path` ends with a NUL; the kernel only reads it.
-    let fd = unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, flags, mode as usize, 0, 0]) }?;
+    let fd = unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, flags, mode as usize]) }?;
     Ok(Owned::new(fd_of(fd)))
 }
 
@@ -69,7 +69,7 @@ pub fn open_path(path: &[u8], flags: u32, mode: u32) -> Result<Owned> {
 /// close(2); its error tells nothing that could be acted upon.
 pub fn close(fd: Fd) {
     // SAFETY: closes a number; whoever calls owns it.
-    let _ = unsafe { call(Sysno::close, [arg(fd), 0, 0, 0, 0, 0]) };
+    let _ = unsafe { call(Sysno::close, [arg(fd)]) };
 }
 
 /// close_range(2): all from `first` to `last`, both included.
@@ -78,7 +78,7 @@ pub fn close(fd: Fd) {
 /// The call's.
 pub fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: closes numbers; whoever calls owns them.
-    unsafe { call(Sysno::close_range, [first as usize, last as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::close_range, [first as usize, last as usize, 0]) }.map(drop)
 }
 
 fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
@@ -96,7 +96,7 @@ fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
 /// The call's.
 pub fn read(fd: Fd, to: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes only into `to`.
-    retry(|| unsafe { call(Sysno::read, [arg(fd), to.as_mut_ptr() as usize, to.len(), 0, 0, 0]) })
+    retry(|| unsafe { call(Sysno::read, [arg(fd), to.as_mut_ptr() as usize, to.len()]) })
 }
 
 /// pread(2), again when interrupted.
@@ -105,7 +105,7 @@ pub fn read(fd: Fd, to: &mut [u8]) -> Result<usize> {
 /// The call's.
 pub fn pread(fd: Fd, to: &mut [u8], at: u64) -> Result<usize> {
     // SAFETY: the kernel writes only into `to`.
-    retry(|| unsafe { call(Sysno::pread64, [arg(fd), to.as_mut_ptr() as usize, to.len(), at as usize, 0, 0]) })
+    retry(|| unsafe { call(Sysno::pread64, [arg(fd), to.as_mut_ptr() as usize, to.len(), at as usize]) })
 }
 
 /// pread(2) until `to` is full.
@@ -133,7 +133,7 @@ pub fn pread_exact(fd: Fd, mut to: &mut [u8], mut at: u64) -> Result<()> {
 /// `len` bytes at `addr` belong to no Rust object.
 pub unsafe fn pread_to(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
     // SAFETY: the caller vouches for the range.
-    retry(|| unsafe { call(Sysno::pread64, [arg(fd), addr, len, at as usize, 0, 0]) })
+    retry(|| unsafe { call(Sysno::pread64, [arg(fd), addr, len, at as usize]) })
 }
 
 /// write(2) of all bytes.
@@ -143,7 +143,7 @@ pub unsafe fn pread_to(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize
 pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         // SAFETY: the kernel only reads the bytes.
-        let n = retry(|| unsafe { call(Sysno::write, [arg(fd), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })?;
+        let n = retry(|| unsafe { call(Sysno::write, [arg(fd), bytes.as_ptr() as usize, bytes.len()]) })?;
         bytes = bytes.get(n..).ok_or(Errno::EIO)?;
     }
     Ok(())
@@ -155,7 +155,7 @@ pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
 /// The call's.
 pub fn pwrite_from(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
     // SAFETY: the kernel only reads the memory and copes with pages that are not there.
-    retry(|| unsafe { call(Sysno::pwrite64, [arg(fd), addr, len, at as usize, 0, 0]) })
+    retry(|| unsafe { call(Sysno::pwrite64, [arg(fd), addr, len, at as usize]) })
 }
 
 /// pwrite(2) of all bytes.
@@ -204,7 +204,7 @@ pub fn stat_at(dir: Fd, path: &CStr, flags: usize) -> Result<Stat> {
     let mut stat = Stat::default();
     let to = (&raw mut stat) as usize;
     // SAFETY: the kernel fills `stat` and reads `path`.
-    unsafe { call(Sysno::newfstatat, [arg(dir), path.as_ptr() as usize, to, flags, 0, 0]) }?;
+    unsafe { call(Sysno::newfstatat, [arg(dir), path.as_ptr() as usize, to, flags]) }?;
     Ok(stat)
 }
 
@@ -215,7 +215,7 @@ pub fn stat_at(dir: Fd, path: &CStr, flags: usize) -> Result<Stat> {
 pub fn read_link_at<'t>(dir: Fd, path: &CStr, to: &'t mut [u8]) -> Result<&'t [u8]> {
     let at = to.as_mut_ptr() as usize;
     // SAFETY: the kernel writes only into `to` and reads `path`.
-    let n = unsafe { call(Sysno::readlinkat, [arg(dir), path.as_ptr() as usize, at, to.len(), 0, 0]) }?;
+    let n = unsafe { call(Sysno::readlinkat, [arg(dir), path.as_ptr() as usize, at, to.len()]) }?;
     if n >= to.len() {
         return Err(Errno::ENAMETOOLONG);
     }
@@ -228,7 +228,7 @@ pub fn read_link_at<'t>(dir: Fd, path: &CStr, to: &'t mut [u8]) -> Result<&'t [u
 /// The call's.
 pub fn seek(fd: Fd, offset: i64, whence: usize) -> Result<u64> {
     // SAFETY: moves an offset.
-    unsafe { call(Sysno::lseek, [arg(fd), offset as usize, whence, 0, 0, 0]) }.map(|n| n as u64)
+    unsafe { call(Sysno::lseek, [arg(fd), offset as usize, whence]) }.map(|n| n as u64)
 }
 
 /// fcntl(2) with a number as argument.
@@ -237,7 +237,7 @@ pub fn seek(fd: Fd, offset: i64, whence: usize) -> Result<u64> {
 /// The call's.
 pub fn fcntl(fd: Fd, command: usize, value: usize) -> Result<usize> {
     // SAFETY: the commands used with numbers touch no memory.
-    unsafe { call(Sysno::fcntl, [arg(fd), command, value, 0, 0, 0]) }
+    unsafe { call(Sysno::fcntl, [arg(fd), command, value]) }
 }
 
 /// fcntl(2) `F_SETLK` or `F_OFD_SETLK`.
@@ -246,7 +246,7 @@ pub fn fcntl(fd: Fd, command: usize, value: usize) -> Result<usize> {
 /// EAGAIN or EACCES when another process holds a conflicting lock; else the call's.
 pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
     // SAFETY: the kernel only reads the structure.
-    unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize]) }.map(drop)
 }
 
 /// flock(2).
@@ -255,7 +255,7 @@ pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
 /// EWOULDBLOCK when another holds it; else the call's.
 pub fn flock(fd: Fd, operation: usize) -> Result<()> {
     // SAFETY: no memory is touched.
-    unsafe { call(Sysno::flock, [arg(fd), operation, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::flock, [arg(fd), operation]) }.map(drop)
 }
 
 /// dup3(2), with close-on-exec as told.
@@ -265,7 +265,7 @@ pub fn flock(fd: Fd, operation: usize) -> Result<()> {
 pub fn dup_to(fd: Fd, to: Fd, cloexec: bool) -> Result<()> {
     let flags = if cloexec { abi::O_CLOEXEC as usize } else { 0 };
     // SAFETY: replaces a descriptor; whoever calls owns both numbers.
-    unsafe { call(Sysno::dup3, [arg(fd), arg(to), flags, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::dup3, [arg(fd), arg(to), flags]) }.map(drop)
 }
 
 /// A duplicate, close-on-exec, with the lowest free number from `min` on.
@@ -282,7 +282,7 @@ pub fn dup_above(fd: Fd, min: Fd) -> Result<Fd> {
 /// The call's.
 pub fn fsync(fd: Fd) -> Result<()> {
     // SAFETY: no memory is touched.
-    unsafe { call(Sysno::fsync, [arg(fd), 0, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::fsync, [arg(fd)]) }.map(drop)
 }
 
 /// renameat(2) inside one directory.
@@ -292,7 +292,7 @@ pub fn fsync(fd: Fd) -> Result<()> {
 pub fn rename_at(dir: Fd, from: &CStr, to: &CStr) -> Result<()> {
     let (from, to) = (from.as_ptr() as usize, to.as_ptr() as usize);
     // SAFETY: the kernel only reads the names.
-    unsafe { call(Sysno::renameat, [arg(dir), from, arg(dir), to, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::renameat, [arg(dir), from, arg(dir), to]) }.map(drop)
 }
 
 /// unlinkat(2).
@@ -301,7 +301,7 @@ pub fn rename_at(dir: Fd, from: &CStr, to: &CStr) -> Result<()> {
 /// The call's.
 pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
     // SAFETY: the kernel only reads the name.
-    unsafe { call(Sysno::unlinkat, [arg(dir), path.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::unlinkat, [arg(dir), path.as_ptr() as usize, 0]) }.map(drop)
 }
 
 /// fchmod(2).
@@ -310,7 +310,7 @@ pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
 /// The call's.
 pub fn chmod(fd: Fd, mode: u32) -> Result<()> {
     // SAFETY: no memory is touched.
-    unsafe { call(Sysno::fchmod, [arg(fd), mode as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::fchmod, [arg(fd), mode as usize]) }.map(drop)
 }
 
 /// ftruncate(2).
@@ -319,7 +319,7 @@ pub fn chmod(fd: Fd, mode: u32) -> Result<()> {
 /// The call's.
 pub fn truncate(fd: Fd, len: u64) -> Result<()> {
     // SAFETY: changes a file, no memory.
-    unsafe { call(Sysno::ftruncate, [arg(fd), len as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::ftruncate, [arg(fd), len as usize]) }.map(drop)
 }
 
 /// utimensat(2): the time of the last change, the time of the last access as it is.
@@ -331,7 +331,7 @@ pub fn set_mtime(fd: Fd, time: abi::Timespec) -> Result<()> {
     const OMIT: abi::Timespec = abi::Timespec { sec: 0, nsec: 0x3fff_fffe };
     let times = [OMIT, time];
     // SAFETY: the kernel only reads the times.
-    unsafe { call(Sysno::utimensat, [arg(fd), 0, times.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::utimensat, [arg(fd), 0, times.as_ptr() as usize, 0]) }.map(drop)
 }
 
 /// chdir(2).
@@ -341,13 +341,13 @@ pub fn set_mtime(fd: Fd, time: abi::Timespec) -> Result<()> {
 pub fn chdir(path: &[u8]) -> Result<()> {
     let path = terminated(path)?;
     // SAFETY: the kernel only reads the path, which ends with a NUL.
-    unsafe { call(Sysno::chdir, [path.as_c_str().as_ptr() as usize, 0, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::chdir, [path.as_c_str().as_ptr() as usize]) }.map(drop)
 }
 
 /// umask(2); returns the old one.
 pub fn umask(mask: u32) -> u32 {
     // SAFETY: no memory is touched; the call cannot fail.
-    unsafe { call(Sysno::umask, [mask as usize, 0, 0, 0, 0, 0]) }.unwrap_or(0) as u32
+    unsafe { call(Sysno::umask, [mask as usize]) }.unwrap_or(0) as u32
 }
 
 /// ioctl(2) that reads or fills a structure.
@@ -359,7 +359,7 @@ pub fn umask(mask: u32) -> u32 {
 /// `T` is the structure of this request, or a number-sized stand-in.
 pub unsafe fn ioctl<T>(fd: Fd, request: usize, value: &mut T) -> Result<usize> {
     // SAFETY: the caller vouches that the request works on a `T`.
-    unsafe { call(Sysno::ioctl, [arg(fd), request, (&raw mut *value) as usize, 0, 0, 0]) }
+    unsafe { call(Sysno::ioctl, [arg(fd), request, (&raw mut *value) as usize]) }
 }
 
 /// Whether two descriptors share one open file description. `None` when the kernel does not tell.
@@ -377,7 +377,7 @@ pub fn same_description(pid: i32, a: Fd, b: Fd) -> Option<bool> {
 pub fn same_description_in(pid: i32, a: Fd, b: Fd) -> Option<bool> {
     let pid = pid as usize;
     // SAFETY: compares kernel pointers, touches no memory.
-    match unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_FILE, arg(a), arg(b), 0]) } {
+    match unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_FILE, arg(a), arg(b)]) } {
         Ok(n) => Some(n == 0),
         Err(_) => None,
     }

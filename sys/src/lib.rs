@@ -26,7 +26,7 @@ pub use syscalls::{Errno, Sysno};
 /// What a system call gives.
 pub type Result<T, E = Errno> = core::result::Result<T, E>;
 
-/// Makes a system call with raw arguments.
+/// Makes a system call with as many raw arguments as it takes.
 ///
 /// # Errors
 /// The call's own, see its manual page.
@@ -34,8 +34,19 @@ pub type Result<T, E = Errno> = core::result::Result<T, E>;
 /// # Safety
 /// The arguments must be such that the kernel changes no memory that Rust relies on, see the call's manual page.
 #[inline(always)]
-pub unsafe fn call(number: Sysno, args: [usize; 6]) -> Result<usize> {
-    let [a, b, c, d, e, f] = args;
+pub unsafe fn call<const N: usize>(number: Sysno, args: [usize; N]) -> Result<usize> {
     // SAFETY: the caller vouches for the arguments.
-    unsafe { syscalls::syscall!(number, a, b, c, d, e, f) }
+    unsafe {
+        match *args.as_slice() {
+            [] => syscalls::syscall!(number),
+            [a] => syscalls::syscall!(number, a),
+            [a, b] => syscalls::syscall!(number, a, b),
+            [a, b, c] => syscalls::syscall!(number, a, b, c),
+            [a, b, c, d] => syscalls::syscall!(number, a, b, c, d),
+            [a, b, c, d, e] => syscalls::syscall!(number, a, b, c, d, e),
+            [a, b, c, d, e, f] => syscalls::syscall!(number, a, b, c, d, e, f),
+            // There is no system call with more.
+            _ => Err(Errno::ENOSYS),
+        }
+    }
 }

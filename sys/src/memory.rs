@@ -29,7 +29,7 @@ pub unsafe fn map(addr: usize, len: usize, prot: u32, flags: u32, fd: Fd, offset
 /// Nothing that Rust uses lies there.
 pub unsafe fn unmap(addr: usize, len: usize) -> Result<()> {
     // SAFETY: the caller vouches for the range.
-    unsafe { call(Sysno::munmap, [addr, len, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::munmap, [addr, len]) }.map(drop)
 }
 
 /// mprotect(2).
@@ -41,7 +41,7 @@ pub unsafe fn unmap(addr: usize, len: usize) -> Result<()> {
 /// Rust does not rely on the old protection.
 pub unsafe fn protect(addr: usize, len: usize, prot: u32) -> Result<()> {
     // SAFETY: the caller vouches for the range.
-    unsafe { call(Sysno::mprotect, [addr, len, prot as usize, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::mprotect, [addr, len, prot as usize]) }.map(drop)
 }
 
 /// mremap(2) to an exact place.
@@ -53,7 +53,7 @@ pub unsafe fn protect(addr: usize, len: usize, prot: u32) -> Result<()> {
 /// Nothing that Rust uses lies in either range.
 pub unsafe fn move_to(from: usize, len: usize, to: usize) -> Result<()> {
     // SAFETY: the caller vouches for the ranges.
-    unsafe { call(Sysno::mremap, [from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to, 0]) }.map(drop)
+    unsafe { call(Sysno::mremap, [from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to]) }.map(drop)
 }
 
 /// madvise(2).
@@ -65,7 +65,7 @@ pub unsafe fn move_to(from: usize, len: usize, to: usize) -> Result<()> {
 /// The advice does not take away contents that Rust relies on.
 pub unsafe fn advise(addr: usize, len: usize, advice: usize) -> Result<()> {
     // SAFETY: the caller vouches for the range.
-    unsafe { call(Sysno::madvise, [addr, len, advice, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::madvise, [addr, len, advice]) }.map(drop)
 }
 
 /// process_vm_readv(2): whether all of `to` could be filled from pieces (address and length, at most 1024) of another
@@ -86,13 +86,13 @@ pub fn read_process(pid: i32, pieces: &[(u64, usize)], to: &mut [u8]) -> bool {
 /// The call's.
 pub fn lock(addr: usize, len: usize) -> Result<()> {
     // SAFETY: changes no contents.
-    unsafe { call(Sysno::mlock, [addr, len, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::mlock, [addr, len]) }.map(drop)
 }
 
 /// munlock(2); its failure only costs memory.
 pub fn unlock(addr: usize, len: usize) {
     // SAFETY: changes no contents.
-    let _ = unsafe { call(Sysno::munlock, [addr, len, 0, 0, 0, 0]) };
+    let _ = unsafe { call(Sysno::munlock, [addr, len]) };
 }
 
 /// `PAGEMAP_SCAN` on an open `/proc/PID/pagemap`: how many regions were filled in.

@@ -10,28 +10,28 @@ use crate::{Errno, Result, Sysno, call};
 #[must_use]
 pub fn pid() -> i32 {
     // SAFETY: asks only; cannot fail.
-    unsafe { call(Sysno::getpid, [0; 6]) }.unwrap_or(0) as i32
+    unsafe { call(Sysno::getpid, []) }.unwrap_or(0) as i32
 }
 
 /// getuid(2).
 #[must_use]
 pub fn uid() -> u32 {
     // SAFETY: asks only; cannot fail.
-    unsafe { call(Sysno::getuid, [0; 6]) }.unwrap_or(0) as u32
+    unsafe { call(Sysno::getuid, []) }.unwrap_or(0) as u32
 }
 
 /// geteuid(2).
 #[must_use]
 pub fn effective_uid() -> u32 {
     // SAFETY: asks only; cannot fail.
-    unsafe { call(Sysno::geteuid, [0; 6]) }.unwrap_or(0) as u32
+    unsafe { call(Sysno::geteuid, []) }.unwrap_or(0) as u32
 }
 
 /// exit_group(2).
 pub fn exit(status: i32) -> ! {
     loop {
         // SAFETY: ends the process.
-        let _ = unsafe { call(Sysno::exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+        let _ = unsafe { call(Sysno::exit_group, [status as usize]) };
     }
 }
 
@@ -41,7 +41,7 @@ pub fn exit(status: i32) -> ! {
 /// The call's.
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: sends a signal, touches no memory.
-    unsafe { call(Sysno::kill, [pid as usize, signal as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::kill, [pid as usize, signal as usize]) }.map(drop)
 }
 
 /// getrlimit(2) of this process.
@@ -51,7 +51,7 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
 pub fn rlimit(resource: u32) -> Result<Rlimit> {
     let mut limit = Rlimit::default();
     // SAFETY: the kernel fills `limit`.
-    unsafe { call(Sysno::prlimit64, [0, resource as usize, 0, (&raw mut limit) as usize, 0, 0]) }?;
+    unsafe { call(Sysno::prlimit64, [0, resource as usize, 0, (&raw mut limit) as usize]) }?;
     Ok(limit)
 }
 
@@ -61,7 +61,7 @@ pub fn rlimit(resource: u32) -> Result<Rlimit> {
 /// EPERM to raise a hard limit without privilege.
 pub fn set_rlimit(resource: u32, limit: &Rlimit) -> Result<()> {
     // SAFETY: the kernel only reads `limit`.
-    unsafe { call(Sysno::prlimit64, [0, resource as usize, (&raw const *limit) as usize, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::prlimit64, [0, resource as usize, (&raw const *limit) as usize, 0]) }.map(drop)
 }
 
 /// prctl(2) with numbers.
@@ -73,7 +73,7 @@ pub fn set_rlimit(resource: u32, limit: &Rlimit) -> Result<()> {
 /// The option must not make the kernel write to memory that the arguments name, unless it may.
 pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize> {
     // SAFETY: the caller vouches.
-    unsafe { call(Sysno::prctl, [option, a, b, c, 0, 0]) }
+    unsafe { call(Sysno::prctl, [option, a, b, c, 0]) }
 }
 
 /// pidfd_open(2).
@@ -82,7 +82,7 @@ pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize
 /// The call's.
 pub fn pidfd(pid: i32) -> Result<Fd> {
     // SAFETY: a new descriptor, no memory.
-    let fd = unsafe { call(Sysno::pidfd_open, [pid as usize, 0, 0, 0, 0, 0]) }?;
+    let fd = unsafe { call(Sysno::pidfd_open, [pid as usize, 0]) }?;
     Fd::try_from(fd).map_err(|_| Errno::EIO)
 }
 
@@ -92,7 +92,7 @@ pub fn pidfd(pid: i32) -> Result<Fd> {
 /// The call's.
 pub fn borrow_descriptor(pidfd: Fd, fd: Fd) -> Result<Fd> {
     // SAFETY: a new descriptor, no memory.
-    let fd = unsafe { call(Sysno::pidfd_getfd, [pidfd as usize, fd as usize, 0, 0, 0, 0]) }?;
+    let fd = unsafe { call(Sysno::pidfd_getfd, [pidfd as usize, fd as usize, 0]) }?;
     Fd::try_from(fd).map_err(|_| Errno::EIO)
 }
 
@@ -115,7 +115,7 @@ pub fn set_mm_map(map: &PrctlMmMap) -> Result<()> {
 /// Setting FS or GS base changes where thread-local storage is; getting writes 8 bytes to `value`.
 pub unsafe fn arch_prctl(code: usize, value: usize) -> Result<()> {
     // SAFETY: the caller vouches.
-    unsafe { call(Sysno::arch_prctl, [code, value, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::arch_prctl, [code, value]) }.map(drop)
 }
 
 /// FS base and GS base of this thread.
@@ -137,7 +137,7 @@ pub fn segment_bases() -> Result<(u64, u64)> {
 pub fn kernel_release() -> [u8; 64] {
     let mut names = [0u8; 6 * 65];
     // SAFETY: the kernel fills six fields of 65 bytes.
-    let _ = unsafe { call(Sysno::uname, [names.as_mut_ptr() as usize, 0, 0, 0, 0, 0]) };
+    let _ = unsafe { call(Sysno::uname, [names.as_mut_ptr() as usize]) };
     let mut release = [0; 64];
     for (to, from) in release.iter_mut().zip(names.iter().skip(130).take_while(|b| **b != 0)) {
         *to = *from;
@@ -151,7 +151,7 @@ pub fn kernel_release() -> [u8; 64] {
 /// The call's.
 pub fn random(to: &mut [u8]) -> Result<()> {
     // SAFETY: the kernel writes only into `to`.
-    unsafe { call(Sysno::getrandom, [to.as_mut_ptr() as usize, to.len(), 1, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::getrandom, [to.as_mut_ptr() as usize, to.len(), 1]) }.map(drop)
 }
 
 /// memfd_create(2), close-on-exec.
@@ -160,7 +160,7 @@ pub fn random(to: &mut [u8]) -> Result<()> {
 /// The call's.
 pub fn memfd(name: &CStr) -> Result<Fd> {
     // SAFETY: the kernel only reads the name.
-    let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC, 0, 0, 0, 0]) }?;
+    let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC]) }?;
     Fd::try_from(fd).map_err(|_| Errno::EIO)
 }
 
@@ -169,7 +169,7 @@ pub fn memfd(name: &CStr) -> Result<Fd> {
 /// # Safety
 /// `argv` and `envp` are arrays of pointers to NUL-ended strings that end with a null pointer.
 pub unsafe fn exec(fd: Fd, argv: *const *const u8, envp: *const *const u8) -> Errno {
-    let args = [fd as usize, c"".as_ptr() as usize, argv as usize, envp as usize, abi::AT_EMPTY_PATH, 0];
+    let args = [fd as usize, c"".as_ptr() as usize, argv as usize, envp as usize, abi::AT_EMPTY_PATH];
     // SAFETY: the caller vouches for the arrays.
     unsafe { call(Sysno::execveat, args) }.err().unwrap_or(Errno::EIO)
 }

@@ -23,7 +23,7 @@ pub enum Event {
 
 fn request(request: usize, tid: i32, addr: usize, data: usize) -> Result<usize> {
     // SAFETY: the callers below pass addresses of their own values, as long as the request needs.
-    unsafe { call(Sysno::ptrace, [request, tid as usize, addr, data, 0, 0]) }
+    unsafe { call(Sysno::ptrace, [request, tid as usize, addr, data]) }
 }
 
 /// `PTRACE_SEIZE`: traces without stopping.
@@ -182,7 +182,7 @@ pub fn wait(tid: i32, block: bool) -> Result<Option<Event>> {
     let mut status = 0i32;
     let options = WALL | if block { 0 } else { WNOHANG };
     // SAFETY: the kernel writes the status.
-    let which = unsafe { call(Sysno::wait4, [tid as usize, (&raw mut status) as usize, options, 0, 0, 0]) }?;
+    let which = unsafe { call(Sysno::wait4, [tid as usize, (&raw mut status) as usize, options, 0]) }?;
     if which == 0 {
         return Ok(None);
     }

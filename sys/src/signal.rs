@@ -23,7 +23,7 @@ pub const ALL: u64 = u64::MAX;
 pub fn action(signal: i32) -> Result<Sigaction> {
     let mut old = Sigaction::default();
     // SAFETY: the kernel fills `old`.
-    unsafe { call(Sysno::rt_sigaction, [signal as usize, 0, (&raw mut old) as usize, SET, 0, 0]) }?;
+    unsafe { call(Sysno::rt_sigaction, [signal as usize, 0, (&raw mut old) as usize, SET]) }?;
     Ok(old)
 }
 
@@ -38,7 +38,7 @@ pub unsafe fn set_action(signal: i32, new: &Sigaction) -> Result<Sigaction> {
     let mut old = Sigaction::default();
     let (new, to) = ((&raw const *new) as usize, (&raw mut old) as usize);
     // SAFETY: the kernel reads `new` and fills `old`; the caller vouches for the handler.
-    unsafe { call(Sysno::rt_sigaction, [signal as usize, new, to, SET, 0, 0]) }?;
+    unsafe { call(Sysno::rt_sigaction, [signal as usize, new, to, SET]) }?;
     Ok(old)
 }
 
@@ -58,7 +58,7 @@ pub fn change_mask(how: usize, mask: u64) -> Result<u64> {
     let mut old = 0u64;
     let (new, to) = ((&raw const mask) as usize, (&raw mut old) as usize);
     // SAFETY: the kernel reads `mask` and fills `old`.
-    unsafe { call(Sysno::rt_sigprocmask, [how, new, to, SET, 0, 0]) }?;
+    unsafe { call(Sysno::rt_sigprocmask, [how, new, to, SET]) }?;
     Ok(old)
 }
 
@@ -71,7 +71,7 @@ pub fn change_mask(how: usize, mask: u64) -> Result<u64> {
 /// Nothing else uses the region.
 pub unsafe fn set_altstack(new: &Altstack) -> Result<()> {
     // SAFETY: the kernel reads `new`; the caller vouches for the region.
-    unsafe { call(Sysno::sigaltstack, [(&raw const *new) as usize, 0, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::sigaltstack, [(&raw const *new) as usize, 0]) }.map(drop)
 }
 
 /// Takes one pending signal of `set` off its queue, the thread's own queue first; EAGAIN when there is none.
@@ -81,7 +81,7 @@ pub unsafe fn set_altstack(new: &Altstack) -> Result<()> {
 pub fn take_pending(set: u64) -> Result<Siginfo> {
     let mut info = Siginfo::zeroed();
     let now = Timespec::default();
-    let args = [(&raw const set) as usize, (&raw mut info) as usize, (&raw const now) as usize, SET, 0, 0];
+    let args = [(&raw const set) as usize, (&raw mut info) as usize, (&raw const now) as usize, SET];
     // SAFETY: the kernel reads set and time and fills `info`.
     unsafe { call(Sysno::rt_sigtimedwait, args) }?;
     Ok(info)
@@ -94,7 +94,7 @@ pub fn take_pending(set: u64) -> Result<Siginfo> {
 pub fn queue(pid: i32, signal: i32, info: &Siginfo) -> Result<()> {
     let at = (&raw const *info) as usize;
     // SAFETY: the kernel only reads `info`.
-    unsafe { call(Sysno::rt_sigqueueinfo, [pid as usize, signal as usize, at, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::rt_sigqueueinfo, [pid as usize, signal as usize, at]) }.map(drop)
 }
 
 /// rt_tgsigqueueinfo(2): to one thread.
@@ -104,7 +104,7 @@ pub fn queue(pid: i32, signal: i32, info: &Siginfo) -> Result<()> {
 pub fn queue_thread(pid: i32, tid: i32, signal: i32, info: &Siginfo) -> Result<()> {
     let at = (&raw const *info) as usize;
     // SAFETY: the kernel only reads `info`.
-    unsafe { call(Sysno::rt_tgsigqueueinfo, [pid as usize, tid as usize, signal as usize, at, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::rt_tgsigqueueinfo, [pid as usize, tid as usize, signal as usize, at]) }.map(drop)
 }
 
 /// The number of a signal named `USR1`, `SIGUSR1`, `RTMIN+2` or `10`.

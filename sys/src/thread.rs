@@ -9,13 +9,13 @@ use crate::{Errno, Result, Sysno, call};
 #[must_use]
 pub fn tid() -> i32 {
     // SAFETY: asks only; cannot fail.
-    unsafe { call(Sysno::gettid, [0; 6]) }.unwrap_or(0) as i32
+    unsafe { call(Sysno::gettid, []) }.unwrap_or(0) as i32
 }
 
 /// set_tid_address(2).
 pub fn set_tid_address(at: u64) {
     // SAFETY: the kernel remembers a number; it writes there when the thread ends, and copes with bad ones.
-    let _ = unsafe { call(Sysno::set_tid_address, [at as usize, 0, 0, 0, 0, 0]) };
+    let _ = unsafe { call(Sysno::set_tid_address, [at as usize]) };
 }
 
 /// set_robust_list(2).
@@ -24,7 +24,7 @@ pub fn set_tid_address(at: u64) {
 /// The call's.
 pub fn set_robust_list(head: u64, len: u64) -> Result<()> {
     // SAFETY: the kernel remembers numbers and copes with bad ones.
-    unsafe { call(Sysno::set_robust_list, [head as usize, len as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::set_robust_list, [head as usize, len as usize]) }.map(drop)
 }
 
 /// rseq(2).
@@ -36,7 +36,7 @@ pub fn set_robust_list(head: u64, len: u64) -> Result<()> {
 /// The kernel writes to the area from now on, until it is unregistered.
 pub unsafe fn rseq(area: u64, len: u32, flags: usize, signature: u32) -> Result<()> {
     // SAFETY: the caller vouches for the area.
-    unsafe { call(Sysno::rseq, [area as usize, len as usize, flags, signature as usize, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::rseq, [area as usize, len as usize, flags, signature as usize]) }.map(drop)
 }
 
 /// `PR_SET_NAME`: at most 15 bytes and a NUL.
@@ -52,13 +52,13 @@ pub fn set_name(name: &[u8; 16]) {
 pub fn wait(word: &AtomicU32, expected: u32, limit: Option<Timespec>) -> Result<()> {
     let limit = limit.as_ref().map_or(0, |t| (&raw const *t) as usize);
     // SAFETY: the kernel reads the word and the time.
-    unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAIT, expected as usize, limit, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAIT, expected as usize, limit]) }.map(drop)
 }
 
 /// Wakes all waiters of `word`.
 pub fn wake(word: &AtomicU32) {
     // SAFETY: the kernel uses the address as a key.
-    let _ = unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAKE, i32::MAX as usize, 0, 0, 0]) };
+    let _ = unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAKE, i32::MAX as usize, 0]) };
 }
 
 /// Waits until `word` no longer holds `value`.
@@ -152,7 +152,7 @@ pub fn exit() -> ! {
 pub fn cpus() -> usize {
     let mut mask = [0u64; 128];
     // SAFETY: the kernel fills at most the given bytes.
-    let n = unsafe { call(Sysno::sched_getaffinity, [0, size_of_val(&mask), mask.as_mut_ptr() as usize, 0, 0, 0]) };
+    let n = unsafe { call(Sysno::sched_getaffinity, [0, size_of_val(&mask), mask.as_mut_ptr() as usize]) };
     let words = n.unwrap_or(0) / 8;
     mask.iter().take(words).map(|w| w.count_ones() as usize).sum::<usize>().max(1)
 }

@@ -9,7 +9,7 @@ use crate::{Errno, Result, Sysno, call};
 pub fn now(clock: usize) -> Timespec {
     let mut time = Timespec::default();
     // SAFETY: the kernel fills `time`.
-    let _ = unsafe { call(Sysno::clock_gettime, [clock, (&raw mut time) as usize, 0, 0, 0, 0]) };
+    let _ = unsafe { call(Sysno::clock_gettime, [clock, (&raw mut time) as usize]) };
     time
 }
 
@@ -27,7 +27,7 @@ pub fn nanoseconds(clock: usize) -> u64 {
 pub fn itimer(which: u32) -> Result<Itimerval> {
     let mut value = Itimerval::default();
     // SAFETY: the kernel fills `value`.
-    unsafe { call(Sysno::getitimer, [which as usize, (&raw mut value) as usize, 0, 0, 0, 0]) }?;
+    unsafe { call(Sysno::getitimer, [which as usize, (&raw mut value) as usize]) }?;
     Ok(value)
 }
 
@@ -37,7 +37,7 @@ pub fn itimer(which: u32) -> Result<Itimerval> {
 /// The call's.
 pub fn set_itimer(which: u32, value: &Itimerval) -> Result<()> {
     // SAFETY: the kernel only reads `value`.
-    unsafe { call(Sysno::setitimer, [which as usize, (&raw const *value) as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::setitimer, [which as usize, (&raw const *value) as usize, 0]) }.map(drop)
 }
 
 /// Most timers that are made and deleted on the way to an id, where the kernel cannot be asked for it.
@@ -50,7 +50,7 @@ const ID_TRIES: u32 = 1 << 16;
 pub fn create_timer(clock: i32, signo: u32, notify: u32, value: u64, tid: u32, wanted: u32) -> Result<()> {
     let event = Sigevent { value, signo, notify, tid, ..Sigevent::default() };
     let create = |id: &mut u32| {
-        let args = [clock as usize, (&raw const event) as usize, (&raw mut *id) as usize, 0, 0, 0];
+        let args = [clock as usize, (&raw const event) as usize, (&raw mut *id) as usize];
         // SAFETY: the kernel reads the event and writes the id.
         unsafe { call(Sysno::timer_create, args) }
     };
@@ -69,7 +69,7 @@ pub fn create_timer(clock: i32, signo: u32, notify: u32, value: u64, tid: u32, w
             return Ok(());
         }
         // SAFETY: the timer just made.
-        let _ = unsafe { call(Sysno::timer_delete, [id as usize, 0, 0, 0, 0, 0]) };
+        let _ = unsafe { call(Sysno::timer_delete, [id as usize]) };
         if id > wanted {
             break;
         }
@@ -83,7 +83,7 @@ pub fn create_timer(clock: i32, signo: u32, notify: u32, value: u64, tid: u32, w
 /// The call's.
 pub fn start_timer(id: u32, spec: &Itimerspec) -> Result<()> {
     // SAFETY: the kernel only reads `spec`.
-    unsafe { call(Sysno::timer_settime, [id as usize, 0, (&raw const *spec) as usize, 0, 0, 0]) }.map(drop)
+    unsafe { call(Sysno::timer_settime, [id as usize, 0, (&raw const *spec) as usize, 0]) }.map(drop)
 }
 
 /// timerfd_settime(2), with its flags.

@@ -59,6 +59,12 @@ impl Capture {
         String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 
+    /// The same as it came.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.lock().bytes.clone()
+    }
+
     /// Waits until `enough` holds for the text, or the stream ends; tells whether it held.
     pub fn wait(&self, enough: impl Fn(&str) -> bool) -> bool {
         let deadline = Instant::now() + patience();
@@ -205,6 +211,12 @@ impl Job {
     #[must_use]
     pub fn out(&self) -> String {
         self.out.text()
+    }
+
+    /// The same as it came.
+    #[must_use]
+    pub fn out_bytes(&self) -> Vec<u8> {
+        self.out.bytes()
     }
 
     /// Standard error so far.

@@ -55,7 +55,7 @@ impl Place {
 #[derive(Debug)]
 pub struct Chain {
     /// What all generations wrote to standard output, one after the other.
-    pub out: String,
+    pub out: Vec<u8>,
     /// How the last one ended.
     pub ended: Ended,
     /// How often it was restarted.
@@ -70,7 +70,7 @@ pub struct Chain {
 pub fn chain(place: &Place, command: &mut Command, time: Duration, moments: u32) -> Result<Chain> {
     let image = place.file("chain.ckpt");
     let mut job = Job::start(command)?;
-    let (mut out, mut generations) = (String::new(), 0);
+    let (mut out, mut generations) = (Vec::new(), 0);
     for _ in 0..moments {
         // Twice the mean: as long between two moments as the program's share of them.
         let pause = time.mul_f64(2.0 * random() / f64::from(moments + 1));
@@ -85,22 +85,23 @@ pub fn chain(place: &Place, command: &mut Command, time: Duration, moments: u32)
         }
         let before = job.end()?;
         ensure!(before.err.is_empty(), "{before:#?}");
-        out += &before.out;
+        out.extend(job.out_bytes());
         job = Job::start(&mut place.stub(&image))?;
         generations += 1;
     }
     let ended = job.end()?;
-    out += &ended.out;
+    out.extend(job.out_bytes());
     Ok(Chain { out, ended, generations })
 }
 
-/// Runs a program to its end, undisturbed; returns how it ended and how long it took.
+/// Runs a program to its end, undisturbed; returns what it wrote to standard output and how long it took.
 ///
 /// # Errors
 /// It failed.
-pub fn undisturbed(command: &mut Command) -> Result<(Ended, Duration)> {
+pub fn undisturbed(command: &mut Command) -> Result<(Vec<u8>, Duration)> {
     let start = Instant::now();
-    let ended = Job::start(command)?.end()?;
+    let mut job = Job::start(command)?;
+    let ended = job.end()?;
     ensure!(ended.status.success(), "{ended:#?}");
-    Ok((ended, start.elapsed()))
+    Ok((job.out_bytes(), start.elapsed()))
 }

@@ -9,6 +9,7 @@ use image_format::record::signalfd::Signalfd;
 use image_format::record::timerfd::Timerfd;
 use image_format::{Fault, Image};
 use serde::Serialize;
+use zerocopy::little_endian::U64;
 
 use crate::signal;
 use crate::text::{count, size};
@@ -85,8 +86,8 @@ pub fn events(image: &Image<'_>) -> Result<HashMap<u32, (&'static str, u32, Stat
             clock: clock(one.clock.get()),
             ticks: one.ticks.get(),
             absolute: one.settime.get() & 1 != 0,
-            value_ns: one.value_nsec.get(),
-            interval_ns: one.interval_nsec.get(),
+            value_ns: nanoseconds(one.value),
+            interval_ns: nanoseconds(one.interval),
         };
         out.insert(one.id.get(), ("timerfd", one.flags.get(), state));
     }
@@ -128,6 +129,10 @@ pub fn pipes(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
         }
     }
     Ok(out)
+}
+
+fn nanoseconds([sec, nsec]: [U64; 2]) -> u64 {
+    sec.get().saturating_mul(1_000_000_000).saturating_add(nsec.get())
 }
 
 fn clock(number: u32) -> String {

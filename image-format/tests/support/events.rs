@@ -55,7 +55,7 @@ impl Parts {
         self.events.eventfds = vec![eventfd];
         let mut timer: Timerfd = zeroed();
         (timer.id, timer.flags, timer.clock, timer.ticks) = (11.into(), 2.into(), 1.into(), 4.into());
-        (timer.value_nsec, timer.interval_nsec) = (1_500_000_000.into(), 2_000_000_000.into());
+        (timer.value, timer.interval) = ([1.into(), 500_000_000.into()], [2.into(), 0.into()]);
         self.events.timers = vec![timer];
         self.events.signalfds = vec![Signalfd { id: 12.into(), flags: 2.into(), mask: (1 << 9 | 1 << 14).into() }];
         self.events.epolls = [13, 14].map(|id: u32| Epoll { id: id.into(), flags: 2.into() }).to_vec();

@@ -5,7 +5,6 @@
 use image_format::Checked;
 use image_format::note::{self, standard};
 use image_format::record::descriptor::Descriptor;
-use image_format::record::epoll::Watch;
 use image_format::record::lock::Lock;
 use image_format::record::mm::Mm;
 use image_format::record::pipe::Pipe;
@@ -13,7 +12,6 @@ use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
 use image_format::record::timerfd::Timerfd;
 use sys::Errno;
-use sys::abi::EPOLL_CTL_ADD;
 use sys::fs::Fd;
 use zerocopy::little_endian::U32;
 
@@ -38,12 +36,7 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
 pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     let wanted = image.table::<Descriptor>();
     // What is watched is known by its number too, and that may be another's by now: so this comes first.
-    let open = |id| wanted.iter().zip(plan.descriptors).find(|(d, _)| d.file.get() == id).map_or(-1, |(_, open)| *open);
-    let number = |watch: &Watch| {
-        let number = watch.fd.get() as Fd;
-        sys::fs::dup_to(open(watch.file.get()), number, true).map(|()| number)
-    };
-    if let Err((_, e)) = state::epoll::control(image, EPOLL_CTL_ADD, open, number) {
+    if let Err((_, e)) = state::epoll::control(image, 0, plan.descriptors) {
         die("watching descriptors", e);
     }
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {

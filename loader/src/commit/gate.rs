@@ -63,7 +63,7 @@ pub fn write(plan: &Plan, image: &Checked<'_>, leader: usize) {
     let start = plan.gate;
     let put = |at: u64, what: &[u8]| {
         // SAFETY: every part lies inside the gate, as `len` has counted; no thread uses it yet.
-        unsafe { bytes(start + at, what.len()) }.copy_from_slice(what);
+        unsafe { core::ptr::copy_nonoverlapping(what.as_ptr(), (start + at) as usize as *mut u8, what.len()) };
     };
     put(0, &MAGIC);
     put(Gate::THREADS, &(frames.len() as u64).to_le_bytes());

@@ -13,7 +13,7 @@ use sys::abi::mm::{PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
 
 use super::{die, die_damaged};
-use crate::prepare::{Plan, WORKER_STACK, WORKERS_MAX};
+use crate::prepare::{Plan, Special, WORKER_STACK, WORKERS_MAX};
 
 /// Bytes that are read and checksummed at a time: they stay in the core's cache in between.
 const CHUNK: u64 = 256 << 10;
@@ -24,7 +24,7 @@ const ALONE: u64 = 8 << 20;
 /// Parks the kernel's mappings in the region and unmaps all else.
 pub fn clear(plan: &Plan) {
     let mut at = plan.parking;
-    for (now, len, _) in plan.specials.iter().filter(|s| s.1 != 0) {
+    for Special { now, len, .. } in plan.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: nothing runs in the vdso here; the parking place is part of the region and unused.
         if let Err(e) = unsafe { sys::memory::move_to(*now as usize, *len as usize, at as usize) } {
             die("moving the vdso aside", e);
@@ -205,7 +205,7 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
         }
     }
     let mut at = plan.parking;
-    for (_, len, then) in plan.specials.iter().filter(|s| s.1 != 0) {
+    for Special { len, then, .. } in plan.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: the place is free: the program had the same mapping there.
         if let Err(e) = unsafe { sys::memory::move_to(at as usize, *len as usize, *then as usize) } {
             die("moving the vdso", e);

@@ -1,33 +1,32 @@
 //! The program's descriptors: opened again, or taken from what this process was given, kept out of the way for now.
 
-use alloc::vec;
-
 use image_format::record::descriptor::Descriptor;
 use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
+use image_format::record::memory::Backing;
 use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::terminal::Terminal;
-use image_format::{Checked, ExitCode, NoteType};
+use image_format::{Checked, ExitCode, NoteType, OpenFile};
 use loader::options::Options;
 use state::{Error, Result};
-use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, O_RDWR, S_IFIFO, S_IFMT};
+use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
 use sys::text::{Decimal, Plain, Shown};
 
 use super::files::Files;
+use crate::heap;
 
 /// The first number above all of the program's: what is opened now waits there.
-///
-/// # Errors
-/// The limit of descriptors leaves no room.
-pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
-    let own = image.table::<Descriptor>().iter().map(|d| d.fd.get());
-    // Numbers under which epoll sets watch what the program has closed: they are used for a moment.
-    let top = own.chain(image.table::<Watch>().iter().map(|w| w.fd.get())).max().unwrap_or(0);
+#[must_use]
+pub fn first_free_above(image: &Checked<'_>) -> Fd {
     // Those that this process was started with are found by their numbers, which lie below, too.
-    Fd::try_from(top.max(63) + 1).map_err(|_| {
-        Error::refused(format_args!("descriptor {}", Decimal(top)), "is too large", "").code(ExitCode::Malformed)
-    })
+    let mut top = image.table::<Descriptor>().last().map_or(63, |d| d.fd.get().max(63));
+    // Numbers under which epoll sets watch what the program has closed: they are used for a moment.
+    for watch in image.table::<Watch>() {
+        top = top.max(watch.fd.get());
+    }
+    // The image's rules keep them below the greatest number.
+    top as Fd + 1
 }
 
 /// Opens or takes what each descriptor shall be.
@@ -36,60 +35,55 @@ pub fn first_free_above(image: &Checked<'_>) -> Result<Fd> {
 /// The descriptor that cannot be had.
 pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
     let table = image.table::<Descriptor>();
-    let mut files = Files { descriptors: vec![-1; table.len()], ..Files::default() };
+    let backings = heap::descriptors(image.table::<Backing>().len())?;
+    let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, exe: -1 };
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
+        // The image's rules promise one.
+        let Some(file) = image.open_file(id) else { continue };
+        let inherited = is_inherited(image, id);
+        // Descriptors of one description share it again, except that standard input, output and error are given
+        // to a program one by one, and may be redirected one by one.
+        let known = state::descriptor::now(image, files.descriptors, id);
+        let known = if inherited && fd <= 2 { None } else { known };
+        let open = if let Some(path) = asked_for(options, fd) {
+            by_option(fd, file, path)?
+        } else if files.descriptors.get(index).is_some_and(|open| *open >= 0) {
+            // An end of a pipe that was made with the other one.
+            continue;
+        } else if let Some(known) = known {
+            sys::fs::dup_above(known, base)
+        } else if inherited {
+            inherit(image, fd, file)?
+        } else if let Some(data) = inner(image, id) {
+            make_pipe(image, data, base, &mut files, index)
+        } else {
+            reopen(image, options, fd, file)?
+        };
         let failed = |e| {
             Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
         };
-        let data = inner(image, id);
-        let inherited = is_inherited(image, id);
-        let known = opened(image, &files, id);
-        let open = match (asked_for(options, fd), known, data) {
-            (Some(path), ..) => by_option(image, fd, id, path)?,
-            // Descriptors of one description share it again, except that standard input, output and error are given
-            // to a program one by one, and may be redirected one by one.
-            (None, Some((first, open)), _) if !(inherited && fd <= 2) => {
-                if first == index {
-                    continue;
-                }
-                sys::fs::dup_above(open, base)
-            }
-            (None, _, Some(data)) => {
-                make_pipe(image, data, base, &mut files).map_err(failed)?;
-                continue;
-            }
-            (None, ..) if inherited => inherit(image, fd, id)?,
-            (None, ..) => reopen(image, options, fd, id)?,
-        };
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
-        put(&mut files, index, open);
+        if let Some(place) = files.descriptors.get_mut(index) {
+            *place = open;
+        }
     }
     for lock in image.table::<Lock>() {
-        let found = table.iter().zip(&files.descriptors).find(|(d, _)| d.fd == lock.fd);
-        let Some((_, open)) = found else {
-            let object = format_args!("lock on descriptor {}", Decimal(lock.fd));
-            return Err(Error::refused(object, "is on no descriptor", "").code(ExitCode::Malformed));
-        };
+        let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
         // closing any descriptor of a file gives them up (fcntl(2)).
-        state::lock::restore(lock, *open)?;
+        state::lock::restore(lock, found.map_or(-1, |(_, open)| *open))?;
     }
-    try_watches(image, &files)?;
+    // Epoll sets watch for a moment what they are to watch, so that what cannot be is known in time: a file in the
+    // place of a pipe.
+    for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
+        state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
+            Error::failed(format_args!("descriptor {}", Decimal(fd as u32)), "cannot be watched by epoll any more", e)
+                .remedy("--fd N=PATH, with a pipe or a terminal")
+                .code(ExitCode::Descriptor)
+        })?;
+    }
     Ok(files)
-}
-
-fn put(files: &mut Files, index: usize, open: Fd) {
-    if let Some(place) = files.descriptors.get_mut(index) {
-        *place = open;
-    }
-}
-
-/// Where a description is open already: the place in the table, and the number now.
-fn opened(image: &Checked<'_>, files: &Files, id: u32) -> Option<(usize, Fd)> {
-    let all = image.table::<Descriptor>().iter().zip(&files.descriptors).enumerate();
-    let mut found = all.filter(|(_, (d, open))| d.file.get() == id && **open >= 0);
-    found.next().map(|(index, (_, open))| (index, *open))
 }
 
 /// The contents of a pipe inside the process, by either end.
@@ -97,31 +91,22 @@ fn inner<'i>(image: &Checked<'i>, id: u32) -> Option<&'i PipeData> {
     image.table::<PipeData>().iter().find(|d| d.read.get() == id || d.write.get() == id)
 }
 
-/// Makes such a pipe: each end waits for the first descriptor that leads to it, or is closed.
-fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files) -> sys::Result<()> {
-    for (end, id) in state::pipe::restore_inner(image, data)?.into_iter().zip([data.read.get(), data.write.get()]) {
-        let first = image.table::<Descriptor>().iter().position(|d| d.file.get() == id);
-        if let (Some(first), Some(file)) = (first, image.open_file(id)) {
-            sys::fs::fcntl(end.fd(), F_SETFL, file.flags() as usize)?;
-            put(files, first, sys::fs::dup_above(end.fd(), base)?);
+/// Makes such a pipe for the descriptor at `index`; the other end waits for the first descriptor that leads to it.
+fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files, index: usize) -> sys::Result<Fd> {
+    let ends = state::pipe::restore_inner(image, data)?;
+    let mut own = -1;
+    for (end, id) in ends.into_iter().zip([data.read, data.write]) {
+        let flags = image.open_file(id.get()).map_or(0, |file| file.flags());
+        let open = sys::fs::dup_above(end, base)?;
+        sys::fs::fcntl(open, F_SETFL, flags as usize)?;
+        let first = image.table::<Descriptor>().iter().position(|d| d.file == id);
+        if first == Some(index) {
+            own = open;
+        } else if let Some(place) = first.and_then(|first| files.descriptors.get_mut(first)) {
+            *place = open;
         }
     }
-    Ok(())
-}
-
-/// Lets epoll sets watch for a moment what they are to watch, so that what cannot be is known in time: a file
-/// in the place of a pipe that the restart was given.
-fn try_watches(image: &Checked<'_>, files: &Files) -> Result<()> {
-    let open = |id| opened(image, files, id).map_or(-1, |(_, open)| open);
-    for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
-        state::epoll::control(image, operation, open, |watch| Ok(open(watch.file.get()))).map_err(|(watch, e)| {
-            let object = format_args!("descriptor {}", Decimal(watch.fd));
-            Error::failed(object, "cannot be watched by epoll as it was", e)
-                .remedy("give it a pipe or a terminal (--fd N=PATH)")
-                .code(ExitCode::Descriptor)
-        })?;
-    }
-    Ok(())
+    Ok(own)
 }
 
 /// Whether a lock is lost when any descriptor of its file is closed.
@@ -144,8 +129,8 @@ fn asked_for<'o>(options: &Options<'o>, fd: u32) -> Option<&'o [u8]> {
     options.fds.iter().flatten().find(|(n, _)| *n == fd).map(|(_, path)| *path)
 }
 
-fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::Result<Fd>> {
-    let mode = image.open_file(id).map_or(O_RDWR, |file| file.flags() & O_ACCMODE);
+fn by_option(fd: u32, file: OpenFile<'_>, path: &[u8]) -> Result<sys::Result<Fd>> {
+    let mode = file.flags() & O_ACCMODE;
     let opened = sys::fs::open_path(path, mode, 0).map_err(|e| {
         Error::failed(format_args!("--fd {}={}", Decimal(fd), Shown(path)), "cannot be opened", e)
             .code(ExitCode::Descriptor)
@@ -154,9 +139,8 @@ fn by_option(image: &Checked<'_>, fd: u32, id: u32, path: &[u8]) -> Result<sys::
 }
 
 /// Takes this process's own descriptor of the same number; a terminal's also from any of the first three that is one.
-fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
-    let file = image.open_file(id);
-    let terminal = file.and_then(|f| f.of::<Terminal>());
+fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Result<Fd>> {
+    let (terminal, pipe) = (file.of::<Terminal>(), file.of::<Pipe>());
     let number = Fd::try_from(fd).unwrap_or(-1);
     // Standard input, output and error may have been redirected to anything; behind other numbers only a pipe is
     // what the program had.
@@ -174,10 +158,10 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
             return Ok(sys::fs::dup_above(tty, 64));
         }
     }
-    if let Some(standard) = unclaimed(image, id) {
+    if let Some(standard) = pipe.and_then(|pipe| unclaimed(image, pipe)) {
         return Ok(sys::fs::dup_above(standard, 64));
     }
-    let (kind, path) = match (terminal, file.and_then(|f| f.of::<Pipe>())) {
+    let (kind, path) = match (terminal, pipe) {
         (Some(t), _) => ("terminal", image.string(t.path)),
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
@@ -193,8 +177,7 @@ fn inherit(image: &Checked<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
 
 /// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own
 /// input or output under a high number meanwhile, and the low one is a file.
-fn unclaimed(image: &Checked<'_>, id: u32) -> Option<Fd> {
-    let pipe = image.open_file(id)?.of::<Pipe>()?;
+fn unclaimed(image: &Checked<'_>, pipe: &Pipe) -> Option<Fd> {
     let mut candidates = if pipe.flags.get() & O_ACCMODE == O_RDONLY { 0..1 } else { 1..3 };
     candidates.find(|n| {
         let own = image.table::<Descriptor>().iter().find(|d| d.fd.get() == *n as u32);
@@ -211,12 +194,7 @@ fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
     })
 }
 
-fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, id: u32) -> Result<sys::Result<Fd>> {
-    let nothing = || {
-        Error::refused(format_args!("descriptor {}", Decimal(fd)), "points to no open file", "")
-            .code(ExitCode::Malformed)
-    };
-    let file = image.open_file(id).ok_or_else(nothing)?;
+fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Result<Fd>> {
     let opened = if let Some(file) = file.of() {
         state::regular::restore(image, file, fd, options.files)?
     } else if let Some(file) = file.of() {

@@ -1,7 +1,5 @@
 //! The files behind mappings: the original where it is still the same, the image's copy else.
 
-use alloc::vec::Vec;
-
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaKind};
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
@@ -12,12 +10,12 @@ use sys::fs::{Fd, Owned};
 use sys::text::{Hex, Shown};
 
 /// What was opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Files {
     /// For each backing its descriptor, or -1: take the copy.
-    pub backings: Vec<Fd>,
+    pub backings: &'static mut [Fd],
     /// For each of the program's descriptors the one that is to take its place.
-    pub descriptors: Vec<Fd>,
+    pub descriptors: &'static mut [Fd],
     /// The executable's descriptor, or -1.
     pub exe: Fd,
 }
@@ -27,10 +25,9 @@ pub struct Files {
 /// # Errors
 /// A file mapped shared is missing or has changed: its contents are not in the image.
 pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, files: &mut Files) -> Result<()> {
-    files.exe = -1;
     let exe = image.string(image.single::<image_format::record::mm::Mm>().exe);
     let vmas = image.table::<Vma>();
-    for (index, backing) in image.table::<Backing>().iter().enumerate() {
+    for ((index, backing), slot) in image.table::<Backing>().iter().enumerate().zip(&mut *files.backings) {
         let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
         let shared = users().find(|v| v.kind.get() == VmaKind::FileShared as u32);
         let fd = match shared {
@@ -40,7 +37,7 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
         if fd >= 0 && image.string(backing.path) == exe {
             files.exe = fd;
         }
-        files.backings.push(fd);
+        *slot = fd;
     }
     Ok(())
 }

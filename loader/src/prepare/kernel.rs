@@ -1,7 +1,5 @@
 //! What this kernel, this CPU and this user's limits must allow.
 
-use alloc::vec::Vec;
-
 use image_format::record::frame::Frame;
 use image_format::record::header::Cpu;
 use image_format::record::memory::{Vma, VmaKind};
@@ -14,15 +12,46 @@ use sys::text::{Decimal, Hex, cut, decimal, hex, words};
 /// Mappings that the kernel may make or keep besides the program's while both exist.
 const SPARE_MAPPINGS: u64 = 16;
 
+/// Most mappings of the kernel that can be moved.
+pub const SPECIALS: usize = 8;
+
 /// A mapping of the kernel's (`[vvar]`, `[vdso]`) and where the program has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Special {
     /// Where it is now.
     pub now: u64,
-    /// Bytes.
+    /// Bytes; 0 when there is none.
     pub len: u64,
     /// Where the program expects it.
     pub then: u64,
+}
+
+/// A mapping of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Whether it is the kernel's.
+    pub special: bool,
+}
+
+/// Mappings that this process may have: it has about a dozen.
+const OWN_MAX: usize = 64;
+
+/// Mappings of this process, ascending.
+#[derive(Debug)]
+pub struct Owns {
+    list: [Own; OWN_MAX],
+    len: usize,
+}
+
+impl Owns {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Own> + Clone {
+        self.list.iter().take(self.len)
+    }
 }
 
 /// CPU, number of mappings.
@@ -82,39 +111,44 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<(u64, u32)> 
     Err(Error::refused(object, why, "restart it on the same kind of CPU").code(ExitCode::Cpu))
 }
 
-/// Mappings of this process, ascending, with their names when they are the kernel's.
+/// Mappings of this process.
 ///
 /// # Errors
 /// `/proc` is not there.
-pub fn own_mappings() -> Result<Vec<(u64, u64, bool)>> {
+pub fn own_mappings() -> Result<Owns> {
     let failed = |e| {
         Error::failed(format_args!("/proc/self/maps"), "cannot be read", e).code(ExitCode::Kernel).remedy("mount /proc")
     };
     let mut buffer = [0; 8192];
     let mut lines = sys::fs::Lines::open_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
-    let mut list = Vec::new();
+    let mut owns = Owns { list: [Own::default(); OWN_MAX], len: 0 };
     while let Some(line) = lines.next_line().map_err(failed)? {
         let mut fields = words(line);
         let Some((start, end)) = fields.next().and_then(|f| cut(f, b'-')) else { continue };
         let (Some(start), Some(end)) = (hex(start), hex(end)) else { continue };
         let name = fields.nth(4).unwrap_or_default();
         if end <= image_format::USER_END {
-            list.push((start, end, name.starts_with(b"[vvar") || name == b"[vdso]"));
+            *owns.list.get_mut(owns.len).ok_or(sys::Errno::E2BIG).map_err(failed)? =
+                Own { start, end, special: name.starts_with(b"[vvar") || name == b"[vdso]" };
+            owns.len += 1;
         }
     }
-    Ok(list)
+    Ok(owns)
 }
 
 /// Pairs the kernel's mappings of here with those of the image: they must be of the same shape.
 ///
 /// # Errors
 /// Another kernel's vdso.
-pub fn match_vdso(image: &Checked<'_>) -> Result<Vec<Special>> {
-    let special = |v: &&Vma| matches!(VmaKind::from_number(v.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar));
-    let then: Vec<&Vma> = image.table::<Vma>().iter().filter(special).collect();
-    let now: Vec<_> = own_mappings()?.into_iter().filter(|m| m.2).collect();
-    if then.is_empty() {
-        return Ok(Vec::new());
+pub fn match_vdso(image: &Checked<'_>) -> Result<[Special; SPECIALS]> {
+    let is_special = |v: &&Vma| matches!(VmaKind::from_number(v.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar));
+    let then = image.table::<Vma>().iter().filter(is_special);
+    let owns = own_mappings()?;
+    let now = owns.iter().filter(|m| m.special);
+    let mut pairs = [Special::default(); SPECIALS];
+    let count = then.clone().count();
+    if count == 0 {
+        return Ok(pairs);
     }
     let header = image.header();
     let differs = || {
@@ -125,24 +159,25 @@ pub fn match_vdso(image: &Checked<'_>) -> Result<Vec<Special>> {
         Err(Error::refused(format_args!("vdso of kernel {}", sys::text::Shown(release)), why, remedy)
             .code(ExitCode::Kernel))
     };
-    if then.len() != now.len() {
+    if count != now.clone().count() || count > SPECIALS {
         return differs();
     }
-    let mut pairs = Vec::new();
-    for (vma, (start, end, _)) in then.iter().zip(&now) {
-        let (first, last) = (then.first().map_or(0, |v| v.start.get()), now.first().map_or(0, |m| m.0));
-        let same_place = vma.start.get() - first == start - last;
-        if vma.end.get() - vma.start.get() != end - start || !same_place {
+    let mut distance = None;
+    for ((vma, own), pair) in then.zip(now).zip(&mut pairs) {
+        let (start, len) = (vma.start.get(), own.end - own.start);
+        // Every one as far from its old place as the first.
+        let same_place = *distance.get_or_insert(start.wrapping_sub(own.start)) == start.wrapping_sub(own.start);
+        if vma.end.get() - start != len || !same_place {
             return differs();
         }
         if vma.kind.get() == VmaKind::Vdso as u32 {
             // SAFETY: the kernel's code, readable, mapped for as long as this process does not move it.
-            let bytes = unsafe { core::slice::from_raw_parts(*start as *const u8, (end - start) as usize) };
+            let bytes = unsafe { core::slice::from_raw_parts(own.start as *const u8, len as usize) };
             if image_format::seal::sum(bytes) != header.vdso_sum.get() {
                 return differs();
             }
         }
-        pairs.push(Special { now: *start, len: end - start, then: vma.start.get() });
+        *pair = Special { now: own.start, len, then: start };
     }
     Ok(pairs)
 }

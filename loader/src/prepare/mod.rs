@@ -19,6 +19,7 @@ use crate::start::tell;
 
 pub use descriptors::is_fragile;
 pub use input::Input;
+pub use kernel::Special;
 pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
 
 /// Goes from the command line to a plan. `privileged`: the stub's file gives it rights that its caller has not.
@@ -41,7 +42,7 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     }
     kernel::raise_limits();
     // What this process was given is found by its number: what it opens itself must not lie among these.
-    let base = descriptors::first_free_above(&image)?;
+    let base = descriptors::first_free_above(&image);
     input.move_above(base)?;
     let mut files = descriptors::open(&image, options, base)?;
     files::open_backings(&image, input.file.fd(), options, &mut files)?;

@@ -7,8 +7,6 @@
 //! └──────────────────┴───────────────┴──────┴──────────────┴──────────┴──────┴──────────┴────────┴──────┴───────────┘
 //! ```
 
-use alloc::vec::Vec;
-
 use image_format::record::memory::Vma;
 use image_format::record::thread::Thread;
 use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
@@ -18,7 +16,7 @@ use sys::fs::Fd;
 
 use super::Input;
 use super::files::Files;
-use super::kernel::{Special, own_mappings};
+use super::kernel::{SPECIALS, Special, own_mappings};
 use crate::commit::{gate, relocate};
 use sys::text::Decimal;
 
@@ -30,8 +28,6 @@ const THREAD_STACK: u64 = 8 << 10;
 pub const WORKERS_MAX: u64 = 4;
 /// Bytes of each of their stacks.
 pub const WORKER_STACK: u64 = 32 << 10;
-/// Most mappings of the kernel that can be moved.
-pub const SPECIALS: usize = 8;
 
 /// All that the commit needs; lies in the region itself, as everything that it points to.
 #[derive(Debug)]
@@ -78,8 +74,8 @@ pub struct Plan {
     pub xfeatures: u64,
     /// The most bytes of an XSAVE area that say something here.
     pub xstate_len: u32,
-    /// The kernel's mappings: now, length, then.
-    pub specials: [(u64, u64, u64); SPECIALS],
+    /// The kernel's mappings.
+    pub specials: [Special; SPECIALS],
     /// Where they wait meanwhile.
     pub parking: u64,
 }
@@ -102,14 +98,14 @@ pub fn build(
     input: &Input,
     image: &Checked<'_>,
     files: Files,
-    vdso: Vec<Special>,
+    specials: [Special; SPECIALS],
     (xfeatures, xstate_len): (u64, u32),
     (keep_ids, base): (bool, Fd),
 ) -> Result<Plan> {
     let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
     let numbers = (files.backings.len() + files.descriptors.len()) as u64 * size_of::<Fd>() as u64;
-    let parked: u64 = vdso.iter().map(|s| s.len).sum();
+    let parked: u64 = specials.iter().map(|s| s.len).sum();
     let mut size = Cursor(0);
     let (gate_len, thread_stack) = (gate::len(image), THREAD_STACK + gate::room(image));
     for part in [stub.1, STACK, PAGE, numbers, WORKERS_MAX * WORKER_STACK, gate_len, threads * thread_stack] {
@@ -122,7 +118,7 @@ pub fn build(
 
     let mine = own_mappings()?;
     let theirs = image.table::<Vma>().iter().map(|v| (v.start.get(), v.end.get()));
-    let hole = loader::hole::find(mine.iter().map(|m| (m.0, m.1)), theirs, len, USER_END);
+    let hole = loader::hole::find(mine.iter().map(|m| (m.start, m.end)), theirs, len, USER_END);
     let no_room = |e| {
         Error::failed(format_args!("{} bytes of address space", Decimal(len)), "free in both maps are needed", e)
             .code(ExitCode::NoRoom)
@@ -142,10 +138,10 @@ pub fn build(
     let thread_stacks = at.take(threads * thread_stack);
     // SAFETY: all in the region, apart from each other, and as long as was counted above.
     let (backings, descriptor_table, prefix, seal) = unsafe {
-        let second = numbers_at + (files.backings.len() * size_of::<Fd>()) as u64;
+        let second = numbers_at + size_of_val(files.backings) as u64;
         (
-            place(&files.backings, numbers_at),
-            place(&files.descriptors, second),
+            place(files.backings, numbers_at),
+            place(files.descriptors, second),
             place(input.prefix, at.take(input.prefix.len() as u64)),
             place(input.seal, at.take(input.seal.len() as u64)),
         )
@@ -167,10 +163,6 @@ pub fn build(
             .code(ExitCode::Descriptor)
     };
     let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };
-    let mut specials = [(0, 0, 0); SPECIALS];
-    for (to, s) in specials.iter_mut().zip(&vdso) {
-        *to = (s.now, s.len, s.then);
-    }
     Ok(Plan {
         start,
         len,

@@ -22,7 +22,7 @@ pub fn for_each_name<E: From<Errno>>(
     loop {
         let at = buffer.0.as_mut_ptr() as usize;
         // SAFETY: the kernel writes only into the buffer.
-        let n = unsafe { call(Sysno::getdents64, [arg(dir), at, buffer.0.len(), 0, 0, 0]) }?;
+        let n = unsafe { call(Sysno::getdents64, [arg(dir), at, buffer.0.len()]) }?;
         if n == 0 {
             return Ok(());
         }

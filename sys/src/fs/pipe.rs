@@ -1,18 +1,18 @@
 //! Pipes: made, looked at, copied without taking anything out.
 
-use super::{Fd, Owned, arg, ioctl};
+use super::{Fd, arg, ioctl};
 use crate::{Result, Sysno, abi, call};
 
 /// pipe2(2), close-on-exec: the end for reading, the end for writing.
 ///
 /// # Errors
 /// The call's.
-pub fn pipe(flags: u32) -> Result<[Owned; 2]> {
+pub fn pipe(flags: u32) -> Result<[Fd; 2]> {
     let mut ends = [-1; 2];
     let flags = (flags | abi::O_CLOEXEC) as usize;
     // SAFETY: the kernel writes two numbers.
     unsafe { call(Sysno::pipe2, [ends.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) }?;
-    Ok(ends.map(Owned::new))
+    Ok(ends)
 }
 
 /// tee(2) without waiting: what one pipe holds is in another, too; returns how many bytes.
