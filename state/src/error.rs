@@ -19,12 +19,14 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 /// Errors whose text exists at a time. Threads that fail to stop make one each, and the first is reported.
 const RING: usize = 8;
 
+/// In this order: the short ones first, within a byte's reach of the start.
+#[repr(C)]
 struct Facts {
     code: ExitCode,
-    object: Text<320>,
-    why: &'static str,
     errno: Option<Errno>,
+    why: &'static str,
     remedy: &'static str,
+    object: Text<320>,
 }
 
 /// Empty until its first error: all zero, so that it costs no byte of the file.
