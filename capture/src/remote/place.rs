@@ -151,7 +151,7 @@ fn block(mem: Fd, end: u64) -> Option<u64> {
             run.fill(0);
         }
         let is_boot = Boot::is_in(boot);
-        if !is_boot && !(zero(boot) && zero(runs)) {
+        if !(is_boot || zero(boot) && zero(runs)) {
             return None;
         }
         // Code that leads back word by word: a handler that interrupted it may still return to it.

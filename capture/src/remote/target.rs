@@ -26,6 +26,25 @@ pub enum Pause {
     Frozen,
 }
 
+/// What is known of a stopped process before anything is put into it.
+#[derive(Debug)]
+pub struct Subject {
+    /// Its id as we see it.
+    pub outer: i32,
+    /// Its id as it sees it.
+    pub inner: i32,
+    /// Its directory in `/proc`.
+    pub proc: Owned,
+    /// Its memory.
+    pub mem: Owned,
+    /// Its threads.
+    pub stopped: Stopped,
+    /// Where code and data may go.
+    pub place: Place,
+    /// Where its threads stand.
+    pub at: Vec<u64>,
+}
+
 /// A process whose threads all stand still.
 #[derive(Debug)]
 pub struct Remote {
@@ -59,16 +78,8 @@ impl Remote {
     ///
     /// # Errors
     /// No place for code, no page for data.
-    pub fn new(
-        (outer, inner): (i32, i32),
-        (proc, mem): (Owned, Owned),
-        stopped: Stopped,
-        place: Place,
-        at: Vec<u64>,
-        first: &Registers,
-        pause: Pause,
-        since: Instant,
-    ) -> Result<Self> {
+    pub fn new(subject: Subject, first: &Registers, pause: Pause, since: Instant) -> Result<Self> {
+        let Subject { outer, inner, proc, mem, stopped, place, at } = subject;
         let pidfd = sys::process::pidfd(outer)
             .map(Owned::new)
             .map_err(|e| Error::failed(format_args!("process {outer}"), "cannot be held on to (pidfd_open)", e))?;
