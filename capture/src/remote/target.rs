@@ -147,8 +147,9 @@ impl Remote {
         })
     }
 
-    fn memory(&self) -> (i32, Fd) {
-        self.copy.as_ref().map_or((self.outer, self.mem.fd()), |c| (c.pid(), c.mem()))
+    /// The memory that is saved: the copy's, once there is one.
+    fn memory(&self) -> Fd {
+        self.copy.as_ref().map_or(self.mem.fd(), Copy::mem)
     }
 
     /// Whether the process can be let go with a copy kept; else says why not.
@@ -258,7 +259,7 @@ impl Inside for Remote {
             Arg::Value(n) => n,
             Arg::Data(offset) => base + offset,
         });
-        let (_, mem) = self.memory();
+        let mem = self.memory();
         if !data.is_empty() {
             sys::fs::pwrite_all(mem, data, self.place.data())?;
         }
@@ -336,27 +337,9 @@ impl Target for Remote {
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
-        let (pid, mem) = self.memory();
-        if !sys::memory::read_process(pid, &[(addr, to.len())], to) {
-            // What the process itself may not read, a tracer may.
-            sys::fs::pread_exact(mem, to, addr)?;
-        }
+        // Not process_vm_readv(2): it gives a page of its own to whoever shares one with a copy (mm/gup.c, unsharing).
+        sys::fs::pread_exact(self.memory(), to, addr)?;
         self.place.hide(addr, to);
-        Ok(())
-    }
-
-    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
-        let (pid, _) = self.memory();
-        let all = sys::memory::read_process(pid, pieces, to);
-        for (addr, len) in pieces {
-            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
-            if all {
-                self.place.hide(*addr, piece);
-            } else {
-                self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
-            }
-            to = rest;
-        }
         Ok(())
     }
 }
