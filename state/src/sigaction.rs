@@ -3,9 +3,10 @@
 use image_format::NoteType;
 use image_format::record::sigaction::Sigaction;
 use sys::Sysno;
-use sys::abi::signal::{NSIG, SIGKILL, SIGSTOP};
+use sys::abi::signal::{NSIG, SIGCHLD, SIGKILL, SIGSTOP};
+use zerocopy::FromZeros;
 
-use crate::target::Arg;
+use crate::target::{Arg, status_value};
 use crate::{Error, Result, Save, Target};
 
 /// Saves the actions of all 64 signals. `replaced` is a signal whose action the saver has taken for a moment,
@@ -15,7 +16,12 @@ use crate::{Error, Result, Save, Target};
 /// They cannot be read.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, replaced: Option<(i32, sys::abi::signal::Sigaction)>) -> Result<()> {
     save.notes.begin(NoteType::Sigaction)?;
+    let wanted = if T::IN_PROCESS { u64::MAX } else { special(save.target.memory_proc()) };
     for signal in 1..=NSIG {
+        if wanted & sys::signal::bit(signal) == 0 {
+            save.notes.push(&Sigaction::new_zeroed())?;
+            continue;
+        }
         let mut data = [0; 32];
         let args = [signal as usize, 0].map(Arg::Value);
         let [number, new] = args;
@@ -37,6 +43,18 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, replaced: Option<(i32, sys::a
     }
     save.notes.end()?;
     Ok(())
+}
+
+/// Signals whose action is not the default one, or whose default one has flags that matter. From outside each
+/// question costs two stops.
+fn special(proc: sys::fs::Fd) -> u64 {
+    let mut buffer = [0; 32];
+    let mut mask = |key: &[u8]| {
+        let value = status_value(proc, c"status", key, &mut buffer);
+        value.ok().flatten().and_then(sys::text::hex).unwrap_or(u64::MAX)
+    };
+    // SA_NOCLDWAIT and SA_NOCLDSTOP count also when SIGCHLD is not handled.
+    mask(b"SigCgt") | mask(b"SigIgn") | sys::signal::bit(SIGCHLD)
 }
 
 /// Sets one. All signals are blocked when this runs.
