@@ -101,18 +101,6 @@ pub trait Target: Inside + Sync {
     /// # Errors
     /// EIO or EFAULT where nothing is mapped, or behind the end of a mapped file.
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()>;
-    /// Copies several ranges (address and length), one behind the other; their lengths make up that of `to`.
-    ///
-    /// # Errors
-    /// As [`Target::read_memory`], with the address.
-    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
-        for (addr, len) in pieces {
-            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
-            self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
-            to = rest;
-        }
-        Ok(())
-    }
 }
 
 /// What the objects' `save` halves work with.

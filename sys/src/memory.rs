@@ -68,18 +68,6 @@ pub unsafe fn advise(addr: usize, len: usize, advice: usize) -> Result<()> {
     unsafe { call(Sysno::madvise, [addr, len, advice]) }.map(drop)
 }
 
-/// process_vm_readv(2): whether all of `to` could be filled from pieces (address and length, at most 1024) of another
-/// process's memory, as that process may read it.
-pub fn read_process(pid: i32, pieces: &[(u64, usize)], to: &mut [u8]) -> bool {
-    // struct iovec: address and length, as in the pairs.
-    const { assert!(size_of::<(u64, usize)>() == 16 && core::mem::offset_of!((u64, usize), 1) == 8) };
-    let local = [to.as_mut_ptr() as usize, to.len()];
-    let args = [pid as usize, local.as_ptr() as usize, 1, pieces.as_ptr() as usize, pieces.len(), 0];
-    // SAFETY: the kernel writes only into `to`.
-    let done = unsafe { call(Sysno::process_vm_readv, args) };
-    done == Ok(to.len())
-}
-
 /// mlock(2).
 ///
 /// # Errors

@@ -221,7 +221,8 @@ fn redis_is_refused_by_name() -> Result<()> {
             let ended = Job::start(command.arg("-s").arg(&socket).args(words))?.end()?;
             Ok(ended.out.trim().to_owned())
         };
-        ask(&["DEBUG", "POPULATE", "200000"])?;
+        let script = "for i = 1, 200000 do redis.call('SET', 'key:' .. i, 'value ' .. i * 7919) end";
+        ask(&["EVAL", script, "0"])?;
         let keys = ask(&["DBSIZE"])?;
         ensure!(keys == "200000", "{keys}");
         let refused = place.try_save(job.pid(), &place.file("redis.ckpt"), &[])?;
@@ -249,7 +250,9 @@ fn gdb_attaches_to_a_restarted_process() -> Result<()> {
         let mut gdb = place.command(tool("gdb", "gdb")?);
         gdb.args(["-nx", "-batch", "-ex", "thread apply all bt", "-p"]).arg(job.pid().to_string());
         let seen = Job::start(gdb.arg("-ex").arg("detach"))?.end()?;
-        for function in ["in_read", "in_futex", "in_sigsuspend", "in_clock_sleep", "main"] {
+        // The program's own names need the link to its executable, which only some users may set at a restart.
+        let own = if user == User::Own { &["in_read", "in_sigsuspend", "in_clock_sleep", "main"][..] } else { &[] };
+        for function in own.iter().chain(&["read", "sigsuspend", "clock_nanosleep"]) {
             ensure!(seen.out.contains(function), "no {function} in {seen:#?}");
         }
         // Some of the guest's calls end early when a debugger comes: that is the kernel's way, and not under test here.

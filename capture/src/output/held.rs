@@ -98,39 +98,90 @@ impl Holders {
     }
 
     fn judge<T: Target>(&self, target: &T, at: u64, (low, high): (u32, u32), found: &mut Vec<IdWord>) {
-        let word = |at: u64| {
-            let mut bytes = [0; 4];
-            target.read_memory(at, &mut bytes).map_or(0, |()| u32::from_le_bytes(bytes))
-        };
         let mut add = |addr: u64, tid: u32| {
             found.push(IdWord { addr: addr.into(), tid: (tid & TID_MASK).into(), reserved: 0.into() });
         };
-        if self.is_thread(low) && low & !TID_MASK == 0 {
-            // pthread_mutex_t: lock, count, owner, nusers, kind.
-            let (lock, kind) = (word(at - 8), word(at + 8));
-            let strict = matches!(kind & 3, 1 | 2) && kind & !0x3ff == 0;
-            if !self.musl && strict && (1..=self.tids.len() as u32).contains(&high) {
-                if matches!(lock, 1 | 2) {
-                    add(at, low);
-                } else if lock & TID_MASK == low {
-                    // With priority inheritance the lock word is the owner, too.
+        if !self.musl && self.is_thread(low) && low & !TID_MASK == 0 {
+            let mutex = words::<10, T>(target, at.wrapping_sub(8));
+            match mutex.map(|mutex| self.mutex_of(low, &mutex)) {
+                Some(Some(Owner::Field)) => add(at, low),
+                Some(Some(Owner::FieldAndLock)) => {
                     add(at - 8, low);
                     add(at, low);
                 }
+                _ => {}
             }
-            // pthread_rwlock_t: readers, writers, two futexes, two pads, writer, shared.
-            if !self.musl && high <= 1 && word(at - 24) & 3 == 3 && matches!(word(at - 12), 1 | 3) {
+            if high <= 1 && words(target, at.wrapping_sub(24)).is_some_and(|lock| self.is_written_rwlock(&lock)) {
                 add(at, low);
             }
         }
-        // musl's mutex: type, lock, waiters.
-        if self.musl
-            && self.is_thread(high)
-            && matches!(low & 15, 1 | 2)
-            && low & !0x8f == 0
-            && word(at + 4) & 1 << 30 == 0
-        {
+        if self.musl && self.is_thread(high) && words(target, at).is_some_and(|lock| is_musl_mutex(&lock)) {
             add(at + 4, high);
         }
     }
+
+    /// `pthread_mutex_t`: lock, count, owner, nusers, kind, spins and elision, list (unused but for robust ones).
+    fn mutex_of(&self, tid: u32, mutex: &[u32; 10]) -> Option<Owner> {
+        const RECURSIVE: u32 = 1;
+        const ERROR_CHECK: u32 = 2;
+        /// Priority inheritance, process-shared; robust ones are on their holder's list.
+        const FLAGS: u32 = 32 | 128;
+        let [lock, count, _, users, kind, spins, list @ ..] = *mutex;
+        let counted = match kind & !FLAGS {
+            RECURSIVE => (1..1 << 20).contains(&count),
+            ERROR_CHECK => count == 0,
+            _ => false,
+        };
+        if !counted || !(1..=self.tids.len() as u32).contains(&users) || spins != 0 || list != [0; 4] {
+            return None;
+        }
+        match lock {
+            1 | 2 => Some(Owner::Field),
+            lock if lock & TID_MASK == tid => Some(Owner::FieldAndLock),
+            _ => None,
+        }
+    }
+
+    /// `pthread_rwlock_t`: readers, writers, wrphase_futex, writers_futex, two pads, cur_writer, shared, elision and pad,
+    /// pad, flags.
+    fn is_written_rwlock(&self, lock: &[u32; 14]) -> bool {
+        /// Write phase, write-locked.
+        const WRITTEN: u32 = 3;
+        let [readers, writers, phase, futex, pads @ .., flags, _] = *lock;
+        let [pad3, pad4, _, _, elision, elision2, pad2, pad2b] = pads;
+        readers & WRITTEN == WRITTEN
+            && (readers >> 3) as usize <= self.tids.len()
+            && writers as usize <= self.tids.len()
+            && matches!(phase, 1 | 3)
+            && matches!(futex, 1 | 3)
+            && [pad3, pad4, elision, elision2, pad2, pad2b] == [0; 6]
+            && flags <= 3
+    }
+}
+
+/// Where a held mutex names its holder.
+enum Owner {
+    /// In its owner field.
+    Field,
+    /// In the lock itself, too: priority inheritance.
+    FieldAndLock,
+}
+
+/// musl's mutex: type, lock, waiters, nothing, nothing, count, links of its holder's list.
+fn is_musl_mutex(lock: &[u32; 10]) -> bool {
+    const RECURSIVE: u32 = 1;
+    const ERROR_CHECK: u32 = 2;
+    let [kind, _, waiters, none, nothing, count, links @ ..] = *lock;
+    matches!(kind & !0x80, RECURSIVE | ERROR_CHECK)
+        && waiters < 1 << 20
+        && count < 1 << 20
+        && none | nothing == 0
+        && links != [0; 4]
+}
+
+/// Words of memory; `None` where it ends.
+fn words<const N: usize, T: Target>(target: &T, at: u64) -> Option<[u32; N]> {
+    let mut bytes = [[0; 4]; N];
+    target.read_memory(at, bytes.as_flattened_mut()).ok()?;
+    Some(bytes.map(u32::from_le_bytes))
 }

@@ -44,6 +44,7 @@ pub struct Output {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "exists once, on the stack, where there is no allocator")]
 enum To {
     /// A file that has no name yet that anybody would restart.
     File { dir: Owned, file: Owned, temporary: Text<272>, name: Text<256> },
@@ -149,40 +150,36 @@ impl Output {
     ) -> Result<()> {
         let sums = scratch.take::<u64>(runs.len())?;
         #[cfg(feature = "std")]
-        if !T::IN_PROCESS {
-            self.write_other(target, layout, prefix, runs, sums, ids, scratch)?;
-            return self.seal(layout, prefix, sums, scratch);
-        }
+        let written = !T::IN_PROCESS && self.write_other(target, layout.segments, prefix, (runs, sums), ids)?;
+        #[cfg(not(feature = "std"))]
+        let written = false;
         self.put(prefix, 0)?;
-        self.write_runs(target, layout.segments, runs, sums, ids.rseq_pages, scratch)?;
-        self.seal(layout, prefix, sums, scratch)
-    }
-
-    fn seal(&mut self, layout: &Layout, prefix: &[u8], sums: &[u64], scratch: &mut Scratch<'_>) -> Result<()> {
+        if !written {
+            self.write_runs(target, layout.segments, runs, sums, ids.rseq_pages, scratch)?;
+        }
         let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
         let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
         self.put(seal, layout.seal)
     }
 
-    /// Writes another process's memory, and what was found in it meanwhile into the table that was kept free.
+    /// Writes another process's memory, unless it goes to a stream, and what was found in it into the table that was kept
+    /// free. False: the memory is still to be written.
     #[cfg(feature = "std")]
     fn write_other<T: Target>(
-        &mut self,
+        &self,
         target: &T,
-        layout: &Layout,
+        at: u64,
         prefix: &mut [u8],
-        runs: &[Run],
-        sums: &mut [u64],
+        (runs, sums): (&[Run], &mut [u64]),
         ids: &Ids<'_>,
-        scratch: &mut Scratch<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let holders = held::Holders::new(target, ids.threads);
         let file = match &self.to {
             To::File { file, .. } => Some(file.fd()),
             _ => None,
         };
         let job = parallel::Job { file, target, holders: &holders, failed: &|e| self.failed(e) };
-        let mut found = job.run(layout.segments, runs, sums)?;
+        let mut found = job.run(at, runs, sums)?;
         holders.cached(target, ids.threads, &mut found);
         found.sort_unstable_by_key(|word| word.addr.get());
         let room = prefix.get_mut(ids.table.clone()).unwrap_or_default();
@@ -197,11 +194,7 @@ impl Output {
                 )
             })?
             .copy_from_slice(bytes);
-        self.put(prefix, 0)?;
-        if file.is_none() {
-            self.write_runs(target, layout.segments, runs, sums, ids.rseq_pages, scratch)?;
-        }
-        Ok(())
+        Ok(file.is_some())
     }
 
     fn write_runs<T: Target>(

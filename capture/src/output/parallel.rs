@@ -1,6 +1,6 @@
 //! Writing another process's memory with all cores: each worker reads, checksums and writes a batch of segments.
 //!
-//! Small segments are read many at a time and written as one piece, as they follow each other in the file. Must
+//! Small segments are written as one piece, as they follow each other in the file. Must
 //! never run inside a process that is being saved: it allocates and starts threads.
 
 use std::sync::{Mutex, PoisonError};
@@ -17,9 +17,6 @@ use crate::pages::Run;
 
 /// Bytes that are read, checksummed and written at a time: they stay in a core's cache in between.
 const CHUNK: usize = 256 << 10;
-
-/// Pieces that are read by one call (`UIO_MAXIOV` is 1024).
-const PIECES: usize = 512;
 
 /// Bytes that a worker takes at once.
 const BATCH: u64 = 4 << 20;
@@ -94,47 +91,35 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
     }
 
     fn batch(&self, batch: Batch<'_>, buffer: &mut [u8], found: &mut Vec<IdWord>) -> Result<()> {
-        let (mut index, mut done, mut at) = (0, 0, batch.at);
-        let mut sum = Sum::new();
-        while index < batch.runs.len() {
-            let mut pieces = Vec::with_capacity(PIECES);
-            let (mut next, mut within, mut len) = (index, done, 0);
-            while let Some(run) = batch.runs.get(next)
-                && pieces.len() < PIECES
-                && len < buffer.len()
-            {
-                let piece = ((run.len - within) as usize).min(buffer.len() - len);
-                pieces.push((run.addr + within, piece));
-                (len, within) = (len + piece, within + piece as u64);
-                if within == run.len {
-                    (next, within) = (next + 1, 0);
-                }
-            }
-            let bytes = buffer.get_mut(..len).unwrap_or_default();
-            self.target
-                .read_pieces(&pieces, bytes)
-                .map_err(|(addr, e)| Error::failed(format_args!("memory at {addr:#x}"), "cannot be read", e))?;
-            let mut rest = &*bytes;
-            for (addr, piece) in pieces {
-                let (head, tail) = rest.split_at(piece.min(rest.len()));
+        let (mut at, mut filled) = (batch.at, 0);
+        for (run, place) in batch.runs.iter().zip(batch.sums) {
+            let (mut sum, mut done) = (Sum::new(), 0);
+            while done < run.len {
+                let len = ((run.len - done) as usize).min(buffer.len() - filled);
+                let (piece, addr) = (buffer.get_mut(filled..filled + len).unwrap_or_default(), run.addr + done);
+                self.target
+                    .read_memory(addr, piece)
+                    .map_err(|e| Error::failed(format_args!("memory at {addr:#x}"), "cannot be read", e))?;
                 if self.file.is_some() {
-                    sum.update(head);
+                    sum.update(piece);
                 }
-                self.holders.scan(self.target, addr, head, found);
-                rest = tail;
-                done += piece as u64;
-                if batch.runs.get(index).is_some_and(|run| run.len == done) {
-                    if let Some(place) = batch.sums.get_mut(index) {
-                        *place = core::mem::take(&mut sum).digest();
-                    }
-                    (index, done) = (index + 1, 0);
+                self.holders.scan(self.target, addr, piece, found);
+                (done, filled) = (done + len as u64, filled + len);
+                if filled == buffer.len() {
+                    self.put(buffer, &mut at)?;
+                    filled = 0;
                 }
             }
-            if let Some(file) = self.file {
-                sys::fs::pwrite_all(file, bytes, at).map_err(self.failed)?;
-            }
-            at += len as u64;
+            *place = sum.digest();
         }
+        self.put(buffer.get(..filled).unwrap_or_default(), &mut at)
+    }
+
+    fn put(&self, bytes: &[u8], at: &mut u64) -> Result<()> {
+        if let Some(file) = self.file {
+            sys::fs::pwrite_all(file, bytes, *at).map_err(self.failed)?;
+        }
+        *at += bytes.len() as u64;
         Ok(())
     }
 }

@@ -40,12 +40,6 @@ impl Copy {
         }
     }
 
-    /// Its pid as we see it.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
     /// Its directory in `/proc`.
     #[must_use]
     pub fn proc(&self) -> Fd {

@@ -41,7 +41,7 @@ pub use self::look::blockers;
 use self::place::Place;
 use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;
-use self::target::{Pause, Remote};
+use self::target::{Pause, Remote, Subject};
 use self::thread::Registers;
 use crate::output::Output;
 use crate::session::{self, Facts, Stopped, Threads};
@@ -202,7 +202,8 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
             "let it wait for the others",
         ));
     };
-    let mut remote = Remote::new((pid, inner), (proc, mem), stopped, place, at, &first, pause, paused)?;
+    let subject = Subject { outer: pid, inner, proc, mem, stopped, place, at };
+    let mut remote = Remote::new(subject, &first, pause, paused)?;
     let threads = threads(&mut remote, first, others)?;
     let shared = thread::pending(pid, true)?;
     let posix_timers = state::posix_timer::read(&mut remote)?;

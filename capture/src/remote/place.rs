@@ -168,7 +168,7 @@ fn tail(mem: Fd, end: u64) -> (Option<u64>, u64) {
             run.fill(0);
         }
         let is_boot = Boot::is_in(boot);
-        if !is_boot && !(zero(boot) && zero(runs)) {
+        if !(is_boot || zero(boot) && zero(runs)) {
             break;
         }
         ours = from + at as u64;

@@ -26,6 +26,25 @@ pub enum Pause {
     Frozen,
 }
 
+/// What is known of a stopped process before anything is put into it.
+#[derive(Debug)]
+pub struct Subject {
+    /// Its id as we see it.
+    pub outer: i32,
+    /// Its id as it sees it.
+    pub inner: i32,
+    /// Its directory in `/proc`.
+    pub proc: Owned,
+    /// Its memory.
+    pub mem: Owned,
+    /// Its threads.
+    pub stopped: Stopped,
+    /// Where code and data may go.
+    pub place: Place,
+    /// Where its threads stand.
+    pub at: Vec<u64>,
+}
+
 /// A process whose threads all stand still.
 #[derive(Debug)]
 pub struct Remote {
@@ -59,16 +78,8 @@ impl Remote {
     ///
     /// # Errors
     /// No place for code, no page for data.
-    pub fn new(
-        (outer, inner): (i32, i32),
-        (proc, mem): (Owned, Owned),
-        stopped: Stopped,
-        place: Place,
-        at: Vec<u64>,
-        first: &Registers,
-        pause: Pause,
-        since: Instant,
-    ) -> Result<Self> {
+    pub fn new(subject: Subject, first: &Registers, pause: Pause, since: Instant) -> Result<Self> {
+        let Subject { outer, inner, proc, mem, stopped, place, at } = subject;
         let pidfd = sys::process::pidfd(outer)
             .map(Owned::new)
             .map_err(|e| Error::failed(format_args!("process {outer}"), "cannot be held on to (pidfd_open)", e))?;
@@ -136,8 +147,9 @@ impl Remote {
         })
     }
 
-    fn memory(&self) -> (i32, Fd) {
-        self.copy.as_ref().map_or((self.outer, self.mem.fd()), |c| (c.pid(), c.mem()))
+    /// The memory that is saved: the copy's, once there is one.
+    fn memory(&self) -> Fd {
+        self.copy.as_ref().map_or(self.mem.fd(), Copy::mem)
     }
 
     /// Whether the process can be let go with a copy kept; else says why not.
@@ -247,7 +259,7 @@ impl Inside for Remote {
             Arg::Value(n) => n,
             Arg::Data(offset) => base + offset,
         });
-        let (_, mem) = self.memory();
+        let mem = self.memory();
         if !data.is_empty() {
             sys::fs::pwrite_all(mem, data, self.place.data())?;
         }
@@ -325,27 +337,9 @@ impl Target for Remote {
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
-        let (pid, mem) = self.memory();
-        if !sys::memory::read_process(pid, &[(addr, to.len())], to) {
-            // What the process itself may not read, a tracer may.
-            sys::fs::pread_exact(mem, to, addr)?;
-        }
+        // Not process_vm_readv(2): it gives a page of its own to whoever shares one with a copy (mm/gup.c, unsharing).
+        sys::fs::pread_exact(self.memory(), to, addr)?;
         self.place.hide(addr, to);
-        Ok(())
-    }
-
-    fn read_pieces(&self, pieces: &[(u64, usize)], mut to: &mut [u8]) -> sys::Result<(), (u64, Errno)> {
-        let (pid, _) = self.memory();
-        let all = sys::memory::read_process(pid, pieces, to);
-        for (addr, len) in pieces {
-            let (piece, rest) = to.split_at_mut_checked(*len).ok_or((*addr, Errno::EINVAL))?;
-            if all {
-                self.place.hide(*addr, piece);
-            } else {
-                self.read_memory(*addr, piece).map_err(|e| (*addr, e))?;
-            }
-            to = rest;
-        }
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use subject::Subject;
 
 mod criu;
 mod peer;
+mod remote;
 mod samples;
 mod subject;
 
@@ -61,6 +62,7 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
         let mut rows = vec![stub_size(ws)?];
         bench.small(&counter, &mut rows)?;
         bench.sparse(&memory, &mut rows)?;
+        bench.by_pid(&counter, &mut rows)?;
         for mib in &options.mib {
             bench.memory(&memory, *mib, &mut rows)?;
         }

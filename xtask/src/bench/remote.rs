@@ -1,0 +1,134 @@
+//! Saving by pid: the pause beside one fork of the same process, the whole beside a plain write of as much.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::samples::Samples;
+use super::{Bench, Row};
+
+/// Memory of the processes whose pause is measured, MiB.
+const SIZES: [u64; 4] = [16, 256, 1024, 4096];
+
+/// What one save took.
+#[derive(Clone, Copy, Default)]
+struct Saved {
+    pause: Duration,
+    /// As `ckpt` says it.
+    total: Duration,
+    /// From the start of `ckpt` to its end.
+    wall: Duration,
+}
+
+/// A process with much memory, which forks on request.
+struct Forker {
+    child: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Forker {
+    fn start(program: &Path, mib: u64) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg(mib.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let ask = child.stdin.take().context("piped")?;
+        let answers = BufReader::new(child.stdout.take().context("piped")?);
+        let mut forker = Self { child, ask, answers };
+        ensure!(forker.line()? == "ready", "the forking program is not ready");
+        Ok(forker)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+
+    fn fork(&mut self) -> Result<Duration> {
+        self.ask.write_all(b"\n")?;
+        Ok(Duration::from_nanos(self.line()?.parse()?))
+    }
+}
+
+impl Drop for Forker {
+    fn drop(&mut self) {
+        // It has not been waited for, so the pid is its own.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Bench<'_> {
+    /// All figures of `ckpt save PID`.
+    pub fn by_pid(&self, counter: &Path, rows: &mut Vec<Row>) -> Result<()> {
+        let forker = self.ws.compile(&self.ws.root.join("xtask/bench/forker.c"))?;
+        for mib in SIZES {
+            self.pause(&forker, mib, rows).with_context(|| format!("pause of {mib} MiB"))?;
+        }
+        let mut command = Command::new(counter);
+        command
+            .args(["4000000000", "/dev/null", "10"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        let walls = Samples::take(self.runs(), || self.save_pid(child.id()).map(|saved| saved.wall));
+        child.kill()?;
+        child.wait()?;
+        rows.push(Row::time("counter: save by PID, wall", &walls?, "≤ 5 ms"));
+        Ok(())
+    }
+
+    fn pause(&self, program: &Path, mib: u64, rows: &mut Vec<Row>) -> Result<()> {
+        let mut forker = Forker::start(program, mib)?;
+        let pid = forker.child.id();
+        let (mut saves, mut next) = (Vec::new(), 0);
+        let runs = if mib < 1024 { self.runs() } else { self.options.runs };
+        // In turns: what changes on the machine meanwhile changes both.
+        let forks = Samples::take(runs, || {
+            self.warm(mib)?;
+            saves.push(self.save_pid(pid)?);
+            forker.fork()
+        })?;
+        let mut each = |part: fn(&Saved) -> Duration| {
+            next = 0;
+            Samples::take(runs, || {
+                next += 1;
+                saves.get(next - 1).map(part).context("as many saves as forks")
+            })
+        };
+        let (pauses, totals) = (each(|saved| saved.pause)?, each(|saved| saved.total)?);
+        let name = format!("{mib} MiB by PID");
+        rows.push(Row::times(&format!("{name}: pause"), &pauses, "one fork()", &forks, "≤ 1.2"));
+        drop(forker);
+        let plain = self.dir.join("plain");
+        let written = Samples::take(self.options.runs, || {
+            self.warm(mib)?;
+            self.peer.write(&plain, mib, true)
+        })?;
+        rows.push(Row::times(&format!("{name}: save"), &totals, "write + fsync", &written, "≤ 1.11"));
+        std::fs::remove_file(&plain)?;
+        Ok(())
+    }
+
+    fn save_pid(&self, pid: u32) -> Result<Saved> {
+        let image = self.dir.join("pid.ckpt");
+        let start = Instant::now();
+        let output =
+            Command::new(self.ws.dist("ckpt")).arg("save").arg(pid.to_string()).arg("-o").arg(&image).output()?;
+        let wall = start.elapsed();
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "ckpt save: {}", String::from_utf8_lossy(&output.stderr).trim());
+        std::fs::remove_file(&image)?;
+        let time = |key: &str| -> Result<Duration> {
+            let behind = said.split(key).nth(1).with_context(|| format!("no '{key}' in {said}"))?;
+            let number: f64 = behind.split_whitespace().next().unwrap_or_default().parse()?;
+            Ok(Duration::from_secs_f64(number / 1e3))
+        };
+        Ok(Saved { pause: time("paused ")?, total: time("total ")?, wall })
+    }
+}
