@@ -14,6 +14,7 @@ pub mod programs;
 pub mod pty;
 pub mod remote;
 pub mod tmux;
+pub mod traces;
 pub mod user;
 pub mod wait;
 

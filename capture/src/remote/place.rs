@@ -16,6 +16,9 @@ const BLOCK: usize = 512;
 /// Blocks that are looked at from the end of a mapping.
 const BLOCKS: usize = 4;
 
+/// Mappings that are remembered for what killed savers have left at their ends.
+const TAILS: usize = 8;
+
 /// What the memory for data begins with.
 const MAGIC: [u8; 16] = *b"ckpt calls\0\xd7\x51\x9e\x0c\x66";
 
@@ -40,6 +43,8 @@ pub struct Place {
     pub memory: u64,
     /// The memory is there already: a saver that was killed has left it.
     pub is_mapped: bool,
+    /// Code, first address and end: ours, or left by savers that were killed; elsewhere in there are zeros.
+    code: [(u64, u64); TAILS],
 }
 
 impl Place {
@@ -52,6 +57,7 @@ impl Place {
         let mut buffer = [0; 8192];
         let mut lines = sys::fs::Lines::open_at(proc, c"maps", &mut buffer).map_err(failed)?;
         let (mut best, mut left) = (None, None);
+        let (mut code, mut tails) = ([(0, 0); TAILS], 0);
         let (mut last, mut gap) = (image_format::PAGE * 16, 0..0);
         while let Some(line) = lines.next_line().map_err(failed)? {
             let mut fields = sys::text::words(line);
@@ -69,7 +75,12 @@ impl Place {
             let perms = fields.next().unwrap_or_default();
             let name = fields.nth(3).unwrap_or_default();
             if perms.starts_with(b"r-x") && (best.is_none() || name == b"[vdso]") {
-                best = block(mem, end).or(best);
+                let (block, from) = tail(mem, end);
+                best = block.or(best);
+                if let Some(tail) = code.get_mut(tails).filter(|_| from < end) {
+                    *tail = (from, end);
+                    tails += 1;
+                }
             }
             let mut head = [0; MAGIC.len()];
             if name.is_empty()
@@ -83,7 +94,7 @@ impl Place {
         }
         let middle = (gap.start + (gap.end - gap.start) / 2) & !(image_format::PAGE - 1);
         match best {
-            Some(block) => Ok(Self { block, memory: left.unwrap_or(middle), is_mapped: left.is_some() }),
+            Some(block) => Ok(Self { block, memory: left.unwrap_or(middle), is_mapped: left.is_some(), code }),
             None => Err(Error::refused(
                 format_args!("executable mappings"),
                 "have no bytes at their ends that nothing uses: no system call can be made inside",
@@ -125,39 +136,46 @@ impl Place {
     /// Blanks out the code in bytes that were read at `addr`.
     pub fn hide(&self, addr: u64, bytes: &mut [u8]) {
         let len = bytes.len() as u64;
-        let from = self.block.saturating_sub(addr).min(len) as usize;
-        let to = (self.block + BLOCK as u64).saturating_sub(addr).min(len) as usize;
-        bytes.get_mut(from..to).unwrap_or_default().fill(0);
+        for (from, to) in self.code {
+            let within = |at: u64| at.saturating_sub(addr).min(len) as usize;
+            bytes.get_mut(within(from)..within(to)).unwrap_or_default().fill(0);
+        }
     }
 
     /// Whether an address lies within the code.
     #[must_use]
     pub fn contains(&self, addr: u64) -> bool {
-        (self.block..self.block + BLOCK as u64).contains(&addr)
+        self.code.iter().any(|(from, to)| (*from..*to).contains(&addr))
     }
 }
 
-/// A block at the end of a mapping whose bytes are zero, or hold code that a killed saver has left.
-fn block(mem: Fd, end: u64) -> Option<u64> {
+/// At the end of a mapping: a block whose bytes are zero, or hold code that a killed saver has left and nothing leads to any
+/// more; and where such blocks and this one begin (`end`: there are none).
+fn tail(mem: Fd, end: u64) -> (Option<u64>, u64) {
     let mut tail = [0; MARGIN + BLOCKS * BLOCK];
     let from = end - tail.len() as u64;
-    sys::fs::pread_exact(mem, &mut tail, from).ok()?;
+    if sys::fs::pread_exact(mem, &mut tail, from).is_err() {
+        return (None, end);
+    }
     let zero = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
+    let mut ours = end;
     for n in 1..=BLOCKS {
         let at = tail.len() - n * BLOCK;
         let (before, from_here) = tail.split_at_mut(at);
-        let (boot, runs) = from_here.get_mut(..BLOCK)?.split_at_mut(Boot::ROOM);
+        let (boot, runs) = from_here.split_at_mut(Boot::ROOM);
+        let Some(runs) = runs.get_mut(..BLOCK - Boot::ROOM) else { break };
         for run in runs.chunks_exact_mut(Run::ROOM).filter(|run| Run::is_in(run)) {
             run.fill(0);
         }
         let is_boot = Boot::is_in(boot);
         if !(is_boot || zero(boot) && zero(runs)) {
-            return None;
+            break;
         }
+        ours = from + at as u64;
         // Code that leads back word by word: a handler that interrupted it may still return to it.
         if !is_boot && before.last_chunk::<MARGIN>().is_some_and(|margin| zero(margin)) {
-            return Some(from + at as u64);
+            return (Some(ours), ours);
         }
     }
-    None
+    (None, ours)
 }

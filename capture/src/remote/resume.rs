@@ -43,14 +43,14 @@ fn call_of(regs: &UserRegs) -> Option<u64> {
     (regs.orig_rax as i64 >= 0).then_some(regs.orig_rax)
 }
 
-/// Turns an `EINTR` that only our stop has caused into a mark by which the kernel makes the call again.
-pub fn forgive(regs: &mut UserRegs) {
-    if let Some(number) = call_of(regs)
-        && regs.rax as i64 == EINTR
-        && NEVER_RESTARTED.iter().any(|call| *call as u64 == number)
-    {
+/// Turns an `EINTR` that only our stop has caused into a mark by which the kernel makes the call again. True: it was one.
+pub fn forgive(regs: &mut UserRegs) -> bool {
+    let ours = regs.rax as i64 == EINTR
+        && call_of(regs).is_some_and(|number| NEVER_RESTARTED.iter().any(|call| *call as u64 == number));
+    if ours {
         regs.rax = (-ERESTARTNOHAND) as u64;
     }
+    ours
 }
 
 /// What leads a thread back that is let go within our code: as it was, with an interrupted call made again.
@@ -178,13 +178,13 @@ mod tests {
     #[test]
     fn our_own_stop_is_no_interruption() {
         let mut regs = in_call(Sysno::epoll_wait, EINTR);
-        forgive(&mut regs);
+        assert!(forgive(&mut regs));
         assert_eq!(regs.rax as i64, -ERESTARTNOHAND);
         let mut regs = in_call(Sysno::close, EINTR);
-        forgive(&mut regs);
+        assert!(!forgive(&mut regs));
         assert_eq!(regs.rax as i64, EINTR);
         let mut regs = UserRegs { orig_rax: u64::MAX, rax: EINTR as u64, ..UserRegs::default() };
-        forgive(&mut regs);
+        assert!(!forgive(&mut regs));
         assert_eq!(regs.rax as i64, EINTR);
     }
 

@@ -15,8 +15,9 @@ use sys::fs::Fd;
 use sys::ptrace::{self, Event};
 use sys::text::Text;
 
-/// How long a thread may take to stop: it may wait for a `vfork` child or a dead file server.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a thread may take to stop: it may wait for a `vfork` child or a dead file server. As long again it is waited for
+/// when the save is given up, as only a stopped thread can be let go.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to look without sleeping: a thread that can stop does so within microseconds.
 const SPIN: Duration = Duration::from_millis(2);
@@ -107,14 +108,17 @@ impl Stopped {
                 None if start.elapsed() > PATIENCE => {
                     return Err(Error::refused(
                         format_args!("thread {tid}"),
-                        "does not stop within 10 seconds: it waits inside the kernel, for a vfork child or a file server",
+                        "does not stop within 5 seconds: it waits inside the kernel, for a vfork child or a file server",
                         "try again when that is over",
                     ));
                 }
                 None if start.elapsed() > SPIN => std::thread::sleep(Duration::from_micros(200)),
                 None => std::thread::yield_now(),
                 Some(Event::Gone) => return Ok(Settled::Gone),
-                Some(Event::Stopped(_, PTRACE_EVENT_STOP)) => return Ok(Settled::Still),
+                Some(Event::Stopped(_, PTRACE_EVENT_STOP)) => {
+                    forgive(tid);
+                    return Ok(Settled::Still);
+                }
                 Some(Event::Stopped(_, PTRACE_EVENT_EXEC)) => return Ok(Settled::Executed),
                 Some(Event::Stopped(_, PTRACE_EVENT_CLONE)) => {
                     let _ = ptrace::resume(tid, 0);
@@ -165,6 +169,15 @@ impl Drop for Stopped {
                 let _ = ptrace::detach(tid, 0);
             }
         }
+    }
+}
+
+/// A thread that stands still sees nothing of it, even if it is let go this instant because we are killed.
+fn forgive(tid: i32) {
+    let Ok(Some(mut regs)) = ptrace::registers(tid) else { return };
+    if super::resume::forgive(&mut regs) {
+        // SAFETY: its own registers, with the result that makes the kernel repeat the call.
+        let _ = unsafe { ptrace::set_registers(tid, &regs) };
     }
 }
 

@@ -70,7 +70,6 @@ impl Registers {
         if regs.cs != USER_CS {
             return Err(not_64_bit(tid));
         }
-        super::resume::forgive(&mut regs);
         leave_critical_section(tid, &mut regs, mem);
         let mut xstate = vec![0; XSAVE_MAX];
         let len = ptrace::extended_state(tid, &mut xstate).unwrap_or(0);
