@@ -36,7 +36,8 @@ impl Traces {
             let path = entry?.path();
             let status = fs::read_to_string(path.join("status"))?;
             for name in ["Pid:", "SigBlk:", "TracerPid:"] {
-                lines.extend(status.lines().filter(|l| l.starts_with(name)).map(|l| format!("{}: {l}", path.display())));
+                lines
+                    .extend(status.lines().filter(|l| l.starts_with(name)).map(|l| format!("{}: {l}", path.display())));
             }
             let children = fs::read_to_string(path.join("children"))?;
             lines.extend(children.split_whitespace().map(|pid| format!("child {pid}")));

@@ -65,7 +65,9 @@ fn kill_savers(place: &Place, pid: u32, image: &Path, freeze: bool, moments: u32
             }
             return Err(error.context(format!("saver {moment}, killed after {within:?} of {undisturbed:?}")));
         }
-        if t0.elapsed() > Duration::from_millis(100) { println!("kill {t1:?} again {:?}", t0.elapsed() - t1); }
+        if t0.elapsed() > Duration::from_millis(100) {
+            println!("kill {t1:?} again {:?}", t0.elapsed() - t1);
+        }
         expect_sound(image)?;
     }
     Ok(killed)

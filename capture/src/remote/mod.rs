@@ -29,12 +29,12 @@ use image_format::record::thread::Thread;
 use state::process::RESTARTING;
 use state::thread::Rseq;
 use state::{Error, Inside, Result, Target};
-use sys::Sysno;
 use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
 use sys::fs::{Fd, Owned};
 use sys::ptrace;
 use sys::signal::bit;
 use sys::text::Text;
+use sys::{Errno, Sysno};
 
 use self::arena::Arena;
 pub use self::look::blockers;
@@ -249,9 +249,10 @@ fn check_kind(pid: i32, proc: &Owned) -> Result<()> {
     }
     let mut path = [0; 4096];
     match sys::fs::read_link_at(proc.fd(), c"exe", &mut path) {
-        Err(sys::Errno::ENOENT) => {
+        Err(Errno::ENOENT) => {
             Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
         }
+        Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
         _ => Ok(()),
     }
 }

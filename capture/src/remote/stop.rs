@@ -206,7 +206,8 @@ fn is_ours(proc: Fd, tid: i32) -> bool {
     tracer(proc, tid) == sys::process::pid() as u64
 }
 
-fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
+/// This user may not trace the process.
+pub fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
     let tracer = tracer(proc, tid);
     if tracer != 0 {
         return traced(pid, tracer);
