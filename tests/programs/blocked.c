@@ -38,6 +38,7 @@ static const char *result(const char *call, long got, long expected) {
     if (!let_go) out_early++;
     if (got == expected && let_go) return NULL;
     snprintf(text, sizeof text, "%s returned %ld (%s)%s", call, got, got < 0 ? strerror(errno) : "", let_go ? "" : ", early");
+    if (!let_go) say(text);
     return strdup(text);
 }
 

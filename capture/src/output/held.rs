@@ -171,8 +171,11 @@ enum Owner {
 fn is_musl_mutex(lock: &[u32; 10]) -> bool {
     const RECURSIVE: u32 = 1;
     const ERROR_CHECK: u32 = 2;
+    /// Robust within one process: the kernel's list of the holder does not have it. Its plain kind names the holder, too.
+    const ROBUST: u32 = 4;
     let [kind, _, waiters, none, nothing, count, links @ ..] = *lock;
-    matches!(kind & !0x80, RECURSIVE | ERROR_CHECK)
+    let kind = kind & !0x80;
+    (matches!(kind & !ROBUST, RECURSIVE | ERROR_CHECK) || kind == ROBUST)
         && waiters < 1 << 20
         && count < 1 << 20
         && none | nothing == 0

@@ -64,7 +64,7 @@ impl Puppet {
     /// # Errors
     /// The code cannot be written.
     pub fn back_to_boot(&mut self, place: &Place, mem: Fd) -> Result<()> {
-        let r = lead_back(&self.regs);
+        let r = lead_back(&self.regs, None);
         let registers = [r.rax, r.rcx, r.rdx, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11];
         write::<Boot>(&WayBack { registers, rip: r.rip, mask: self.mask }, place.boot(), mem)?;
         self.code = place.boot();
@@ -87,7 +87,7 @@ impl Puppet {
         // A stack that the kernel takes for a mistake leaves the thread's own as it is.
         let stack = Altstack { flags: i32::MAX, ..Altstack::default() };
         let xstate = thread.xstate.get(..sys::arch::xsave_core_size(thread.xcr0())).unwrap_or_default();
-        let regs = lead_back(&self.regs);
+        let regs = lead_back(&self.regs, Some(mem));
         let sp = state::frame::build(&mut frame, at, &regs, self.mask, stack, xstate, u64::MAX);
         let sp = sp.ok_or(image_format::writer::Full)?;
         let used = frame.get(..state::frame::size(xstate.len())).unwrap_or_default();

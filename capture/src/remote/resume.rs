@@ -53,17 +53,21 @@ pub fn forgive(regs: &mut UserRegs) -> bool {
     ours
 }
 
-/// What leads a thread back that is let go within our code: as it was, with an interrupted call made again.
+/// What leads a thread back that is let go within our code: as it was, with an interrupted call made again. By a frame
+/// (`mem` is then the program's memory): rt_sigreturn(2) lets the kernel forget how long a sleep has left.
 #[must_use]
-pub fn lead_back(regs: &UserRegs) -> UserRegs {
+pub fn lead_back(regs: &UserRegs, by_frame: Option<Fd>) -> UserRegs {
     let mut regs = *regs;
     if let Some(number) = call_of(&regs) {
         let mark = -(regs.rax as i64);
         regs.orig_rax = u64::MAX;
         match mark {
             ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => regs.rax = number,
-            // The kernel still knows how long is left.
-            ERESTART_RESTARTBLOCK => regs.rax = Sysno::restart_syscall as u64,
+            ERESTART_RESTARTBLOCK => match by_frame {
+                Some(mem) => regs.rax = restart_block(&mut regs, number, mem),
+                // The kernel still knows how long is left.
+                None => regs.rax = Sysno::restart_syscall as u64,
+            },
             _ => return regs,
         }
         regs.rip -= SYSCALL_LEN;

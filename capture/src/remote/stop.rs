@@ -19,8 +19,9 @@ use sys::text::Text;
 /// when the save is given up, as only a stopped thread can be let go.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long to look without sleeping: a thread that can stop does so within microseconds.
-const SPIN: Duration = Duration::from_millis(2);
+/// How long to look without sleeping: a thread that can stop does so within microseconds. By looking, not by yielding: a
+/// kernel since Linux 6.18 lets one that yields wait behind all others (`yield_task_fair`), seconds on a busy machine.
+const SPIN: Duration = Duration::from_micros(200);
 
 /// Threads that stand still.
 #[derive(Debug)]
@@ -112,8 +113,8 @@ impl Stopped {
                         "try again when that is over",
                     ));
                 }
-                None if start.elapsed() > SPIN => std::thread::sleep(Duration::from_micros(200)),
-                None => std::thread::yield_now(),
+                None if start.elapsed() > SPIN => std::thread::sleep(Duration::from_micros(50)),
+                None => std::hint::spin_loop(),
                 Some(Event::Gone) => return Ok(Settled::Gone),
                 Some(Event::Stopped(_, PTRACE_EVENT_STOP)) => {
                     forgive(tid);
@@ -144,7 +145,7 @@ impl Stopped {
         // Asked to stop at once, it would not get to its next instruction.
         let start = Instant::now();
         while start.elapsed() < moment {
-            std::thread::yield_now();
+            std::hint::spin_loop();
         }
         if ptrace::interrupt(tid).is_err() {
             return Ok(false);
