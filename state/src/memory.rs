@@ -15,6 +15,9 @@ use sys::text::{Shown, cut, hex, words};
 use crate::regular::identity;
 use crate::{Error, Result, Save, Target};
 
+/// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
+pub const WIPED: &str = "memory that a fork wipes";
+
 /// Longest line of smaps: numbers, a path of PATH_MAX, and what the kernel adds.
 const LINE_MAX: usize = 8192;
 
@@ -103,7 +106,7 @@ pub fn collect<T: Target>(
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
                 Ok(flags) if flags.contains(VmaFlags::WIPE_ON_FORK) && save.target.is_copy() => {
-                    save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", "memory that a fork wipes"))?;
+                    save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", WIPED))?;
                 }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();

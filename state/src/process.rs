@@ -19,17 +19,11 @@ pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
 /// The first such thing.
 pub fn check<T: Target>(target: &mut T) -> Result<()> {
     let proc = target.proc();
+    if let Some(error) = seccomp(proc, c"status")? {
+        target.blocked(error)?;
+    }
     let mut buffer = [0; 256];
     let read = |e| Error::failed(format_args!("/proc/PID/status"), "cannot be read", e);
-    if let Some(mode) = status_value(proc, c"status", b"Seccomp", &mut buffer).map_err(read)?
-        && mode != b"0"
-    {
-        target.blocked(Error::refused(
-            format_args!("seccomp filter"),
-            "cannot be carried yet",
-            "start the program without it",
-        ))?;
-    }
     if let Some(features) = status_value(proc, c"status", b"x86_Thread_features", &mut buffer).map_err(read)?
         && features.windows(5).any(|w| w == b"shstk")
     {
@@ -51,6 +45,20 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Why a thread with a seccomp filter cannot be saved, by its `status` in `/proc`. Asked before any call is made in
+/// it: the filter may end the process for one.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn seccomp(proc: sys::fs::Fd, status: &core::ffi::CStr) -> Result<Option<Error>> {
+    let mut buffer = [0; 16];
+    let mode = status_value(proc, status, b"Seccomp", &mut buffer);
+    let mode = mode.map_err(|e| Error::failed(format_args!("/proc/PID/status"), "cannot be read", e))?;
+    let refused =
+        || Error::refused(format_args!("seccomp filter"), "cannot be carried yet", "start the program without it");
+    Ok(mode.filter(|mode| *mode != b"0").map(|_| refused()))
 }
 
 /// Refuses a thread that has children, or has exited while others go on.

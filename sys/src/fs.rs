@@ -144,7 +144,8 @@ pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         // SAFETY: the kernel only reads the bytes.
         let n = retry(|| unsafe { call(Sysno::write, [arg(fd), bytes.as_ptr() as usize, bytes.len()]) })?;
-        bytes = bytes.get(n..).ok_or(Errno::EIO)?;
+        // Nothing was written, and never will be.
+        bytes = bytes.get(n..).filter(|_| n > 0).ok_or(Errno::EIO)?;
     }
     Ok(())
 }
@@ -165,7 +166,8 @@ pub fn pwrite_from(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
 pub fn pwrite_all(fd: Fd, mut bytes: &[u8], mut at: u64) -> Result<()> {
     while !bytes.is_empty() {
         let n = pwrite_from(fd, bytes.as_ptr() as usize, bytes.len(), at)?;
-        bytes = bytes.get(n..).ok_or(Errno::EIO)?;
+        // The memory of a process that has ended takes nothing.
+        bytes = bytes.get(n..).filter(|_| n > 0).ok_or(Errno::EIO)?;
         at += n as u64;
     }
     Ok(())

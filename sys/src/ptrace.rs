@@ -5,9 +5,9 @@
 
 use crate::abi::ptrace::{
     IO_VEC_LEN, NT_PRSTATUS, NT_X86_XSTATE, PEEKSIGINFO_SHARED, PTRACE_CONT, PTRACE_DETACH,
-    PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GETEVENTMSG, PTRACE_GETREGSET, PTRACE_GETSIGMASK, PTRACE_INTERRUPT,
-    PTRACE_PEEKSIGINFO, PTRACE_SEIZE, PTRACE_SETOPTIONS, PTRACE_SETREGSET, PTRACE_SETSIGMASK, PTRACE_SYSCALL,
-    RseqConfiguration, UserRegs, WALL,
+    PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, PTRACE_GETEVENTMSG, PTRACE_GETREGSET,
+    PTRACE_GETSIGMASK, PTRACE_INTERRUPT, PTRACE_PEEKSIGINFO, PTRACE_SEIZE, PTRACE_SETOPTIONS, PTRACE_SETREGSET,
+    PTRACE_SETSIGMASK, PTRACE_SYSCALL, RseqConfiguration, UserRegs, WALL,
 };
 use crate::abi::signal::Siginfo;
 use crate::{Result, Sysno, call};
@@ -171,6 +171,19 @@ pub fn rseq(tid: i32) -> Result<RseqConfiguration> {
     let mut config = RseqConfiguration::default();
     request(PTRACE_GET_RSEQ_CONFIGURATION, tid, size_of::<RseqConfiguration>(), (&raw mut config) as usize)?;
     Ok(config)
+}
+
+/// Whether the thread's system calls are handed to a handler of its own (`PR_SET_SYSCALL_USER_DISPATCH`); false where the
+/// kernel does not tell.
+#[must_use]
+pub fn dispatches_calls(tid: i32) -> bool {
+    /// `struct ptrace_sud_config`: mode, selector, offset, length.
+    type Config = [u64; 4];
+    let mut config: Config = [0; 4];
+    let at = (&raw mut config) as usize;
+    let told = request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, size_of::<Config>(), at);
+    let [mode, ..] = config;
+    told.is_ok() && mode != 0
 }
 
 /// waitpid(2) for one thread or child of any kind; `None` with `block` false: nothing has happened.

@@ -263,9 +263,18 @@ impl Output {
                 .and_then(|()| sys::fs::fsync(file.fd()))
                 .and_then(|()| sys::fs::rename_at(dir.fd(), temporary.as_c_str(), name.as_c_str()))
                 .map_err(|e| self.failed(e))?;
-            // The name is in place already: a directory that cannot be synced (some network file systems) is no failure.
-            let _ = sys::fs::fsync(dir.fd());
+            // The name is in place already: a directory that cannot be synced (some network file systems) is no failure,
+            // but one that could not be written is.
+            if let Err(e @ (Errno::EIO | Errno::ENOSPC | Errno::EDQUOT)) = sys::fs::fsync(dir.fd()) {
+                return Err(self.failed(e));
+            }
             self.to = To::Done;
+        }
+        // A pipe takes the bytes and tells nothing; a file behind standard output can be made durable.
+        if let To::Stream { fd, .. } = &self.to
+            && let Err(e @ (Errno::EIO | Errno::ENOSPC | Errno::EDQUOT)) = sys::fs::fsync(*fd)
+        {
+            return Err(self.failed(e));
         }
         Ok(())
     }

@@ -40,6 +40,12 @@ impl Copy {
         }
     }
 
+    /// Whether nobody has killed it.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        ptrace::registers(self.pid).is_ok()
+    }
+
     /// Its directory in `/proc`.
     #[must_use]
     pub fn proc(&self) -> Fd {

@@ -22,10 +22,14 @@ mod thread;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::string::ToString;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use image_format::record::thread::Thread;
+use state::itimer::Timers as Interval;
+use state::memory::WIPED;
+use state::posix_timer::Timers as Posix;
 use state::process::RESTARTING;
 use state::thread::Rseq;
 use state::{Error, Inside, Result, Target};
@@ -49,8 +53,8 @@ use crate::session::{self, Facts, Stopped, Threads};
 /// How long a restart may take that is under way.
 const RESTART_MAX: Duration = Duration::from_secs(10);
 
-/// How often a process that keeps calling exec is tried.
-const ATTEMPTS: u32 = 5;
+/// How often a process is tried that keeps calling exec, or making threads.
+const ATTEMPTS: u32 = 20;
 
 /// Where an image goes.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
     }
     Err(Error::refused(
         format_args!("process {pid}"),
-        "starts one program after the other",
+        "starts one program, or one thread, after the other",
         "save it when it has settled",
     ))
 }
@@ -185,6 +189,16 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     if name.starts_with(RESTARTING.strip_suffix(b"\0").unwrap_or_default()) {
         return Ok(Attempt::Restarting);
     }
+    for tid in stopped.tids() {
+        let status = Text::<48>::of(format_args!("task/{tid}/status"));
+        if let Some(error) = state::process::seccomp(proc.fd(), status.as_c_str())? {
+            return Err(error);
+        }
+        if ptrace::dispatches_calls(*tid) {
+            let object = format_args!("thread {tid} (system call user dispatch)");
+            return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
+        }
+    }
     let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
     let place = Place::find(proc.fd(), mem.fd())?;
     let vdso = vdso(&proc);
@@ -192,6 +206,9 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let mut registers = Vec::new();
     for tid in stopped.tids().to_vec() {
         registers.extend(Registers::read(&mut stopped, tid, &in_between, mem.fd())?);
+    }
+    if stopped.has_changed() {
+        return Ok(Attempt::Executed);
     }
     let at = registers.iter().map(|r| r.regs.rip).collect();
     let others = registers.split_off(1.min(registers.len()));
@@ -204,12 +221,11 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     };
     let subject = Subject { outer: pid, inner, proc, mem, stopped, place, at };
     let mut remote = Remote::new(subject, &first, pause, paused)?;
-    let threads = threads(&mut remote, first, others)?;
-    let shared = thread::pending(pid, true)?;
-    let posix_timers = state::posix_timer::read(&mut remote)?;
+    let mut threads = threads(&mut remote, first, others)?;
+    let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads)?;
     let facts = Facts {
         shared_pending: &shared,
-        timers: state::itimer::read(&mut remote)?,
+        timers,
         posix_timers,
         replaced: None,
         signal: 0,
@@ -222,7 +238,10 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let (frozen, thawed) = (remote.held, remote.thawed());
     let bytes = match saved {
         Ok(bytes) => bytes,
-        Err(_) if thawed.is_some() => return Ok(Attempt::CopyFailed),
+        // What a fork wipes, and what somebody has killed, the process itself still has.
+        Err(e) if thawed.is_some() && (e.to_string().contains(WIPED) || !remote.copy_lives()) => {
+            return Ok(Attempt::CopyFailed);
+        }
         Err(e) => return Err(e),
     };
     remote.finish(options.kill)?;
@@ -280,15 +299,13 @@ fn vdso(proc: &Owned) -> core::ops::Range<u64> {
 
 /// Asks each thread for what only it can tell.
 fn threads(remote: &mut Remote, first: Registers, others: Vec<Registers>) -> Result<All> {
-    let caught = caught(remote);
-    let others = others.into_iter().map(|registers| one(remote, registers, caught)).collect::<Result<_>>()?;
+    let others = others.into_iter().map(|registers| one(remote, registers)).collect::<Result<_>>()?;
     // The first thread last: it makes the other calls, too.
-    Ok(All { first: one(remote, first, caught)?, others })
+    Ok(All { first: one(remote, first)?, others })
 }
 
-fn one(remote: &mut Remote, registers: Registers, caught: u64) -> Result<One> {
+fn one(remote: &mut Remote, registers: Registers) -> Result<One> {
     let tid = registers.tid;
-    let leads = tid == remote.outer();
     remote.use_thread(&registers)?;
     state::process::check_thread(remote, tid)?;
     let status = Text::<48>::of(format_args!("task/{tid}/status"));
@@ -298,15 +315,44 @@ fn one(remote: &mut Remote, registers: Registers, caught: u64) -> Result<One> {
         Err(_) => Rseq::Near(registers.regs.fs_base),
     };
     let proc = remote.proc();
-    let mut record = state::thread::save(remote, proc, tid, own, rseq)?;
-    let pending = thread::pending(tid, false)?;
-    let shared = if leads { thread::pending(tid, true)? } else { Vec::new() };
+    let record = state::thread::save(remote, proc, tid, own, rseq)?;
+    let regs = registers.regs;
+    Ok(One { registers, record, regs, pending: Vec::new() })
+}
+
+/// Signals that wait, for each thread and for the process, and the timers that make some of them: read until nothing has come
+/// in between, so that what expires meanwhile is found here or there, and nowhere twice.
+fn waiting_signals(remote: &mut Remote, all: &mut All) -> Result<(Vec<Siginfo>, Interval, Posix)> {
+    let pid = remote.outer();
+    let mut before = usize::MAX;
+    loop {
+        let timers = (state::itimer::read(remote)?, state::posix_timer::read(remote)?);
+        let shared = thread::pending(pid, true)?;
+        let mut count = shared.len();
+        for one in core::iter::once(&mut all.first).chain(&mut all.others) {
+            one.pending = thread::pending(one.registers.tid, false)?;
+            count += one.pending.len();
+        }
+        if count == before {
+            let caught = caught(remote);
+            go_on(remote, &mut all.first, &shared, caught);
+            for one in &mut all.others {
+                go_on(remote, one, &[], caught);
+            }
+            return Ok((shared, timers.0, timers.1));
+        }
+        before = count;
+    }
+}
+
+/// Where the restarted thread goes on, now that the signals are known.
+fn go_on(remote: &mut Remote, one: &mut One, shared: &[Siginfo], caught: u64) {
     let waits = |set: u64, info: &Siginfo| set | bit(info.signo.clamp(1, NSIG));
-    let waiting = pending.iter().chain(&shared).fold(0, waits) & caught & !registers.mask;
+    let waiting = one.pending.iter().chain(shared).fold(0, waits) & caught & !one.registers.mask;
     let waiting = waiting_for(remote, waiting);
-    let regs = resume::restarted(&registers.regs, waiting, remote.mem());
-    thread::complete(&mut record, &registers, &regs, leads, remote.mem());
-    Ok(One { registers, record, regs, pending })
+    one.regs = resume::restarted(&one.registers.regs, waiting, remote.mem());
+    let leads = one.registers.tid == remote.outer();
+    thread::complete(&mut one.record, &one.registers, &one.regs, leads, remote.mem());
 }
 
 /// The signals for which the process has handlers.

@@ -28,6 +28,8 @@ const SPIN: Duration = Duration::from_micros(200);
 pub struct Stopped {
     pid: i32,
     tids: Vec<i32>,
+    /// What is known of the threads is void: one was made, or the process called exec, since all stood still.
+    changed: bool,
 }
 
 /// What became of a thread that was told to stop.
@@ -44,7 +46,7 @@ impl Stopped {
     /// # Errors
     /// Not allowed, gone, or a thread does not stop.
     pub fn all(pid: i32, proc: Fd) -> Result<Option<Self>> {
-        let mut stopped = Self { pid, tids: Vec::new() };
+        let mut stopped = Self { pid, tids: Vec::new(), changed: false };
         let mut settled = 0;
         loop {
             stopped.seize_new(proc)?;
@@ -62,6 +64,7 @@ impl Stopped {
         if stopped.tids.is_empty() {
             return Err(gone(pid, Errno::ESRCH));
         }
+        stopped.changed = false;
         Ok(Some(stopped))
     }
 
@@ -120,8 +123,12 @@ impl Stopped {
                     forgive(tid);
                     return Ok(Settled::Still);
                 }
-                Some(Event::Stopped(_, PTRACE_EVENT_EXEC)) => return Ok(Settled::Executed),
+                Some(Event::Stopped(_, PTRACE_EVENT_EXEC)) => {
+                    self.changed = true;
+                    return Ok(Settled::Executed);
+                }
                 Some(Event::Stopped(_, PTRACE_EVENT_CLONE)) => {
+                    self.made_by(tid);
                     let _ = ptrace::resume(tid, 0);
                 }
                 Some(Event::Stopped(signal, 0)) if signal & 0x80 == 0 => {
@@ -132,6 +139,25 @@ impl Stopped {
                 }
             }
         }
+    }
+
+    /// A seized thread has made another one, which is seized with it; or a process, which is none of ours.
+    fn made_by(&mut self, tid: i32) {
+        let Some(new) = ptrace::event_message(tid).ok().and_then(|new| i32::try_from(new).ok()) else { return };
+        let path = Text::<64>::of(format_args!("/proc/{}/task/{new}", self.pid));
+        if sys::fs::stat(path.as_c_str()).is_err() {
+            let _ = ptrace::wait(new, true);
+            let _ = ptrace::detach(new, 0);
+        } else if !self.tids.contains(&new) {
+            self.tids.push(new);
+            self.changed = true;
+        }
+    }
+
+    /// Whether a thread was made, or exec called, since all stood still: what was read is void.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// Lets a thread run for a moment and stops it again, when it stood where it cannot be saved. False: it is gone.
@@ -163,12 +189,23 @@ impl Stopped {
 }
 
 impl Drop for Stopped {
-    /// Lets all threads go; one that has not stopped yet is waited for, as only a stopped one can be let go.
+    /// Lets all threads go; first those that stand still, then those that have not stopped yet, as only a stopped one can be
+    /// let go. They are waited for together: one that never stops must not hold the others.
     fn drop(&mut self) {
-        for tid in std::mem::take(&mut self.tids) {
-            if ptrace::detach(tid, 0) == Err(Errno::ESRCH) && matches!(self.settle(tid), Ok(Settled::Still)) {
-                let _ = ptrace::detach(tid, 0);
-            }
+        let mut left = std::mem::take(&mut self.tids);
+        left.retain(|tid| ptrace::detach(*tid, 0) == Err(Errno::ESRCH));
+        let start = Instant::now();
+        while !left.is_empty() && start.elapsed() < PATIENCE {
+            left.retain(|tid| match ptrace::wait(*tid, false) {
+                Ok(None) => true,
+                Ok(Some(Event::Stopped(signal, event))) => {
+                    forgive(*tid);
+                    let own = if event == 0 && signal & 0x80 == 0 { signal } else { 0 };
+                    ptrace::detach(*tid, own).is_err()
+                }
+                Ok(Some(Event::Gone)) | Err(_) => false,
+            });
+            std::thread::sleep(Duration::from_micros(100));
         }
     }
 }

@@ -183,6 +183,12 @@ impl Remote {
             }
         };
         let copy = Copy::new(pid).map_err(|_| "its copy cannot be read")?;
+        // Left with the process's table of descriptors, it would keep files and locks of a program that ends, or calls exec,
+        // before the image is written.
+        let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
+        if copy.call(&self.place, Sysno::close_range, all).is_err() {
+            return Err("its copy keeps its descriptors");
+        }
         let (mut here, mut there) = ([0; 64], [0; 64]);
         let size = |proc: Fd, text: &mut [u8; 64]| {
             let text = sys::fs::read_file_at(proc, c"statm", text).unwrap_or_default();
@@ -224,6 +230,12 @@ impl Remote {
             return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
         }
         Ok(())
+    }
+
+    /// Whether the copy is still there; true when there is none.
+    #[must_use]
+    pub fn copy_lives(&self) -> bool {
+        self.copy.as_ref().is_none_or(Copy::lives)
     }
 
     /// How long it stood still, when it goes on already.

@@ -269,6 +269,9 @@ pub const SPLICE_F_NONBLOCK: usize = 2;
 pub const FUTEX_WAIT: usize = 0;
 pub const FUTEX_WAKE: usize = 1;
 
+// close_range.h
+pub const CLOSE_RANGE_UNSHARE: usize = 2;
+
 // kcmp.h
 pub const KCMP_FILE: usize = 0;
 pub const KCMP_EPOLL_TFD: usize = 7;

@@ -16,6 +16,9 @@ pub const PTRACE_GETSIGMASK: usize = 0x420a;
 pub const PTRACE_SETSIGMASK: usize = 0x420b;
 pub const PTRACE_GET_RSEQ_CONFIGURATION: usize = 0x420f;
 
+/// Linux 6.4.
+pub const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: usize = 0x4211;
+
 pub const PEEKSIGINFO_SHARED: u32 = 1;
 pub const PTRACE_O_TRACESYSGOOD: usize = 1;
 pub const PTRACE_O_TRACECLONE: usize = 1 << 3;
