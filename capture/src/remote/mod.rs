@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use image_format::record::thread::Thread;
-use state::process::RESTARTING;
 use state::thread::Rseq;
 use state::{Error, Inside, Result, Target};
 use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
@@ -112,8 +111,12 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
             }
             Attempt::Executed => executed += 1,
             Attempt::Restarting => restarting.wait(pid)?,
-            // Whatever a copy lacks, the process itself has.
-            Attempt::CopyFailed => (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved")),
+            // Whatever a copy lacks, the process itself has; but a stream cannot begin anew.
+            Attempt::CopyFailed(_) if output.restart().is_ok() => {
+                (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved"));
+                continue;
+            }
+            Attempt::CopyFailed(why) => return Err(why),
         }
         output.restart()?;
     }
@@ -129,7 +132,8 @@ enum Attempt {
     Executed,
     /// The restart stub is still at work in it.
     Restarting,
-    CopyFailed,
+    /// Why.
+    CopyFailed(Error),
 }
 
 /// Waiting for a restart to be over.
@@ -182,7 +186,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let Some(mut stopped) = StoppedProcess::all(pid, proc.fd())? else { return Ok(Attempt::Executed) };
     let mut name = [0; 32];
     let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).map_err(gone)?;
-    if name.starts_with(RESTARTING.strip_suffix(b"\0").unwrap_or_default()) {
+    if state::process::is_restarting(name.trim_ascii_end()) {
         return Ok(Attempt::Restarting);
     }
     let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
@@ -222,7 +226,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let (frozen, thawed) = (remote.held, remote.thawed());
     let bytes = match saved {
         Ok(bytes) => bytes,
-        Err(_) if thawed.is_some() => return Ok(Attempt::CopyFailed),
+        Err(e) if thawed.is_some() => return Ok(Attempt::CopyFailed(e)),
         Err(e) => return Err(e),
     };
     remote.finish(options.kill)?;
