@@ -147,9 +147,15 @@ fn the_copy_is_never_seen() -> Result<()> {
             let image = place.file("job.ckpt");
             let mut job = Job::start(&mut place.command(place.linked_guest("watcher", link)?))?;
             job.wait_line(READY)?;
-            for _ in 0..50 {
-                let said = place.save(job.pid(), &image, &[])?;
-                ensure!(!said.err.contains("stood still"), "not live: {said:#?}");
+            let (mut saved, mut tried) = (0, 0);
+            while saved < 50 {
+                let said = place.try_save(job.pid(), &image, &[])?;
+                // Now and then it is met while it reads in /proc.
+                let reads = said.err.contains("/proc") && tried < 1000;
+                ensure!(said.code() == Some(0) || reads, "not saved: {said:#?}, {}", job.story());
+                ensure!(!said.err.contains("frozen"), "not live: {said:#?}");
+                saved += u32::from(said.code() == Some(0));
+                tried += 1;
             }
             place.go()?;
             job.end()?.expect_pass()?;

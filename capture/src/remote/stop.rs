@@ -8,8 +8,7 @@ use std::vec::Vec;
 use state::{Error, Result};
 use sys::Errno;
 use sys::abi::ptrace::{
-    PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC,
-    PTRACE_O_TRACESYSGOOD,
+    PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACESYSGOOD,
 };
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
@@ -89,6 +88,8 @@ impl Stopped {
                 // Ended between the listing and now; or made by a thread that was seized already, and so ours.
                 Err(Errno::ESRCH) if tid != self.pid => continue,
                 Err(Errno::EPERM) if is_ours(proc, tid) => {}
+                // On its way out.
+                Err(Errno::EPERM) if tid != self.pid && has_ended(proc, tid) => continue,
                 Err(e) => return Err(not_allowed(self.pid, tid, proc, e)),
             }
             let _ = ptrace::interrupt(tid);
@@ -121,14 +122,12 @@ impl Stopped {
                     return Ok(Settled::Still);
                 }
                 Some(Event::Stopped(_, PTRACE_EVENT_EXEC)) => return Ok(Settled::Executed),
-                Some(Event::Stopped(_, PTRACE_EVENT_CLONE)) => {
-                    let _ = ptrace::resume(tid, 0);
-                }
+                // Any stop uses up the one that was asked for (kernel/signal.c, ptrace_stop), so it is asked for again.
                 Some(Event::Stopped(signal, 0)) if signal & 0x80 == 0 => {
-                    let _ = ptrace::resume(tid, signal);
+                    let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, signal));
                 }
                 Some(Event::Stopped(..)) => {
-                    let _ = ptrace::resume(tid, 0);
+                    let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, 0));
                 }
             }
         }
@@ -201,6 +200,13 @@ pub fn tracer(proc: Fd, tid: i32) -> u64 {
     let mut buffer = [0; 32];
     let value = state::target::status_value(proc, path.as_c_str(), b"TracerPid", &mut buffer);
     value.ok().flatten().and_then(sys::text::decimal).unwrap_or(0)
+}
+
+fn has_ended(proc: Fd, tid: i32) -> bool {
+    let path = Text::<48>::of(format_args!("task/{tid}/status"));
+    let mut buffer = [0; 64];
+    let state = state::target::status_value(proc, path.as_c_str(), b"State", &mut buffer);
+    !matches!(state, Ok(Some(value)) if !matches!(value, [b'Z' | b'X', ..]))
 }
 
 fn is_ours(proc: Fd, tid: i32) -> bool {
