@@ -13,6 +13,13 @@ use crate::{Error, Result, Target};
 /// The name of a process that is being restarted, until its own takes its place: it is no program yet.
 pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
 
+/// Whether a process of this name is being restarted. Until its first instruction, the stub bears the name of its file, also
+/// when that is a nameless one of `ckpt`'s.
+#[must_use]
+pub fn is_restarting(name: &[u8]) -> bool {
+    [&b"ckpt-restarting"[..], b"restart-stub", b"memfd:restart-s"].contains(&name)
+}
+
 /// Refuses a process that has what cannot be carried yet.
 ///
 /// # Errors

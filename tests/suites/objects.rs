@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ckpt_tests::{Job, Place, Pty, READY, User};
 use rustix::fs::{Mode, OFlags};
 
@@ -18,6 +18,16 @@ enum Fate {
     GoesOn,
     /// Saved, killed, restarted this often.
     Restarted(u32),
+    /// Not armed: saved by its pid this often, by turns live and killed later, and ended by the saver; restarted, the last time
+    /// in this way.
+    ByPid(u32, Ids),
+}
+
+/// The ids of a restarted process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    New,
+    Namespace,
 }
 
 /// A guest and what its object needs from outside.
@@ -57,12 +67,22 @@ impl Stage {
         self.run(&mut command)
     }
 
-    fn restart(&mut self) -> Result<Job> {
+    fn restart(&mut self, ids: Ids) -> Result<Job> {
         if self.terminal.is_some() {
             self.terminal = Some(Pty::new(self.place.user(), 30, 100)?);
         }
-        let mut command = self.command(&self.place.bin().join("restart-stub"));
+        let program = if ids == Ids::New { "restart-stub" } else { "ckpt" };
+        let mut command = self.command(&self.place.bin().join(program));
+        if ids == Ids::Namespace {
+            command.args(["restart", "--namespace"]);
+        }
         self.run(command.arg(self.image()))
+    }
+
+    /// Saves by pid, the process goes on and is killed; or the saver ends it once the image is durable.
+    fn save_by_pid(&self, mut job: Job, live: bool) -> Result<()> {
+        self.place.save(job.pid(), &self.image(), if live { &[] } else { &["--kill"] })?;
+        if live { job.kill().map(drop) } else { job.end().map(drop) }
     }
 
     fn image(&self) -> PathBuf {
@@ -105,7 +125,7 @@ impl Stage {
 
 fn play(name: &str, user: User, fate: Fate) -> Result<()> {
     let mut stage = Stage::set(name, user)?;
-    let mut job = stage.start(fate != Fate::Undisturbed)?;
+    let mut job = stage.start(matches!(fate, Fate::GoesOn | Fate::Restarted(_)))?;
     job.wait_line(READY)?;
     match fate {
         Fate::Undisturbed => {}
@@ -113,7 +133,13 @@ fn play(name: &str, user: User, fate: Fate) -> Result<()> {
         Fate::Restarted(times) => {
             for _ in 0..times {
                 job.save_and_kill(&stage.image())?;
-                job = stage.restart()?;
+                job = stage.restart(Ids::New)?;
+            }
+        }
+        Fate::ByPid(times, ids) => {
+            for time in 1..=times {
+                stage.save_by_pid(job, time % 2 == 1)?;
+                job = stage.restart(if time == times { ids } else { Ids::New })?;
             }
         }
     }
@@ -143,6 +169,17 @@ macro_rules! objects {
             #[test]
             fn five_generations() -> Result<()> {
                 User::each(|user| play(stringify!($name), user, Fate::Restarted(5)))
+            }
+
+            #[test]
+            fn by_pid() -> Result<()> {
+                User::each(|user| {
+                    for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (5, Ids::New), (2, Ids::Namespace)] {
+                        play(stringify!($name), user, Fate::ByPid(times, ids))
+                            .with_context(|| format!("{times} times, {ids:?}"))?;
+                    }
+                    Ok(())
+                })
             }
         }
     )* };

@@ -26,7 +26,7 @@ fn it_saves_and_exits_when_asked_to() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
         let image = place.file("job.ckpt");
-        let mut command = run(&place, &image, &[], &place.guest("counter")?, &["8", "count.txt", "10"]);
+        let mut command = run(&place, &image, &[], &place.guest("counter")?, &["300", "count.txt", "10"]);
         let mut job = Job::start(&mut command)?;
         job.wait_line("count 3")?;
         job.send(Signal::TERM)?;
@@ -38,7 +38,7 @@ fn it_saves_and_exits_when_asked_to() -> Result<()> {
         ended.expect_pass()?;
         ensure!(!ended.out.contains("count 1\n"), "it began anew: {ended:#?}");
         let file = std::fs::read_to_string(place.file("count.txt"))?;
-        let whole: String = (1..=8).map(|i| format!("count {i}\n")).collect();
+        let whole: String = (1..=300).map(|i| format!("count {i}\n")).collect();
         ensure!(file == whole, "the file holds {file:?}");
         Ok(())
     })
@@ -151,7 +151,7 @@ fn a_static_program_is_as_good() -> Result<()> {
         let mut cc = Command::new(tool("cc", "gcc")?);
         let cc = cc.args(["-std=gnu11", "-O2", "-static", "-I"]).arg(&source).arg(source.join("counter.c"));
         ensure!(cc.arg("-o").arg(&guest).status()?.success(), "the guest does not build");
-        let mut command = run(&place, &image, &[], &guest, &["8", "count.txt", "10"]);
+        let mut command = run(&place, &image, &[], &guest, &["300", "count.txt", "10"]);
         let mut job = Job::start(&mut command)?;
         job.wait_line("count 3")?;
         job.send(Signal::TERM)?;

@@ -14,7 +14,7 @@ use ckpt_tests::{Ended, Job, Place, READY, User, proc};
 use image_format::ExitCode;
 
 /// How often a saver is killed, for each way of saving.
-const MOMENTS: u32 = 100;
+const MOMENTS: u32 = 50;
 
 /// One storm at a time: each keeps the machine busy, and moments are shares of the time that a save takes.
 static TURN: Mutex<()> = Mutex::new(());
@@ -29,7 +29,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Kills savers of `pid` at random moments of their lives; the process must each time become again as it was. Ends early when
 /// the process does. Returns how many were killed.
 fn kill_savers(place: &Place, pid: u32, image: &Path, freeze: bool, moments: u32, still: Still) -> Result<u32> {
-    let before = Traces::of(pid, still)?;
+    let before = match Traces::of(pid, still) {
+        Err(_) if ends_within(pid, Duration::from_millis(200))? => return Ok(0),
+        before => before?,
+    };
     let options: &[&str] = if freeze { &["--freeze"] } else { &[] };
     let saver = || {
         let mut command = place.ckpt();
@@ -144,9 +147,15 @@ fn the_copy_is_never_seen() -> Result<()> {
             let image = place.file("job.ckpt");
             let mut job = Job::start(&mut place.command(place.linked_guest("watcher", link)?))?;
             job.wait_line(READY)?;
-            for _ in 0..50 {
-                let said = place.save(job.pid(), &image, &[])?;
-                ensure!(!said.err.contains("stood still"), "not live: {said:#?}");
+            let (mut saved, mut tried) = (0, 0);
+            while saved < 50 {
+                let said = place.try_save(job.pid(), &image, &[])?;
+                // Now and then it is met while it reads in /proc.
+                let reads = said.err.contains("/proc") && tried < 1000;
+                ensure!(said.code() == Some(0) || reads, "not saved: {said:#?}, {}", job.story());
+                ensure!(!said.err.contains("frozen"), "not live: {said:#?}");
+                saved += u32::from(said.code() == Some(0));
+                tried += 1;
             }
             place.go()?;
             job.end()?.expect_pass()?;

@@ -30,7 +30,6 @@ use image_format::record::thread::Thread;
 use state::itimer::Timers as Interval;
 use state::memory::WIPED;
 use state::posix_timer::Timers as Posix;
-use state::process::RESTARTING;
 use state::thread::Rseq;
 use state::{Error, Inside, Result, Target};
 use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
@@ -116,8 +115,12 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
             }
             Attempt::Executed => executed += 1,
             Attempt::Restarting => restarting.wait(pid)?,
-            // Whatever a copy lacks, the process itself has.
-            Attempt::CopyFailed => (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved")),
+            // Whatever a copy lacks, the process itself has; but a stream cannot begin anew.
+            Attempt::CopyFailed(_) if output.restart().is_ok() => {
+                (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved"));
+                continue;
+            }
+            Attempt::CopyFailed(why) => return Err(why),
         }
         output.restart()?;
     }
@@ -133,7 +136,8 @@ enum Attempt {
     Executed,
     /// The restart stub is still at work in it.
     Restarting,
-    CopyFailed,
+    /// Why.
+    CopyFailed(Error),
 }
 
 /// Waiting for a restart to be over.
@@ -186,7 +190,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let Some(mut stopped) = StoppedProcess::all(pid, proc.fd())? else { return Ok(Attempt::Executed) };
     let mut name = [0; 32];
     let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).map_err(gone)?;
-    if name.starts_with(RESTARTING.strip_suffix(b"\0").unwrap_or_default()) {
+    if state::process::is_restarting(name.trim_ascii_end()) {
         return Ok(Attempt::Restarting);
     }
     for tid in stopped.tids() {
@@ -240,7 +244,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
         Ok(bytes) => bytes,
         // What a fork wipes, and what somebody has killed, the process itself still has.
         Err(e) if thawed.is_some() && (e.to_string().contains(WIPED) || !remote.copy_lives()) => {
-            return Ok(Attempt::CopyFailed);
+            return Ok(Attempt::CopyFailed(e));
         }
         Err(e) => return Err(e),
     };

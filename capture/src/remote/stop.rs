@@ -92,6 +92,8 @@ impl Stopped {
                 // Ended between the listing and now; or made by a thread that was seized already, and so ours.
                 Err(Errno::ESRCH) if tid != self.pid => continue,
                 Err(Errno::EPERM) if is_ours(proc, tid) => {}
+                // On its way out.
+                Err(Errno::EPERM) if tid != self.pid && has_ended(proc, tid) => continue,
                 Err(e) => return Err(not_allowed(self.pid, tid, proc, e)),
             }
             let _ = ptrace::interrupt(tid);
@@ -127,15 +129,16 @@ impl Stopped {
                     self.changed = true;
                     return Ok(Settled::Executed);
                 }
+                // Any stop uses up the one that was asked for (kernel/signal.c, ptrace_stop), so it is asked for again.
                 Some(Event::Stopped(_, PTRACE_EVENT_CLONE)) => {
                     self.made_by(tid);
-                    let _ = ptrace::resume(tid, 0);
+                    let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, 0));
                 }
                 Some(Event::Stopped(signal, 0)) if signal & 0x80 == 0 => {
-                    let _ = ptrace::resume(tid, signal);
+                    let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, signal));
                 }
                 Some(Event::Stopped(..)) => {
-                    let _ = ptrace::resume(tid, 0);
+                    let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, 0));
                 }
             }
         }
@@ -238,6 +241,13 @@ pub fn tracer(proc: Fd, tid: i32) -> u64 {
     let mut buffer = [0; 32];
     let value = state::target::status_value(proc, path.as_c_str(), b"TracerPid", &mut buffer);
     value.ok().flatten().and_then(sys::text::decimal).unwrap_or(0)
+}
+
+fn has_ended(proc: Fd, tid: i32) -> bool {
+    let path = Text::<48>::of(format_args!("task/{tid}/status"));
+    let mut buffer = [0; 64];
+    let state = state::target::status_value(proc, path.as_c_str(), b"State", &mut buffer);
+    !matches!(state, Ok(Some(value)) if !matches!(value, [b'Z' | b'X', ..]))
 }
 
 fn is_ours(proc: Fd, tid: i32) -> bool {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use state::{Arg, Error, Inside, Result, Target};
-use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE};
 use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
@@ -105,7 +105,7 @@ impl Remote {
         remote.first = Some(Puppet::boot(first, &place, mem)?);
         if !place.is_mapped {
             let how = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE) as usize;
-            let memory = [place.memory as usize, LEN, (PROT_READ | PROT_WRITE) as usize, how, usize::MAX, 0];
+            let memory = [place.memory as usize, LEN, Place::PROTECTION as usize, how, usize::MAX, 0];
             remote.inject(Sysno::mmap, memory).map_err(|e| {
                 Error::failed(format_args!("process {outer}"), "memory for the saver cannot be mapped in it", e)
                     .remedy("raise its address space limit (ulimit -v)")
