@@ -66,6 +66,10 @@ pub trait Target: Inside + Sync {
     fn thaw(&mut self) -> Result<()> {
         Ok(())
     }
+    /// The id by which this process knows the thread that its own process knows as `tid`.
+    fn tid_here(&self, tid: i32) -> i32 {
+        tid
+    }
     /// Whether a thread of it stands at an address within this range.
     fn stands_in(&self, _: &core::ops::Range<u64>) -> bool {
         false

@@ -25,6 +25,8 @@ pub mod pipe;
 pub mod posix_timer;
 pub mod regular;
 pub mod rlimit;
+pub mod sched;
+pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
 pub mod terminal;
@@ -95,6 +97,12 @@ pub enum NoteType {
     Watch = 0x434b_001b,
     /// [`id_word::IdWord`].
     IdWord = 0x434b_001c,
+    /// [`sched::Sched`].
+    Sched = 0x434b_001d,
+    /// [`sched::Affinity`].
+    Affinity = 0x434b_001e,
+    /// [`setting::Setting`], ascending.
+    Setting = 0x434b_001f,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -103,7 +111,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many types have numbers that follow each other.
-const TYPES: usize = (NoteType::Watch as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Setting as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -119,6 +127,7 @@ const SIZES: [u8; TYPES] = {
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
+    put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
     sizes
 };
 
