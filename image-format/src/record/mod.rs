@@ -7,6 +7,7 @@
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub mod content;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;
@@ -95,6 +96,10 @@ pub enum NoteType {
     Watch = 0x434b_001b,
     /// [`id_word::IdWord`].
     IdWord = 0x434b_001c,
+    /// [`content::Content`], ascending by id.
+    Content = 0x434b_0020,
+    /// [`content::ContentFile`], ascending by id.
+    ContentFile = 0x434b_0021,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -102,8 +107,8 @@ pub enum NoteType {
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many types have numbers that follow each other.
-const TYPES: usize = (NoteType::Watch as u32 - BASE + 1) as usize;
+/// How many numbers types have, with gaps.
+const TYPES: usize = (NoteType::ContentFile as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -119,6 +124,7 @@ const SIZES: [u8; TYPES] = {
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
+    put!(id_word::IdWord, content::Content, content::ContentFile);
     sizes
 };
 
