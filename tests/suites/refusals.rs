@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ckpt_tests::programs::tool;
@@ -264,5 +265,34 @@ fn a_save_that_works_says_nothing_and_leaves_one_file() -> Result<()> {
         let ended = job.end()?;
         ensure!(ended.err.is_empty(), "{ended:#?}");
         ended.expect_pass()
+    })
+}
+
+/// A process that a filter ends for a call which it does not make itself: refused before any call is made in it.
+#[test]
+fn whose_calls_are_watched_is_not_touched() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        for (how, word) in [("filter", "seccomp"), ("strict", "seccomp"), ("dispatch", "dispatch")] {
+            let mut job = Job::start(place.command(place.guest("guarded")?).arg(how))?;
+            job.wait_line(READY)?;
+            let refused = ckpt_tests::wait::until(
+                // Its guard comes after its word.
+                || Ok(Some(place.try_save(job.pid(), &image, &[])?).filter(|ended| ended.code() != Some(0))),
+                || format!("{how}: saved every time"),
+            )?;
+            refused.expect_code(88)?;
+            ensure!(refused.err.contains(word), "{how}: {refused:#?}");
+            ensure!(!ckpt_tests::remote::ends_within(job.pid(), Duration::from_millis(50))?, "{how}: {}", job.story());
+            if how == "filter" {
+                place.go()?;
+                job.end()?.expect_pass()?;
+                place.halt()?;
+            } else {
+                job.kill()?;
+            }
+        }
+        Ok(())
     })
 }

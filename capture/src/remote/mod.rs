@@ -352,7 +352,9 @@ fn waiting_signals(remote: &mut Remote, all: &mut All) -> Result<(Vec<Siginfo>, 
 /// Where the restarted thread goes on, now that the signals are known.
 fn go_on(remote: &mut Remote, one: &mut One, shared: &[Siginfo], caught: u64) {
     let waits = |set: u64, info: &Siginfo| set | bit(info.signo.clamp(1, NSIG));
-    let waiting = one.pending.iter().chain(shared).fold(0, waits) & caught & !one.registers.mask;
+    // What only the call's own mask blocks is handled before the call is made again: to the kernel, too.
+    let barred = one.registers.mask | one.registers.blocked;
+    let waiting = one.pending.iter().chain(shared).fold(0, waits) & caught & !barred;
     let waiting = waiting_for(remote, waiting);
     one.regs = resume::restarted(&one.registers.regs, waiting, remote.mem());
     let leads = one.registers.tid == remote.outer();
