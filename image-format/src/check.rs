@@ -5,6 +5,7 @@
 //!
 //! Must never take more than a few passes over the tables, whatever their counts: lookups are binary searches.
 
+mod content;
 pub(crate) mod description;
 mod files;
 mod frame;
@@ -12,9 +13,10 @@ mod frame;
 use core::cell::Cell;
 
 use crate::note;
+use crate::record::content::Content;
 use crate::record::cwd::Cwd;
 use crate::record::itimer::Itimer;
-use crate::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
+use crate::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
 use crate::record::posix_timer::PosixTimer;
@@ -74,6 +76,7 @@ impl<'a> Check<'_, 'a> {
         self.memory()?;
         self.threads()?;
         self.process()?;
+        self.contents()?;
         self.files()
     }
 
@@ -117,6 +120,10 @@ impl<'a> Check<'_, 'a> {
         let backings = self.image.rows::<Backing>();
         for backing in backings {
             self.path(backing.path, backing.as_bytes())?;
+            let known = (backing.content.get() as usize) < self.image.rows::<Content>().len();
+            if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !known {
+                return self.bad("a mapped file whose contents the image does not have", backing);
+            }
         }
         for vma in self.image.rows::<Vma>() {
             self.string(vma.name)?;

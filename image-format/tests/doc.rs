@@ -1,6 +1,7 @@
 //! docs/image-format.md says what the code does: types, sizes, offsets without holes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use image_format::record::content::{Content, ContentFile};
 use image_format::record::cwd::Cwd;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
@@ -80,6 +81,8 @@ fn each_record_is_described() {
     described::<Signalfd>();
     described::<Epoll>();
     described::<Watch>();
+    described::<Content>();
+    described::<ContentFile>();
 }
 
 #[test]
@@ -91,4 +94,5 @@ fn the_other_numbers_agree() {
     assert!(DOC.contains(&format!("Format version: **{major}.{minor}**")));
     assert_eq!(image_format::elf::PF_FILE_BYTES, 0x0010_0000);
     assert!(DOC.contains("`0x0010_0000`"));
+    assert!(DOC.contains(&format!("type `{:#x}`", image_format::elf::PT_CONTENT)));
 }

@@ -8,6 +8,7 @@
 #![no_std]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod content;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;

@@ -309,6 +309,14 @@ impl Target for Remote {
         self.copy.as_ref().map_or(self.proc.fd(), Copy::proc)
     }
 
+    fn is_live(&self) -> bool {
+        self.pause == Pause::Live
+    }
+
+    fn hold(&mut self, why: &'static str) {
+        (self.pause, self.held) = (Pause::Frozen, Some(why));
+    }
+
     fn thaw(&mut self) -> Result<()> {
         if self.pause == Pause::Live {
             match self.make_copy() {

@@ -48,6 +48,11 @@ pub enum State {
         /// What it watches.
         watches: Vec<Watched>,
     },
+    /// A memfd or a deleted file.
+    Content {
+        /// Which of `memory.contents`.
+        content: u32,
+    },
     /// An end of a pipe inside the process.
     Pipe {
         /// Id of the open file at the other end.
@@ -171,6 +176,7 @@ impl State {
                 let what = if numbers.is_empty() { "nothing".to_owned() } else { numbers.join(" ") };
                 vec![format!("watches {what}")]
             }
+            Self::Content { content } => vec![format!("contents {content}")],
             Self::Pipe { peer, holds, packets, .. } => {
                 let peer = peer.map_or_else(|| "other end closed".to_owned(), |peer| format!("other end {peer}"));
                 let mut words = vec![peer];

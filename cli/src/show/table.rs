@@ -102,6 +102,10 @@ fn memory_rows(process: &Process) -> Vec<Vec<String>> {
     };
     let mut rows: Vec<_> =
         memory.kinds.iter().map(|sum| row(sum.kind.title(), sum.mappings, sum.mapped, sum.saved)).collect();
+    if !memory.contents.is_empty() {
+        let (bytes, saved) = memory.contents.iter().fold((0, 0), |(b, s), c| (b + c.bytes, s + c.saved));
+        rows.push(row("contents without a name", memory.contents.len(), bytes, saved));
+    }
     rows.push(row("all", memory.mappings.len(), memory.mapped, memory.saved));
     rows
 }

@@ -7,6 +7,7 @@
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub mod content;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;
@@ -103,6 +104,10 @@ pub enum NoteType {
     Affinity = 0x434b_001e,
     /// [`setting::Setting`], ascending.
     Setting = 0x434b_001f,
+    /// [`content::Content`], ascending by id.
+    Content = 0x434b_0020,
+    /// [`content::ContentFile`], ascending by id.
+    ContentFile = 0x434b_0021,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -110,8 +115,8 @@ pub enum NoteType {
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many types have numbers that follow each other.
-const TYPES: usize = (NoteType::Setting as u32 - BASE + 1) as usize;
+/// How many numbers types have, with gaps.
+const TYPES: usize = (NoteType::ContentFile as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -128,6 +133,7 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
+    put!(content::Content, content::ContentFile);
     sizes
 };
 

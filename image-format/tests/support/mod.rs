@@ -1,9 +1,11 @@
 //! An image of a small made-up process, built with the production writer; tests change a part before it is written.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod contents;
 mod events;
 mod read;
 
+pub use contents::Contents;
 pub use events::Events;
 use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
@@ -76,6 +78,7 @@ pub struct Parts {
     pub terminals: Vec<Terminal>,
     pub locks: Vec<Lock>,
     pub events: Events,
+    pub contents: Contents,
     pub runs: Vec<Run>,
 }
 
@@ -122,6 +125,7 @@ impl Parts {
             pipes: Vec::new(),
             terminals: Vec::new(),
             events: Events::default(),
+            contents: Contents::default(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -253,6 +257,7 @@ impl Parts {
         put(&mut notes, &self.terminals);
         put(&mut notes, &self.locks);
         self.events.put(&mut notes);
+        self.contents.put(&mut notes);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out

@@ -4,6 +4,7 @@
 
 use image_format::Checked;
 use image_format::note::{self, standard};
+use image_format::record::content::Content;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::lock::Lock;
 use image_format::record::mm::Mm;
@@ -67,6 +68,11 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     for pipe in image.table::<Pipe>() {
         if let Some(fd) = first(image, pipe.id) {
             state::terminal::restore_flags(pipe.flags.get(), fd);
+        }
+    }
+    for (content, made) in image.table::<Content>().iter().zip(plan.contents) {
+        if let Err(e) = state::content::finish(content, *made) {
+            die("sealing shared contents", e);
         }
     }
     close_others(plan, wanted);
