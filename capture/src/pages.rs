@@ -6,7 +6,7 @@
 use image_format::elf::{PF_CONTENT, PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaKind};
 use image_format::writer::Full;
-use image_format::{PAGE, SEGMENT_MAX, align_up};
+use image_format::{PAGE, align_up};
 use state::content::Contents;
 use state::guard::Guards;
 use state::{Error, Result, Target};
@@ -17,6 +17,10 @@ use sys::abi::mm::{
 };
 use sys::fs::Fd;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of a segment at most: what was read is checksummed while a core's cache still holds it, here and at the restart.
+const SEGMENT: u64 = 1 << 20;
+const _: () = assert!(SEGMENT <= image_format::SEGMENT_MAX);
 
 /// One segment to be written.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -68,7 +72,7 @@ impl<'b> Runs<'b> {
     /// Appends a part of contents, cut where a segment would be too long.
     fn push_content(&mut self, index: usize, mut from: u64, to: u64) -> Result<(), Full> {
         while from < to {
-            let (len, readable) = ((to - from).min(SEGMENT_MAX), index as u32);
+            let (len, readable) = ((to - from).min(SEGMENT), index as u32);
             *self.table.get_mut(self.count).ok_or(Full)? = Run { addr: from, len, flags: PF_R | PF_CONTENT, readable };
             self.count += 1;
             from += len;
@@ -88,14 +92,14 @@ impl<'b> Runs<'b> {
                 && last.addr + last.len == start
                 && start > vma.start.get()
                 && last.flags == flags
-                && last.len < SEGMENT_MAX
+                && last.len < SEGMENT
             {
-                let more = (end - start).min(SEGMENT_MAX - last.len);
+                let more = (end - start).min(SEGMENT - last.len);
                 last.len += more;
                 start += more;
                 continue;
             }
-            let len = (end - start).min(SEGMENT_MAX);
+            let len = (end - start).min(SEGMENT);
             let readable = u32::from(prot & PROT_READ != 0);
             *self.table.get_mut(self.count).ok_or(Full)? = Run { addr: start, len, flags, readable };
             self.count += 1;

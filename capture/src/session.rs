@@ -267,6 +267,8 @@ fn write_objects<T: Target>(
     state::cwd::save(save)?;
     state::umask::save(save)?;
     state::rlimit::save(save)?;
+    state::setting::save(save)?;
+    state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))?;
     state::regular::save(save, files)?;
     state::directory::save(save, files)?;
     state::device::save(save, files)?;

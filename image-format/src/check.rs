@@ -23,6 +23,8 @@ use crate::record::mm::Mm;
 use crate::record::pending::Pending;
 use crate::record::posix_timer::PosixTimer;
 use crate::record::rlimit::Rlimit;
+use crate::record::sched::{Affinity, CPUS_MAX};
+use crate::record::setting::{Setting, WHICH};
 use crate::record::sigaction::Sigaction;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
@@ -270,6 +272,16 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a soft limit above its hard limit", limit);
             }
             seen |= 1 << resource;
+        }
+        let settings = self.image.rows::<Setting>();
+        let known = settings.iter().all(|s| WHICH.contains(&s.which.get()));
+        if !known || !settings.is_sorted_by(|a, b| a.which.get() < b.which.get()) {
+            return Err(self.malformed("a setting is unknown, repeated or out of order", settings.as_bytes()));
+        }
+        for cpus in self.image.rows::<Affinity>() {
+            if cpus.first.get() >= CPUS_MAX || !cpus.first.get().is_multiple_of(64) {
+                return self.bad("a set of CPUs that no kernel has", cpus);
+            }
         }
         let mut seen = 0u32;
         for timer in self.image.rows::<Itimer>() {

@@ -21,6 +21,8 @@ use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::posix_timer::PosixTimer;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
+use image_format::record::sched::{Affinity, Sched};
+use image_format::record::setting::Setting;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::signalfd::Signalfd;
 use image_format::record::terminal::Terminal;
@@ -64,6 +66,9 @@ fn each_record_is_described() {
     described::<Cwd>();
     described::<Umask>();
     described::<Rlimit>();
+    described::<Sched>();
+    described::<Affinity>();
+    described::<Setting>();
     described::<Descriptor>();
     described::<Regular>();
     described::<Directory>();

@@ -129,6 +129,10 @@ fn records_that_cannot_be() {
     sealed_nonsense("missing or repeated", |p| p.mm.clear());
     sealed_nonsense("missing or repeated", |p| p.umask.push(p.umask[0]));
     sealed_nonsense("mm fields", |p| p.mm[0].brk = 0.into());
+    sealed_nonsense("a setting is unknown", |p| p.settings[0].which = 22.into());
+    sealed_nonsense("a setting is unknown", |p| p.settings[1].which = 4.into());
+    sealed_nonsense("no kernel has", |p| p.affinity[0].first = 8192.into());
+    sealed_nonsense("no kernel has", |p| p.affinity[0].first = 1.into());
     sealed_nonsense("nine bits", |p| p.umask[0].mask = 0o1000.into());
     sealed_nonsense("not 64 signal actions", |p| p.actions.truncate(63));
     sealed_nonsense("interval timer", |p| p.timers.push(p.timers[0]));

@@ -30,6 +30,8 @@ pub mod posix_timer;
 pub mod process;
 pub mod regular;
 pub mod rlimit;
+pub mod sched;
+pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
 pub mod target;

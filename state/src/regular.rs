@@ -117,6 +117,7 @@ fn is_virtual(then: &Identity) -> bool {
 ///
 /// # Errors
 /// Missing, shorter, replaced, grown; or not to be opened.
+#[inline(never)] // A smaller frame has shorter addresses.
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |code, why, errno, remedy| {

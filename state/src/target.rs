@@ -66,6 +66,10 @@ pub trait Target: Inside + Sync {
     fn thaw(&mut self) -> Result<()> {
         Ok(())
     }
+    /// The id by which this process knows the thread that its own process knows as `tid`.
+    fn tid_here(&self, tid: i32) -> i32 {
+        tid
+    }
     /// Whether [`Target::thaw`] will let it go on while its memory is written.
     fn is_live(&self) -> bool {
         false

@@ -76,6 +76,15 @@ pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize
     unsafe { call(Sysno::prctl, [option, a, b, c, 0]) }
 }
 
+/// personality(2).
+///
+/// # Errors
+/// The call's.
+pub fn set_personality(value: u64) -> Result<()> {
+    // SAFETY: changes how the kernel treats this process from now on; no memory.
+    unsafe { call(Sysno::personality, [value as usize]) }.map(drop)
+}
+
 /// pidfd_open(2).
 ///
 /// # Errors

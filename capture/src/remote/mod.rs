@@ -314,6 +314,9 @@ fn one(remote: &mut Remote, registers: Registers) -> Result<One> {
     state::process::check_thread(remote, tid)?;
     let status = Text::<48>::of(format_args!("task/{tid}/status"));
     let own = inner_id(remote.proc(), status.as_c_str()).unwrap_or(tid);
+    if own != tid {
+        remote.is_known(own, tid);
+    }
     let rseq = match ptrace::rseq(tid) {
         Ok(config) => Rseq::Known(config.area, config.len, config.signature),
         Err(_) => Rseq::Near(registers.regs.fs_base),

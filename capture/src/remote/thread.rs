@@ -179,5 +179,5 @@ pub fn complete(record: &mut Thread, registers: &Registers, regs: &UserRegs, lea
     if at != 0 && sys::fs::pread_exact(mem, &mut word, at).is_ok() && u32::from_le_bytes(word) == tid {
         flags |= ThreadFlags::TID_WORD;
     }
-    record.flags = flags.bits().into();
+    record.flags = (record.flags.get() | flags.bits()).into();
 }

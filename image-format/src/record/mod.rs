@@ -27,6 +27,8 @@ pub mod pipe;
 pub mod posix_timer;
 pub mod regular;
 pub mod rlimit;
+pub mod sched;
+pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
 pub mod terminal;
@@ -97,6 +99,12 @@ pub enum NoteType {
     Watch = 0x434b_001b,
     /// [`id_word::IdWord`].
     IdWord = 0x434b_001c,
+    /// [`sched::Sched`].
+    Sched = 0x434b_001d,
+    /// [`sched::Affinity`].
+    Affinity = 0x434b_001e,
+    /// [`setting::Setting`], ascending.
+    Setting = 0x434b_001f,
     /// [`content::Content`], ascending by id.
     Content = 0x434b_0020,
     /// [`content::ContentFile`], ascending by id.
@@ -127,7 +135,8 @@ const SIZES: [u8; TYPES] = {
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
-    put!(id_word::IdWord, content::Content, content::ContentFile, guard::Guard);
+    put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
+    put!(content::Content, content::ContentFile, guard::Guard);
     sizes
 };
 

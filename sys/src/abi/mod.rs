@@ -188,6 +188,10 @@ const_assert_eq!(size_of::<CloneArgs>(), 80);
 // prctl.h
 pub const PR_GET_DUMPABLE: usize = 3;
 pub const PR_SET_NAME: usize = 15;
+pub const PR_SET_PDEATHSIG: usize = 1;
+pub const PR_GET_PDEATHSIG: usize = 2;
+pub const PR_SET_TIMERSLACK: usize = 29;
+pub const PR_GET_TIMERSLACK: usize = 30;
 pub const PR_GET_SECCOMP: usize = 21;
 pub const PR_SET_MM: usize = 35;
 pub const PR_SET_MM_MAP: usize = 14;
