@@ -43,8 +43,11 @@ struct Stage {
 impl Stage {
     fn set(name: &str, user: User) -> Result<Self> {
         let place = Place::new(user)?;
-        let guest = place.guest(name)?;
+        // A second way to run a guest: with an argument.
+        let (file, argument) = name.split_once("_without").map_or((name, None), |(file, _)| (file, Some("none")));
+        let guest = place.guest(file)?;
         let mut stage = Self { place, guest, arguments: Vec::new(), fifo: None, terminal: None };
+        stage.arguments.extend(argument.map(PathBuf::from));
         if name == "pipe" {
             let fifo = stage.place.file("fifo");
             rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from(0o600), 0)?;
@@ -207,6 +210,6 @@ macro_rules! objects {
 }
 
 objects! {
-    content cwd descriptor device directory epoll eventfd innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
-    sched setting sigaction signalfd terminal thread timerfd umask
+    content cwd descriptor device directory epoll eventfd guard innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
+    sched setting sigaction signalfd terminal thread timerfd umask vdso vdso_without
 }

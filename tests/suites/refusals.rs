@@ -131,10 +131,6 @@ refusals! {
         "a = must(libc.mmap(None, 4096, 3, 0x22, -1, 0)); must(libc.syscall(462, ctypes.c_void_p(a), ctypes.c_size_t(4096), \
          ctypes.c_ulong(0))); N = None",
         &[&["seal"]];
-    a_guard_region:
-        "a = must(libc.mmap(None, 8192, 3, 0x22, -1, 0)); must(libc.madvise(ctypes.c_void_p(a), ctypes.c_size_t(4096), 102)); \
-         N = None",
-        &[&["guard"]];
     amx_tiles:
         "must(libc.syscall(158, 0x1023, 18)); N = None",
         &[&["AMX"]];

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod frame;
+pub mod guard;
 pub mod header;
 pub mod id_word;
 pub mod itimer;
@@ -108,6 +109,8 @@ pub enum NoteType {
     Content = 0x434b_0020,
     /// [`content::ContentFile`], ascending by id.
     ContentFile = 0x434b_0021,
+    /// [`guard::Guard`], ascending and disjoint.
+    Guard = 0x434b_0022,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -116,7 +119,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::ContentFile as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Guard as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -133,7 +136,7 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
-    put!(content::Content, content::ContentFile);
+    put!(content::Content, content::ContentFile, guard::Guard);
     sizes
 };
 
