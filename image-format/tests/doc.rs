@@ -21,6 +21,7 @@ use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::signalfd::Signalfd;
+use image_format::record::socket::{Socket, SocketStep};
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::Thread;
 use image_format::record::timerfd::Timerfd;
@@ -75,6 +76,8 @@ fn each_record_is_described() {
     described::<Signalfd>();
     described::<Epoll>();
     described::<Watch>();
+    described::<Socket>();
+    described::<SocketStep>();
 }
 
 #[test]

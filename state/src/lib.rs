@@ -30,6 +30,7 @@ pub mod regular;
 pub mod rlimit;
 pub mod sigaction;
 pub mod signalfd;
+pub mod socket;
 pub mod target;
 pub mod terminal;
 pub mod thread;

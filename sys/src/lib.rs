@@ -13,6 +13,7 @@ pub mod probe;
 pub mod process;
 pub mod ptrace;
 pub mod signal;
+pub mod socket;
 pub mod terminal;
 pub mod text;
 pub mod thread;

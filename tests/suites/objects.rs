@@ -187,5 +187,5 @@ macro_rules! objects {
 
 objects! {
     cwd descriptor device directory epoll eventfd innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
-    sigaction signalfd terminal thread timerfd umask
+    sigaction signalfd socket terminal thread timerfd umask unix
 }

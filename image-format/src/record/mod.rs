@@ -27,6 +27,7 @@ pub mod regular;
 pub mod rlimit;
 pub mod sigaction;
 pub mod signalfd;
+pub mod socket;
 pub mod terminal;
 pub mod thread;
 pub mod timerfd;
@@ -95,6 +96,10 @@ pub enum NoteType {
     Watch = 0x434b_001b,
     /// [`id_word::IdWord`].
     IdWord = 0x434b_001c,
+    /// [`socket::Socket`], ascending by id.
+    Socket = 0x434b_0030,
+    /// [`socket::SocketStep`], in the order in which they are to be made.
+    SocketStep = 0x434b_0031,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -102,8 +107,8 @@ pub enum NoteType {
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many types have numbers that follow each other.
-const TYPES: usize = (NoteType::Watch as u32 - BASE + 1) as usize;
+/// How many numbers there are, up to the last of a table.
+const TYPES: usize = (NoteType::SocketStep as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -119,6 +124,7 @@ const SIZES: [u8; TYPES] = {
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
+    put!(socket::Socket, socket::SocketStep);
     sizes
 };
 
