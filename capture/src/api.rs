@@ -90,7 +90,7 @@ fn stub_file() -> io::Result<std::path::PathBuf> {
         return Err(io::Error::new(io::ErrorKind::NotFound, why));
     }
     let name = CString::new("restart-stub")?;
-    let fd = sys::process::memfd(&name).map_err(os_error)?;
+    let fd = sys::process::memfd(&name, 0).map_err(os_error)?;
     // SAFETY: a new descriptor that nobody else owns.
     let mut file = unsafe { std::fs::File::from_raw_fd(fd) };
     io::Write::write_all(&mut file, loader::embedded::STUB)?;

@@ -118,7 +118,7 @@ pub unsafe extern "C" fn ckpt_restart(path: *const c_char) -> c_int {
     if !loader::embedded::is_present() {
         return fail(Errno::ENOSYS);
     }
-    let fd = match sys::process::memfd(c"restart-stub") {
+    let fd = match sys::process::memfd(c"restart-stub", 0) {
         Ok(fd) => fd,
         Err(e) => return fail(e),
     };

@@ -3,10 +3,11 @@
 //! Anonymous memory: pages that were touched. Private file mappings: the pages that were written, and all the
 //! file's other pages in the range, marked as the file's own bytes. Untouched pages cost nothing.
 
-use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
+use image_format::elf::{PF_CONTENT, PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaKind};
 use image_format::writer::Full;
-use image_format::{PAGE, SEGMENT_MAX, align_up};
+use image_format::{PAGE, align_up};
+use state::content::Contents;
 use state::{Error, Result, Target};
 use sys::Errno;
 use sys::abi::mm::{
@@ -15,6 +16,10 @@ use sys::abi::mm::{
 };
 use sys::fs::Fd;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of a segment at most: what was read is checksummed while a core's cache still holds it, here and at the restart.
+const SEGMENT: u64 = 1 << 20;
+const _: () = assert!(SEGMENT <= image_format::SEGMENT_MAX);
 
 /// One segment to be written.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -26,8 +31,16 @@ pub struct Run {
     pub len: u64,
     /// `p_flags`.
     pub flags: u32,
-    /// 1 when the program itself may read the memory.
+    /// 1 when the program itself may read the memory; of contents their index.
     pub readable: u32,
+}
+
+impl Run {
+    /// The index of the contents that it is a part of, from the offset [`Run::addr`] on.
+    #[must_use]
+    pub const fn content(&self) -> Option<usize> {
+        if self.flags & PF_CONTENT == 0 { None } else { Some(self.readable as usize) }
+    }
 }
 
 /// A growing list of runs in a fixed table.
@@ -50,6 +63,22 @@ impl<'b> Runs<'b> {
         self.table.get(..self.count).unwrap_or_default()
     }
 
+    /// The last runs become the first: those of contents are found first and come last.
+    pub fn rotate(&mut self, first: usize) {
+        self.table.get_mut(..self.count).unwrap_or_default().rotate_left(first);
+    }
+
+    /// Appends a part of contents, cut where a segment would be too long.
+    fn push_content(&mut self, index: usize, mut from: u64, to: u64) -> Result<(), Full> {
+        while from < to {
+            let (len, readable) = ((to - from).min(SEGMENT), index as u32);
+            *self.table.get_mut(self.count).ok_or(Full)? = Run { addr: from, len, flags: PF_R | PF_CONTENT, readable };
+            self.count += 1;
+            from += len;
+        }
+        Ok(())
+    }
+
     /// Appends a range, joined to the last run where they touch, cut where a segment would be too long.
     fn push(&mut self, vma: &Vma, mut start: u64, end: u64, file_bytes: bool) -> Result<(), Full> {
         let prot = vma.prot.get();
@@ -62,14 +91,14 @@ impl<'b> Runs<'b> {
                 && last.addr + last.len == start
                 && start > vma.start.get()
                 && last.flags == flags
-                && last.len < SEGMENT_MAX
+                && last.len < SEGMENT
             {
-                let more = (end - start).min(SEGMENT_MAX - last.len);
+                let more = (end - start).min(SEGMENT - last.len);
                 last.len += more;
                 start += more;
                 continue;
             }
-            let len = (end - start).min(SEGMENT_MAX);
+            let len = (end - start).min(SEGMENT);
             let readable = u32::from(prot & PROT_READ != 0);
             *self.table.get_mut(self.count).ok_or(Full)? = Run { addr: start, len, flags, readable };
             self.count += 1;
@@ -77,6 +106,17 @@ impl<'b> Runs<'b> {
         }
         Ok(())
     }
+}
+
+/// Finds the runs of all contents.
+///
+/// # Errors
+/// They cannot be looked at; no room.
+pub fn plan_contents<T: Target>(target: &mut T, contents: &Contents<'_>, runs: &mut Runs<'_>) -> Result<()> {
+    for index in 0..contents.objects().len() {
+        contents.each_part(target, index, &mut |from, to| runs.push_content(index, from, to).map_err(Into::into))?;
+    }
+    Ok(())
 }
 
 /// Finds the runs of all mappings.

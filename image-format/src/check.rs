@@ -5,6 +5,7 @@
 //!
 //! Must never take more than a few passes over the tables, whatever their counts: lookups are binary searches.
 
+mod content;
 pub(crate) mod description;
 mod files;
 mod frame;
@@ -12,13 +13,16 @@ mod frame;
 use core::cell::Cell;
 
 use crate::note;
+use crate::record::content::Content;
 use crate::record::cwd::Cwd;
 use crate::record::itimer::Itimer;
-use crate::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
+use crate::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
 use crate::record::posix_timer::PosixTimer;
 use crate::record::rlimit::Rlimit;
+use crate::record::sched::{Affinity, CPUS_MAX};
+use crate::record::setting::{Setting, WHICH};
 use crate::record::sigaction::Sigaction;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
@@ -72,6 +76,7 @@ impl<'a> Check<'_, 'a> {
         self.memory()?;
         self.threads()?;
         self.process()?;
+        self.contents()?;
         self.files()
     }
 
@@ -115,6 +120,10 @@ impl<'a> Check<'_, 'a> {
         let backings = self.image.rows::<Backing>();
         for backing in backings {
             self.path(backing.path, backing.as_bytes())?;
+            let known = (backing.content.get() as usize) < self.image.rows::<Content>().len();
+            if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !known {
+                return self.bad("a mapped file whose contents the image does not have", backing);
+            }
         }
         for vma in self.image.rows::<Vma>() {
             self.string(vma.name)?;
@@ -246,6 +255,16 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a soft limit above its hard limit", limit);
             }
             seen |= 1 << resource;
+        }
+        let settings = self.image.rows::<Setting>();
+        let known = settings.iter().all(|s| WHICH.contains(&s.which.get()));
+        if !known || !settings.is_sorted_by(|a, b| a.which.get() < b.which.get()) {
+            return Err(self.malformed("a setting is unknown, repeated or out of order", settings.as_bytes()));
+        }
+        for cpus in self.image.rows::<Affinity>() {
+            if cpus.first.get() >= CPUS_MAX || !cpus.first.get().is_multiple_of(64) {
+                return self.bad("a set of CPUs that no kernel has", cpus);
+            }
         }
         let mut seen = 0u32;
         for timer in self.image.rows::<Itimer>() {

@@ -101,6 +101,12 @@ impl<'a> Checked<'a> {
     pub fn segments(&self) -> Segments<'a> {
         self.0.segments()
     }
+
+    /// The segments of contents, in the order of the table.
+    #[must_use]
+    pub fn content_segments(&self) -> Segments<'a> {
+        self.0.content_segments()
+    }
 }
 
 /// An open file description of any kind.

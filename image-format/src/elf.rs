@@ -16,6 +16,13 @@ pub const PN_XNUM: u16 = 0xffff;
 /// In `p_flags` (of `PF_MASKOS`): these bytes are those of the mapped file; the original may be mapped instead.
 pub const PF_FILE_BYTES: u32 = 0x0010_0000;
 
+/// `p_type` of a segment with a part of some [`crate::record::content::Content`] (between `PT_LOOS` and `PT_HIOS`): debuggers
+/// pass it over. `p_vaddr` is the offset in it.
+pub const PT_CONTENT: u32 = 0x6443_4b01;
+
+/// To the writer: the segment is of [`PT_CONTENT`]. Stands in no file.
+pub const PF_CONTENT: u32 = 0x0020_0000;
+
 /// The machine that this build writes and accepts.
 pub const MACHINE: u16 = EM_X86_64;
 

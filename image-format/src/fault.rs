@@ -15,6 +15,8 @@ pub enum Part {
     Seal,
     /// The contents of the segment at this address.
     Segment(u64),
+    /// A part of the contents with this id.
+    Content(u32),
 }
 
 /// Why a file is not an image that can be restarted.
@@ -70,7 +72,7 @@ impl Fault {
             Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => ExitCode::NotImage,
             Self::WrongMachine(_) => ExitCode::WrongMachine,
             Self::Truncated { .. } | Self::Unsealed => ExitCode::Truncated,
-            Self::Checksum(Part::Segment(_)) => ExitCode::DamagedMemory,
+            Self::Checksum(Part::Segment(_) | Part::Content(_)) => ExitCode::DamagedMemory,
             Self::Checksum(_) => ExitCode::Damaged,
             Self::Malformed { .. } => ExitCode::Malformed,
             Self::Address { .. } => ExitCode::BadAddress,
@@ -105,6 +107,10 @@ impl fmt::Display for Fault {
             Self::Checksum(Part::Seal) => f.write_str("damaged: the seal's own checksum does not match: copy it again"),
             Self::Checksum(Part::Segment(a)) => {
                 write!(f, "damaged: the checksum of the memory at 0x{} does not match: copy it again", Hex(*a))
+            }
+            Self::Checksum(Part::Content(id)) => {
+                let id = Decimal((*id).into());
+                write!(f, "damaged: the checksum of the shared contents {id} does not match: copy it again")
             }
             Self::Malformed { what, at } => {
                 write!(f, "malformed at file offset {}: ", Decimal(*at))?;

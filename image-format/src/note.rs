@@ -77,7 +77,11 @@ impl<'a> NoteIter<'a> {
         let kind = self.word()?;
         let name = self.take(name_len)?;
         let desc = self.take(desc_len)?;
-        let owner = name.strip_suffix(b"\0").unwrap_or(name);
+        // By hand: `strip_suffix` brings a panic.
+        let owner = match name.split_last() {
+            Some((0, owner)) => owner,
+            _ => name,
+        };
         Some(Note { owner, kind, desc })
     }
 }

@@ -3,17 +3,19 @@
 //! The order is: identity (ELF, machine), version, structure of headers, seal and checksum, then the tables.
 //! Must never hand out anything of an image whose prefix checksum does not match.
 
+mod headers;
+
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
 
-use crate::elf::{self, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
+use crate::elf::{self, PT_CONTENT, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
 use crate::note::{self, HEAD, NoteIter};
 use crate::record;
 use crate::record::frame::Frame;
 use crate::record::header::{Features, Header, MAGIC, VERSION};
 use crate::record::memory::{Vma, VmaKind};
 use crate::segment::Segments;
-use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, SEGMENT_MAX, StrRef, USER_END, seal};
+use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, StrRef, USER_END, seal};
 
 /// How many bytes [`Need::probe`] wants to see: ELF header, section header 0, first program header.
 pub const PROBE_LEN: usize = SIZEOF_EHDR + SIZEOF_SHDR + SIZEOF_PHDR;
@@ -92,6 +94,8 @@ pub struct Image<'a> {
     prefix: &'a [u8],
     header: &'a Header,
     loads: &'a [ProgramHeader],
+    /// All headers of segments, `loads` first, then those of contents.
+    all: &'a [ProgramHeader],
     seal: (u64, u64),
     notes: &'a [u8],
     notes_at: u64,
@@ -110,7 +114,7 @@ impl<'a> Image<'a> {
         let prefix = prefix.get(..len).ok_or(Fault::Truncated { need: need.prefix_len, have: prefix.len() as u64 })?;
         let table = elf::program_headers(prefix, need.phoff, need.phnum)?;
         let at = need.phoff;
-        let [notes, loads @ .., last] = table else {
+        let [notes, all @ .., last] = table else {
             return Err(Fault::Malformed { what: "too few program headers", at });
         };
         let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
@@ -118,7 +122,8 @@ impl<'a> Image<'a> {
         let mut image = Self {
             prefix,
             header: first_header(NoteIter::new(body, notes.p_offset))?,
-            loads,
+            loads: all.split(|ph| ph.p_type == PT_CONTENT).next().unwrap_or_default(),
+            all,
             seal: (last.p_offset, last.p_filesz),
             notes: body,
             notes_at: notes.p_offset,
@@ -144,52 +149,6 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    fn check_headers(&self, last: &ProgramHeader, phoff: u64) -> Result<(), Fault> {
-        let mut end_in_file = crate::align_up(self.prefix.len() as u64, PAGE);
-        let mut end_in_memory = 0;
-        for (i, ph) in self.loads.iter().enumerate() {
-            let at = phoff + (i as u64 + 1) * SIZEOF_PHDR as u64;
-            let bad = |what| Err(Fault::Malformed { what, at });
-            if ph.p_type != PT_LOAD {
-                return bad("a program header of an unknown type");
-            }
-            if ph.p_filesz == 0 || ph.p_filesz > SEGMENT_MAX || ph.p_filesz % PAGE != 0 || ph.p_memsz != ph.p_filesz {
-                return bad("a segment's length is no multiple of a page, zero, or above the most");
-            }
-            if ph.p_offset != end_in_file {
-                return bad("a segment does not follow the one before it in the file");
-            }
-            let addr = ph.p_vaddr;
-            if addr % PAGE != 0 {
-                return Err(Fault::Address { what: "a segment is not page-aligned", addr });
-            }
-            if addr < end_in_memory {
-                return Err(Fault::Address { what: "a segment overlaps the one before it, or is out of order", addr });
-            }
-            let end = addr.saturating_add(ph.p_filesz);
-            if end > USER_END {
-                return Err(Fault::Address { what: "a segment reaches into kernel space", addr });
-            }
-            end_in_memory = end;
-            end_in_file += ph.p_filesz;
-        }
-        let at = phoff + (self.loads.len() as u64 + 1) * SIZEOF_PHDR as u64;
-        if last.p_type != PT_NOTE
-            || last.p_offset != end_in_file
-            || last.p_filesz != seal::size(self.loads.len() as u64)
-        {
-            return Err(Fault::Malformed { what: "the last program header is not that of the seal", at });
-        }
-        let need = last.p_offset + last.p_filesz;
-        if self.file_len < need {
-            return Err(Fault::Truncated { need, have: self.file_len });
-        }
-        if self.file_len > need {
-            return Err(Fault::Malformed { what: "bytes follow the seal", at: need });
-        }
-        Ok(())
-    }
-
     /// Where the seal lies: offset and length in bytes.
     #[must_use]
     pub fn seal_span(&self) -> (u64, u64) {
@@ -204,7 +163,7 @@ impl<'a> Image<'a> {
     pub fn check_seal<'s>(&self, bytes: &'s [u8]) -> Result<&'s [U64], Fault> {
         let (seal, sums) = seal::read(bytes, self.seal.0)?;
         let lengths = (seal.file_len.get(), seal.prefix_len.get(), sums.len());
-        if lengths != (self.file_len, self.prefix.len() as u64, self.loads.len()) {
+        if lengths != (self.file_len, self.prefix.len() as u64, self.all.len()) {
             return Err(Fault::Checksum(Part::Seal));
         }
         if crate::seal::sum(self.prefix) != seal.prefix_sum.get() {
@@ -274,6 +233,12 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
         Segments::new(self.loads)
+    }
+
+    /// The segments of contents, in the order of the table. Their checksums follow those of the others.
+    #[must_use]
+    pub fn content_segments(&self) -> Segments<'a> {
+        Segments::new(self.all.get(self.loads.len()..).unwrap_or_default())
     }
 
     /// The bytes of a frame's XSAVE area; `None` when they lie outside the notes.

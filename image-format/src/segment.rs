@@ -2,10 +2,10 @@
 
 use crate::elf::{PF_FILE_BYTES, ProgramHeader};
 
-/// One run of saved pages.
+/// One run of saved pages, of memory or of contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Address of the first byte.
+    /// Address of the first byte; of contents the offset in them.
     pub addr: u64,
     /// Bytes; a multiple of a page.
     pub len: u64,

@@ -7,7 +7,7 @@ use core::fmt;
 
 use zerocopy::IntoBytes;
 
-use crate::elf::{PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
+use crate::elf::{PF_CONTENT, PT_CONTENT, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
 use crate::record::{Record, StrRef};
 use crate::{NoteType, PAGE, align_up, elf, note, seal};
 
@@ -227,7 +227,7 @@ impl Layout {
     }
 
     /// Writes all headers to `out`, whose length is [`Layout::headers_len`]. `segments` yields address, length
-    /// and `p_flags` of each segment, ascending.
+    /// and `p_flags` of each segment, ascending; then those of contents, with [`PF_CONTENT`] and the offset as address.
     ///
     /// # Errors
     /// `out` is too small.
@@ -253,8 +253,8 @@ impl Layout {
         let mut offset = self.segments;
         for (addr, len, flags) in segments {
             put(&elf::program_header_bytes(&ProgramHeader {
-                p_type: PT_LOAD,
-                p_flags: flags,
+                p_type: if flags & PF_CONTENT == 0 { PT_LOAD } else { PT_CONTENT },
+                p_flags: flags & !PF_CONTENT,
                 p_offset: offset,
                 p_vaddr: addr,
                 p_paddr: 0,

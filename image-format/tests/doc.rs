@@ -1,6 +1,7 @@
 //! docs/image-format.md says what the code does: types, sizes, offsets without holes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use image_format::record::content::{Content, ContentFile};
 use image_format::record::cwd::Cwd;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
@@ -19,6 +20,8 @@ use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::posix_timer::PosixTimer;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
+use image_format::record::sched::{Affinity, Sched};
+use image_format::record::setting::Setting;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{Socket, SocketStep};
@@ -63,6 +66,9 @@ fn each_record_is_described() {
     described::<Cwd>();
     described::<Umask>();
     described::<Rlimit>();
+    described::<Sched>();
+    described::<Affinity>();
+    described::<Setting>();
     described::<Descriptor>();
     described::<Regular>();
     described::<Directory>();
@@ -76,6 +82,8 @@ fn each_record_is_described() {
     described::<Signalfd>();
     described::<Epoll>();
     described::<Watch>();
+    described::<Content>();
+    described::<ContentFile>();
     described::<Socket>();
     described::<SocketStep>();
 }
@@ -89,4 +97,5 @@ fn the_other_numbers_agree() {
     assert!(DOC.contains(&format!("Format version: **{major}.{minor}**")));
     assert_eq!(image_format::elf::PF_FILE_BYTES, 0x0010_0000);
     assert!(DOC.contains("`0x0010_0000`"));
+    assert!(DOC.contains(&format!("type `{:#x}`", image_format::elf::PT_CONTENT)));
 }

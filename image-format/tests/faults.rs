@@ -127,6 +127,10 @@ fn records_that_cannot_be() {
     sealed_nonsense("missing or repeated", |p| p.mm.clear());
     sealed_nonsense("missing or repeated", |p| p.umask.push(p.umask[0]));
     sealed_nonsense("mm fields", |p| p.mm[0].brk = 0.into());
+    sealed_nonsense("a setting is unknown", |p| p.settings[0].which = 22.into());
+    sealed_nonsense("a setting is unknown", |p| p.settings[1].which = 4.into());
+    sealed_nonsense("no kernel has", |p| p.affinity[0].first = 8192.into());
+    sealed_nonsense("no kernel has", |p| p.affinity[0].first = 1.into());
     sealed_nonsense("nine bits", |p| p.umask[0].mask = 0o1000.into());
     sealed_nonsense("not 64 signal actions", |p| p.actions.truncate(63));
     sealed_nonsense("interval timer", |p| p.timers.push(p.timers[0]));
@@ -167,8 +171,8 @@ fn events_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_events();
     support::check(&sound.image()).unwrap();
-    events("does not require them", |p| p.header.required = 3.into());
-    events("event descriptor, but the header", |p| p.header.required = 11.into());
+    events("the header does not require", |p| p.header.required = 3.into());
+    events("that the header does not require", |p| p.header.required = 11.into());
     events("pipe inside the process, but the header", |p| p.header.required = 19.into());
     events("same id", |p| p.events.signalfds[0].id = 10.into());
     events("order of their ids", |p| p.events.epolls.swap(0, 1));
@@ -194,6 +198,42 @@ fn events_that_cannot_be() {
 }
 
 #[test]
+fn contents_that_cannot_be() {
+    let contents = |says: &str, change: fn(&mut Parts)| {
+        sealed_nonsense(says, |parts| {
+            parts.give_contents();
+            change(parts);
+        });
+    };
+    let mut sound = Parts::new();
+    sound.give_contents();
+    support::check(&sound.image()).unwrap();
+    contents("header does not require", |p| p.header.required = 3.into());
+    contents("kind, id, name", |p| p.contents.contents[0].kind = 9.into());
+    contents("kind, id, name", |p| p.contents.contents[1].id = 7.into());
+    contents("kind, id, name", |p| p.contents.contents[1].name.len = 0.into());
+    contents("kind, id, name", |p| p.contents.contents[0].seals = 0x40.into());
+    contents("impossible size", |p| p.contents.contents[0].identity.size = u64::MAX.into());
+    contents("out of order", |p| p.contents.contents[1].first = 1.into());
+    contents("parts are missing", |p| p.contents.contents[1].segments = u32::MAX.into());
+    contents("parts are missing", |p| {
+        let last = p.runs.len() - 1;
+        p.runs[last].addr = 0;
+    });
+    contents("behind their end", |p| p.contents.contents[0].identity.size = (2 * PAGE).into());
+    contents("belong to none", |p| {
+        (p.contents.contents[0].segments, p.contents.contents[1].first) = (1.into(), 1.into());
+    });
+    contents("does not have", |p| p.contents.files[0].content = 2.into());
+    contents("does not have", |p| p.backings.last_mut().unwrap().content = 2.into());
+    contents("out of order", |p| {
+        let memory = support::run(USER_END - PAGE, PF_R, 1);
+        p.runs.push(memory);
+    });
+    contents("not page-aligned", |p| p.runs.last_mut().unwrap().addr += 1);
+}
+
+#[test]
 fn sockets_that_cannot_be() {
     let sockets = |says: &str, change: fn(&mut Parts)| {
         sealed_nonsense(says, |parts| {
@@ -204,7 +244,7 @@ fn sockets_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_sockets();
     support::check(&sound.image()).unwrap();
-    sockets("a socket, but the header does not require", |p| p.header.required = 3.into());
+    sockets("kind that the header does not require", |p| p.header.required = 3.into());
     sockets("order of their ids", |p| p.events.sockets.swap(0, 1));
     sockets("not absolute", |p| p.events.sockets[0].reserved = 1.into());
     sockets("unknown step", |p| p.events.steps[0].step = 99.into());

@@ -34,8 +34,12 @@ static HEAP: Allocator = Allocator(UnsafeCell::new(Heap::empty()));
 /// # Safety
 /// Called once, first.
 pub unsafe fn init() {
-    // SAFETY: the arena is used by nobody else.
-    unsafe { (*HEAP.0.get()).init(ARENA.0.get().cast(), SIZE) };
+    let start = core::hint::black_box(ARENA.0.get().cast::<u8>());
+    // SAFETY: the arena is used by nobody else. It begins a page: said here, or the allocator would ask and could panic.
+    unsafe {
+        core::hint::assert_unchecked(start.addr().is_multiple_of(align_of::<Arena>()));
+        (*HEAP.0.get()).init(start, SIZE);
+    }
 }
 
 /// A list of descriptors, all -1.

@@ -38,6 +38,8 @@ pub enum Kind {
     Signalfd = 9,
     /// An epoll set.
     Epoll = 10,
+    /// A memfd, or a file without a name.
+    Content = 11,
     /// A socket.
     Socket = 32,
 }
@@ -67,6 +69,7 @@ pub struct OpenFile {
     pub named: u32,
     /// 1 when some lock is held on the file.
     pub locked: u32,
+    pub nlink: u64,
 }
 
 impl OpenFile {
@@ -118,6 +121,7 @@ pub fn features(files: &[OpenFile]) -> Features {
     let needs = [
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
+        (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
         (Features::SOCKETS, files.iter().any(|f| f.kind == Kind::Socket as u32)),
         (Features::EVENTS, files.iter().any(|f| EVENTS.contains(&f.kind))),
     ];
@@ -154,6 +158,7 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Re
         path: StrRef::default(),
         named: u32::from(name.starts_with(b"/")),
         locked: 0,
+        nlink: stat.nlink,
     };
     read_fdinfo(proc, &mut file)?;
     for twin in known {
@@ -229,8 +234,7 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8],
         return Err(refuse("signal-driven"));
     }
     match file.mode & S_IFMT {
-        S_IFREG if name.starts_with(b"/memfd:") => Err(refuse("memfd")),
-        S_IFREG => regular::check(file, name).map(|()| Kind::Regular),
+        S_IFREG => regular::check(file, name),
         S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
         S_IFCHR if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a device")),
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),

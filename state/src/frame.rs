@@ -4,6 +4,8 @@
 //! Used by the restart, and by the saver to lead a thread back. Layout: arch/x86/include/asm/sigframe.h (`rt_sigframe`),
 //! arch/x86/kernel/fpu/signal.c.
 
+use core::mem::offset_of;
+
 use sys::abi::ptrace::UserRegs;
 use sys::abi::signal::{
     Altstack, FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, Sigcontext, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS,
@@ -28,6 +30,10 @@ pub const fn size(xstate: usize) -> usize {
 /// Flags that sigreturn takes from a frame (`FIX_EFLAGS`).
 const EFLAGS: u64 = 0x0005_0dd5;
 
+/// Where the general registers begin, r8 to rip, and their places in [`UserRegs`].
+const REGS_AT: usize = offset_of!(Ucontext, mcontext);
+const ORDER: [u8; 17] = [9, 8, 7, 6, 3, 2, 1, 0, 14, 13, 4, 5, 12, 10, 11, 19, 16];
+
 /// Builds a frame in `to`, which will lie at address `at`, a multiple of 64. `xstate` is an XSAVE area as in a core, or
 /// empty; `xcr0` are the components that the kernel of here may restore. Returns the stack pointer for the sigreturn.
 #[must_use]
@@ -41,50 +47,28 @@ pub fn build(
     xcr0: u64,
 ) -> Option<u64> {
     let mcontext = Sigcontext {
-        r8: regs.r8,
-        r9: regs.r9,
-        r10: regs.r10,
-        r11: regs.r11,
-        r12: regs.r12,
-        r13: regs.r13,
-        r14: regs.r14,
-        r15: regs.r15,
-        rdi: regs.rdi,
-        rsi: regs.rsi,
-        rbp: regs.rbp,
-        rbx: regs.rbx,
-        rdx: regs.rdx,
-        rax: regs.rax,
-        rcx: regs.rcx,
-        rsp: regs.rsp,
-        rip: regs.rip,
         eflags: regs.eflags & EFLAGS | 0x202,
         cs: regs.cs as u16,
         ss: regs.ss as u16,
-        gs: 0,
-        fs: 0,
-        err: 0,
-        trapno: 0,
-        oldmask: 0,
-        cr2: 0,
         fpstate: if xstate.is_empty() { 0 } else { at + STATE_AT as u64 },
-        reserved: [0; 8],
+        ..Sigcontext::default()
     };
     let flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
     let context = Ucontext { flags, link: 0, stack, mcontext, sigmask: mask };
     put(to, 0, context.as_bytes())?;
+    let words = regs.words();
+    for (place, number) in (0..).zip(ORDER) {
+        put(to, REGS_AT + 8 * place, &words.get(usize::from(number))?.to_le_bytes())?;
+    }
     if !xstate.is_empty() {
         let len = xstate.len() as u32;
         // Of the components that the core had, those that there are here. XRSTOR refuses an area that claims another.
         let word = |at: usize| Some(u64::from_le_bytes(*xstate.get(at..)?.first_chunk()?) & xcr0);
         let (features, present) = (word(SW_BYTES)?, word(HEADER)?);
-        let mut sw = [0; 48];
-        put(&mut sw, 0, &FP_XSTATE_MAGIC1.to_le_bytes())?;
-        put(&mut sw, 4, &(len + 4).to_le_bytes())?;
-        put(&mut sw, 8, &features.to_le_bytes())?;
-        put(&mut sw, 16, &len.to_le_bytes())?;
+        // The magic number, the length with the closing one, the components, the length, zeros.
+        let sw = [u64::from(FP_XSTATE_MAGIC1) | u64::from(len + 4) << 32, features, u64::from(len), 0, 0, 0];
         put(to, STATE_AT, xstate)?;
-        put(to, STATE_AT + SW_BYTES, &sw)?;
+        put(to, STATE_AT + SW_BYTES, sw.map(u64::to_le_bytes).as_flattened())?;
         put(to, STATE_AT + HEADER, &present.to_le_bytes())?;
         put(to, STATE_AT + xstate.len(), &FP_XSTATE_MAGIC2.to_le_bytes())?;
     }

@@ -8,6 +8,7 @@
 #![no_std]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod content;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;
@@ -28,6 +29,8 @@ pub mod posix_timer;
 pub mod process;
 pub mod regular;
 pub mod rlimit;
+pub mod sched;
+pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
 pub mod socket;

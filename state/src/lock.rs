@@ -49,7 +49,7 @@ fn parse(fd: u32, line: &[u8]) -> core::result::Result<Lock, &'static str> {
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<bool> {
     let mut any = false;
     save.notes.begin(NoteType::Lock)?;
-    for file in files.iter().filter(|f| f.is_first(Kind::Regular) && f.locked != 0) {
+    for file in files.iter().filter(|f| (f.is_first(Kind::Regular) || f.is_first(Kind::Content)) && f.locked != 0) {
         let path = Text::<32>::of(format_args!("fdinfo/{}", file.fd));
         let failed = |e| Error::failed(format_args!("locks of descriptor {}", file.fd), "cannot be read", e);
         let mut buffer = [0; 512];

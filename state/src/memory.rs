@@ -12,6 +12,7 @@ use sys::abi::mm::{
 };
 use sys::text::{Shown, cut, hex, words};
 
+use crate::content::{Contents, DELETED, Object};
 use crate::regular::identity;
 use crate::{Error, Result, Save, Target};
 
@@ -21,25 +22,32 @@ pub const WIPED: &str = "memory that a fork wipes";
 /// Longest line of smaps: numbers, a path of PATH_MAX, and what the kernel adds.
 const LINE_MAX: usize = 8192;
 
-/// One line of smaps that opens a mapping.
-struct Head<'l> {
-    start: u64,
-    end: u64,
-    perms: &'l [u8],
-    offset: u64,
-    dev: (u64, u64),
-    ino: u64,
-    name: &'l [u8],
+/// One line of maps, or of smaps where it opens a mapping.
+#[allow(missing_docs, reason = "proc(5)'s own names")]
+#[derive(Debug)]
+pub struct Head<'l> {
+    pub start: u64,
+    pub end: u64,
+    pub perms: &'l [u8],
+    pub offset: u64,
+    /// As stat(2) gives it.
+    pub dev: u64,
+    pub ino: u64,
+    pub name: &'l [u8],
 }
 
-fn head(line: &[u8]) -> Option<Head<'_>> {
+/// Reads such a line.
+#[must_use]
+pub fn head(line: &[u8]) -> Option<Head<'_>> {
     let mut fields = words(line);
     let (start, end) = cut(fields.next()?, b'-')?;
     let (start, end) = (hex(start)?, hex(end)?);
     let perms = fields.next().filter(|p| p.len() == 4)?;
     let offset = hex(fields.next()?)?;
     let (major, minor) = cut(fields.next()?, b':')?;
-    let dev = (hex(major)?, hex(minor)?);
+    let (major, minor) = (hex(major)?, hex(minor)?);
+    // makedev(3).
+    let dev = (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32);
     let ino_text = fields.next()?;
     // The name may contain blanks: all behind the inode, without the blanks that pad it.
     let behind = (ino_text.as_ptr() as usize + ino_text.len()).checked_sub(line.as_ptr() as usize)?;
@@ -88,6 +96,7 @@ pub fn collect<T: Target>(
     save: &mut Save<'_, '_, T>,
     vmas: &mut [Vma],
     backings: &mut [Backing],
+    contents: &Contents<'_>,
 ) -> Result<(usize, usize)> {
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/smaps cannot be read", e);
     let ours = save.target.our_memory();
@@ -130,7 +139,7 @@ pub fn collect<T: Target>(
             && head.end <= USER_END
             && !(ours.start <= head.start && head.end <= ours.end)
         {
-            open = match vma_of(save, &head, backings, &mut files) {
+            open = match vma_of(save, &head, backings, &mut files, contents) {
                 Ok(vma) => Some(vma),
                 Err(error) => save.target.blocked(error).map(|()| None)?,
             };
@@ -173,10 +182,12 @@ fn vma_of<T: Target>(
     head: &Head<'_>,
     backings: &mut [Backing],
     files: &mut usize,
+    contents: &Contents<'_>,
 ) -> Result<Vma> {
     let shared = head.perms.last() == Some(&b's');
     let refuse = |what| Err(refuse(head.start, head.end, head.name, what));
-    let deleted = head.name.ends_with(b" (deleted)");
+    let deleted = head.name.ends_with(DELETED);
+    let held = if deleted { contents.find(head.dev, head.ino, head.name) } else { None };
     let mut vma = Vma {
         start: head.start.into(),
         end: head.end.into(),
@@ -197,17 +208,14 @@ fn vma_of<T: Target>(
                 return refuse("shared anonymous memory");
             }
         }
-        name if name.starts_with(b"/SYSV") && deleted => return refuse("System V shared memory"),
-        name if shared && name.starts_with(b"/dev/zero") => return refuse("shared anonymous memory"),
-        name if shared && name.starts_with(b"/memfd:") => return refuse("a shared memfd"),
-        _ if shared && deleted => return refuse("a shared mapping of a deleted file"),
+        _ if shared && deleted && held.is_none() => return refuse("shared memory that appeared meanwhile"),
         // A private mapping of /dev/zero is anonymous memory to the kernel, too.
         b"/dev/zero" => {}
         name if name.starts_with(b"anon_inode:") => return refuse("a kernel object's memory"),
         _ => {
             vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
             vma.offset = head.offset.into();
-            vma.backing = (backing(save, head, shared, deleted, backings, files)? as u32).into();
+            vma.backing = (backing(save, head, (shared, deleted, held), backings, files)? as u32).into();
         }
     }
     if head.name.starts_with(b"[") {
@@ -236,19 +244,15 @@ fn writable(index: usize, backings: &mut [Backing], files: &mut usize) -> Result
 fn backing<T: Target>(
     save: &mut Save<'_, '_, T>,
     head: &Head<'_>,
-    shared: bool,
-    deleted: bool,
+    (shared, deleted, held): (bool, bool, Option<&Object>),
     backings: &mut [Backing],
     files: &mut usize,
 ) -> Result<usize> {
-    // makedev(3).
-    let (major, minor) = head.dev;
-    let dev = (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32);
+    let dev = head.dev;
     let known = backings.get(..*files).unwrap_or_default();
     let written = BackingFlags::WRITTEN.bits();
-    let same = |b: &Backing| {
-        b.identity.ino.get() == head.ino && b.reserved.get() == dev as u32 && b.flags.get() & written == 0
-    };
+    let same =
+        |b: &Backing| b.identity.ino.get() == head.ino && b.content.get() == dev as u32 && b.flags.get() & written == 0;
     if let Some(found) = known.iter().rposition(same) {
         return Ok(found);
     }
@@ -256,6 +260,10 @@ fn backing<T: Target>(
     let mut flags = BackingFlags::empty();
     let mut id = Identity { dev: dev.into(), ino: head.ino.into(), ..Identity::default() };
     match sys::fs::stat_path(path) {
+        _ if held.is_some() => {
+            flags |= BackingFlags::CONTENT;
+            id = held.map_or(id, Object::identity);
+        }
         // File systems with subvolumes give another st_dev to stat(2) than to maps; the inode must be the same.
         Ok(stat) if stat.ino == head.ino && !deleted => {
             if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
@@ -268,8 +276,8 @@ fn backing<T: Target>(
     }
     let slot = backings.get_mut(*files).ok_or(image_format::writer::Full)?;
     let path = save.notes.string(path)?;
-    // `reserved` remembers the device as maps prints it while the table is built.
-    *slot = Backing { path, identity: id, flags: flags.bits().into(), reserved: (dev as u32).into() };
+    // `content` remembers the device as maps prints it while the table is built.
+    *slot = Backing { path, identity: id, flags: flags.bits().into(), content: (dev as u32).into() };
     *files += 1;
     Ok(*files - 1)
 }
@@ -278,9 +286,16 @@ fn backing<T: Target>(
 ///
 /// # Errors
 /// No room.
-pub fn save<T: Target>(save: &mut Save<'_, '_, T>, vmas: &[Vma], backings: &mut [Backing]) -> Result<()> {
+pub fn save<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    vmas: &[Vma],
+    backings: &mut [Backing],
+    contents: &Contents<'_>,
+) -> Result<()> {
     for b in &mut *backings {
-        b.reserved = 0.into();
+        let held = b.flags.get() & BackingFlags::CONTENT.bits() != 0;
+        let id = contents.id(b.identity.dev.get(), b.identity.ino.get()).filter(|_| held);
+        b.content = id.unwrap_or(0).into();
     }
     save.notes.table(vmas)?;
     save.notes.table(backings)?;

@@ -11,10 +11,10 @@ use sys::text::{Decimal, Shown, Text};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, content};
 
 /// Flags that open(2) takes and F_GETFL gives back.
-const REOPEN: u32 = !(O_CREAT | O_EXCL | O_TRUNC);
+pub(crate) const REOPEN: u32 = !(O_CREAT | O_EXCL | O_TRUNC);
 
 /// What tells whether a file is still the same.
 #[must_use]
@@ -29,11 +29,11 @@ pub fn identity(stat: &Stat) -> Identity {
     }
 }
 
-/// Refuses what cannot be found again by its name.
+/// Whether it can be found again by its name, or has none and its contents must be carried.
 ///
 /// # Errors
-/// Deleted, or another file now has its name.
-pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
+/// Another file now has its name, or it has another one.
+pub fn check(file: &OpenFile, path: &[u8]) -> Result<Kind> {
     let refuse = |why, remedy| {
         Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
     };
@@ -41,8 +41,10 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
         return refuse("a file of /proc of one process cannot be carried yet", "close it before the save");
     }
     match sys::fs::stat_path(path) {
-        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
-        _ => refuse("was deleted or replaced, its contents cannot be carried yet", "close it before the save"),
+        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(Kind::Regular),
+        _ if !path.ends_with(content::DELETED) => refuse("was replaced by another file", "close it before the save"),
+        _ if file.nlink == 0 => Ok(Kind::Content),
+        _ => refuse("was deleted, but still has another name", "open it by that name, or delete that, too"),
     }
 }
 
@@ -115,6 +117,7 @@ fn is_virtual(then: &Identity) -> bool {
 ///
 /// # Errors
 /// Missing, shorter, replaced, grown; or not to be opened.
+#[inline(never)] // A smaller frame has shorter addresses.
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |code, why, errno, remedy| {

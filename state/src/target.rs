@@ -66,6 +66,16 @@ pub trait Target: Inside + Sync {
     fn thaw(&mut self) -> Result<()> {
         Ok(())
     }
+    /// The id by which this process knows the thread that its own process knows as `tid`.
+    fn tid_here(&self, tid: i32) -> i32 {
+        tid
+    }
+    /// Whether [`Target::thaw`] will let it go on while its memory is written.
+    fn is_live(&self) -> bool {
+        false
+    }
+    /// It shall stand still after all until the image is written, for this reason.
+    fn hold(&mut self, _: &'static str) {}
     /// Whether a thread of it stands at an address within this range.
     fn stands_in(&self, _: &core::ops::Range<u64>) -> bool {
         false

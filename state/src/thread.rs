@@ -1,14 +1,14 @@
 //! Threads: what the kernel keeps for each besides its registers.
 
 use image_format::record::id_word::IdWord;
-use image_format::record::thread::{Jmp, Thread, ThreadFlags};
+use image_format::record::thread::{DEATH_SIGNAL_SHIFT, Jmp, Thread, ThreadFlags};
 use sys::abi::signal::Altstack;
 use sys::arch::Context;
 use sys::fs::Fd;
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, Inside};
+use crate::target::{Arg, Inside, status_value};
 use crate::{Error, Result};
 
 /// The signature that every libc registers its rseq area with on x86 (`RSEQ_SIG`).
@@ -50,6 +50,9 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
     let args = [Arg::Value(own as usize), Arg::Data(0), Arg::Data(8), zero, zero, zero];
     inside.call(Sysno::get_robust_list, args, &mut data).map_err(failed("its robust list cannot be read"))?;
     let [robust_list, robust_len, _] = split(&data);
+    let death_signal = death_signal(inside, proc).map_err(failed("its parent-death signal cannot be read"))?;
+    let args = [Arg::Value(sys::abi::PR_GET_TIMERSLACK), zero, zero, zero, zero, zero];
+    let slack = inside.call(Sysno::prctl, args, &mut []).map_err(failed("its timer slack cannot be read"))?;
     let (rseq, rseq_len, rseq_sig) = match rseq {
         Rseq::Known(area, len, signature) => (area, len, signature),
         Rseq::Near(fs_base) => {
@@ -67,7 +70,7 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
     }
     Ok(Thread {
         tid: (own as u32).into(),
-        flags: 0.into(),
+        flags: (death_signal << DEATH_SIGNAL_SHIFT).into(),
         jmp: Jmp::default(),
         altstack_sp: sp.into(),
         altstack_size: size.into(),
@@ -78,9 +81,30 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
         robust_len: robust_len.into(),
         rseq: rseq.into(),
         rseq_len: rseq_len.into(),
-        reserved: 0.into(),
+        timer_slack: u32::try_from(slack).unwrap_or(u32::MAX).into(),
         comm,
     })
+}
+
+/// The signal that the calling thread gets when its parent ends; 0 for none. SIGKILL from `ckpt` as the parent is a stand-in's
+/// doing, not the program's.
+fn death_signal(inside: &mut impl Inside, proc: Fd) -> sys::Result<u32> {
+    let mut data = [0; 4];
+    let zero = Arg::Value(0);
+    let args = [Arg::Value(sys::abi::PR_GET_PDEATHSIG), Arg::Data(0), zero, zero, zero, zero];
+    inside.call(Sysno::prctl, args, &mut data)?;
+    let signal = u32::from_le_bytes(data);
+    if signal as i32 == sys::abi::signal::SIGKILL {
+        let (mut buffer, mut name) = ([0; 16], [0; 16]);
+        let parent = status_value(proc, c"status", b"PPid", &mut buffer)?.unwrap_or_default();
+        let path = Text::<32>::of(format_args!("/proc/{}/comm", sys::text::Shown(parent)));
+        let name = sys::fs::read_file_at(sys::abi::AT_FDCWD, path.as_c_str(), &mut name).unwrap_or_default();
+        // In a namespace the parent cannot be seen: there it always is a stand-in.
+        if name == b"ckpt\n" || parent == b"0" {
+            return Ok(0);
+        }
+    }
+    Ok(signal)
 }
 
 fn split(data: &[u8; 24]) -> [u64; 3] {
@@ -212,6 +236,14 @@ pub unsafe fn restore(thread: &Thread, words: &[IdWord]) -> core::result::Result
     };
     // SAFETY: the thread's own region.
     unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
+    let numbers = [
+        (sys::abi::PR_SET_TIMERSLACK, thread.timer_slack.get()),
+        (sys::abi::PR_SET_PDEATHSIG, thread.flags.get() >> DEATH_SIGNAL_SHIFT),
+    ];
+    for (option, value) in numbers.into_iter().filter(|(_, value)| *value != 0) {
+        // SAFETY: numbers only.
+        let _ = unsafe { sys::process::prctl(option, value as usize, 0, 0) };
+    }
     Ok(())
 }
 

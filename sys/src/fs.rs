@@ -3,6 +3,7 @@
 //! Descriptors are plain numbers here ([`Fd`]): in a process that is being saved or rebuilt, most of them belong
 //! to the program, not to this code. [`Owned`] closes those that are ours.
 
+mod content;
 mod event;
 mod lines;
 mod owned;
@@ -14,6 +15,7 @@ use crate::abi::{self, Flock, Stat};
 use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
+pub use content::{extent, file_system};
 pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;

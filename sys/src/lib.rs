@@ -12,6 +12,7 @@ pub mod memory;
 pub mod probe;
 pub mod process;
 pub mod ptrace;
+pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod terminal;

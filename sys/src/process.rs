@@ -76,6 +76,15 @@ pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize
     unsafe { call(Sysno::prctl, [option, a, b, c, 0]) }
 }
 
+/// personality(2).
+///
+/// # Errors
+/// The call's.
+pub fn set_personality(value: u64) -> Result<()> {
+    // SAFETY: changes how the kernel treats this process from now on; no memory.
+    unsafe { call(Sysno::personality, [value as usize]) }.map(drop)
+}
+
 /// pidfd_open(2).
 ///
 /// # Errors
@@ -154,13 +163,13 @@ pub fn random(to: &mut [u8]) -> Result<()> {
     unsafe { call(Sysno::getrandom, [to.as_mut_ptr() as usize, to.len(), 1]) }.map(drop)
 }
 
-/// memfd_create(2), close-on-exec.
+/// memfd_create(2), close-on-exec, with further flags.
 ///
 /// # Errors
 /// The call's.
-pub fn memfd(name: &CStr) -> Result<Fd> {
+pub fn memfd(name: &CStr, flags: usize) -> Result<Fd> {
     // SAFETY: the kernel only reads the name.
-    let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC]) }?;
+    let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC | flags]) }?;
     Fd::try_from(fd).map_err(|_| Errno::EIO)
 }
 

@@ -117,19 +117,25 @@ impl<const N: usize> fmt::Debug for Text<N> {
 ///
 /// # Errors
 /// The formatter's own.
-pub fn printable(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() { escaped(c as u8, f)? } else { fmt::Write::write_char(f, c)? }
-        }
-        for b in chunk.invalid() {
-            escaped(*b, f)?;
-        }
+pub fn printable(mut bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    while let Some(first) = bytes.first() {
+        let shown = (1..=4).find_map(|len| core::str::from_utf8(bytes.get(..len)?).ok());
+        let len = match shown {
+            Some(c) if !c.starts_with(char::is_control) => {
+                f.write_str(c)?;
+                c.len()
+            }
+            _ => {
+                escaped(*first, f)?;
+                1
+            }
+        };
+        bytes = bytes.get(len..).unwrap_or_default();
     }
     Ok(())
 }
 
-/// Control characters all lie below U+0100.
+/// One byte that is not to be shown as it is.
 fn escaped(byte: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "\\x{}{}", Hex(u64::from(byte >> 4)), Hex(u64::from(byte & 15)))
 }
@@ -279,5 +285,31 @@ impl<'a> Iterator for Words<'a> {
         let (word, rest) = rest.split_at_checked(end)?;
         self.0 = rest;
         Some(word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(bytes: &[u8]) -> Text<64> {
+        Text::of(format_args!("{}", Shown(bytes)))
+    }
+
+    #[test]
+    fn text_is_shown_as_it_is() {
+        let text = "a \u{7e} \u{e4} \u{20ac} \u{1f600}!";
+        assert_eq!(shown(text.as_bytes()).as_bytes(), text.as_bytes());
+    }
+
+    #[test]
+    fn control_characters_and_what_is_no_text_are_not() {
+        assert_eq!(shown(b"a\x1b[2J\n\x7f").as_bytes(), b"a\\x1b[2J\\x0a\\x7f");
+        assert_eq!(shown("\u{9b}".as_bytes()).as_bytes(), b"\\xc2\\x9b");
+        // Cut short, too long for what it says, half of a pair, a lone tail.
+        assert_eq!(shown(b"\xe2\x82").as_bytes(), b"\\xe2\\x82");
+        assert_eq!(shown(b"\xc0\xafb").as_bytes(), b"\\xc0\\xafb");
+        assert_eq!(shown(b"\xed\xa0\x80").as_bytes(), b"\\xed\\xa0\\x80");
+        assert_eq!(shown(b"\x80").as_bytes(), b"\\x80");
     }
 }

@@ -13,18 +13,22 @@
 #include <sys/syscall.h>
 #include <linux/futex.h>
 
-enum { THREADS = 10 };
+enum { THREADS = 12 };
 
 static const char *wrong[THREADS];
 static atomic_int inside, out_early;
 static atomic_int word;
-static int data_pipe[2], poll_event, epoll_event, select_event, epoll;
+static int data_pipe[2], poll_event, epoll_event, select_event, epoll, masked_epoll;
 static volatile sig_atomic_t handled;
 static atomic_int let_go;
 
 static void on_usr2(int signal) {
     (void)signal;
     handled++;
+}
+
+static void on_usr1(int signal) {
+    (void)signal;
 }
 
 static double now(void) {
@@ -74,6 +78,23 @@ static const char *in_epoll(void) {
     return result("epoll_wait", epoll_wait(epoll, &event, 1, 3600000), 1);
 }
 
+/* A signal with a handler waits meanwhile, which only the call's own mask blocks. */
+static const char *in_ppoll(void) {
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    struct pollfd fd = {.fd = poll_event, .events = POLLIN};
+    return result("ppoll", ppoll(&fd, 1, NULL, &usr1), 1);
+}
+
+static const char *in_epoll_pwait(void) {
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    struct epoll_event event;
+    return result("epoll_pwait", epoll_pwait(masked_epoll, &event, 1, -1, &usr1), 1);
+}
+
 static const char *in_sigsuspend(void) {
     sigset_t none;
     sigemptyset(&none);
@@ -115,11 +136,12 @@ static const char *in_clock_sleep(void) {
 }
 
 static const char *(*const calls[THREADS])(void) = {in_read,  in_futex,      in_timed_futex, in_poll,  in_select,
-                                                    in_epoll, in_sigsuspend, in_sigwait,     in_sleep, in_clock_sleep};
+                                                    in_epoll, in_sigsuspend, in_sigwait,     in_sleep, in_clock_sleep,
+                                                    in_ppoll, in_epoll_pwait};
 
 /* Whether the kernel ends the call with EINTR at any stop, and a killed saver may leave it so (signal(7)). */
 static int ends_at_a_stop(int i) {
-    return calls[i] == in_epoll || calls[i] == in_sigwait;
+    return calls[i] == in_epoll || calls[i] == in_sigwait || calls[i] == in_epoll_pwait;
 }
 
 static int with_these;
@@ -135,6 +157,9 @@ int main(int argc, char **argv) {
     (void)argv;
     with_these = argc == 1;
     signal(SIGUSR2, on_usr2);
+    /* Without SA_RESTART: were it taken for an interruption, the call would end with EINTR. */
+    struct sigaction usr1 = {.sa_handler = on_usr1};
+    MUST(sigaction(SIGUSR1, &usr1, NULL));
     sigset_t blocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGUSR2);
@@ -147,11 +172,15 @@ int main(int argc, char **argv) {
     MUST(epoll = epoll_create1(0));
     struct epoll_event wanted = {.events = EPOLLIN, .data.u64 = 7};
     MUST(epoll_ctl(epoll, EPOLL_CTL_ADD, epoll_event, &wanted));
+    MUST(masked_epoll = epoll_create1(0));
+    MUST(epoll_ctl(masked_epoll, EPOLL_CTL_ADD, epoll_event, &wanted));
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, run, (void *)(intptr_t)i)) fail("set-up: pthread_create");
     while (inside < THREADS) nap();
     for (int i = 0; i < 50; i++) nap();
+    pthread_kill(threads[10], SIGUSR1);
+    pthread_kill(threads[11], SIGUSR1);
     say("ready");
     wait_to_go();
     CHECK(out_early == 0, "%d calls returned before their time", out_early);

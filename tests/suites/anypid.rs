@@ -195,7 +195,7 @@ fn no_blocking_call_notices() -> Result<()> {
                 drop(job.end()?);
                 job = Job::start(&mut place.stub(&image))?;
                 // Restarted when its threads are inside their calls again.
-                ckpt_tests::proc::wait_threads_sleep(job.pid(), 11)?;
+                ckpt_tests::proc::wait_threads_sleep(job.pid(), 13)?;
             }
             place.go()?;
             job.end()?.expect_pass()?;
@@ -216,7 +216,7 @@ fn gdb_attaches_to_a_restarted_process() -> Result<()> {
         place.save(job.pid(), &image, &["--kill"])?;
         drop(job.end()?);
         let job = Job::start(&mut place.stub(&image))?;
-        ckpt_tests::proc::wait_threads_sleep(job.pid(), 11)?;
+        ckpt_tests::proc::wait_threads_sleep(job.pid(), 13)?;
         let mut gdb = place.command(tool("gdb", "gdb")?);
         gdb.args(["-nx", "-batch", "-ex", "thread apply all bt", "-p"]).arg(job.pid().to_string());
         let seen = Job::start(gdb.arg("-ex").arg("detach"))?.end()?;

@@ -209,7 +209,9 @@ fn it_stays_in_the_background() -> Result<()> {
             ensure!(status.success(), "{way:?}: {status}: {}", fs::read_to_string(saved.place.file("log"))?);
             let pid: u32 = fs::read_to_string(&file)?.strip_suffix('\n').context("no newline")?.parse()?;
             ensure!(way != &["--pid", "keep"] || pid == saved.pid, "{pid}, not {}", saved.pid);
-            ensure!(proc::comm(pid)? == "counter", "{way:?}: {pid} is {}", proc::comm(pid)?);
+            // Its name is the last that it gets back, after word was given.
+            let named = || Ok((proc::comm(pid)? == "counter").then_some(()));
+            wait::until(named, || format!("{way:?}: {pid} is {:?}", proc::comm(pid)))?;
             let counted = || Ok(fs::read_to_string(saved.place.file("count.txt"))?.contains("count 9\n").then_some(()));
             wait::until(counted, || format!("{way:?}: it does not count"))?;
             send(pid, Signal::TERM)?;

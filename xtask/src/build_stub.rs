@@ -1,9 +1,13 @@
 //! `cargo xtask build-stub`: the freestanding build, and the proof that the result is what it must be.
 
 use std::fs;
+use std::mem::offset_of;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use object::Endianness;
+use object::elf::FileHeader64;
+use object::read::elf::{ElfFile64, ProgramHeader};
 use xshell::cmd;
 
 use crate::workspace::Workspace;
@@ -26,9 +30,29 @@ pub fn run(ws: &Workspace) -> Result<PathBuf> {
     cmd!(sh, "cargo rustc --quiet {stub...} --target-dir {aside} -- {list...}").run()?;
     let listed = fs::read(aside.join("stub/restart-stub"))?;
 
+    let words = stub_words::check(&bytes, &listed)?;
+    let bytes = without_sections(&bytes)?;
     println!("restart-stub, {} bytes:", bytes.len());
     let mut properties = elf_check::stub(&bytes)?;
-    properties.push(stub_words::check(&bytes, &listed)?);
+    properties.push(words);
     elf_check::report("restart-stub", &properties)?;
-    ws.publish(&built, "restart-stub")
+    let shipped = built.with_extension("shipped");
+    fs::write(&shipped, bytes)?;
+    fs::set_permissions(&shipped, fs::metadata(&built)?.permissions())?;
+    ws.publish(&shipped, "restart-stub")
+}
+
+/// The program without the table of its sections, which only linkers and debuggers read: half a kibibyte.
+fn without_sections(bytes: &[u8]) -> Result<Vec<u8>> {
+    type Header = FileHeader64<Endianness>;
+    let file: ElfFile64<'_, Endianness> = ElfFile64::parse(bytes)?;
+    let ends = file.elf_program_headers().iter().map(|ph| ph.file_range(file.endian()));
+    let end = ends.map(|(offset, len)| offset + len).max().context("the stub has no segments")?;
+    let mut program = bytes.get(..usize::try_from(end)?).context("the stub's segments are cut off")?.to_vec();
+    for field in
+        [offset_of!(Header, e_shoff)..offset_of!(Header, e_flags), offset_of!(Header, e_shentsize)..size_of::<Header>()]
+    {
+        program.get_mut(field).context("the stub has no header")?.fill(0);
+    }
+    Ok(program)
 }

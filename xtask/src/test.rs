@@ -30,7 +30,8 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
     dist::run(ws)?;
     sh.set_var("CKPT_STUB", ws.dist("restart-stub"));
     let args = &options.cargo_args;
-    cmd!(sh, "cargo test --workspace {args...}").run()?;
+    // As a shell gives them: signals that nohup(1) or a CI's runner ignores would stay ignored in the tests' programs.
+    cmd!(sh, "env --default-signal cargo test --workspace {args...}").run()?;
     Ok(())
 }
 

@@ -206,7 +206,7 @@ fn walk(
         if at != 0 && target.read_memory(at, &mut word).is_ok() && i32::from_le_bytes(word) == tid {
             flags |= ThreadFlags::TID_WORD;
         }
-        one.record.flags = flags.bits().into();
+        one.record.flags = (one.record.flags.get() | flags.bits()).into();
     }
     slot.record.jmp = state::thread::jmp(context);
     // What the restarted process will find: all others are still to come back.

@@ -10,6 +10,7 @@ use core::ops::Range;
 use image_format::Layout;
 use image_format::seal::Sum;
 use image_format::writer::Full;
+use state::content::Contents;
 use state::{Error, Result, Scratch, Target};
 use sys::Errno;
 use sys::abi::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDWR};
@@ -144,18 +145,19 @@ impl Output {
         target: &T,
         layout: &Layout,
         prefix: &mut [u8],
-        runs: &[Run],
+        (runs, contents): (&[Run], &Contents<'_>),
         ids: &Ids<'_>,
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
         let sums = scratch.take::<u64>(runs.len())?;
         #[cfg(feature = "std")]
-        let written = !T::IN_PROCESS && self.write_other(target, layout.segments, prefix, (runs, sums), ids)?;
+        let written =
+            !T::IN_PROCESS && self.write_other(target, layout.segments, prefix, (runs, contents, sums), ids)?;
         #[cfg(not(feature = "std"))]
         let written = false;
         self.put(prefix, 0)?;
         if !written {
-            self.write_runs(target, layout.segments, runs, sums, ids.rseq_pages, scratch)?;
+            self.write_runs(target, layout.segments, (runs, contents), sums, ids.rseq_pages, scratch)?;
         }
         let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
         let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
@@ -170,7 +172,7 @@ impl Output {
         target: &T,
         at: u64,
         prefix: &mut [u8],
-        (runs, sums): (&[Run], &mut [u64]),
+        (runs, contents, sums): (&[Run], &Contents<'_>, &mut [u64]),
         ids: &Ids<'_>,
     ) -> Result<bool> {
         let holders = held::Holders::new(target, ids.threads);
@@ -178,7 +180,7 @@ impl Output {
             To::File { file, .. } => Some(file.fd()),
             _ => None,
         };
-        let job = parallel::Job { file, target, holders: &holders, failed: &|e| self.failed(e) };
+        let job = parallel::Job { file, target, contents, holders: &holders, failed: &|e| self.failed(e) };
         let mut found = job.run(at, runs, sums)?;
         holders.cached(target, ids.threads, &mut found);
         found.sort_unstable_by_key(|word| word.addr.get());
@@ -201,14 +203,14 @@ impl Output {
         &mut self,
         target: &T,
         mut at: u64,
-        runs: &[Run],
+        (runs, contents): (&[Run], &Contents<'_>),
         sums: &mut [u64],
         rseq_pages: &[u64],
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
         let bounce = scratch.bytes(CHUNK)?;
         for (run, sum) in runs.iter().zip(sums.iter_mut()) {
-            *sum = self.write_run(target, run, at, rseq_pages, bounce)?;
+            *sum = self.write_run(target, (run, contents), at, rseq_pages, bounce)?;
             at += run.len;
         }
         Ok(())
@@ -218,7 +220,7 @@ impl Output {
     fn write_run<T: Target>(
         &mut self,
         target: &T,
-        run: &Run,
+        (run, contents): (&Run, &Contents<'_>),
         mut at: u64,
         rseq_pages: &[u64],
         bounce: &mut [u8],
@@ -229,6 +231,7 @@ impl Output {
         // the pages of rseq areas, and pages of files.
         let moving = run.flags & image_format::elf::PF_FILE_BYTES != 0
             || run.readable == 0
+            || run.content().is_some()
             || !T::IN_PROCESS
             || rseq_pages.iter().any(|p| (run.addr..end).contains(p));
         let mut addr = run.addr;
@@ -236,9 +239,7 @@ impl Output {
             let len = ((end - addr) as usize).min(CHUNK);
             let bytes = if moving {
                 let copy = bounce.get_mut(..len).ok_or(Full)?;
-                target
-                    .read_memory(addr, copy)
-                    .map_err(|e| Error::failed(format_args!("memory at {addr:#x}"), "cannot be read", e))?;
+                read(target, contents, run, addr, copy)?;
                 &*copy
             } else {
                 // SAFETY: the run is mapped, readable, and all threads that could change it stand still. It is no
@@ -277,6 +278,18 @@ impl Output {
             return Err(self.failed(e));
         }
         Ok(())
+    }
+}
+
+/// Reads a part of a run, from this address or offset on.
+fn read<T: Target>(target: &T, contents: &Contents<'_>, run: &Run, at: u64, to: &mut [u8]) -> Result<()> {
+    match run.content() {
+        None => target
+            .read_memory(at, to)
+            .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e)),
+        Some(index) => contents
+            .read(target, index, at, to)
+            .map_err(|e| Error::failed(format_args!("shared contents {index}"), "cannot be read", e)),
     }
 }
 

@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use image_format::record::id_word::IdWord;
 use image_format::seal::Sum;
+use state::content::Contents;
 use state::{Error, Result, Target};
 use sys::fs::Fd;
 
@@ -38,6 +39,8 @@ pub struct Job<'a, T, F> {
     pub file: Option<Fd>,
     /// Whose memory.
     pub target: &'a T,
+    /// What it shares.
+    pub contents: &'a Contents<'a>,
     /// What to look for in it.
     pub holders: &'a Holders,
     /// Makes an error of what the kernel says of the file.
@@ -97,13 +100,13 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
             while done < run.len {
                 let len = ((run.len - done) as usize).min(buffer.len() - filled);
                 let (piece, addr) = (buffer.get_mut(filled..filled + len).unwrap_or_default(), run.addr + done);
-                self.target
-                    .read_memory(addr, piece)
-                    .map_err(|e| Error::failed(format_args!("memory at {addr:#x}"), "cannot be read", e))?;
+                super::read(self.target, self.contents, run, addr, piece)?;
                 if self.file.is_some() {
                     sum.update(piece);
                 }
-                self.holders.scan(self.target, addr, piece, found);
+                if run.content().is_none() {
+                    self.holders.scan(self.target, addr, piece, found);
+                }
                 (done, filled) = (done + len as u64, filled + len);
                 if filled == buffer.len() {
                     self.put(buffer, &mut at)?;

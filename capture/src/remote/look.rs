@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use image_format::Notes;
 use image_format::record::memory::{Backing, Vma};
+use state::content::Contents;
 use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
@@ -85,9 +86,10 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     if let Err(error) = state::epoll::save(save, files) {
         save.target.blocked(error)?;
     }
+    let contents = Contents::collect(save, files)?;
     let vmas = Scratch::new(vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
-    let (vma_count, file_count) = state::memory::collect(save, vmas, backings)?;
+    let (vma_count, file_count) = state::memory::collect(save, vmas, backings, &contents)?;
     let (vmas, backings) = (vmas.get(..vma_count), backings.get(..file_count));
     let mut runs = Runs::new(Scratch::new(runs).rest::<Run>()?);
     pages::plan(save.target, vmas.unwrap_or_default(), backings.unwrap_or_default(), &mut runs)

@@ -317,6 +317,9 @@ fn one(remote: &mut Remote, registers: Registers) -> Result<One> {
     state::process::check_thread(remote, tid)?;
     let status = Text::<48>::of(format_args!("task/{tid}/status"));
     let own = inner_id(remote.proc(), status.as_c_str()).unwrap_or(tid);
+    if own != tid {
+        remote.is_known(own, tid);
+    }
     let rseq = match ptrace::rseq(tid) {
         Ok(config) => Rseq::Known(config.area, config.len, config.signature),
         Err(_) => Rseq::Near(registers.regs.fs_base),
@@ -355,7 +358,9 @@ fn waiting_signals(remote: &mut Remote, all: &mut All) -> Result<(Vec<Siginfo>, 
 /// Where the restarted thread goes on, now that the signals are known.
 fn go_on(remote: &mut Remote, one: &mut One, shared: &[Siginfo], caught: u64) {
     let waits = |set: u64, info: &Siginfo| set | bit(info.signo.clamp(1, NSIG));
-    let waiting = one.pending.iter().chain(shared).fold(0, waits) & caught & !one.registers.mask;
+    // What only the call's own mask blocks is handled before the call is made again: to the kernel, too.
+    let barred = one.registers.mask | one.registers.blocked;
+    let waiting = one.pending.iter().chain(shared).fold(0, waits) & caught & !barred;
     let waiting = waiting_for(remote, waiting);
     one.regs = resume::restarted(&one.registers.regs, waiting, remote.mem());
     let leads = one.registers.tid == remote.outer();

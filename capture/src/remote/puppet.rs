@@ -15,7 +15,7 @@ use sys::ptrace::{self, Event};
 
 use super::place::{FRAME, Place};
 use super::resume::lead_back;
-use super::thread::Registers;
+use super::thread::{Registers, one_waits};
 
 /// A stopped thread that makes calls for us.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Puppet {
     /// Registers as it was stopped with them: what it gets back.
     regs: UserRegs,
     mask: u64,
+    /// The mask of the call in which it stands, when that brings its own.
+    call_mask: Option<u64>,
     /// Its mask has been changed.
     blocked: bool,
 }
@@ -46,7 +48,8 @@ fn ended(tid: i32) -> Error {
 
 impl Puppet {
     fn new(thread: &Registers, code: u64) -> Self {
-        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, blocked: false }
+        let call_mask = (thread.blocked != thread.mask).then_some(thread.blocked);
+        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, call_mask, blocked: false }
     }
 
     /// The first thread, which can make calls before there is memory for a frame.
@@ -115,7 +118,7 @@ impl Puppet {
     /// A process that is nobody's: it needs no way back.
     #[must_use]
     pub fn of_copy(tid: i32, regs: UserRegs, place: &Place) -> Self {
-        Self { tid, code: place.run(true).0, regs, mask: 0, blocked: true }
+        Self { tid, code: place.run(true).0, regs, mask: 0, call_mask: None, blocked: true }
     }
 
     /// The thread.
@@ -235,7 +238,13 @@ impl Puppet {
             }
         }
         ptrace::set_signal_mask(self.tid, self.mask).map_err(|_| ended(self.tid))?;
-        // SAFETY: its own registers, as it was stopped with them.
-        unsafe { ptrace::set_registers(self.tid, &self.regs) }.map_err(|_| ended(self.tid))
+        // The call's own mask cannot be given back. A signal that only it blocks is delivered now, and must find the call still to
+        // be made, not one that it interrupts.
+        let regs = match self.call_mask {
+            Some(own) if !one_waits(self.tid, !(own | self.mask)) => lead_back(&self.regs, None),
+            _ => self.regs,
+        };
+        // SAFETY: its own registers, as it was stopped with them, or with the same call to be made.
+        unsafe { ptrace::set_registers(self.tid, &regs) }.map_err(|_| ended(self.tid))
     }
 }

@@ -64,6 +64,8 @@ pub struct Remote {
     copy: Option<Copy>,
     /// Where its threads stand.
     at: Vec<u64>,
+    /// Ids of its threads: as they know themselves, and as we see them.
+    ids: Vec<(i32, i32)>,
     pause: Pause,
     since: Instant,
     thawed: Option<Duration>,
@@ -97,6 +99,7 @@ impl Remote {
             stopped: Some(stopped),
             copy: None,
             at,
+            ids: Vec::new(),
             pause,
             since,
             thawed: None,
@@ -134,6 +137,11 @@ impl Remote {
         }
         self.other = Some(Puppet::run(thread, &self.place, self.mem.fd())?);
         Ok(())
+    }
+
+    /// A thread calls itself by another id than we do.
+    pub fn is_known(&mut self, own: i32, outer: i32) {
+        self.ids.push((own, outer));
     }
 
     /// The process's memory, open.
@@ -304,6 +312,14 @@ impl Target for Remote {
         self.copy.as_ref().map_or(self.proc.fd(), Copy::proc)
     }
 
+    fn is_live(&self) -> bool {
+        self.pause == Pause::Live
+    }
+
+    fn hold(&mut self, why: &'static str) {
+        (self.pause, self.held) = (Pause::Frozen, Some(why));
+    }
+
     fn thaw(&mut self) -> Result<()> {
         if self.pause == Pause::Live {
             match self.make_copy() {
@@ -321,6 +337,10 @@ impl Target for Remote {
             return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
         }
         Ok(())
+    }
+
+    fn tid_here(&self, tid: i32) -> i32 {
+        self.ids.iter().find(|(own, _)| *own == tid).map_or(tid, |(_, outer)| *outer)
     }
 
     fn stands_in(&self, range: &Range<u64>) -> bool {

@@ -11,6 +11,7 @@ use sys::abi::ptrace::UserRegs;
 use sys::abi::signal::Siginfo;
 use sys::fs::Fd;
 use sys::ptrace;
+use sys::text::Text;
 
 use super::stop::Stopped;
 use crate::core_notes::{Frame, XCR0_IN_CORE};
@@ -38,6 +39,9 @@ pub struct Registers {
     pub xstate: Vec<u8>,
     /// Its signal mask.
     pub mask: u64,
+    /// What it blocks where it stands: inside ppoll(2) and its like that is another mask, while ptrace tells the one that it
+    /// will have back (kernel/ptrace.c, PTRACE_GETSIGMASK).
+    pub blocked: u64,
 }
 
 fn ended(tid: i32) -> Error {
@@ -84,7 +88,8 @@ impl Registers {
             ));
         }
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
-        Ok(Some(Self { tid, regs, xstate, mask }))
+        let blocked = signals(tid, b"SigBlk").unwrap_or(mask);
+        Ok(Some(Self { tid, regs, xstate, mask, blocked }))
     }
 
     /// The components that its extended state has.
@@ -100,6 +105,20 @@ impl Registers {
         let fxsave = self.xstate.get(..512).unwrap_or_default();
         Frame { regs: regs.words(), fxsave, xsave: &self.xstate, xcr0_at: XCR0_IN_CORE }
     }
+}
+
+/// A set of signals from a thread's status.
+fn signals(tid: i32, name: &[u8]) -> Option<u64> {
+    let path = Text::<32>::of(format_args!("/proc/{tid}/status"));
+    let mut buffer = [0; 32];
+    let set = state::target::status_value(sys::abi::AT_FDCWD, path.as_c_str(), name, &mut buffer);
+    set.ok().flatten().and_then(sys::text::hex)
+}
+
+/// Whether one of these signals waits, for the thread or for its process.
+#[must_use]
+pub fn one_waits(tid: i32, set: u64) -> bool {
+    [b"SigPnd", b"ShdPnd"].into_iter().filter_map(|name| signals(tid, name)).any(|waiting| waiting & set != 0)
 }
 
 fn not_64_bit(tid: i32) -> Error {
@@ -160,5 +179,5 @@ pub fn complete(record: &mut Thread, registers: &Registers, regs: &UserRegs, lea
     if at != 0 && sys::fs::pread_exact(mem, &mut word, at).is_ok() && u32::from_le_bytes(word) == tid {
         flags |= ThreadFlags::TID_WORD;
     }
-    record.flags = flags.bits().into();
+    record.flags = (record.flags.get() | flags.bits()).into();
 }

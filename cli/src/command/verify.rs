@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use image_format::record::content::Content;
 use image_format::{Fault, PAGE, Part, Segment, align_up};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -54,17 +55,22 @@ fn padding(file: &ImageFile, prefix: u64) -> Result<(), Failure> {
 
 /// Compares the memory with its checksums, on all processors; the fault is that of the first wrong segment.
 fn segments(file: &ImageFile, checked: &Checked<'_>) -> Result<(), Failure> {
-    let segments: Vec<(Segment, u64)> = checked.image.segments().zip(checked.sums.iter().copied()).collect();
+    let of_memory = checked.image.segments().map(|segment| (segment, Part::Segment(segment.addr)));
+    let contents = checked.image.table::<Content>().unwrap_or_default();
+    let owner = |index| contents.partition_point(|content| content.first.get() as usize <= index).saturating_sub(1);
+    let of_contents = checked.image.content_segments().enumerate();
+    let of_contents = of_contents.map(|(i, segment)| (segment, Part::Content(u32::try_from(owner(i)).unwrap_or(0))));
+    let segments: Vec<_> = of_memory.chain(of_contents).zip(checked.sums.iter().copied()).collect();
     let next = AtomicUsize::new(0);
     let first: Mutex<Option<(usize, Failure)>> = Mutex::new(None);
     let work = || {
         let mut buffer = vec![0; CHUNK];
         // Segments are handed out in order, so none before a wrong one is left out.
-        while let Some((index, (segment, sum))) = {
+        while let Some((index, ((segment, part), sum))) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
             segments.get(index).map(|item| (index, item))
         } {
-            if let Err(failure) = segment_sum(file, segment, *sum, &mut buffer) {
+            if let Err(failure) = segment_sum(file, (segment, *part), *sum, &mut buffer) {
                 next.store(segments.len(), Ordering::Relaxed);
                 let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if first.as_ref().is_none_or(|(known, _)| index < *known) {
@@ -86,7 +92,12 @@ fn segments(file: &ImageFile, checked: &Checked<'_>) -> Result<(), Failure> {
     }
 }
 
-fn segment_sum(file: &ImageFile, segment: &Segment, sum: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+fn segment_sum(
+    file: &ImageFile,
+    (segment, part): (&Segment, Part),
+    sum: u64,
+    buffer: &mut [u8],
+) -> Result<(), Failure> {
     let mut hasher = Xxh3::new();
     let mut done = 0;
     while done < segment.len {
@@ -96,5 +107,5 @@ fn segment_sum(file: &ImageFile, segment: &Segment, sum: u64, buffer: &mut [u8])
         hasher.update(chunk);
         done += len as u64;
     }
-    if hasher.digest() == sum { Ok(()) } else { Err(file.fault(Fault::Checksum(Part::Segment(segment.addr)))) }
+    if hasher.digest() == sum { Ok(()) } else { Err(file.fault(Fault::Checksum(part))) }
 }

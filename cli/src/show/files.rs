@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use image_format::record::content::{Content, ContentFile, ContentKind};
 use image_format::record::descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
@@ -144,6 +145,15 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
         if let Some(file) = out.get_mut(&id) {
             file.state = Some(state);
         }
+    }
+    let contents = image.table::<Content>()?;
+    for file in image.table::<ContentFile>()? {
+        let Some(content) = contents.get(file.content.get() as usize) else { continue };
+        let kind = if content.kind.get() == ContentKind::Memfd as u32 { "memfd" } else { "deleted" };
+        let (offset, size) = (Some(file.offset.get()), Some(content.identity.size.get()));
+        let path = string(image, content.name)?;
+        let state = Some(State::Content { content: content.id.get() });
+        out.insert(file.id.get(), File { kind, path, flags: file.flags.get(), offset, size, state });
     }
     for (id, (kind, flags, state)) in object::events(image)? {
         out.insert(id, File { kind, path: String::new(), flags, offset: None, size: None, state: Some(state) });

@@ -1,5 +1,6 @@
 //! Mappings of an image, and their sums by kind.
 
+use image_format::record::content::{Content, ContentKind};
 use image_format::record::memory::{Backing, Vma, VmaFlags, VmaKind};
 use image_format::{Fault, Image};
 use serde::Serialize;
@@ -17,6 +18,47 @@ pub struct Memory {
     pub kinds: Vec<Sum>,
     /// Each mapping, ascending.
     pub mappings: Vec<Mapping>,
+    /// Contents that no named file holds, mapped or open.
+    pub contents: Vec<Contents>,
+}
+
+/// The contents of a memfd, of a deleted file, of shared memory.
+#[derive(Debug, Serialize)]
+pub struct Contents {
+    /// By which descriptors name it.
+    pub id: u32,
+    /// `memfd`, `deleted`, `anonymous` or `sysv`.
+    pub kind: &'static str,
+    /// The kernel's name for it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Bytes in the image: all others are zero.
+    pub saved: u64,
+    /// `F_SEAL_*` bits.
+    pub seals: u32,
+}
+
+fn contents(image: &Image<'_>) -> Result<Vec<Contents>, Fault> {
+    let segments = image.content_segments();
+    let one = |content: &Content| {
+        let (first, count) = (content.first.get() as usize, content.segments.get() as usize);
+        let kind = match ContentKind::from_number(content.kind.get()) {
+            Some(ContentKind::Memfd) => "memfd",
+            Some(ContentKind::Deleted) => "deleted",
+            Some(ContentKind::SysV) => "sysv",
+            _ => "anonymous",
+        };
+        Ok(Contents {
+            id: content.id.get(),
+            kind,
+            name: string(image, content.name)?,
+            bytes: content.identity.size.get(),
+            saved: (first..first + count).filter_map(|i| segments.get(i)).map(|s| s.len).sum(),
+            seals: content.seals.get(),
+        })
+    };
+    image.table::<Content>()?.iter().map(one).collect()
 }
 
 /// The mappings of one kind.
@@ -135,6 +177,7 @@ impl Memory {
             saved: mappings.iter().map(|m| m.saved).sum(),
             kinds: kinds.into_iter().filter(|sum| sum.mappings > 0).collect(),
             mappings,
+            contents: contents(image)?,
         })
     }
 }

@@ -4,5 +4,6 @@ pub mod files;
 pub mod memory;
 pub mod object;
 pub mod report;
+pub mod setting;
 pub mod table;
 pub mod thread;

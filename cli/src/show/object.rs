@@ -62,6 +62,11 @@ pub enum State {
         /// Bytes that it sends again.
         sends: u64,
     },
+    /// A memfd or a deleted file.
+    Content {
+        /// Which of `memory.contents`.
+        content: u32,
+    },
     /// An end of a pipe inside the process.
     Pipe {
         /// Id of the open file at the other end.
@@ -223,6 +228,7 @@ impl State {
                 words.extend((*sends != 0).then(|| format!("sends {} again", size(*sends))));
                 words
             }
+            Self::Content { content } => vec![format!("contents {content}")],
             Self::Pipe { peer, holds, packets, .. } => {
                 let peer = peer.map_or_else(|| "other end closed".to_owned(), |peer| format!("other end {peer}"));
                 let mut words = vec![peer];

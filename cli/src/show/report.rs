@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::files::{self, Descriptor};
 use super::memory::Memory;
+use super::setting::Setting;
 use super::thread::Thread;
 use crate::image::ImageFile;
 use crate::{signal, text};
@@ -131,6 +132,8 @@ pub struct Process {
     pub descriptors: Vec<Descriptor>,
     /// Limits; `null` is none.
     pub limits: Vec<Limit>,
+    /// What it has set for itself.
+    pub settings: Vec<Setting>,
     /// Running interval timers.
     pub timers: Vec<Timer>,
     /// Signals with a handler.
@@ -256,6 +259,7 @@ impl Process {
             threads: Thread::all(image)?,
             memory: Memory::new(image)?,
             descriptors: files::descriptors(image)?,
+            settings: Setting::all(image)?,
             limits: image.table::<Rlimit>()?.iter().map(Limit::new).collect(),
             timers: image.table::<Itimer>()?.iter().map(Timer::new).collect(),
             caught_signals: signals(|handler| handler > 1),

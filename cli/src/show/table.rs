@@ -41,6 +41,10 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
     }
     line(out, "directory", &process.directory)?;
     line(out, "umask", &process.umask)?;
+    if !process.settings.is_empty() {
+        let settings = process.settings.iter().map(|s| format!("{} {}", s.name, s.value));
+        line(out, "settings", &settings.collect::<Vec<_>>().join(", "))?;
+    }
     for timer in &process.timers {
         let every = if timer.interval_us == 0 { String::new() } else { format!(", every {}", time(timer.interval_us)) };
         line(out, "timer", &format!("{}: in {}{every}", timer.kind, time(timer.remaining_us)))?;
@@ -79,8 +83,14 @@ fn limit_text(limit: &Limit) -> String {
 
 fn thread_rows(process: &Process) -> Vec<Vec<String>> {
     let row = |thread: &super::thread::Thread| {
-        let note = if thread.current { "made the save" } else { "" };
-        vec![thread.tid.to_string(), thread.name.clone(), thread.stopped_in.clone(), note.to_owned()]
+        let mut notes = Vec::new();
+        notes.extend(thread.current.then(|| "made the save".to_owned()));
+        notes.extend(thread.scheduling.as_ref().map(|s| match s.priority {
+            0 => format!("{}, nice {}", s.policy, s.nice),
+            priority => format!("{} {priority}", s.policy),
+        }));
+        notes.extend((!thread.cpus.is_empty()).then(|| format!("on CPUs {}", thread.cpus)));
+        vec![thread.tid.to_string(), thread.name.clone(), thread.stopped_in.clone(), notes.join("; ")]
     };
     process.threads.iter().map(row).collect()
 }
@@ -92,6 +102,10 @@ fn memory_rows(process: &Process) -> Vec<Vec<String>> {
     };
     let mut rows: Vec<_> =
         memory.kinds.iter().map(|sum| row(sum.kind.title(), sum.mappings, sum.mapped, sum.saved)).collect();
+    if !memory.contents.is_empty() {
+        let (bytes, saved) = memory.contents.iter().fold((0, 0), |(b, s), c| (b + c.bytes, s + c.saved));
+        rows.push(row("contents without a name", memory.contents.len(), bytes, saved));
+    }
     rows.push(row("all", memory.mappings.len(), memory.mapped, memory.saved));
     rows
 }

@@ -8,6 +8,7 @@ use image_format::{Fault, Image, note};
 use serde::Serialize;
 
 use super::report::{string, until_nul};
+use super::setting::{self, Scheduling};
 use crate::signal;
 
 /// Where `pr_pid` lies in `struct elf_prstatus`.
@@ -34,6 +35,10 @@ pub struct Thread {
     pub sp: String,
     /// Names of the signals that it blocks.
     pub blocked_signals: Vec<String>,
+    /// `null` for the default.
+    pub scheduling: Option<Scheduling>,
+    /// The CPUs that it keeps to, `0-3,7`; empty when they are its parent's.
+    pub cpus: String,
 }
 
 impl Thread {
@@ -57,6 +62,8 @@ impl Thread {
             stopped_in: place(image, ip)?,
             sp: format!("{:#x}", thread.jmp.rsp.get()),
             blocked_signals: (1..=signal::MAX).filter(|n| mask & (1 << (n - 1)) != 0).map(signal::name).collect(),
+            scheduling: Scheduling::of(image, tid)?,
+            cpus: setting::cpus(image, tid)?,
         })
     }
 }

@@ -5,10 +5,12 @@
 use core::cmp::Ordering;
 use core::mem::offset_of;
 
+use crate::record::content::ContentFile;
 use crate::record::device::Device;
 use crate::record::directory::Directory;
 use crate::record::epoll::Epoll;
 use crate::record::eventfd::Eventfd;
+use crate::record::header::Features;
 use crate::record::pipe::Pipe;
 use crate::record::regular::Regular;
 use crate::record::signalfd::Signalfd;
@@ -25,25 +27,36 @@ pub(crate) struct Kind {
     pub(super) path: u8,
     /// Where the word lies that tells, by 1, that the path must begin with `/`; 0 when it always must.
     pub(super) named: u8,
+    /// What the header must require.
+    pub(super) needs: Features,
 }
 
 /// All kinds, regular files first.
-pub(crate) static KINDS: [Kind; 10] = [
+pub(crate) static KINDS: [Kind; 11] = [
     Kind::of::<Regular>(offset_of!(Regular, path)),
     Kind::of::<Directory>(offset_of!(Directory, path)),
     Kind::of::<Device>(offset_of!(Device, path)),
     Kind { named: offset_of!(Pipe, named) as u8, ..Kind::of::<Pipe>(offset_of!(Pipe, path)) },
     Kind::of::<Terminal>(offset_of!(Terminal, path)),
-    Kind { named: offset_of!(Socket, reserved) as u8, ..Kind::of::<Socket>(offset_of!(Socket, name)) },
-    Kind::of::<Eventfd>(0),
-    Kind::of::<Timerfd>(0),
-    Kind::of::<Signalfd>(0),
-    Kind::of::<Epoll>(0),
+    Kind {
+        named: offset_of!(Socket, reserved) as u8,
+        needs: Features::SOCKETS,
+        ..Kind::of::<Socket>(offset_of!(Socket, name))
+    },
+    Kind::pathless::<ContentFile>(Features::CONTENTS),
+    Kind::pathless::<Eventfd>(Features::EVENTS),
+    Kind::pathless::<Timerfd>(Features::EVENTS),
+    Kind::pathless::<Signalfd>(Features::EVENTS),
+    Kind::pathless::<Epoll>(Features::EVENTS),
 ];
 
 impl Kind {
     const fn of<R: Record>(path: usize) -> Self {
-        Self { note: R::TYPE, path: path as u8, named: 0 }
+        Self { note: R::TYPE, path: path as u8, named: 0, needs: Features::empty() }
+    }
+
+    const fn pathless<R: Record>(needs: Features) -> Self {
+        Self { needs, ..Self::of::<R>(0) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::record::epoll::Watch;
 use crate::record::header::Features;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
-use crate::record::socket::{Socket, SocketStep, Step};
+use crate::record::socket::{SocketStep, Step};
 use crate::record::timerfd::Timerfd;
 
 /// All tables of open file descriptions, in the order of [`KINDS`].
@@ -67,10 +67,10 @@ impl<'a> Check<'_, 'a> {
             if holders(files, word(record, 0)) != 1 {
                 return Err(self.malformed("two open files have the same id", record));
             }
+            if !self.requires(kind.needs) {
+                return Err(self.malformed("an open file of a kind that the header does not require", record));
+            }
             if kind.path == 0 {
-                if !self.requires(Features::EVENTS) {
-                    return Err(self.malformed("an event descriptor, but the header does not require them", record));
-                }
                 continue;
             }
             let path = StrRef { at: word(record, kind.path).into(), len: word(record, kind.path + 4).into() };
@@ -103,7 +103,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result {
-        let [regular, ..] = files;
+        let [regular, _, _, _, _, content, ..] = files;
         for lock in self.image.rows::<Lock>() {
             if !self.requires(Features::LOCKS) {
                 return self.bad("a lock is held, but the header does not require locks", lock);
@@ -117,15 +117,15 @@ impl<'a> Check<'_, 'a> {
             }
             let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
             let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
-            if file.is_none_or(|id| regular.find(id).is_none()) {
+            if file.is_none_or(|id| regular.find(id).or_else(|| content.find(id)).is_none()) {
                 return self.bad("a lock on a descriptor that is not of a regular file", lock);
             }
         }
         Ok(())
     }
 
-    fn requires(&self, feature: Features) -> bool {
-        self.image.header().required.get() & feature.bits() != 0
+    pub(super) fn requires(&self, feature: Features) -> bool {
+        self.image.header().required.get() & feature.bits() == feature.bits()
     }
 
     fn pipe_data(&self, files: &Files<'_>) -> Result {
@@ -158,11 +158,6 @@ impl<'a> Check<'_, 'a> {
 
     fn sockets(&self, files: &Files<'_>) -> Result {
         let [_, _, _, _, _, sockets, ..] = files;
-        if let [first, ..] = self.image.rows::<Socket>()
-            && !self.requires(Features::SOCKETS)
-        {
-            return self.bad("a socket, but the header does not require them", first);
-        }
         for one in self.image.rows::<SocketStep>() {
             let Some(step) = Step::from_number(one.step.get()) else {
                 return self.bad("an unknown step of a socket", one);

@@ -25,6 +25,8 @@ bitflags::bitflags! {
         const INNER_PIPES = 1 << 3;
         /// Event descriptors ([`super::eventfd::Eventfd`], `Timerfd`, `Signalfd`, `Epoll`).
         const EVENTS = 1 << 4;
+        /// Contents without a named file ([`super::content::Content`]), in segments of their own type.
+        const CONTENTS = 1 << 8;
         /// Sockets ([`super::socket::Socket`]).
         const SOCKETS = 1 << 12;
     }

@@ -101,6 +101,8 @@ bitflags::bitflags! {
         const GONE = 1;
         /// Its shared mappings may be written: it was open for writing when they were made.
         const WRITTEN = 1 << 1;
+        /// It has no name any more, and all of it is in the image: [`Backing::content`] says where.
+        const CONTENT = 1 << 2;
     }
 }
 
@@ -113,7 +115,7 @@ record! {
         identity: Identity,
         /// [`BackingFlags`].
         flags: U32,
-        /// Zero.
-        reserved: U32,
+        /// With [`BackingFlags::CONTENT`] the id of the [`super::content::Content`], else zero.
+        content: U32,
     }
 }

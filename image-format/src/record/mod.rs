@@ -7,6 +7,7 @@
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub mod content;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;
@@ -25,6 +26,8 @@ pub mod pipe;
 pub mod posix_timer;
 pub mod regular;
 pub mod rlimit;
+pub mod sched;
+pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
 pub mod socket;
@@ -96,6 +99,16 @@ pub enum NoteType {
     Watch = 0x434b_001b,
     /// [`id_word::IdWord`].
     IdWord = 0x434b_001c,
+    /// [`sched::Sched`].
+    Sched = 0x434b_001d,
+    /// [`sched::Affinity`].
+    Affinity = 0x434b_001e,
+    /// [`setting::Setting`], ascending.
+    Setting = 0x434b_001f,
+    /// [`content::Content`], ascending by id.
+    Content = 0x434b_0020,
+    /// [`content::ContentFile`], ascending by id.
+    ContentFile = 0x434b_0021,
     /// [`socket::Socket`], ascending by id.
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
@@ -107,7 +120,7 @@ pub enum NoteType {
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many numbers there are, up to the last of a table.
+/// How many numbers types have, with gaps.
 const TYPES: usize = (NoteType::SocketStep as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
@@ -124,6 +137,8 @@ const SIZES: [u8; TYPES] = {
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
+    put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
+    put!(content::Content, content::ContentFile);
     put!(socket::Socket, socket::SocketStep);
     sizes
 };

@@ -39,6 +39,9 @@ pub struct Jmp {
     pub sigmask: U64,
 }
 
+/// Where the signal for its parent's end lies in a thread's flags.
+pub const DEATH_SIGNAL_SHIFT: u32 = 24;
+
 bitflags::bitflags! {
     /// Facts about a thread.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,7 @@ record! {
     Thread, Thread, 184, {
         /// Thread id when it was saved.
         tid: U32,
-        /// [`ThreadFlags`].
+        /// [`ThreadFlags`], and in the topmost byte the signal that it gets when its parent ends (`PR_SET_PDEATHSIG`; 0 for none).
         flags: U32,
         /// Registers and mask.
         jmp: Jmp,
@@ -79,8 +82,8 @@ record! {
         rseq: U64,
         /// Its length.
         rseq_len: U32,
-        /// Zero.
-        reserved: U32,
+        /// Timer slack, nanoseconds (`PR_SET_TIMERSLACK`); 0 when it is not known.
+        timer_slack: U32,
         /// Name, padded with NUL (`/proc/PID/comm`).
         comm: [u8; 16],
     }

@@ -1,8 +1,11 @@
 //! An image of a small made-up process, built with the production writer; tests change a part before it is written.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod contents;
 mod events;
+mod read;
 
+pub use contents::Contents;
 pub use events::Events;
 use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
@@ -20,11 +23,15 @@ use image_format::record::pending::Pending;
 use image_format::record::pipe::Pipe;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
+use image_format::record::sched::{Affinity, Sched};
+use image_format::record::setting::Setting;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
 use image_format::record::umask::Umask;
 use image_format::{Layout, Notes, PAGE, Record, StrRef, seal};
+#[allow(unused_imports, reason = "each test takes what it needs")]
+pub use read::{Aligned, check};
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::FromZeros;
 
@@ -60,6 +67,9 @@ pub struct Parts {
     pub cwd: Vec<Cwd>,
     pub umask: Vec<Umask>,
     pub limits: Vec<Rlimit>,
+    pub sched: Vec<Sched>,
+    pub affinity: Vec<Affinity>,
+    pub settings: Vec<Setting>,
     pub descriptors: Vec<Descriptor>,
     pub regular: Vec<Regular>,
     pub directories: Vec<Directory>,
@@ -68,6 +78,7 @@ pub struct Parts {
     pub terminals: Vec<Terminal>,
     pub locks: Vec<Lock>,
     pub events: Events,
+    pub contents: Contents,
     pub runs: Vec<Run>,
 }
 
@@ -104,6 +115,9 @@ impl Parts {
             cwd: Vec::new(),
             umask: vec![Umask { mask: 0o022.into() }],
             limits: vec![limit(7, 1024, 4096), limit(3, 8 << 20, u64::MAX)],
+            sched: vec![Sched { tid: THREAD.into(), nice: 5.into(), ..zeroed() }],
+            affinity: vec![Affinity { tid: THREAD.into(), first: 64.into(), cpus: 0b101.into() }],
+            settings: vec![setting(4, 0), setting(38, 1), setting(0x1_0001, 1000)],
             descriptors: Vec::new(),
             regular: Vec::new(),
             directories: Vec::new(),
@@ -111,6 +125,7 @@ impl Parts {
             pipes: Vec::new(),
             terminals: Vec::new(),
             events: Events::default(),
+            contents: Contents::default(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -231,6 +246,9 @@ impl Parts {
         put(&mut notes, &self.cwd);
         put(&mut notes, &self.umask);
         put(&mut notes, &self.limits);
+        put(&mut notes, &self.sched);
+        put(&mut notes, &self.affinity);
+        put(&mut notes, &self.settings);
         put(&mut notes, &self.descriptors);
         put(&mut notes, &self.regular);
         put(&mut notes, &self.directories);
@@ -239,6 +257,7 @@ impl Parts {
         put(&mut notes, &self.terminals);
         put(&mut notes, &self.locks);
         self.events.put(&mut notes);
+        self.contents.put(&mut notes);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out
@@ -341,6 +360,10 @@ fn pending(tid: u32, signal: u32) -> Pending {
     Pending { tid: tid.into(), reserved: 0.into(), siginfo }
 }
 
+fn setting(which: u32, value: u64) -> Setting {
+    Setting { which: which.into(), reserved: 0.into(), value: value.into() }
+}
+
 fn limit(resource: u32, soft: u64, hard: u64) -> Rlimit {
     Rlimit { resource: resource.into(), reserved: 0.into(), soft: soft.into(), hard: hard.into() }
 }
@@ -348,39 +371,4 @@ fn limit(resource: u32, soft: u64, hard: u64) -> Rlimit {
 pub fn run(addr: u64, flags: u32, pages: u64) -> Run {
     let bytes = vec![(addr >> 12).to_le_bytes()[0] | 1; usize::try_from(pages * PAGE).unwrap()];
     Run { addr, flags, bytes }
-}
-
-/// A buffer whose start is aligned as the reader wants it.
-pub struct Aligned {
-    words: Vec<u64>,
-    len: usize,
-}
-
-impl Aligned {
-    pub fn new(bytes: &[u8]) -> Self {
-        use zerocopy::IntoBytes;
-        let mut words = vec![0u64; bytes.len().div_ceil(8)];
-        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        Self { words, len: bytes.len() }
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        use zerocopy::IntoBytes;
-        &self.words.as_bytes()[..self.len]
-    }
-}
-
-/// All that a reader checks, but the memory: headers, seal, tables, records.
-pub fn check(file: &[u8]) -> Result<(), image_format::Fault> {
-    let aligned = Aligned::new(file);
-    let bytes = aligned.bytes();
-    let len = bytes.len() as u64;
-    let first = &bytes[..bytes.len().min(image_format::reader::PROBE_LEN)];
-    let need = image_format::Need::probe(first, len)?;
-    let prefix = &bytes[..usize::try_from(need.prefix_len).unwrap()];
-    let image = image_format::Image::parse(prefix, len)?;
-    let (at, size) = image.seal_span();
-    let (at, size) = (usize::try_from(at).unwrap(), usize::try_from(size).unwrap());
-    image.check_seal(&bytes[at..at + size])?;
-    image_format::check::records(&image)
 }

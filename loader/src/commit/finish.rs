@@ -4,6 +4,7 @@
 
 use image_format::Checked;
 use image_format::note::{self, standard};
+use image_format::record::content::Content;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::lock::Lock;
 use image_format::record::mm::Mm;
@@ -11,12 +12,15 @@ use image_format::record::pipe::Pipe;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
 use image_format::record::timerfd::Timerfd;
+use state::setting::When;
 use sys::Errno;
 use sys::fs::Fd;
+use sys::text::{Decimal, Named, Plain};
 use zerocopy::little_endian::U32;
 
-use super::die;
+use super::{die, error_fd};
 use crate::prepare::{Plan, is_fragile};
+use crate::start::tell;
 
 /// mm fields, umask, signal actions.
 pub fn process(plan: &Plan, image: &Checked<'_>) {
@@ -25,11 +29,23 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
         die("setting the mm fields", e);
     }
     state::umask::restore(image);
+    settings(image, When::First);
     for (signal, action) in (1..).zip(image.table::<Sigaction>()) {
         if let Err(e) = state::sigaction::restore(signal, action) {
             die("setting a signal action", e);
         }
     }
+}
+
+/// What the process has set for itself.
+pub fn settings(image: &Checked<'_>, when: When) {
+    state::setting::restore(image, when, |which, errno| warn("setting", which, "it", errno));
+}
+
+/// Says that a thing cannot be had again, and that the process goes on without.
+pub fn warn(object: &str, number: u32, what: &str, errno: Errno) {
+    let (object, number, what, errno) = (Plain(object), Decimal(number), Plain(what), Named(errno));
+    tell(error_fd(), format_args!("{object} {number}: {what} cannot be had again ({errno}): it goes on without"));
 }
 
 /// The program's descriptors take their numbers; all others are closed.
@@ -52,6 +68,11 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     for pipe in image.table::<Pipe>() {
         if let Some(fd) = first(image, pipe.id) {
             state::terminal::restore_flags(pipe.flags.get(), fd);
+        }
+    }
+    for (content, made) in image.table::<Content>().iter().zip(plan.contents) {
+        if let Err(e) = state::content::finish(content, *made) {
+            die("sealing shared contents", e);
         }
     }
     close_others(plan, wanted);

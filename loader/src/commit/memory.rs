@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
-use image_format::seal::{self, Sum};
+use image_format::seal;
 use image_format::{Checked, Segment, USER_END};
 use sys::Errno;
 use sys::abi::mm::{PROT_READ, PROT_WRITE};
@@ -14,9 +14,6 @@ use sys::fs::Fd;
 
 use super::{die, die_damaged};
 use crate::prepare::{Plan, Special, WORKER_STACK, WORKERS_MAX};
-
-/// Bytes that are read and checksummed at a time: they stay in the core's cache in between.
-const CHUNK: u64 = 256 << 10;
 
 /// Bytes below which one thread is faster than several.
 const ALONE: u64 = 8 << 20;
@@ -160,28 +157,20 @@ fn load_some(job: &Job<'_>) {
 }
 
 fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
-    let mut sum = Sum::new();
+    let (at, len) = (segment.addr as usize, segment.len as usize);
     let mut done = 0;
-    while done < segment.len {
-        let len = (segment.len - done).min(CHUNK) as usize;
-        let at = (segment.addr + done) as usize;
-        let mut have = 0;
-        while have < len {
-            // SAFETY: the program's memory, mapped and not in use yet.
-            let n = unsafe {
-                sys::fs::pread_to(job.plan.input, at + have, len - have, segment.offset + done + have as u64)
-            };
-            match n {
-                Ok(0) => die("reading memory: the image was cut meanwhile", Errno::EIO),
-                Ok(n) => have += n,
-                Err(e) => die("reading memory", e),
-            }
+    while done < len {
+        // SAFETY: the program's memory, mapped and not in use yet.
+        let n = unsafe { sys::fs::pread_to(job.plan.input, at + done, len - done, segment.offset + done as u64) };
+        match n {
+            Ok(0) => die("reading memory: the image was cut meanwhile", Errno::EIO),
+            Ok(n) => done += n,
+            Err(e) => die("reading memory", e),
         }
-        // SAFETY: just filled, and nobody writes to it now.
-        sum.update(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
-        done += len as u64;
     }
-    if job.sums.get(index).is_none_or(|expected| expected.get() != sum.digest()) {
+    // SAFETY: just filled, and nobody writes to it now.
+    let sum = seal::sum(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
+    if job.sums.get(index).is_none_or(|expected| expected.get() != sum) {
         die_damaged(segment.addr);
     }
 }

@@ -12,6 +12,7 @@ use image_format::record::pending::Pending;
 use image_format::record::posix_timer::PosixTimer;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
+use state::setting::When;
 use sys::Errno;
 use sys::abi::signal::SIGWINCH;
 
@@ -95,6 +96,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     if let Err(e) = state::rlimit::restore(image) {
         die("setting limits", e.errno().unwrap_or(Errno::EINVAL));
     }
+    finish::settings(image, When::Last);
     super::close_error_fd();
     finish::locks(image);
     finish::timers(image);
@@ -146,7 +148,9 @@ fn complete(image: &Checked<'_>, thread: &Thread) {
     if let Err((what, e)) = unsafe { state::thread::restore(thread, image.table()) } {
         die(what, e);
     }
-    for signal in image.table::<Pending>().iter().filter(|p| p.tid.get() == thread.tid.get()) {
+    let tid = thread.tid.get();
+    state::sched::restore(image, tid, |what, errno| finish::warn("thread", tid, what, errno));
+    for signal in image.table::<Pending>().iter().filter(|p| p.tid.get() == tid) {
         if let Err(e) = state::pending::restore(signal, image.header().pid.get()) {
             die("queueing a signal of a thread", e);
         }

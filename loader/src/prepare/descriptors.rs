@@ -1,5 +1,6 @@
 //! The program's descriptors: opened again, or taken from what this process was given, kept out of the way for now.
 
+use image_format::record::content::ContentFile;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
@@ -34,10 +35,10 @@ pub fn first_free_above(image: &Checked<'_>) -> Fd {
 ///
 /// # Errors
 /// The descriptor that cannot be had.
-pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<Files> {
+pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'static mut [Fd]) -> Result<Files> {
     let table = image.table::<Descriptor>();
     let backings = heap::descriptors(image.table::<Backing>().len())?;
-    let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, exe: -1 };
+    let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, contents, exe: -1 };
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
         // The image's rules promise one.
@@ -62,7 +63,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd) -> Result<File
         } else if let Some(data) = inner(image, id) {
             make_pipe(image, data, base, &mut files, index)
         } else {
-            reopen(image, options, fd, file)?
+            reopen(image, options, (fd, file), files.contents)?
         };
         let failed = |e| {
             Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
@@ -137,7 +138,7 @@ pub fn is_fragile(lock: &Lock) -> bool {
 }
 
 /// Moves a descriptor out of the way of the program's numbers.
-fn move_above(fd: Fd, base: Fd) -> sys::Result<Fd> {
+pub fn move_above(fd: Fd, base: Fd) -> sys::Result<Fd> {
     if fd >= base {
         return Ok(fd);
     }
@@ -215,7 +216,12 @@ fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
     })
 }
 
-fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Result<Fd>> {
+fn reopen(
+    image: &Checked<'_>,
+    options: &Options<'_>,
+    (fd, file): (u32, OpenFile<'_>),
+    contents: &[Fd],
+) -> Result<sys::Result<Fd>> {
     let opened = if let Some(file) = file.of() {
         state::regular::restore(image, file, fd, options.files)?
     } else if let Some(file) = file.of() {
@@ -224,6 +230,9 @@ fn reopen(image: &Checked<'_>, options: &Options<'_>, fd: u32, file: OpenFile<'_
         state::device::restore(image, file, fd)?
     } else if let Some(file) = file.of() {
         state::pipe::restore(image, file, fd)?
+    } else if let Some(file) = file.of::<ContentFile>() {
+        let made = contents.get(file.content.get() as usize).copied().unwrap_or(-1);
+        return Ok(state::content::restore(file, made));
     } else {
         let made = if let Some(eventfd) = file.of() {
             state::eventfd::restore(eventfd)

@@ -16,6 +16,8 @@ pub struct Files {
     pub backings: &'static mut [Fd],
     /// For each of the program's descriptors the one that is to take its place.
     pub descriptors: &'static mut [Fd],
+    /// For each of the contents without a named file the file that was made.
+    pub contents: &'static mut [Fd],
     /// The executable's descriptor, or -1.
     pub exe: Fd,
 }
@@ -31,6 +33,11 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
         let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
         let shared = users().find(|v| v.kind.get() == VmaKind::FileShared as u32);
         let fd = match shared {
+            _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
+                let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
+                let failed = |e| Error::failed(format_args!("shared contents"), "cannot be opened", e);
+                state::content::open_again(made, mode(backing)).map_err(failed)?.release()
+            }
             Some(vma) => open_shared(image, backing, vma, options.files)?,
             None => open_private(image, backing, users(), input).map_or(-1, Owned::release),
         };
@@ -42,6 +49,11 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
     Ok(())
 }
 
+/// How a mapped file must be open.
+fn mode(backing: &Backing) -> u32 {
+    if backing.flags.get() & BackingFlags::WRITTEN.bits() != 0 { O_RDWR } else { O_RDONLY }
+}
+
 fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
     let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
@@ -49,9 +61,9 @@ fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesP
             .code(code)
             .remedy("put the file back")
     };
-    let written = backing.flags.get() & BackingFlags::WRITTEN.bits() != 0;
-    let flags = if written { O_RDWR } else { O_RDONLY };
-    let file = sys::fs::open_path(path, flags, 0).map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
+    let written = mode(backing) == O_RDWR;
+    let file =
+        sys::fs::open_path(path, mode(backing), 0).map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
     let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(ExitCode::FileMissing, "cannot be examined", e))?;
     match compare(&backing.identity, &stat, written) {
         _ if policy == FilesPolicy::Ignore => {}

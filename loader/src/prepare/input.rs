@@ -78,18 +78,24 @@ impl Input {
     }
 }
 
-/// Reads a part of the file into memory of its own, which is never given back.
-fn read(file: &Owned, len: u64, at: u64) -> sys::Result<&'static [u8]> {
+/// Zeroed memory that is never given back.
+pub fn memory(len: u64) -> sys::Result<&'static mut [u8]> {
     let len = usize::try_from(len).map_err(|_| sys::Errno::ENOMEM)?;
     // SAFETY: a new mapping at a free place.
     let addr = unsafe { sys::memory::map(0, len.max(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) }?;
     // SAFETY: just mapped, this long, zeroed, and never unmapped before the program takes over.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(addr as *mut u8, len) };
+    Ok(unsafe { core::slice::from_raw_parts_mut(addr as *mut u8, len) })
+}
+
+/// Reads a part of the file into memory of its own.
+fn read(file: &Owned, len: u64, at: u64) -> sys::Result<&'static [u8]> {
+    let bytes = memory(len)?;
     sys::fs::pread_exact(file.fd(), bytes, at)?;
     Ok(bytes)
 }
 
 /// An image is code: whoever may write it may run as the caller.
+#[inline(never)] // A smaller frame has shorter addresses.
 fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
     let me = sys::process::effective_uid();
     let refuse =

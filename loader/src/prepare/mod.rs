@@ -3,6 +3,7 @@
 //! Until the last line nothing of this process has changed that anybody could miss, and no file was written, except
 //! by `--files rollback`, which comes last and keeps what it cuts.
 
+mod contents;
 mod descriptors;
 mod files;
 mod ids;
@@ -44,7 +45,8 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     // What this process was given is found by its number: what it opens itself must not lie among these.
     let base = descriptors::first_free_above(&image);
     input.move_above(base)?;
-    let mut files = descriptors::open(&image, options, base)?;
+    let contents = contents::make(&image, &input, options, base)?;
+    let mut files = descriptors::open(&image, options, base, contents)?;
     files::open_backings(&image, input.file.fd(), options, &mut files)?;
     if options.files == FilesPolicy::Rollback {
         for file in image.table() {

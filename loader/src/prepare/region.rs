@@ -58,6 +58,8 @@ pub struct Plan {
     pub backings: &'static [Fd],
     /// For each of the program's descriptors what takes its place.
     pub descriptors: &'static [Fd],
+    /// The files of contents that have no name.
+    pub contents: &'static [Fd],
     /// Whether threads get their saved ids again.
     pub keep_ids: bool,
     /// Start of the worker threads' stacks.
@@ -104,7 +106,8 @@ pub fn build(
 ) -> Result<Plan> {
     let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
-    let numbers = (files.backings.len() + files.descriptors.len()) as u64 * size_of::<Fd>() as u64;
+    let numbers =
+        (files.backings.len() + files.descriptors.len() + files.contents.len()) as u64 * size_of::<Fd>() as u64;
     let parked: u64 = specials.iter().map(|s| s.len).sum();
     let mut size = Cursor(0);
     let (gate_len, thread_stack) = (gate::len(image), THREAD_STACK + gate::room(image));
@@ -137,11 +140,12 @@ pub fn build(
     let gate = at.take(gate_len);
     let thread_stacks = at.take(threads * thread_stack);
     // SAFETY: all in the region, apart from each other, and as long as was counted above.
-    let (backings, descriptor_table, prefix, seal) = unsafe {
+    let (backings, descriptor_table, contents, prefix, seal) = unsafe {
         let second = numbers_at + size_of_val(files.backings) as u64;
         (
             place(files.backings, numbers_at),
             place(files.descriptors, second),
+            place(files.contents, second + size_of_val(files.descriptors) as u64),
             place(input.prefix, at.take(input.prefix.len() as u64)),
             place(input.seal, at.take(input.seal.len() as u64)),
         )
@@ -178,6 +182,7 @@ pub fn build(
         exe: files.exe,
         backings,
         descriptors: descriptor_table,
+        contents,
         keep_ids,
         worker_stacks,
         thread_stacks,

@@ -28,6 +28,7 @@ pub const O_NOFOLLOW: u32 = 0o400_000;
 pub const O_CLOEXEC: u32 = 0o2_000_000;
 pub const O_PATH: u32 = 0o10_000_000;
 pub const O_TMPFILE_BIT: u32 = 0o20_000_000;
+pub const O_TMPFILE: u32 = O_TMPFILE_BIT | O_DIRECTORY;
 pub const O_ASYNC: u32 = 0o20_000;
 pub const F_DUPFD_CLOEXEC: usize = 1030;
 pub const F_DUPFD_QUERY: usize = 1027;
@@ -188,6 +189,10 @@ const_assert_eq!(size_of::<CloneArgs>(), 80);
 // prctl.h
 pub const PR_GET_DUMPABLE: usize = 3;
 pub const PR_SET_NAME: usize = 15;
+pub const PR_SET_PDEATHSIG: usize = 1;
+pub const PR_GET_PDEATHSIG: usize = 2;
+pub const PR_SET_TIMERSLACK: usize = 29;
+pub const PR_GET_TIMERSLACK: usize = 30;
 pub const PR_GET_SECCOMP: usize = 21;
 pub const PR_SET_MM: usize = 35;
 pub const PR_SET_MM_MAP: usize = 14;
@@ -279,6 +284,14 @@ pub const KCMP_EPOLL_TFD: usize = 7;
 
 // memfd, execveat
 pub const MFD_CLOEXEC: usize = 1;
+pub const MFD_ALLOW_SEALING: usize = 2;
+pub const F_ADD_SEALS: usize = 1033;
+pub const F_GET_SEALS: usize = 1034;
+pub const F_SEAL_SEAL: u32 = 1;
+pub const SEEK_DATA: usize = 3;
+pub const SEEK_HOLE: usize = 4;
+/// `f_type` of huge pages as files (linux/magic.h).
+pub const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// `RSEQ_FLAG_UNREGISTER`.
 pub const RSEQ_FLAG_UNREGISTER: usize = 1;

@@ -1,0 +1,56 @@
+//! The rules of program headers: what follows what, in the file and in memory.
+
+use super::Image;
+use crate::elf::{PT_CONTENT, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_PHDR};
+use crate::{Fault, PAGE, SEGMENT_MAX, USER_END, seal};
+
+impl Image<'_> {
+    pub(super) fn check_headers(&self, last: &ProgramHeader, phoff: u64) -> Result<(), Fault> {
+        let mut end_in_file = crate::align_up(self.prefix.len() as u64, PAGE);
+        let mut end_in_memory = 0;
+        for (i, ph) in self.all.iter().enumerate() {
+            let at = phoff + (i as u64 + 1) * SIZEOF_PHDR as u64;
+            let bad = |what| Err(Fault::Malformed { what, at });
+            let of_memory = i < self.loads.len();
+            if ph.p_type != if of_memory { PT_LOAD } else { PT_CONTENT } {
+                return bad("a program header of an unknown type, or out of order");
+            }
+            if ph.p_filesz == 0 || ph.p_filesz > SEGMENT_MAX || ph.p_filesz % PAGE != 0 || ph.p_memsz != ph.p_filesz {
+                return bad("a segment's length is no multiple of a page, zero, or above the most");
+            }
+            if ph.p_offset != end_in_file {
+                return bad("a segment does not follow the one before it in the file");
+            }
+            let addr = ph.p_vaddr;
+            if addr % PAGE != 0 {
+                return Err(Fault::Address { what: "a segment is not page-aligned", addr });
+            }
+            end_in_file += ph.p_filesz;
+            if !of_memory {
+                // Where contents may lie is the business of their table.
+                continue;
+            }
+            if addr < end_in_memory {
+                return Err(Fault::Address { what: "a segment overlaps the one before it, or is out of order", addr });
+            }
+            let end = addr.saturating_add(ph.p_filesz);
+            if end > USER_END {
+                return Err(Fault::Address { what: "a segment reaches into kernel space", addr });
+            }
+            end_in_memory = end;
+        }
+        let at = phoff + (self.all.len() as u64 + 1) * SIZEOF_PHDR as u64;
+        if last.p_type != PT_NOTE || last.p_offset != end_in_file || last.p_filesz != seal::size(self.all.len() as u64)
+        {
+            return Err(Fault::Malformed { what: "the last program header is not that of the seal", at });
+        }
+        let need = last.p_offset + last.p_filesz;
+        if self.file_len < need {
+            return Err(Fault::Truncated { need, have: self.file_len });
+        }
+        if self.file_len > need {
+            return Err(Fault::Malformed { what: "bytes follow the seal", at: need });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! Contents without a named file, for the sample process.
+
+use image_format::elf::{PF_CONTENT, PF_R};
+use image_format::record::content::{Content, ContentFile, ContentKind};
+use image_format::record::descriptor::Descriptor;
+use image_format::record::header::Features;
+use image_format::record::memory::{Backing, BackingFlags, VmaKind};
+use image_format::{Notes, PAGE};
+
+use super::{HEAP, Parts, put, run, vma, zeroed};
+
+/// Their tables.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    pub contents: Vec<Content>,
+    pub files: Vec<ContentFile>,
+}
+
+impl Contents {
+    pub fn put(&self, notes: &mut Notes<'_>) {
+        put(notes, &self.contents);
+        put(notes, &self.files);
+    }
+}
+
+impl Parts {
+    /// A memfd of three pages with a hole, open as descriptor 20 and mapped; an empty deleted file.
+    pub fn give_contents(&mut self) {
+        self.header.required = (self.header.required.get() | Features::CONTENTS.bits()).into();
+        let names = [self.string(b"/memfd:ring"), self.string(b"/tmp/gone")];
+        let mut memfd: Content = zeroed();
+        (memfd.kind, memfd.name, memfd.seals) = ((ContentKind::Memfd as u32).into(), names[0], 6.into());
+        (memfd.identity.size, memfd.segments) = ((2 * PAGE + 5).into(), 2.into());
+        let mut gone: Content = zeroed();
+        (gone.id, gone.kind, gone.name) = (1.into(), (ContentKind::Deleted as u32).into(), names[1]);
+        gone.first = 2.into();
+        self.contents.contents = vec![memfd, gone];
+        self.runs.extend([run(0, PF_CONTENT | PF_R, 1), run(2 * PAGE, PF_CONTENT | PF_R, 1)]);
+        let mut file: ContentFile = zeroed();
+        (file.id, file.flags, file.offset) = (20.into(), 0o100_002.into(), 7.into());
+        self.contents.files = vec![file];
+        let (fd, file, cloexec, reserved) = (20.into(), 20.into(), 0.into(), 0.into());
+        self.descriptors.push(Descriptor { fd, file, cloexec, reserved });
+        let mut backing: Backing = zeroed();
+        (backing.path, backing.flags) = (names[0], BackingFlags::CONTENT.bits().into());
+        self.backings.push(backing);
+        let index = u32::try_from(self.backings.len() - 1).unwrap();
+        let none = image_format::StrRef::default();
+        let at = self.vmas.iter().position(|v| v.start.get() > HEAP + 8 * PAGE).unwrap();
+        self.vmas.insert(at, vma(HEAP + 10 * PAGE, 2, 3, VmaKind::FileShared, index, none));
+    }
+}

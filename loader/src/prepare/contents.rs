@@ -1,0 +1,68 @@
+//! Contents without a named file: made again and filled, before any descriptor or mapping of them is opened.
+
+use image_format::record::content::Content;
+use image_format::{Checked, Fault, Part, SEGMENT_MAX, seal};
+use loader::options::Options;
+use state::{Error, Result};
+use sys::fs::Fd;
+use sys::text::{Decimal, Shown};
+use zerocopy::little_endian::U64;
+
+use super::descriptors::move_above;
+use super::{Input, input};
+use crate::heap;
+use crate::start::tell;
+
+/// Makes all of them; for each the descriptor of its file.
+///
+/// # Errors
+/// No file can be made, no room for it, or a checksum that does not match.
+pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd) -> Result<&'static mut [Fd]> {
+    let table = image.table::<Content>();
+    let files = heap::descriptors(table.len())?;
+    let no_room = |e| Error::failed(format_args!("shared contents"), "no memory to read them", e);
+    let buffer = input::memory(SEGMENT_MAX).map_err(no_room)?;
+    let sums = seal::read(input.seal, image.image().seal_span().0)?.1;
+    let sums = sums.get(image.segments().len()..).unwrap_or_default();
+    for (content, slot) in table.iter().zip(&mut *files) {
+        let made = state::content::make(image, content)?;
+        let id = content.id.get();
+        if made.elsewhere && options.verbose {
+            let path = Shown(image.string(content.name));
+            tell(2, format_args!("deleted file {path}: its directory takes none without a name: it is in memory now"));
+        }
+        let failed = |e| {
+            Error::failed(format_args!("shared contents {}", Decimal(id)), "cannot be written", e)
+                .code(image_format::ExitCode::NoRoom)
+        };
+        *slot = move_above(made.file.release(), base).map_err(failed)?;
+        if !fill(image, input, content, *slot, sums, buffer).map_err(failed)? {
+            return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(id))));
+        }
+    }
+    Ok(files)
+}
+
+/// Fills a file; false: what the image has is not what was saved. `buffer` has room for any segment.
+fn fill(
+    image: &Checked<'_>,
+    input: &Input,
+    content: &Content,
+    to: Fd,
+    sums: &[U64],
+    buffer: &mut [u8],
+) -> sys::Result<bool> {
+    let (segments, first) = (image.content_segments(), content.first.get() as usize);
+    for index in first..first.saturating_add(content.segments.get() as usize) {
+        let (Some(segment), Some(expected)) = (segments.get(index), sums.get(index)) else { return Ok(false) };
+        let piece = buffer.get_mut(..segment.len as usize).unwrap_or_default();
+        sys::fs::pread_exact(input.file.fd(), piece, segment.offset)?;
+        if expected.get() != seal::sum(piece) {
+            return Ok(false);
+        }
+        // The last page goes beyond the end.
+        let rest = content.identity.size.get().saturating_sub(segment.addr).min(segment.len) as usize;
+        sys::fs::pwrite_all(to, piece.get(..rest).unwrap_or_default(), segment.addr)?;
+    }
+    Ok(true)
+}

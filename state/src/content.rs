@@ -1,0 +1,150 @@
+//! Contents that no named file holds: memfds, deleted files, shared anonymous and System V memory. One mechanism for all: the
+//! bytes go into the image, and at the restart into a new file without a name, from which descriptors are opened and
+//! memory is mapped again.
+//!
+//! Whether another process has the same object too is not asked: after a restart it has the old one, this process a new one.
+
+mod finder;
+mod source;
+
+use image_format::record::Identity;
+use image_format::record::content::{Content, ContentFile, ContentKind};
+use image_format::{Checked, ExitCode};
+use sys::abi::{F_ADD_SEALS, MFD_ALLOW_SEALING, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET};
+use sys::fs::{Fd, Owned};
+use sys::text::{Decimal, Shown, Text};
+
+use crate::descriptor::{Kind, OpenFile};
+use crate::{Error, Result, Save, Target};
+
+pub use source::{Contents, Object};
+
+/// What the kernel puts behind the name of a file that has lost it.
+pub const DELETED: &[u8] = b" (deleted)";
+
+/// Writes both tables. `parts` yields the object's index of each segment, ascending.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    files: &[OpenFile],
+    contents: &Contents<'_>,
+    parts: impl Iterator<Item = usize> + Clone,
+) -> Result<()> {
+    save.notes.begin(image_format::NoteType::Content)?;
+    let mut first = 0u32;
+    for (index, object) in contents.objects().iter().enumerate() {
+        let segments = parts.clone().filter(|part| *part == index).count() as u32;
+        save.notes.push(&Content {
+            id: (index as u32).into(),
+            kind: object.kind.into(),
+            name: object.name,
+            identity: object.identity(),
+            seals: object.seals.into(),
+            first: first.into(),
+            segments: segments.into(),
+            key: object.key.into(),
+            shmid: if object.kind == ContentKind::SysV as u32 { object.ino as u32 } else { 0 }.into(),
+            reserved: 0.into(),
+        })?;
+        first += segments;
+    }
+    save.notes.end()?;
+    save.each(files, Kind::Content, |_, file| {
+        let id = contents.id(file.dev, file.ino).unwrap_or(0);
+        let (flags, offset) = (file.flags.into(), file.offset.into());
+        Ok(ContentFile { id: file.id.into(), flags, offset, content: id.into(), reserved: 0.into() })
+    })
+}
+
+/// What was made for contents.
+#[derive(Debug)]
+pub struct Made {
+    /// The file, empty and as long as it shall be.
+    pub file: Owned,
+    /// It does not lie where it lay: its directory takes no file without a name.
+    pub elsewhere: bool,
+}
+
+/// Makes a file for contents, for this user alone until [`finish`].
+///
+/// # Errors
+/// The kernel's.
+pub fn make(image: &Checked<'_>, content: &Content) -> Result<Made> {
+    let path = image.string(content.name);
+    let failed = |e| {
+        let object = format_args!("shared contents {} ({})", Decimal(content.id), Shown(path));
+        Error::failed(object, "cannot be made again", e).code(ExitCode::NoRoom)
+    };
+    let deleted = content.kind.get() == ContentKind::Deleted as u32;
+    let (dir, base) = path.split_at(path.iter().rposition(|b| *b == b'/').unwrap_or(0));
+    let there = if deleted {
+        sys::fs::open_path(if dir.is_empty() { b"/" } else { dir }, O_TMPFILE | O_RDWR, 0o600).ok()
+    } else {
+        None
+    };
+    let elsewhere = deleted && there.is_none();
+    let file = match there {
+        Some(file) => file,
+        None => {
+            let name = path.strip_prefix(b"/memfd:").or_else(|| base.strip_prefix(b"/")).unwrap_or(base);
+            // The kernel takes a shorter one only, and nobody opens a memfd by its name.
+            let mut short = Text::<250>::new();
+            short.push(name);
+            sys::process::memfd(short.as_c_str(), MFD_ALLOW_SEALING).map(Owned::new).map_err(failed)?
+        }
+    };
+    sys::fs::truncate(file.fd(), content.identity.size.get()).map_err(failed)?;
+    Ok(Made { file, elsewhere })
+}
+
+/// Opens a file once more, for a description of its own.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_again(fd: Fd, flags: u32) -> sys::Result<Owned> {
+    sys::fs::open(Text::<32>::of(format_args!("/proc/self/fd/{}", Decimal(fd as u32))).as_c_str(), flags, 0)
+}
+
+/// Opens contents for a description; `made`: their file.
+///
+/// # Errors
+/// The kernel's.
+pub fn restore(file: &ContentFile, made: Fd) -> sys::Result<Fd> {
+    let flags = file.flags.get();
+    // These stay among a description's flags, but would make another file, or not go through the link.
+    let opened = open_again(made, flags & crate::regular::REOPEN & !(O_TMPFILE | O_NOFOLLOW))?;
+    if flags & O_PATH == 0 {
+        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)?;
+    }
+    Ok(opened.release())
+}
+
+/// Gives the file its mode and its seals, when all is open and mapped: both may forbid just that.
+///
+/// # Errors
+/// The kernel's.
+pub fn finish(content: &Content, made: Fd) -> sys::Result<()> {
+    sys::fs::chmod(made, content.identity.mode.get() & 0o7777)?;
+    match content.seals.get() {
+        0 => Ok(()),
+        seals => sys::fs::fcntl(made, F_ADD_SEALS, seals as usize).map(drop),
+    }
+}
+
+/// What an object is, as the image tells it.
+impl Object {
+    /// Its identity.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            dev: self.dev.into(),
+            ino: self.ino.into(),
+            size: self.size.into(),
+            mtime_sec: self.mtime_sec.into(),
+            mtime_nsec: (self.mtime_nsec as u32).into(),
+            mode: self.mode.into(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Finding contents: the descriptors and the mappings of a process whose object has no name.
+//!
+//! Must never open again what the process itself has locked, when it is this process: closing it would give the locks up.
+
+use image_format::record::content::ContentKind;
+use image_format::writer::Full;
+use sys::Errno;
+use sys::abi::{AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFREG, Stat};
+use sys::fs::Fd;
+use sys::text::{Shown, Text, hex};
+
+use super::DELETED;
+use super::source::{Object, View, kind_of, position};
+use crate::descriptor::{Kind, OpenFile};
+use crate::memory::{Head, head};
+use crate::target::{Save, Target};
+use crate::{Error, Result};
+
+/// Longest line of maps.
+const LINE_MAX: usize = 8192;
+
+/// What was found so far.
+pub(super) struct Finder<'b> {
+    pub(super) objects: &'b mut [Object],
+    pub(super) count: usize,
+    pub(super) views: &'b mut [View],
+    pub(super) seen: usize,
+}
+
+impl Finder<'_> {
+    fn known(&self) -> &[Object] {
+        self.objects.get(..self.count).unwrap_or_default()
+    }
+
+    fn add<T: Target>(&mut self, save: &mut Save<'_, '_, T>, name: &[u8], stat: &Stat) -> Result<usize, Full> {
+        let name = name.strip_suffix(DELETED).unwrap_or(name);
+        let kind = kind_of(name);
+        let key = name.strip_prefix(b"/SYSV").and_then(hex).unwrap_or(0) as u32;
+        *self.objects.get_mut(self.count).ok_or(Full)? = Object {
+            dev: stat.dev,
+            ino: stat.ino,
+            size: stat.size as u64,
+            mtime_sec: stat.mtime.sec,
+            mtime_nsec: stat.mtime.nsec,
+            kind: kind as u32,
+            mode: stat.mode,
+            seals: 0,
+            fd: -1,
+            own: 0,
+            key,
+            name: save.notes.string(name)?,
+        };
+        self.count += 1;
+        Ok(self.count - 1)
+    }
+
+    pub(super) fn descriptors<T: Target>(&mut self, save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+        for file in files.iter().filter(|f| f.is_first(Kind::Content)) {
+            let link = Text::<32>::of(format_args!("fd/{}", file.fd));
+            let known = self.known().iter().position(|o| (o.dev, o.ino) == (file.dev, file.ino));
+            let mut buffer = [0; 4097];
+            let proc = save.target.proc();
+            let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).unwrap_or_default();
+            let failed = |e| {
+                let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
+                Error::failed(object, "its contents cannot be read", e)
+            };
+            let stat = sys::fs::stat_at(proc, link.as_c_str(), 0).map_err(failed)?;
+            let index = match known {
+                Some(index) => index,
+                None => self.add(save, name, &stat)?,
+            };
+            let Some(object) = self.objects.get_mut(index).filter(|o| o.fd < 0) else { continue };
+            let named = sys::fs::open_at(proc, link.as_c_str(), O_PATH, 0).map_err(failed)?;
+            if sys::fs::file_system(named.fd()).map_err(failed)? == HUGETLBFS_MAGIC {
+                let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
+                let why = "is a file of huge pages, which cannot be carried";
+                save.target.blocked(Error::refused(object, why, "use one without MFD_HUGETLB"))?;
+                continue;
+            }
+            // In its own process a file that is closed takes the program's locks with it.
+            let locked = T::IN_PROCESS && files.iter().any(|f| (f.dev, f.ino, f.locked) == (file.dev, file.ino, 1));
+            let opened =
+                if locked { Err(Errno::EDEADLK) } else { sys::fs::open_at(proc, link.as_c_str(), O_RDONLY, 0) };
+            (object.fd, object.own) = match opened {
+                Ok(fd) => (fd.release(), 1),
+                // Not another one of the same file: this one may still be found readable.
+                Err(_) if file.flags & O_PATH != 0 || file.flags & O_ACCMODE == O_WRONLY => continue,
+                Err(_) if T::IN_PROCESS => (file.fd as Fd, 0),
+                Err(e) => (save.target.borrow(file.fd as Fd).map_err(|_| failed(e))?.release(), 2),
+            };
+            if object.kind == ContentKind::Memfd as u32 {
+                object.seals = sys::fs::fcntl(object.fd, F_GET_SEALS, 0).unwrap_or(0) as u32;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mappings<T: Target>(&mut self, save: &mut Save<'_, '_, T>) -> Result<()> {
+        let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);
+        let mut buffer = [0; LINE_MAX];
+        let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"maps", &mut buffer).map_err(failed)?;
+        while let Some(line) = lines.next_line().map_err(failed)? {
+            let Some(head) = head(line) else { continue };
+            let alike = head.perms.last() == Some(&b's') && head.name.ends_with(DELETED);
+            if alike && !head.name.starts_with(b"/anon_hugepage") {
+                self.mapping(save, &head)?;
+            }
+        }
+        let seen = |index: usize| self.views.iter().take(self.seen).any(|v| v.object == index as u64);
+        let unread = |(i, o): &(usize, &Object)| o.fd < 0 && o.size != 0 && !seen(*i);
+        if let Some((_, object)) = self.known().iter().enumerate().find(unread) {
+            let object = format_args!("file {}", Shown(save.notes.kept(object.name)));
+            let why = "was deleted, and the process has it open for writing alone";
+            let error = Error::refused(object, why, "open it for reading, too, or save by the pid as root");
+            save.target.blocked(error)?;
+        }
+        Ok(())
+    }
+
+    /// A mapping of an object: one that is known, or else opened as root, or read where it lies.
+    fn mapping<T: Target>(&mut self, save: &mut Save<'_, '_, T>, head: &Head<'_>) -> Result<()> {
+        let index = match position(self.known(), head.dev, head.ino, head.name) {
+            Some(index) => index,
+            None => {
+                let mode = S_IFREG | 0o600;
+                let stat = Stat { dev: head.dev, ino: head.ino, mode, ..Stat::default() };
+                self.add(save, head.name, &stat)?
+            }
+        };
+        let Some(object) = self.objects.get_mut(index).filter(|o| o.fd < 0) else { return Ok(()) };
+        let link = Text::<64>::of(format_args!("map_files/{:x}-{:x}", head.start, head.end));
+        let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0);
+        if let Ok(file) = opened
+            && let Ok(stat) = sys::fs::stat_at(file.fd(), c"", AT_EMPTY_PATH)
+        {
+            (object.size, object.mode) = (stat.size as u64, stat.mode);
+            (object.mtime_sec, object.mtime_nsec) = (stat.mtime.sec, stat.mtime.nsec);
+            (object.fd, object.own) = (file.release(), 1);
+            return Ok(());
+        }
+        let view = View { object: index as u64, offset: head.offset, len: head.end - head.start, addr: head.start };
+        *self.views.get_mut(self.seen).ok_or(Full)? = view;
+        self.seen += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a process has set for itself by prctl(2), personality(2) and files of its own in `/proc`.
+//!
+//! Must never make a restart fail: what cannot be set again is said, and the process goes on without.
+
+use image_format::record::setting::{Setting, Which};
+use image_format::{Checked, NoteType};
+use sys::abi::{O_WRONLY, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE};
+use sys::text::{Decimal, Plain, Text};
+use sys::{Errno, Sysno};
+
+use crate::target::Arg;
+use crate::{Result, Save, Target};
+
+/// How a value is asked for by prctl(2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// As the call's result.
+    Returned,
+    /// At an address.
+    Written,
+}
+
+/// Options in ascending order, by which call each is asked for, and what it is when nobody has set it.
+const OPTIONS: [(Which, usize, Told, u64); 10] = [
+    (Which::Dumpable, PR_GET_DUMPABLE, Told::Returned, 1),
+    (Which::KeepCaps, 7, Told::Returned, 0),
+    (Which::Tsc, 25, Told::Written, 1),
+    (Which::SecureBits, 27, Told::Returned, 0),
+    (Which::Subreaper, PR_GET_CHILD_SUBREAPER, Told::Written, 0),
+    (Which::NoNewPrivs, 39, Told::Returned, 0),
+    (Which::ThpDisable, 42, Told::Returned, 0),
+    (Which::IoFlusher, 58, Told::Returned, 0),
+    (Which::Mdwe, 66, Told::Returned, 0),
+    (Which::MemoryMerge, 68, Told::Returned, 0),
+];
+
+/// The bit of the securebits that an option of its own sets, without privilege.
+const SECBIT_KEEP_CAPS: u64 = 1 << 4;
+
+/// `coredump_filter` of a process that has not written it.
+const COREDUMP_FILTER: u64 = 0x33;
+
+/// Saves all that are not what they are by themselves.
+///
+/// # Errors
+/// No room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
+    save.notes.begin(NoteType::Setting)?;
+    let zero = Arg::Value(0);
+    for (which, option, told, default) in OPTIONS {
+        let mut data = [0; 4];
+        let to = if told == Told::Written { Arg::Data(0) } else { zero };
+        let asked = save.target.call(Sysno::prctl, [Arg::Value(option), to, zero, zero, zero, zero], &mut data);
+        // A kernel that does not know an option, or does not tell this user, has nobody who has set it.
+        let Ok(result) = asked else { continue };
+        let mut value = if told == Told::Written { u32::from_le_bytes(data).into() } else { result as u64 };
+        if which == Which::SecureBits {
+            value &= !SECBIT_KEEP_CAPS;
+        }
+        // 2: the kernel's own, for programs that may not be read; nobody can set it.
+        if value != default && (which, value) != (Which::Dumpable, 2) {
+            save.notes.push(&record(which, value))?;
+        }
+    }
+    let mut buffer = [0; 32];
+    let mut number = |name, parse: fn(&[u8]) -> Option<u64>| {
+        let text = sys::fs::read_file_at(save.target.proc(), name, &mut buffer).unwrap_or_default();
+        parse(text.trim_ascii())
+    };
+    let found = [
+        (Which::Personality, number(c"personality", sys::text::hex).unwrap_or(0), 0),
+        (Which::OomScore, number(c"oom_score_adj", signed).unwrap_or(0), 0),
+        (Which::CoredumpFilter, number(c"coredump_filter", sys::text::hex).unwrap_or(COREDUMP_FILTER), COREDUMP_FILTER),
+    ];
+    for (which, value, default) in found {
+        if value != default {
+            save.notes.push(&record(which, value))?;
+        }
+    }
+    save.notes.end()?;
+    Ok(())
+}
+
+fn record(which: Which, value: u64) -> Setting {
+    Setting { which: (which as u32).into(), reserved: 0.into(), value: value.into() }
+}
+
+fn signed(text: &[u8]) -> Option<u64> {
+    match text.strip_prefix(b"-") {
+        Some(digits) => sys::text::decimal(digits).map(u64::wrapping_neg),
+        None => sys::text::decimal(text),
+    }
+}
+
+/// When a setting is set again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before other threads are made, which have it from the first one.
+    First,
+    /// When nothing is left to do that it would forbid.
+    Last,
+}
+
+/// Sets again what was set. `lost` is told of each that cannot be.
+pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
+    for setting in image.table::<Setting>() {
+        let (which, value) = (setting.which.get(), setting.value.get());
+        let last = which == Which::Dumpable as u32 || which == Which::Mdwe as u32;
+        if last != (when == When::Last) {
+            continue;
+        }
+        let done = if which == Which::OomScore as u32 {
+            write(c"/proc/self/oom_score_adj", value)
+        } else if which == Which::CoredumpFilter as u32 {
+            write(c"/proc/self/coredump_filter", value)
+        } else if which == Which::Personality as u32 {
+            sys::process::set_personality(value)
+        } else {
+            // SAFETY: none of the options that an image may name writes to memory.
+            unsafe { sys::process::prctl(which as usize, value as usize, 0, 0) }.map(drop)
+        };
+        if let Err(e) = done {
+            lost(which, e);
+        }
+    }
+}
+
+/// Writes a number, which may be a negative one, to a file of `/proc`.
+fn write(path: &core::ffi::CStr, value: u64) -> sys::Result<()> {
+    let sign = if (value as i64) < 0 { "-" } else { "" };
+    let number = Text::<24>::of(format_args!("{}{}", Plain(sign), Decimal((value as i64).unsigned_abs() as u32)));
+    let file = sys::fs::open(path, O_WRONLY, 0)?;
+    sys::fs::write_all(file.fd(), number.as_bytes())
+}
