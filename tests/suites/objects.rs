@@ -211,5 +211,5 @@ macro_rules! objects {
 
 objects! {
     content cwd descriptor device directory epoll eventfd guard innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
-    sched setting sigaction signalfd terminal thread timerfd umask vdso vdso_without
+    sched setting sigaction signalfd socket terminal thread timerfd umask unix vdso vdso_without
 }
