@@ -89,6 +89,7 @@ impl<'a> Check<'_, 'a> {
     #[cold]
     #[inline(never)]
     fn malformed(&self, what: &'static str, place: &[u8]) -> Broken {
+        let what = if cfg!(feature = "terse") { "a rule is broken, which `ckpt verify` names" } else { what };
         self.fault.set(Fault::Malformed { what, at: self.image.offset_of(place) });
         Broken
     }

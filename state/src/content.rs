@@ -78,7 +78,8 @@ pub fn make(image: &Checked<'_>, content: &Content) -> Result<Made> {
         Error::failed(object, "cannot be made again", e).code(ExitCode::NoRoom)
     };
     let deleted = content.kind.get() == ContentKind::Deleted as u32;
-    let (dir, base) = path.split_at(path.iter().rposition(|b| *b == b'/').unwrap_or(0));
+    let slash = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    let (dir, base) = path.split_at_checked(slash).unwrap_or_default();
     let there = if deleted {
         sys::fs::open_path(if dir.is_empty() { b"/" } else { dir }, O_TMPFILE | O_RDWR, 0o600).ok()
     } else {
