@@ -183,7 +183,10 @@ fn events_that_cannot_be() {
     events("without its two ends", |p| p.events.pipe_data[2].read = 10.into());
     events("without its two ends", |p| p.events.pipe_data[2].read = u32::MAX.into());
     events("without its two ends", |p| p.events.pipe_data[2].write = 9.into());
-    events("without its two ends", |p| (p.pipes[3].named, p.pipes[3].path) = (1.into(), p.cwd[0].path));
+    events("without its two ends", |p| (p.pipes[1].named, p.pipes[1].path) = (1.into(), p.cwd[0].path));
+    events("without its two ends", |p| {
+        (p.pipes[3].named, p.pipes[3].path, p.pipes[3].flags) = (1.into(), p.cwd[0].path, 1.into());
+    });
     events("do not fit its buffer", |p| p.events.pipe_data[1].size = 2.into());
     events("outside the strings", |p| p.events.pipe_data[1].bytes.at = u32::MAX.into());
     events("do not fit its buffer", |p| p.events.pipe_data[1].packet = 2.into());

@@ -200,6 +200,15 @@ pub fn stat_path(path: &[u8]) -> Result<Stat> {
     stat(terminated(path)?.as_c_str())
 }
 
+/// As [`stat_path`], of a symbolic link itself.
+///
+/// # Errors
+/// The call's.
+#[inline(never)]
+pub fn lstat_path(path: &[u8]) -> Result<Stat> {
+    stat_at(abi::AT_FDCWD, terminated(path)?.as_c_str(), abi::AT_SYMLINK_NOFOLLOW)
+}
+
 /// newfstatat(2).
 ///
 /// # Errors

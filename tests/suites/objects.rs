@@ -189,6 +189,6 @@ macro_rules! objects {
 }
 
 objects! {
-    content cwd descriptor device directory epoll eventfd guard innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
+    content cwd descriptor device directory epoll eventfd fifo guard innerpipe itimer lock memory mm names pending pipe posix_timer regular rlimit
     sched setting sigaction signalfd terminal thread timerfd umask vdso vdso_without
 }
