@@ -127,6 +127,11 @@ refusals! {
     a_deleted_file_with_another_name:
         "f = open('gone', 'w+'); os.link('gone', 'kept'); os.unlink('gone'); N = f.fileno()",
         &[&["gone"], &["another name"]];
+    sysv_memory_of_another:
+        "i = must(libc.shmget(0, 4096, 0o1600)); a = must(libc.shmat(i, None, 0)); libc.shmctl(i, 0, None); N = None; p = os.fork()\n\
+         if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
+         os.waitpid(p, 0)",
+        &[&["System V"], &["another process"]];
     huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44022, -1, 0)); N = None", &[&["huge"]];
     a_sealed_mapping:
         "a = must(libc.mmap(None, 4096, 3, 0x22, -1, 0)); must(libc.syscall(462, ctypes.c_void_p(a), ctypes.c_size_t(4096), \
