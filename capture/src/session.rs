@@ -277,6 +277,7 @@ fn write_objects<T: Target>(
     state::eventfd::save(save, files)?;
     state::timerfd::save(save, files)?;
     state::signalfd::save(save, files)?;
+    state::socket::save(save, files)?;
     state::epoll::save(save, files)?;
     state::lock::save(save, files)?;
     state::descriptor::save(save, files)

@@ -25,6 +25,7 @@ use image_format::record::sched::{Affinity, Sched};
 use image_format::record::setting::Setting;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::signalfd::Signalfd;
+use image_format::record::socket::{Socket, SocketStep};
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::Thread;
 use image_format::record::timerfd::Timerfd;
@@ -85,6 +86,8 @@ fn each_record_is_described() {
     described::<Content>();
     described::<ContentFile>();
     described::<Guard>();
+    described::<Socket>();
+    described::<SocketStep>();
 }
 
 #[test]

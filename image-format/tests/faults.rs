@@ -265,6 +265,28 @@ fn guards_that_cannot_be() {
 }
 
 #[test]
+fn sockets_that_cannot_be() {
+    let sockets = |says: &str, change: fn(&mut Parts)| {
+        sealed_nonsense(says, |parts| {
+            parts.give_sockets();
+            change(parts);
+        });
+    };
+    let mut sound = Parts::new();
+    sound.give_sockets();
+    support::check(&sound.image()).unwrap();
+    sockets("kind that the header does not require", |p| p.header.required = 3.into());
+    sockets("order of their ids", |p| p.events.sockets.swap(0, 1));
+    sockets("not absolute", |p| p.events.sockets[0].reserved = 1.into());
+    sockets("unknown step", |p| p.events.steps[0].step = 99.into());
+    sockets("does not describe", |p| p.events.steps[0].socket = 99.into());
+    sockets("does not describe", |p| p.events.steps[3].a = 99.into());
+    sockets("does not describe", |p| p.events.steps[4].a = 99.into());
+    sockets("outside the strings", |p| p.events.steps[5].bytes.len = u32::MAX.into());
+    sockets("too long", |p| p.events.steps[1].bytes.len = 300.into());
+}
+
+#[test]
 fn frames_that_cannot_be() {
     let frames = |says: &str, change: fn(&mut Parts)| {
         sealed_nonsense(says, |parts| {

@@ -12,7 +12,7 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text, cut, decimal, octal};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Error, Result, Save, Target, device, directory, pipe, regular, terminal};
+use crate::{Error, Result, Save, Target, device, directory, pipe, regular, socket, terminal};
 
 /// What kind of object a description is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum Kind {
     Epoll = 10,
     /// A memfd, or a file without a name.
     Content = 11,
+    /// A socket.
+    Socket = 32,
 }
 
 /// One descriptor as it was found.
@@ -108,6 +110,7 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
     })?;
     let table = table.get_mut(..used).unwrap_or_default();
     pipe::pair(save, table)?;
+    socket::check(save, table)?;
     Ok(table)
 }
 
@@ -119,6 +122,7 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
+        (Features::SOCKETS, files.iter().any(|f| f.kind == Kind::Socket as u32)),
         (Features::EVENTS, files.iter().any(|f| EVENTS.contains(&f.kind))),
     ];
     needs.into_iter().filter(|(_, needed)| *needed).map(|(feature, _)| feature).collect()
@@ -244,7 +248,8 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
         S_IFCHR => Err(refuse("device")),
         S_IFIFO if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a pipe")),
         S_IFIFO => Ok(Kind::Pipe),
-        S_IFSOCK => Err(refuse("socket")),
+        S_IFSOCK if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a socket")),
+        S_IFSOCK => Ok(Kind::Socket),
         S_IFBLK => Err(refuse("block device")),
         S_IFLNK => Err(refuse("symbolic link")),
         _ => match name {

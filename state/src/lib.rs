@@ -34,6 +34,7 @@ pub mod sched;
 pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
+pub mod socket;
 pub mod target;
 pub mod terminal;
 pub mod thread;

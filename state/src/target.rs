@@ -97,11 +97,18 @@ pub trait Target: Inside + Sync {
     fn our_memory(&self) -> core::ops::Range<u64>;
     /// Whether two of its descriptors share one open file description; `None` when the kernel does not tell.
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool>;
+    /// Whether a descriptor of the saver's own (see [`Target::borrow`]) is the same open file description as one of its
+    /// descriptors; `None` when the kernel does not tell.
+    fn is_same(&self, own: Fd, fd: Fd) -> Option<bool>;
+    /// Whether connections to other processes are to be reset at the restart, instead of being refused now.
+    fn resets_connections(&self) -> bool {
+        false
+    }
     /// Whether one of its descriptors is open on what its epoll set `epoll` watches under `number`, as the `nth` of that
     /// number in the kernel's order; `None` when the kernel does not tell.
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool>;
-    /// A descriptor of the saver's own, for a moment, for the open file description of one of its descriptors. Pipes only:
-    /// closing it gives up the process's locks on a file.
+    /// A descriptor of the saver's own, for a moment, for the open file description of one of its descriptors. No
+    /// files: closing it gives up the process's locks on a file.
     ///
     /// # Errors
     /// No descriptor is free, or the kernel does not allow it.

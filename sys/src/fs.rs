@@ -19,7 +19,7 @@ pub use content::{extent, file_system};
 pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
-pub use pipe::{hung_up, pipe, tee, waiting};
+pub use pipe::{hung_up, pipe, ready, tee, waiting};
 
 /// A descriptor's number.
 pub type Fd = i32;
@@ -388,9 +388,14 @@ pub fn same_description(pid: i32, a: Fd, b: Fd) -> Option<bool> {
 /// As [`same_description`], of another process.
 #[must_use]
 pub fn same_description_in(pid: i32, a: Fd, b: Fd) -> Option<bool> {
-    let pid = pid as usize;
+    same_description_between((pid, a), (pid, b))
+}
+
+/// As [`same_description`], of descriptors of two processes.
+#[must_use]
+pub fn same_description_between(a: (i32, Fd), b: (i32, Fd)) -> Option<bool> {
     // SAFETY: compares kernel pointers, touches no memory.
-    match unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_FILE, arg(a), arg(b)]) } {
+    match unsafe { call(Sysno::kcmp, [a.0 as usize, b.0 as usize, abi::KCMP_FILE, arg(a.1), arg(b.1)]) } {
         Ok(n) => Some(n == 0),
         Err(_) => None,
     }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod ptrace;
 pub mod sched;
 pub mod signal;
+pub mod socket;
 pub mod terminal;
 pub mod text;
 pub mod thread;

@@ -95,3 +95,10 @@ pub fn set_timerfd(fd: Fd, flags: u32, spec: &Itimerspec) -> Result<()> {
     // SAFETY: the kernel only reads `spec`.
     unsafe { call(Sysno::timerfd_settime, [fd as usize, flags as usize, spec, 0, 0, 0]) }.map(drop)
 }
+
+/// Waits for ten milliseconds, or less when a signal comes.
+pub fn nap() {
+    let time = Timespec { sec: 0, nsec: 10_000_000 };
+    // SAFETY: the kernel only reads the time.
+    let _ = unsafe { call(Sysno::nanosleep, [(&raw const time) as usize, 0]) };
+}

@@ -211,5 +211,5 @@ macro_rules! objects {
 
 objects! {
     content cwd descriptor device directory epoll eventfd fifo guard innerpipe itimer lock memory mm names pending pipe posix_timer regular rlimit
-    sched setting sigaction signalfd sysv terminal thread timerfd umask vdso vdso_without
+    sched setting sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
 }

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 /// Sets `N` to what the message must name; runs before `ready`.
 const PRELUDE: &str = r#"
-import ctypes, mmap, os, select, signal, socket, sys, time
+import ctypes, mmap, os, select, signal, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = libc.shmat.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -100,8 +100,33 @@ macro_rules! refusals {
 }
 
 refusals! {
-    a_socket: "a, b = socket.socketpair(); b.close(); N = a.fileno()", &[&["socket"]];
-    a_listening_socket: "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); N = s.fileno()", &[&["socket"]];
+    a_socket_to_another_process:
+        "a, b = socket.socketpair(); N = a.fileno(); p = os.fork()\n\
+         if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
+         os.waitpid(p, 0); b.close()",
+        &[&["socket unix"], &["another process"]];
+    a_tcp_connection_to_another_process:
+        "l = socket.create_server(('127.0.0.1', 0)); p = os.fork()\n\
+         if p == 0:\n    if os.fork(): os._exit(0)\n    c = socket.create_connection(l.getsockname()); l.close()\n    \
+         while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
+         os.waitpid(p, 0); s, _ = l.accept(); N = s.fileno()",
+        &[&["tcp 127.0.0.1"], &["another process"], &["--tcp close"]];
+    a_socket_with_a_filter:
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); N = s.fileno(); b = ctypes.create_string_buffer(b'\\6\\0\\0\\0\\xff\\xff\\0\\0', 8)\n\
+         s.setsockopt(1, 26, struct.pack('HxxxxxxP', 1, ctypes.addressof(b)))",
+        &[&["socket udp"], &["filter"]];
+    a_socket_whose_file_is_gone:
+        "s = socket.socket(socket.AF_UNIX); s.bind('gone.sock'); s.listen(); os.unlink('gone.sock'); N = s.fileno()",
+        &[&["gone.sock"], &["gone"]];
+    a_netlink_socket_with_messages:
+        "s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); s.send(struct.pack('IHHIIBxHiII', 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0)); N = s.fileno()",
+        &[&["netlink"], &["messages waiting"]];
+    a_vsock:
+        "try: s = socket.socket(40, socket.SOCK_STREAM)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\nN = s.fileno()",
+        &[&["vsock"]];
+    a_packet_socket:
+        "try: s = socket.socket(17, socket.SOCK_RAW)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\nN = s.fileno()",
+        &[&["packet socket"]];
     an_inotify: "N = must(libc.inotify_init())", &[&["inotify"]];
     a_pidfd: "N = os.pidfd_open(os.getpid())", &[&["pidfd"]];
     an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"]];

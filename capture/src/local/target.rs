@@ -56,6 +56,10 @@ impl Target for Local {
         sys::fs::same_description(self.pid(), a, b)
     }
 
+    fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
+        sys::fs::same_description(self.pid(), own, fd)
+    }
+
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
         sys::fs::is_watched(self.pid(), epoll, number, nth, fd)
     }

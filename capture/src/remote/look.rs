@@ -141,6 +141,10 @@ impl Target for Looker {
         sys::fs::same_description_in(self.outer, a, b)
     }
 
+    fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
+        sys::fs::same_description_between((sys::process::pid(), own), (self.outer, fd))
+    }
+
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
         sys::fs::is_watched(self.outer, epoll, number, nth, fd)
     }

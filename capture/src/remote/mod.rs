@@ -71,6 +71,8 @@ pub struct Options {
     pub freeze: bool,
     /// End the process when the image is durable; it stands still until then.
     pub kill: bool,
+    /// Do not refuse TCP connections to other processes: the restarted process gets them reset.
+    pub reset_tcp: bool,
 }
 
 /// What a save took.
@@ -225,6 +227,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     };
     let subject = Subject { outer: pid, inner, proc, mem, stopped, place, at };
     let mut remote = Remote::new(subject, &first, pause, paused)?;
+    remote.reset_tcp = options.reset_tcp;
     let mut threads = threads(&mut remote, first, others)?;
     let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads)?;
     let facts = Facts {

@@ -69,6 +69,8 @@ pub struct Remote {
     pause: Pause,
     since: Instant,
     thawed: Option<Duration>,
+    /// Connections to other processes are to be reset at the restart.
+    pub reset_tcp: bool,
     /// Why it is not live although it should be.
     pub held: Option<&'static str>,
     /// The process has died under our hands.
@@ -101,6 +103,7 @@ impl Remote {
             pause,
             since,
             thawed: None,
+            reset_tcp: false,
             held: None,
             lost: AtomicBool::new(false),
         };
@@ -358,6 +361,14 @@ impl Target for Remote {
 
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
         sys::fs::same_description_in(self.outer, a, b)
+    }
+
+    fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
+        sys::fs::same_description_between((sys::process::pid(), own), (self.outer, fd))
+    }
+
+    fn resets_connections(&self) -> bool {
+        self.reset_tcp
     }
 
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use image_format::ExitCode;
 
+use crate::command::save::Tcp;
 use crate::failure::{Failure, reason};
 use crate::restart;
 use crate::run::{program, saves::Saves};
@@ -43,6 +44,9 @@ pub struct Args {
     /// Open files that have changed since the save
     #[arg(long, value_name = "POLICY", default_value = "rollback")]
     files: Files,
+    /// TCP connections to other processes
+    #[arg(long, value_name = "POLICY", default_value = "refuse")]
+    tcp: Tcp,
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "PROG")]
     program: Vec<OsString>,
@@ -80,6 +84,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         Child::start(&inbox, &setup, command, news, Sign::Exec, tell)?
     };
     let mut saves = Saves::new(child.pid, image, args.signal, args.every, args.exit_code);
+    saves.reset_tcp = args.tcp == Tcp::Close;
     Err(Proxy { inbox: &inbox, child, terminal: terminal.as_ref() }.run(&mut saves))
 }
 /// The image's absolute path: the program may change its directory before the library looks.

@@ -31,6 +31,9 @@ pub struct Args {
     /// Let the process stand still until the image is written
     #[arg(long)]
     freeze: bool,
+    /// TCP connections to other processes
+    #[arg(long, value_name = "POLICY", default_value = "refuse")]
+    tcp: Tcp,
     /// Print nothing when all went well
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -39,12 +42,21 @@ pub struct Args {
     verbose: bool,
 }
 
+/// What becomes of TCP connections to other processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tcp {
+    /// The save is refused
+    Refuse,
+    /// The restarted program finds them reset
+    Close,
+}
+
 /// Saves and prints one line.
 pub fn main(args: Args) -> Result<(), Failure> {
     let path = args.output.unwrap_or_else(|| format!("{}.ckpt", args.pid).into());
     let stream = path == Path::new("-");
     let to = if stream { Destination::Stream(standard_output()?) } else { Destination::File(&path) };
-    let options = remote::Options { freeze: args.freeze, kill: args.kill };
+    let options = remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close };
     let report = remote::save(args.pid, to, options).map_err(|e| Failure::new(e.exit_code(), e))?;
     if args.quiet {
         return Ok(());

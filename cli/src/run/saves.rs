@@ -43,6 +43,8 @@ pub struct Saves {
     signals: Vec<Signal>,
     every: Option<Duration>,
     exit_code: u8,
+    /// TCP connections to other processes do not block a save.
+    pub reset_tcp: bool,
     /// None before the program has taken over.
     next: Option<Instant>,
     running: bool,
@@ -62,6 +64,7 @@ impl Saves {
             signals,
             every,
             exit_code,
+            reset_tcp: false,
             next: None,
             running: false,
             now: None,
@@ -99,7 +102,7 @@ impl Saves {
         let Some(pid) = Pid::from_raw(pid) else {
             drop(says);
             let kill = after == After::End;
-            let options = Options { freeze: false, kill };
+            let options = Options { freeze: false, kill, reset_tcp: self.reset_tcp };
             let saved = remote::save(self.program.as_raw_nonzero().get(), Destination::File(&self.image), options);
             let failed = saved.err().map(|error| File::from(tell).write_all(error.to_string().as_bytes()));
             sys::process::exit(i32::from(failed.is_some()))

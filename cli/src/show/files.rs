@@ -9,6 +9,7 @@ use image_format::record::directory::Directory;
 use image_format::record::lock::{self, LockKind};
 use image_format::record::pipe::Pipe;
 use image_format::record::regular::Regular;
+use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Fault, Image};
 use serde::Serialize;
@@ -137,7 +138,10 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
     for terminal in image.table::<Terminal>()? {
         add(terminal.id.get(), "terminal", terminal.path, terminal.flags.get(), None, None)?;
     }
-    for (id, state) in object::pipes(image)? {
+    for socket in image.table::<Socket>()? {
+        add(socket.id.get(), "socket", socket.name, socket.flags.get(), None, None)?;
+    }
+    for (id, state) in object::pipes(image)?.into_iter().chain(object::sockets(image)?) {
         if let Some(file) = out.get_mut(&id) {
             file.state = Some(state);
         }

@@ -6,6 +6,7 @@ use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::pipe::PipeData;
 use image_format::record::signalfd::Signalfd;
+use image_format::record::socket::{Socket, SocketStep, Step};
 use image_format::record::timerfd::Timerfd;
 use image_format::{Fault, Image};
 use serde::Serialize;
@@ -47,6 +48,19 @@ pub enum State {
     Epoll {
         /// What it watches.
         watches: Vec<Watched>,
+    },
+    /// A socket.
+    Socket {
+        /// `unix`, `inet`, `inet6`, `netlink`.
+        family: &'static str,
+        /// `stream`, `dgram`, `seqpacket`, `raw`.
+        r#type: &'static str,
+        /// It listens.
+        listens: bool,
+        /// Options that differ from those of a new one.
+        options: usize,
+        /// Bytes that it sends again.
+        sends: u64,
     },
     /// A memfd or a deleted file.
     Content {
@@ -118,6 +132,38 @@ pub fn events(image: &Image<'_>) -> Result<HashMap<u32, (&'static str, u32, Stat
     Ok(out)
 }
 
+/// Those of sockets, by id.
+pub fn sockets(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
+    let mut out: HashMap<u32, State> = HashMap::new();
+    for one in image.table::<Socket>()? {
+        let family = match one.family.get() {
+            1 => "unix",
+            2 => "inet",
+            10 => "inet6",
+            16 => "netlink",
+            _ => "other",
+        };
+        let r#type = match one.kind.get() {
+            1 => "stream",
+            2 => "dgram",
+            3 => "raw",
+            5 => "seqpacket",
+            _ => "other",
+        };
+        out.insert(one.id.get(), State::Socket { family, r#type, listens: false, options: 0, sends: 0 });
+    }
+    for step in image.table::<SocketStep>()? {
+        let Some(State::Socket { listens, options, sends, .. }) = out.get_mut(&step.socket.get()) else { continue };
+        match Step::from_number(step.step.get()) {
+            Some(Step::Listen) => *listens = true,
+            Some(Step::Option) => *options += 1,
+            Some(Step::Send) => *sends += u64::from(step.bytes.len.get()),
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
 /// Those of the ends of pipes inside the process, by id.
 pub fn pipes(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
     let mut out: HashMap<u32, State> = HashMap::new();
@@ -175,6 +221,12 @@ impl State {
                 let numbers: Vec<String> = watches.iter().map(|watch| watch.fd.to_string()).collect();
                 let what = if numbers.is_empty() { "nothing".to_owned() } else { numbers.join(" ") };
                 vec![format!("watches {what}")]
+            }
+            Self::Socket { listens, sends, .. } => {
+                let mut words = Vec::new();
+                words.extend(listens.then(|| "listens".to_owned()));
+                words.extend((*sends != 0).then(|| format!("sends {} again", size(*sends))));
+                words
             }
             Self::Content { content } => vec![format!("contents {content}")],
             Self::Pipe { peer, holds, packets, .. } => {

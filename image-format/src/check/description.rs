@@ -15,6 +15,7 @@ use crate::record::pipe::Pipe;
 use crate::record::regular::Regular;
 use crate::record::signalfd::Signalfd;
 use crate::record::size_of_type;
+use crate::record::socket::Socket;
 use crate::record::terminal::Terminal;
 use crate::record::timerfd::Timerfd;
 use crate::{Image, NoteType, Record};
@@ -31,12 +32,17 @@ pub(crate) struct Kind {
 }
 
 /// All kinds, regular files first.
-pub(crate) static KINDS: [Kind; 10] = [
+pub(crate) static KINDS: [Kind; 11] = [
     Kind::of::<Regular>(offset_of!(Regular, path)),
     Kind::of::<Directory>(offset_of!(Directory, path)),
     Kind::of::<Device>(offset_of!(Device, path)),
     Kind { named: offset_of!(Pipe, named) as u8, ..Kind::of::<Pipe>(offset_of!(Pipe, path)) },
     Kind::of::<Terminal>(offset_of!(Terminal, path)),
+    Kind {
+        named: offset_of!(Socket, reserved) as u8,
+        needs: Features::SOCKETS,
+        ..Kind::of::<Socket>(offset_of!(Socket, name))
+    },
     Kind::pathless::<ContentFile>(Features::CONTENTS),
     Kind::pathless::<Eventfd>(Features::EVENTS),
     Kind::pathless::<Timerfd>(Features::EVENTS),

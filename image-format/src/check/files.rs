@@ -11,6 +11,7 @@ use crate::record::epoll::Watch;
 use crate::record::header::Features;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
+use crate::record::socket::{SocketStep, Step};
 use crate::record::timerfd::Timerfd;
 
 /// All tables of open file descriptions, in the order of [`KINDS`].
@@ -22,6 +23,9 @@ const CLOCK_MAX: u32 = 15;
 /// Nanoseconds of a second, and seconds that the kernel keeps as nanoseconds (`KTIME_SEC_MAX`).
 const SECOND: u64 = 1_000_000_000;
 const SEC_MAX: u64 = i64::MAX as u64 / SECOND;
+
+/// Bytes of the longest address or option of a socket.
+const ADDRESS_MAX: usize = 256;
 
 /// No descriptor has this number: a restart needs one above all of them.
 const FD_MAX: u32 = i32::MAX as u32;
@@ -40,6 +44,7 @@ impl<'a> Check<'_, 'a> {
         let descriptors = self.descriptors(&files)?;
         self.locks(&files, descriptors)?;
         self.pipe_data(&files)?;
+        self.sockets(&files)?;
         self.events(&files)
     }
 
@@ -152,6 +157,29 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("contents of pipes are out of order", one);
             }
             last = ends;
+        }
+        Ok(())
+    }
+
+    fn sockets(&self, files: &Files<'_>) -> Result {
+        let [_, _, _, _, _, sockets, ..] = files;
+        for one in self.image.rows::<SocketStep>() {
+            let Some(step) = Step::from_number(one.step.get()) else {
+                return self.bad("an unknown step of a socket", one);
+            };
+            let other = match step {
+                Step::Pair | Step::Accept => Some(sockets.find(one.a.get()).is_some()),
+                Step::Connect if one.bytes.len.get() == 0 => Some(sockets.find(one.a.get()).is_some()),
+                Step::Right => Some(holders(files, one.a.get()) != 0),
+                _ => None,
+            };
+            if sockets.find(one.socket.get()).is_none() || other == Some(false) {
+                return self.bad("a step of a socket that the image does not describe", one);
+            }
+            let room = if step == Step::Send { usize::MAX } else { ADDRESS_MAX };
+            if self.image.bytes(one.bytes).is_none_or(|bytes| bytes.len() > room) {
+                return self.bad("a socket's address, option or message lies outside the strings, or is too long", one);
+            }
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ bitflags::bitflags! {
         const CONTENTS = 1 << 8;
         /// Guard regions ([`super::guard::Guard`]).
         const GUARDS = 1 << 9;
+        /// Sockets ([`super::socket::Socket`]).
+        const SOCKETS = 1 << 12;
     }
 }
 

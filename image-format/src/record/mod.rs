@@ -31,6 +31,7 @@ pub mod sched;
 pub mod setting;
 pub mod sigaction;
 pub mod signalfd;
+pub mod socket;
 pub mod terminal;
 pub mod thread;
 pub mod timerfd;
@@ -111,6 +112,10 @@ pub enum NoteType {
     ContentFile = 0x434b_0021,
     /// [`guard::Guard`], ascending and disjoint.
     Guard = 0x434b_0022,
+    /// [`socket::Socket`], ascending by id.
+    Socket = 0x434b_0030,
+    /// [`socket::SocketStep`], in the order in which they are to be made.
+    SocketStep = 0x434b_0031,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -119,7 +124,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::Guard as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::SocketStep as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -137,6 +142,7 @@ const SIZES: [u8; TYPES] = {
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
     put!(content::Content, content::ContentFile, guard::Guard);
+    put!(socket::Socket, socket::SocketStep);
     sizes
 };
 

@@ -7,6 +7,7 @@ use image_format::record::eventfd::Eventfd;
 use image_format::record::header::Features;
 use image_format::record::pipe::{CLOSED, Pipe, PipeData};
 use image_format::record::signalfd::Signalfd;
+use image_format::record::socket::{HELPERS, Socket, SocketStep, Step};
 use image_format::record::timerfd::Timerfd;
 
 use super::{Parts, put, zeroed};
@@ -20,6 +21,8 @@ pub struct Events {
     pub epolls: Vec<Epoll>,
     pub watches: Vec<Watch>,
     pub pipe_data: Vec<PipeData>,
+    pub sockets: Vec<Socket>,
+    pub steps: Vec<SocketStep>,
 }
 
 impl Events {
@@ -30,6 +33,8 @@ impl Events {
         put(notes, &self.epolls);
         put(notes, &self.watches);
         put(notes, &self.pipe_data);
+        put(notes, &self.sockets);
+        put(notes, &self.steps);
     }
 }
 
@@ -77,6 +82,40 @@ impl Parts {
             fd: n.into(),
             file: n.into(),
             cloexec: 1.into(),
+            reserved: 0.into(),
+        }));
+    }
+
+    /// A listener as descriptor 15, and a pair of which 16 is one; a descriptor waits in it.
+    pub fn give_sockets(&mut self) {
+        self.header.required = (self.header.required.get() | Features::SOCKETS.bits()).into();
+        let name = self.string(b"tcp 127.0.0.1:80");
+        for (id, family) in [(15, 2), (16, 1), (HELPERS, 1)] {
+            let mut socket: Socket = zeroed();
+            (socket.id, socket.name, socket.family, socket.kind) = (id.into(), name, u32::into(family), 1.into());
+            self.events.sockets.push(socket);
+        }
+        let address = self.string(b"\x02\0\0\x50\x7f\0\0\x01\0\0\0\0\0\0\0\0");
+        let message = self.string(&[7; 300]);
+        let steps = [
+            (15, Step::Make, 0, Default::default()),
+            (15, Step::Bind, 0, address),
+            (15, Step::Listen, 5, Default::default()),
+            (16, Step::Pair, HELPERS, Default::default()),
+            (16, Step::Right, 15, Default::default()),
+            (16, Step::Send, 0, message),
+        ];
+        self.events.steps.extend(steps.map(|(socket, step, a, bytes)| SocketStep {
+            socket: socket.into(),
+            step: (step as u32).into(),
+            a: u32::into(a),
+            b: 0.into(),
+            bytes,
+        }));
+        self.descriptors.extend((15..17).map(|n: u32| Descriptor {
+            fd: n.into(),
+            file: n.into(),
+            cloexec: 0.into(),
             reserved: 0.into(),
         }));
     }

@@ -6,6 +6,7 @@ use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
 use image_format::record::memory::Backing;
 use image_format::record::pipe::{Pipe, PipeData};
+use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
 use loader::options::Options;
@@ -60,6 +61,9 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             sys::fs::dup_above(known, base)
         } else if inherited {
             inherit(image, fd, file)?
+        } else if file.kind == NoteType::Socket {
+            // Made when all others are there: descriptors may wait in them.
+            continue;
         } else if let Some(data) = inner(image, id) {
             make_pipe(image, data, base, &mut files, index)
         } else {
@@ -73,6 +77,9 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             *place = open;
         }
     }
+    // Names of Unix sockets may be relative.
+    state::cwd::restore(image)?;
+    sockets(image, base, &mut files)?;
     for lock in image.table::<Lock>() {
         let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
@@ -89,6 +96,20 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         })?;
     }
     Ok(files)
+}
+
+/// Makes the sockets, each for all of its descriptors that have nothing yet.
+fn sockets(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
+    let table = image.table::<Socket>();
+    let made = heap::descriptors(table.len())?;
+    state::socket::restore(image, made, files.descriptors)?;
+    for (descriptor, place) in image.table::<Descriptor>().iter().zip(&mut *files.descriptors) {
+        let own = table.iter().zip(&*made).find(|(s, _)| *place < 0 && s.id == descriptor.file);
+        if let Some((_, own)) = own {
+            *place = sys::fs::dup_above(*own, base).unwrap_or(-1);
+        }
+    }
+    Ok(())
 }
 
 /// The contents of a pipe inside the process, by either end.

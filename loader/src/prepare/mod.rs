@@ -54,7 +54,6 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
             state::regular::rollback(&image, file)?;
         }
     }
-    state::cwd::restore(&image)?;
     if options.verbose {
         say(&image, options, &files);
     }

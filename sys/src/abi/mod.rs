@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "the kernel's own names, documented in its manual pages")]
 
 pub mod mm;
+pub mod net;
 pub mod ptrace;
 pub mod signal;
 

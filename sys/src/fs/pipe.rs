@@ -35,17 +35,26 @@ pub fn waiting(fd: Fd) -> Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Whether nobody has the other end (ppoll(2)).
+/// Whether nobody has the other end.
 ///
 /// # Errors
 /// The call's.
 pub fn hung_up(fd: Fd) -> Result<bool> {
+    Ok(ready(fd, 0)? & (abi::POLLHUP | abi::POLLERR) != 0)
+}
+
+/// What a descriptor is ready for among `events`, errors and hang-ups (ppoll(2) without waiting).
+///
+/// # Errors
+/// The call's.
+pub fn ready(fd: Fd, events: u16) -> Result<u16> {
     // struct pollfd: descriptor, events, what happened.
-    let mut entry = [(fd as u32).to_le_bytes(), [0; 4]];
+    let [low, high] = events.to_le_bytes();
+    let mut entry = [(fd as u32).to_le_bytes(), [low, high, 0, 0]];
     let at_once = abi::Timespec::default();
     let (entries, limit) = (entry.as_mut_ptr() as usize, (&raw const at_once) as usize);
     // SAFETY: the kernel reads and writes one entry of 8 bytes, and reads the time.
     unsafe { call(Sysno::ppoll, [entries, 1, limit, 0, 0, 0]) }?;
     let [_, [_, _, low, high]] = entry;
-    Ok(u16::from_le_bytes([low, high]) & (abi::POLLHUP | abi::POLLERR) != 0)
+    Ok(u16::from_le_bytes([low, high]))
 }

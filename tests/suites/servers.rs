@@ -1,0 +1,185 @@
+//! Servers that know nothing of us, saved by their pid while a client is connected, killed, restarted: they serve again, with
+//! the data that they had, and the old client finds its connection reset.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::programs::tool;
+use ckpt_tests::wait::patience;
+use ckpt_tests::{Job, Place, User};
+
+/// A port that nobody has just now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// A connection, as soon as somebody listens.
+fn connect(port: u16) -> Result<TcpStream> {
+    let deadline = Instant::now() + patience();
+    loop {
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(patience()))?;
+                return Ok(stream);
+            }
+            Err(e) if Instant::now() > deadline => return Err(e).context("nobody listens"),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Sends a request and reads until this text has come.
+fn ask(stream: &mut TcpStream, request: &str, until: &str) -> Result<()> {
+    stream.write_all(request.as_bytes())?;
+    let (mut answer, mut buffer) = (String::new(), [0; 4096]);
+    while !answer.contains(until) {
+        let got = stream.read(&mut buffer).with_context(|| answer.clone())?;
+        ensure!(got != 0, "the connection ended behind {answer:?}, without {until:?}");
+        answer += &String::from_utf8_lossy(&buffer[..got]);
+    }
+    Ok(())
+}
+
+/// A request and what comes back, before the save and behind the restart: the data is the same, a counter goes on.
+struct Talk<'a> {
+    /// Gives the server its data.
+    first: (&'a str, &'a str),
+    /// Asks for it while it goes on after the save, on the same connection.
+    same: (&'a str, &'a str),
+    /// Asks the restarted server.
+    then: (&'a str, &'a str),
+}
+
+const GET: &str = "GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn survives(place: &Place, port: u16, server: &mut Command, talk: &Talk<'_>) -> Result<()> {
+    let image = place.file("server.ckpt");
+    let mut job = Job::start(server)?;
+    let mut client = connect(port)?;
+    ask(&mut client, talk.first.0, talk.first.1)?;
+    let refused = place.try_save(job.pid(), &image, &[])?;
+    ensure!(refused.code() == Some(88) && refused.err.contains("--tcp close"), "{refused:#?}");
+    place.save(job.pid(), &image, &["--tcp", "close"])?;
+    ask(&mut client, talk.same.0, talk.same.1).context("after a live save")?;
+    for generation in 0..2 {
+        place.save(job.pid(), &image, &["--tcp", "close", "--kill"])?;
+        drop(job.end()?);
+        let mut byte = [0];
+        ensure!(!matches!(client.read(&mut byte), Ok(1)), "a killed server goes on talking");
+        job = Job::start(&mut place.stub(&image))?;
+        client = connect(port)?;
+        ask(&mut client, talk.then.0, talk.then.1).with_context(|| format!("restart {generation}: {}", job.story()))?;
+    }
+    job.kill()?;
+    Ok(())
+}
+
+#[test]
+fn redis() -> Result<()> {
+    User::each(|user| {
+        let (place, port) = (Place::new(user)?, free_port()?);
+        let mut command = place.command(tool("redis-server", "redis-server")?);
+        command.args(["--save", "", "--daemonize", "no", "--bind", "127.0.0.1", "--port"]).arg(port.to_string());
+        let fill =
+            "EVAL \"for i = 1, 200000 do redis.call('SET', 'key:' .. i, 'value ' .. i * 7919) end\" 0\r\nDBSIZE\r\n";
+        let get = ("GET key:12345\r\n", "value 97760055\r\n");
+        survives(&place, port, &mut command, &Talk { first: (fill, ":200000\r\n"), same: get, then: get })
+    })
+}
+
+/// Through a Unix socket, without any client at the time of the save: nothing stands in the way.
+#[test]
+fn redis_at_a_unix_socket() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let (socket, image) = (place.file("redis.sock"), place.file("redis.ckpt"));
+        let mut command = place.command(tool("redis-server", "redis-server")?);
+        command.args(["--port", "0", "--save", "", "--daemonize", "no", "--unixsocket"]).arg(&socket);
+        let mut job = Job::start(&mut command)?;
+        job.wait_text("ready to accept connections")?;
+        let client = tool("redis-cli", "redis-tools")?;
+        let ask = |words: &[&str]| -> Result<String> {
+            let mut command = place.command(&client);
+            let ended = Job::start(command.arg("-s").arg(&socket).args(words))?.end()?;
+            Ok(ended.out.trim().to_owned())
+        };
+        ask(&["SET", "key", "value"])?;
+        place.save(job.pid(), &image, &[])?;
+        ensure!(ask(&["GET", "key"])? == "value", "after a live save");
+        let twice = Job::start(&mut place.stub(&image))?.end()?;
+        ensure!(twice.code() == Some(84) && twice.err.contains("redis.sock"), "two at one socket: {twice:#?}");
+        job.kill()?;
+        job = Job::start(&mut place.stub(&image))?;
+        let deadline = Instant::now() + patience();
+        while ask(&["GET", "key"])? != "value" {
+            ensure!(Instant::now() < deadline, "{}", job.story());
+        }
+        job.kill()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn memcached() -> Result<()> {
+    User::each(|user| {
+        let (place, port) = (Place::new(user)?, free_port()?);
+        let mut command = place.command(tool("memcached", "memcached")?);
+        command.args(["-l", "127.0.0.1", "-u", "root", "-p"]).arg(port.to_string());
+        let get = ("get key\r\n", "VALUE key 0 5\r\nvalue\r\nEND\r\n");
+        let talk = Talk { first: ("set key 0 0 5\r\nvalue\r\n", "STORED\r\n"), same: get, then: get };
+        survives(&place, port, &mut command, &talk)
+    })
+}
+
+#[test]
+fn nginx() -> Result<()> {
+    User::each(|user| {
+        let (place, port) = (Place::new(user)?, free_port()?);
+        place.write("page", "the page of nginx")?;
+        let work = place.work().display().to_string();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
+            .concat();
+        let conf = format!(
+            "daemon off; master_process off; pid {work}/nginx.pid; error_log {work}/error.log;\n\
+             events {{}}\nhttp {{ access_log off; {temporary}\n\
+             server {{ listen 127.0.0.1:{port}; root {work}; }} }}\n"
+        );
+        let conf = place.write("nginx.conf", conf)?;
+        let mut command = place.command(tool("nginx", "nginx-light")?);
+        command.arg("-c").arg(conf).arg("-e").arg(place.file("error.log"));
+        let get = (GET, "the page of nginx");
+        survives(&place, port, &mut command, &Talk { first: get, same: get, then: get })
+    })
+}
+
+/// It counts its answers: the count goes on.
+#[test]
+fn node() -> Result<()> {
+    User::each(|user| {
+        let (place, port) = (Place::new(user)?, free_port()?);
+        let mut command = place.command(tool("node", "nodejs")?);
+        let script = "let n = 0; require('http').createServer((q, a) => a.end(`answer ${++n}.`)).listen(+process.argv[1], '127.0.0.1')";
+        command.args(["-e", script]).arg(port.to_string());
+        let talk = Talk { first: (GET, "answer 1."), same: (GET, "answer 2."), then: (GET, "answer ") };
+        survives(&place, port, &mut command, &talk)
+    })
+}
+
+#[test]
+fn python_http_server() -> Result<()> {
+    User::each(|user| {
+        let (place, port) = (Place::new(user)?, free_port()?);
+        place.write("page", "the page of python")?;
+        let mut command = place.command(tool("python3", "python3")?);
+        let script = "import http.server, sys\n\
+             class H(http.server.SimpleHTTPRequestHandler): protocol_version = 'HTTP/1.1'\n\
+             http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()";
+        command.args(["-c", script]).arg(port.to_string());
+        let get = (GET, "the page of python");
+        survives(&place, port, &mut command, &Talk { first: get, same: get, then: get })
+    })
+}
