@@ -10,7 +10,7 @@ use sys::abi::{
     F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT,
 };
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Shown};
+use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -181,7 +181,7 @@ fn copy_of(end: &Owned, size: usize, len: usize) -> sys::Result<Owned> {
 pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
     let path = image.string(pipe.path);
     let failed = |why, e| {
-        Error::failed(format_args!("descriptor {} (FIFO {})", Decimal(fd), Shown(path)), why, e)
+        Error::descriptor(fd, "FIFO", path, why, Some(e))
             .code(ExitCode::FileMissing)
             .remedy("create it and start its other end, or --fd N=PATH")
     };
@@ -201,7 +201,7 @@ pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
 /// As [`restore`]; contents that do not fit.
 pub fn restore_fifo(image: &Checked<'_>, data: &PipeData) -> Result<Option<Owned>> {
     let Some(pipe) = image.open_file(data.read.get()).and_then(|file| file.of::<Pipe>()) else { return Ok(None) };
-    let first = image.table::<PipeData>().iter().find(|other| other.read == data.read);
+    let first = image.each::<PipeData>().find(|other| other.read == data.read);
     if pipe.named.get() == 0 || first.is_none_or(|first| !core::ptr::eq(first, data)) {
         return Ok(None);
     }
@@ -219,7 +219,7 @@ pub fn restore_fifo(image: &Checked<'_>, data: &PipeData) -> Result<Option<Owned
 /// Puts contents into a pipe.
 fn fill(image: &Checked<'_>, data: &PipeData, write: Fd) -> sys::Result<()> {
     sys::fs::fcntl(write, F_SETPIPE_SZ, data.size.get() as usize)?;
-    for part in image.table::<PipeData>() {
+    for part in image.each::<PipeData>() {
         if (part.read, part.write) == (data.read, data.write) {
             sys::fs::write_all(write, image.contents(part.bytes))?;
         }
