@@ -75,7 +75,7 @@ pub fn make(image: &Checked<'_>, content: &Content) -> Result<Made> {
     let path = image.string(content.name);
     let failed = |e| {
         let object = format_args!("shared contents {} ({})", Decimal(content.id), Shown(path));
-        Error::failed(object, "cannot be made again", e).code(ExitCode::NoRoom)
+        Error::failed(object, "cannot be made", e).code(ExitCode::NoRoom)
     };
     let deleted = content.kind.get() == ContentKind::Deleted as u32;
     let slash = path.iter().rposition(|b| *b == b'/').unwrap_or(0);

@@ -206,11 +206,23 @@ pub fn stat(path: &CStr) -> Result<Stat> {
 ///
 /// # Errors
 /// The call's.
-#[inline(never)]
 pub fn stat_path(path: &[u8]) -> Result<Stat> {
+    stat_of(path, 0)
+}
+
+/// As [`stat_path`], of a symbolic link itself.
+///
+/// # Errors
+/// The call's.
+pub fn lstat_path(path: &[u8]) -> Result<Stat> {
+    stat_of(path, abi::AT_SYMLINK_NOFOLLOW)
+}
+
+#[inline(never)]
+fn stat_of(path: &[u8], flags: usize) -> Result<Stat> {
     let mut stat = Stat::default();
     // SAFETY: the kernel fills `stat`.
-    unsafe { call_with_path(Sysno::newfstatat, path, (&raw mut stat) as usize, 0) }?;
+    unsafe { call_with_path(Sysno::newfstatat, path, (&raw mut stat) as usize, flags) }?;
     Ok(stat)
 }
 
