@@ -186,6 +186,6 @@ macro_rules! objects {
 }
 
 objects! {
-    content cwd descriptor device directory epoll eventfd innerpipe itimer lock memory mm pending pipe posix_timer regular rlimit
+    content cwd descriptor device directory epoll eventfd innerpipe inotify itimer lock memory mm pending pidfd pipe posix_timer regular rlimit
     sched setting sigaction signalfd socket terminal thread timerfd umask unix
 }

@@ -29,6 +29,8 @@ bitflags::bitflags! {
         const CONTENTS = 1 << 8;
         /// Sockets ([`super::socket::Socket`]).
         const SOCKETS = 1 << 12;
+        /// inotify instances ([`super::inotify::Inotify`]) and pidfds ([`super::pidfd::Pidfd`]).
+        const NOTICES = 1 << 13;
     }
 }
 
