@@ -8,6 +8,7 @@ use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaKi
 use image_format::writer::Full;
 use image_format::{PAGE, align_up};
 use state::content::Contents;
+use state::guard::Guards;
 use state::{Error, Result, Target};
 use sys::Errno;
 use sys::abi::mm::{
@@ -123,7 +124,13 @@ pub fn plan_contents<T: Target>(target: &mut T, contents: &Contents<'_>, runs: &
 ///
 /// # Errors
 /// The page map cannot be read; no room.
-pub fn plan<T: Target>(target: &T, vmas: &[Vma], backings: &[Backing], runs: &mut Runs<'_>) -> Result<()> {
+pub fn plan<T: Target>(
+    target: &T,
+    vmas: &[Vma],
+    backings: &[Backing],
+    runs: &mut Runs<'_>,
+    guards: &mut Guards<'_>,
+) -> Result<()> {
     let failed = |e| Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", e);
     let pagemap = sys::fs::open_at(target.memory_proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(failed)?;
     let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true, guards: PAGE_IS_GUARD };
@@ -131,20 +138,32 @@ pub fn plan<T: Target>(target: &T, vmas: &[Vma], backings: &[Backing], runs: &mu
         let (start, end) = (vma.start.get(), vma.end.get());
         match VmaKind::from_number(vma.kind.get()) {
             Some(VmaKind::Anonymous) => {
-                scanner.scan(start, end, &mut |from, to| runs.push(vma, from, to, false).map_err(Into::into))?;
+                scanner.scan(start, end, &mut |from, to, guard| {
+                    if guard { guards.push(vma, from, to) } else { runs.push(vma, from, to, false) }?;
+                    Ok(())
+                })?;
             }
             Some(VmaKind::FilePrivate) => {
                 let file_end = file_end(target, vma, backings);
                 let mut at = start;
-                scanner.scan(start, end, &mut |from, to| {
+                scanner.scan(start, end, &mut |from, to, guard| {
                     runs.push(vma, at, from.min(file_end).max(at), true)?;
-                    runs.push(vma, from, to, false)?;
+                    if guard { guards.push(vma, from, to) } else { runs.push(vma, from, to, false) }?;
                     at = to;
                     Ok(())
                 })?;
                 runs.push(vma, at, file_end.max(at), true)?;
             }
             Some(VmaKind::Vdso) => runs.push(vma, start, end, false)?,
+            // Its pages are the file's: only guards are the mapping's own.
+            Some(VmaKind::FileShared) if scanner.guards != 0 => {
+                scanner.scan(start, end, &mut |from, to, guard| {
+                    if guard {
+                        guards.push(vma, from, to)?;
+                    }
+                    Ok(())
+                })?;
+            }
             Some(VmaKind::FileShared | VmaKind::Vvar) | None => {}
         }
     }
@@ -173,7 +192,10 @@ fn file_end<T: Target>(target: &T, vma: &Vma, backings: &[Backing]) -> u64 {
     }
 }
 
-/// Finds private pages that have contents.
+/// Told of each run: from, to, and whether it is a guard region.
+type Found<'f> = &'f mut dyn FnMut(u64, u64, bool) -> Result<()>;
+
+/// Finds private pages that have contents, and guard regions.
 struct Scanner {
     pagemap: Fd,
     /// Whether to try `PAGEMAP_SCAN` (Linux 6.7) still.
@@ -183,8 +205,8 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Calls `f` for each run of private pages with contents, ascending.
-    fn scan(&mut self, start: u64, end: u64, f: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    /// Calls `f` for each run of private pages with contents, and each guard region, ascending.
+    fn scan(&mut self, start: u64, end: u64, f: Found<'_>) -> Result<()> {
         if self.ioctl {
             match self.scan_by_ioctl(start, end, f) {
                 Err(None) if self.guards != 0 => {
@@ -200,12 +222,7 @@ impl Scanner {
     }
 
     /// `Err(None)`: this kernel has no such request.
-    fn scan_by_ioctl(
-        &self,
-        start: u64,
-        end: u64,
-        f: &mut dyn FnMut(u64, u64) -> Result<()>,
-    ) -> Result<(), Option<Error>> {
+    fn scan_by_ioctl(&self, start: u64, end: u64, f: Found<'_>) -> Result<(), Option<Error>> {
         let mut regions = [PageRegion::default(); 512];
         let mut at = start;
         while at < end {
@@ -224,15 +241,7 @@ impl Scanner {
                 Err(e) => return Err(Some(Error::failed(format_args!("page map at {at:#x}"), "cannot be scanned", e))),
             };
             for region in regions.get(..count).unwrap_or_default() {
-                if region.categories & PAGE_IS_GUARD != 0 {
-                    let (from, to) = (region.start, region.end);
-                    return Err(Some(Error::refused(
-                        format_args!("guard region {from:x}-{to:x} (MADV_GUARD_INSTALL)"),
-                        "cannot be carried yet",
-                        "remove it before the save (MADV_GUARD_REMOVE), or protect the pages with mprotect",
-                    )));
-                }
-                f(region.start, region.end).map_err(Some)?;
+                f(region.start, region.end, region.categories & PAGE_IS_GUARD != 0).map_err(Some)?;
             }
             if scan.walk_end <= at {
                 break;
@@ -242,7 +251,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn scan_by_entries(&self, start: u64, end: u64, f: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    fn scan_by_entries(&self, start: u64, end: u64, f: Found<'_>) -> Result<()> {
         let mut entries = [0u8; 4096];
         let mut at = start;
         while at < end {
@@ -253,7 +262,7 @@ impl Scanner {
             for entry in bytes.as_chunks::<8>().0 {
                 let entry = u64::from_le_bytes(*entry);
                 if entry & (PM_PRESENT | PM_SWAPPED) != 0 && entry & PM_FILE == 0 {
-                    f(at, at + PAGE)?;
+                    f(at, at + PAGE, false)?;
                 }
                 at += PAGE;
             }

@@ -14,6 +14,7 @@ use image_format::writer::Full;
 use image_format::{Layout, NoteType, Notes};
 use state::content::Contents;
 use state::descriptor::OpenFile;
+use state::guard::Guards;
 use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
 use sys::Sysno;
 use sys::abi::signal::Siginfo;
@@ -29,6 +30,9 @@ const KEPT_MAX: u64 = 64 << 20;
 
 /// Most files that can be mapped.
 pub const BACKINGS_MAX: usize = 16384;
+
+/// Most guard regions: a libc may give one to each thread.
+pub const GUARDS_MAX: usize = 16384;
 
 /// A thread that stands still.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +133,8 @@ pub fn save<T: Target>(
     let (vma_count, file_count) = state::memory::collect(&mut save, vmas, backings, &contents)?;
     let vmas = vmas.get(..vma_count).unwrap_or_default();
     let backings = backings.get_mut(..file_count).unwrap_or_default();
-    pages::plan(save.target, vmas, backings, &mut runs)?;
+    let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
+    pages::plan(save.target, vmas, backings, &mut runs, &mut guards)?;
     runs.rotate(parts);
     let runs = runs.as_slice();
     let bytes = runs.iter().map(|r| r.len).sum();
@@ -137,8 +142,11 @@ pub fn save<T: Target>(
     state::memory::save(&mut save, vmas, backings, &contents)?;
     state::mm::save(&mut save)?;
     state::sigaction::save(&mut save, facts.replaced)?;
-    if !contents.objects().is_empty() {
-        header.required = (header.required.get() | Features::CONTENTS.bits()).into();
+    state::guard::save(&mut save, &guards)?;
+    let needs =
+        [(Features::CONTENTS, !contents.objects().is_empty()), (Features::GUARDS, !guards.as_slice().is_empty())];
+    for (feature, _) in needs.into_iter().filter(|(_, needed)| *needed) {
+        header.required = (header.required.get() | feature.bits()).into();
     }
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;

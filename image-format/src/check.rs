@@ -15,6 +15,8 @@ use core::cell::Cell;
 use crate::note;
 use crate::record::content::Content;
 use crate::record::cwd::Cwd;
+use crate::record::guard::Guard;
+use crate::record::header::Features;
 use crate::record::itimer::Itimer;
 use crate::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
@@ -145,6 +147,21 @@ impl<'a> Check<'_, 'a> {
             if of_file && vma.flags.get() & VmaFlags::GROWS_DOWN.bits() != 0 {
                 return self.bad("a mapping of a file that grows down", vma);
             }
+        }
+        self.guards()
+    }
+
+    fn guards(&self) -> Result {
+        let (vmas, mut least) = (self.image.rows::<Vma>(), 0);
+        for guard in self.image.rows::<Guard>() {
+            let (start, end) = (guard.start.get(), guard.end.get());
+            let vma = vmas.get(vmas.partition_point(|vma| vma.end.get() <= start));
+            let inside = vma.is_some_and(|vma| vma.start.get() <= start && end <= vma.end.get());
+            let aligned = start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
+            if !inside || !aligned || start < least || start >= end || !self.requires(Features::GUARDS) {
+                return self.bad("a guard region out of order, in no mapping, or not required by the header", guard);
+            }
+            least = end;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use image_format::record::directory::Directory;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::frame::Frame;
+use image_format::record::guard::Guard;
 use image_format::record::header::Header;
 use image_format::record::id_word::IdWord;
 use image_format::record::inotify::{Inotify, InotifyWatch};
@@ -86,6 +87,7 @@ fn each_record_is_described() {
     described::<Watch>();
     described::<Content>();
     described::<ContentFile>();
+    described::<Guard>();
     described::<Socket>();
     described::<SocketStep>();
     described::<Inotify>();

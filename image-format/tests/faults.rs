@@ -4,6 +4,8 @@
 mod support;
 
 use image_format::elf::{PF_R, PF_W};
+use image_format::record::guard::Guard;
+use image_format::record::header::Features;
 use image_format::{ExitCode, Fault, PAGE, USER_END};
 use support::Parts;
 
@@ -250,6 +252,32 @@ fn notices_that_cannot_be() {
     notices("watch of inotify", |p| p.events.noticed[1].wd = 3.into());
     notices("watch of inotify", |p| p.events.noticed[1].wd = 65537.into());
     notices("a path is not absolute", |p| p.events.noticed[1].path.len = 0.into());
+}
+
+#[test]
+fn guards_that_cannot_be() {
+    let at = |start: u64, end: u64| Guard { start: start.into(), end: end.into() };
+    let guards = |required: u64, guards: &[Guard]| {
+        let mut parts = Parts::new();
+        parts.header.required = (parts.header.required.get() | required).into();
+        parts.guards = guards.to_vec();
+        support::check(&parts.image())
+    };
+    let (needed, heap) = (Features::GUARDS.bits(), support::HEAP);
+    guards(needed, &[at(heap, heap + PAGE), at(heap + PAGE, heap + 3 * PAGE)]).unwrap();
+    for (required, wrong) in [
+        (0, vec![at(heap, heap + PAGE)]),
+        (needed, vec![at(heap + 1, heap + PAGE)]),
+        (needed, vec![at(heap, heap + PAGE + 1)]),
+        (needed, vec![at(heap, heap)]),
+        (needed, vec![at(heap + PAGE, heap)]),
+        (needed, vec![at(heap, heap + 9 * PAGE)]),
+        (needed, vec![at(PAGE, 2 * PAGE)]),
+        (needed, vec![at(heap, heap + 2 * PAGE), at(heap + PAGE, heap + 3 * PAGE)]),
+    ] {
+        let fault = guards(required, &wrong).expect_err("a fault");
+        assert!(fault.to_string().contains("a guard region"), "{fault}");
+    }
 }
 
 #[test]

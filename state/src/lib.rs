@@ -18,6 +18,7 @@ pub mod error;
 pub mod eventfd;
 pub mod frame;
 pub mod gate;
+pub mod guard;
 pub mod inotify;
 pub mod itimer;
 pub mod lock;

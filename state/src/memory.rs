@@ -359,7 +359,14 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
         }
     }
     if flags.contains(VmaFlags::LOCKED) {
-        sys::memory::lock(start, len)?;
+        return match sys::memory::lock(start, len) {
+            // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.
+            // A limit does, and is told by the call that asks for none of them.
+            Err(sys::Errno::ENOMEM) => {
+                sys::memory::lock_on_fault(start, len).map(|()| sys::memory::lock(start, len).unwrap_or(()))
+            }
+            other => other,
+        };
     }
     Ok(())
 }

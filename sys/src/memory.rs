@@ -77,6 +77,15 @@ pub fn lock(addr: usize, len: usize) -> Result<()> {
     unsafe { call(Sysno::mlock, [addr, len]) }.map(drop)
 }
 
+/// mlock2(2) with `MLOCK_ONFAULT`.
+///
+/// # Errors
+/// The call's.
+pub fn lock_on_fault(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: changes no contents.
+    unsafe { call(Sysno::mlock2, [addr, len, 1]) }.map(drop)
+}
+
 /// munlock(2); its failure only costs memory.
 pub fn unlock(addr: usize, len: usize) {
     // SAFETY: changes no contents.

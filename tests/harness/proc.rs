@@ -77,7 +77,7 @@ pub fn wait_gone(pid: u32) -> Result<()> {
     wait::until(look, || format!("process {pid} runs on, in state {:?}", state(pid)))
 }
 
-/// All processes of a session: pid and arguments. Zombies too.
+/// All processes of a session: pid and arguments. Zombies too, but those of PID 1.
 ///
 /// # Errors
 /// `/proc` cannot be read.
@@ -86,7 +86,10 @@ pub fn session(sid: u32) -> Result<BTreeMap<u32, String>> {
     for entry in fs::read_dir("/proc").context("/proc")? {
         let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
         let Some(fields) = stat(pid) else { continue };
-        if fields.get(3) == Some(&sid.to_string()) {
+        // What has ended and belongs to PID 1 is over: only its reaper takes its time (a container's may take for ever).
+        let over =
+            fields.first().is_some_and(|state| state == "Z") && fields.get(1).is_some_and(|parent| parent == "1");
+        if fields.get(3) == Some(&sid.to_string()) && !over {
             found.insert(pid, cmdline(pid).unwrap_or_default().join(" "));
         }
     }

@@ -98,6 +98,13 @@ int main(void) {
     for (int i = 0; i < 3; i++) fill(4 + i, touched[i], PAGE);
     char *stack = area("growing down", 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, 0);
     fill(8, stack, 16 * PAGE);
+    char *free_below = mmap(NULL, 8 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    MUST(free_below);
+    MUST(munmap(free_below, 8 << 20));
+    char *grows = mmap(free_below + (8 << 20) - 4 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
+    MUST(grows);
+    fill(16, grows, 4 * PAGE);
     char *no_dump = anonymous("not dumped", 2), *no_fork = anonymous("not forked", 2), *wiped = anonymous("wiped", 2),
          *small = anonymous("no huge pages", 2), *big = anonymous("huge pages", 1024), *locked = anonymous("locked", 2);
     MUST(madvise(no_dump, 2 * PAGE, MADV_DONTDUMP));
@@ -112,6 +119,17 @@ int main(void) {
     fill(12, small, 2 * PAGE);
     fill(13, big, 1024 * PAGE);
     fill(14, locked, 2 * PAGE);
+    char *secret = anonymous("locked, then hidden", 2);
+    MUST(mlock(secret, 2 * PAGE));
+    fill(15, secret, 2 * PAGE);
+    MUST(mprotect(secret, 2 * PAGE, PROT_NONE));
+    char *merged = anonymous("mergeable", 2), *ahead = anonymous("sequential", 2), *wild = anonymous("random", 2);
+    madvise(merged, 2 * PAGE, MADV_MERGEABLE);
+    MUST(madvise(ahead, 2 * PAGE, MADV_SEQUENTIAL));
+    MUST(madvise(wild, 2 * PAGE, MADV_RANDOM));
+    char *only_run = anonymous("execute only", 1);
+    memcpy(only_run, "\xb8\x2b\0\0\0\xc3", 6); /* mov eax, 43; ret */
+    MUST(mprotect(only_run, PAGE, PROT_EXEC));
 
     spill("mapped", "");
     int fd = open("mapped", O_RDWR | O_CLOEXEC);
@@ -121,6 +139,8 @@ int main(void) {
     fill(20, shared, 4 * PAGE);
     char *private = area("private file", 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 4 * PAGE);
     private[2 * PAGE] = 5; /* copied on write; the page before it stays the file's */
+    char *beyond = area("private, written, past the end", 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 5 * PAGE);
+    beyond[9] = 6;
     char *past = area("past the end", 3 * PAGE, PROT_READ, MAP_PRIVATE, fd, 5 * PAGE);
     MUST(close(fd));
     fd = open("mapped", O_RDONLY | O_CLOEXEC);
@@ -144,6 +164,7 @@ int main(void) {
     }
     CHECK(touch(hidden, 0) == SIGSEGV, "hidden: it can be read");
     CHECK(touch(read_only, 1) == SIGSEGV, "read-only: it can be written");
+    CHECK(beyond[9] == 6 && touch(beyond + 2 * PAGE, 0) == SIGBUS, "private, written, past the end: changed");
     CHECK(touch(past + 2 * PAGE, 0) == SIGBUS, "past the end of the file: no SIGBUS");
     CHECK(touch(plain - 1, 0) == SIGSEGV, "there is something below a mapping");
     expect_filled(1, plain, 64 * PAGE);
@@ -164,6 +185,11 @@ int main(void) {
     expect_filled(12, small, 2 * PAGE);
     expect_filled(13, big, 1024 * PAGE);
     expect_filled(14, locked, 2 * PAGE);
+    expect_filled(16, grows, 4 * PAGE);
+    for (int i = 1; i <= 64; i++) CHECK(touch(grows - i * PAGE, 1) == 0, "a stack does not grow to %d pages", i);
+    MUST(mprotect(secret, 2 * PAGE, PROT_READ));
+    expect_filled(15, secret, 2 * PAGE);
+    CHECK(((int (*)(void))(uintptr_t)only_run)() == 43, "execute only: it does not run");
     expect_filled(20, shared, 4 * PAGE);
     CHECK(private[2 * PAGE] == 5, "private file: the written byte is %d", private[2 * PAGE]);
     fd = open("mapped", O_RDWR | O_CLOEXEC);

@@ -1,4 +1,4 @@
-//! Each kernel object: its guest undisturbed, after a save that lets it go on, restarted once, and in the fifth generation,
+//! Each kernel object: its guest undisturbed, after a save that lets it go on, restarted once, and in the tenth generation,
 //! as every user that the tests can be.
 
 use std::os::fd::OwnedFd;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use ckpt_tests::table::{self, Outcome};
 use ckpt_tests::{Job, Place, Pty, READY, User};
 use rustix::fs::{Mode, OFlags};
 
@@ -42,8 +43,11 @@ struct Stage {
 impl Stage {
     fn set(name: &str, user: User) -> Result<Self> {
         let place = Place::new(user)?;
-        let guest = place.guest(name)?;
+        // A second way to run a guest: with an argument.
+        let (file, argument) = name.split_once("_without").map_or((name, None), |(file, _)| (file, Some("none")));
+        let guest = place.guest(file)?;
         let mut stage = Self { place, guest, arguments: Vec::new(), fifo: None, terminal: None };
+        stage.arguments.extend(argument.map(PathBuf::from));
         if name == "pipe" {
             let fifo = stage.place.file("fifo");
             rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from(0o600), 0)?;
@@ -123,7 +127,27 @@ impl Stage {
     }
 }
 
+/// A column of the table.
+fn way(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Undisturbed => "undisturbed",
+        Fate::GoesOn => "goes on",
+        Fate::Restarted(1) => "signal",
+        Fate::Restarted(_) => "signal, chain",
+        Fate::ByPid(1, Ids::New) => "PID",
+        Fate::ByPid(_, Ids::New) => "PID, chain",
+        Fate::ByPid(1, Ids::Namespace) => "namespace",
+        Fate::ByPid(_, Ids::Namespace) => "namespace, twice",
+    }
+}
+
 fn play(name: &str, user: User, fate: Fate) -> Result<()> {
+    let result = act(name, user, fate);
+    table::enter(name, way(fate), user, Outcome::Pass.or_fail(&result));
+    result
+}
+
+fn act(name: &str, user: User, fate: Fate) -> Result<()> {
     let mut stage = Stage::set(name, user)?;
     let mut job = stage.start(matches!(fate, Fate::GoesOn | Fate::Restarted(_)))?;
     job.wait_line(READY)?;
@@ -167,14 +191,14 @@ macro_rules! objects {
             }
 
             #[test]
-            fn five_generations() -> Result<()> {
-                User::each(|user| play(stringify!($name), user, Fate::Restarted(5)))
+            fn ten_generations() -> Result<()> {
+                User::each(|user| play(stringify!($name), user, Fate::Restarted(10)))
             }
 
             #[test]
             fn by_pid() -> Result<()> {
                 User::each(|user| {
-                    for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (5, Ids::New), (2, Ids::Namespace)] {
+                    for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (10, Ids::New), (2, Ids::Namespace)] {
                         play(stringify!($name), user, Fate::ByPid(times, ids))
                             .with_context(|| format!("{times} times, {ids:?}"))?;
                     }
@@ -186,6 +210,6 @@ macro_rules! objects {
 }
 
 objects! {
-    content cwd descriptor device directory epoll eventfd innerpipe inotify itimer lock memory mm pending pidfd pipe posix_timer regular rlimit
-    sched setting sigaction signalfd socket terminal thread timerfd umask unix
+    content cwd descriptor device directory epoll eventfd guard innerpipe inotify itimer lock memory mm pending pidfd pipe posix_timer regular rlimit
+    sched setting sigaction signalfd socket terminal thread timerfd umask unix vdso vdso_without
 }

@@ -16,6 +16,7 @@ mod dist;
 mod elf_check;
 mod fuzz;
 mod guest;
+mod objects;
 mod pty;
 mod stub_words;
 mod test;

@@ -9,12 +9,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::dist;
 use crate::workspace::{Workspace, on_path};
+use crate::{dist, objects};
 
 /// What `cargo xtask test` accepts.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Play the kernel objects only, and print what became of each in each way.
+    #[arg(long)]
+    objects: bool,
     /// Passed on to `cargo test --workspace`.
     #[arg(last = true)]
     cargo_args: Vec<String>,
@@ -30,6 +33,9 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
     dist::run(ws)?;
     sh.set_var("CKPT_STUB", ws.dist("restart-stub"));
     let args = &options.cargo_args;
+    if options.objects {
+        return objects::run(&sh, ws, args);
+    }
     // As a shell gives them: signals that nohup(1) or a CI's runner ignores would stay ignored in the tests' programs.
     cmd!(sh, "env --default-signal cargo test --workspace {args...}").run()?;
     Ok(())

@@ -5,6 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
+use image_format::PAGE;
 use sys::abi::signal::{SI_QUEUE, SI_TKILL, SI_USER, Siginfo, Ucontext};
 use sys::text::{cut, hex, words};
 
@@ -74,6 +75,7 @@ impl Before {
     fn mend_locks(self, new: i32) -> sys::Result<()> {
         let mut buffer = [0; 512];
         let mut lines = sys::fs::Lines::open_at(sys::abi::AT_FDCWD, c"/proc/self/maps", &mut buffer)?.pass_long();
+        let mem = sys::fs::open(c"/proc/self/mem", sys::abi::O_RDONLY, 0)?;
         let mut data_end = 0;
         while let Some(line) = lines.next_line()? {
             let mut fields = words(line);
@@ -84,8 +86,16 @@ impl Before {
             let of_file = name.is_some_and(|name| name.starts_with(b"/"));
             let bss = name.is_none() && start == data_end && end - start <= BSS_MAX;
             if writable && (of_file || bss) {
-                // SAFETY: mapped and readable, and all threads that could unmap it wait.
-                unsafe { self.mend_range(start as usize, end as usize, new) };
+                let mut at = start;
+                while at < end {
+                    // A touch behind the end of a file, or of a guard region, would be a fault.
+                    let readable = |page: &u64| sys::fs::pread(mem.fd(), &mut [0], *page) == Ok(1);
+                    let pages = || (at..end).step_by(PAGE as usize);
+                    let stop = pages().find(|page| !readable(page)).unwrap_or(end);
+                    // SAFETY: mapped and readable, and all threads that could unmap it wait.
+                    unsafe { self.mend_range(at as usize, stop as usize, new) };
+                    at = (stop..end).step_by(PAGE as usize).find(readable).unwrap_or(end);
+                }
                 data_end = end;
             }
         }

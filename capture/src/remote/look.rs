@@ -10,6 +10,7 @@ use std::vec::Vec;
 use image_format::Notes;
 use image_format::record::memory::{Backing, Vma};
 use state::content::Contents;
+use state::guard::Guards;
 use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
@@ -18,7 +19,7 @@ use sys::{Errno, Sysno};
 use super::arena::Arena;
 use super::{check_kind, inner_id, outside};
 use crate::pages::{self, Run, Runs};
-use crate::session::{BACKINGS_MAX, Memory};
+use crate::session::{BACKINGS_MAX, GUARDS_MAX, Memory};
 
 /// A process that is looked at as it runs.
 struct Looker {
@@ -92,7 +93,8 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     let (vma_count, file_count) = state::memory::collect(save, vmas, backings, &contents)?;
     let (vmas, backings) = (vmas.get(..vma_count), backings.get(..file_count));
     let mut runs = Runs::new(Scratch::new(runs).rest::<Run>()?);
-    pages::plan(save.target, vmas.unwrap_or_default(), backings.unwrap_or_default(), &mut runs)
+    let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
+    pages::plan(save.target, vmas.unwrap_or_default(), backings.unwrap_or_default(), &mut runs, &mut guards)
 }
 
 impl Looker {

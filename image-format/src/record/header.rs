@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const EVENTS = 1 << 4;
         /// Contents without a named file ([`super::content::Content`]), in segments of their own type.
         const CONTENTS = 1 << 8;
+        /// Guard regions ([`super::guard::Guard`]).
+        const GUARDS = 1 << 9;
         /// Sockets ([`super::socket::Socket`]).
         const SOCKETS = 1 << 12;
         /// inotify instances ([`super::inotify::Inotify`]) and pidfds ([`super::pidfd::Pidfd`]).

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod frame;
+pub mod guard;
 pub mod header;
 pub mod id_word;
 pub mod inotify;
@@ -111,6 +112,8 @@ pub enum NoteType {
     Content = 0x434b_0020,
     /// [`content::ContentFile`], ascending by id.
     ContentFile = 0x434b_0021,
+    /// [`guard::Guard`], ascending and disjoint.
+    Guard = 0x434b_0022,
     /// [`socket::Socket`], ascending by id.
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
@@ -146,7 +149,7 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
-    put!(content::Content, content::ContentFile);
+    put!(content::Content, content::ContentFile, guard::Guard);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     sizes
 };

@@ -14,6 +14,7 @@ use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
 use image_format::record::frame::Frame;
+use image_format::record::guard::Guard;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
@@ -79,6 +80,7 @@ pub struct Parts {
     pub locks: Vec<Lock>,
     pub events: Events,
     pub contents: Contents,
+    pub guards: Vec<Guard>,
     pub runs: Vec<Run>,
 }
 
@@ -126,6 +128,7 @@ impl Parts {
             terminals: Vec::new(),
             events: Events::default(),
             contents: Contents::default(),
+            guards: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -258,6 +261,7 @@ impl Parts {
         put(&mut notes, &self.locks);
         self.events.put(&mut notes);
         self.contents.put(&mut notes);
+        put(&mut notes, &self.guards);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out

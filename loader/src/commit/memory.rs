@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use image_format::record::guard::Guard;
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
 use image_format::seal;
 use image_format::{Checked, Segment, USER_END};
@@ -188,6 +189,12 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
             }
         }
     });
+    // Before memory is locked, which the kernel wants without.
+    for guard in image.table::<Guard>() {
+        if let Err(e) = state::guard::restore(guard) {
+            die("installing guard regions", e);
+        }
+    }
     for vma in vmas(image).iter().filter(|v| !is_kernels(v)) {
         if let Err(e) = state::memory::finish(vma) {
             die("locking memory", e);

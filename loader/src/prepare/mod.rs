@@ -36,6 +36,7 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     let mut input = Input::open(options)?;
     let image = input.image(options)?;
     kernel::check(&image, options)?;
+    state::guard::check(&image)?;
     let vdso = kernel::match_vdso(&image)?;
     let xstate = kernel::xstate(&image, options)?;
     if options.keep_pid {

@@ -105,10 +105,12 @@ impl<'b> Contents<'b> {
             }
             let skip = last.1.saturating_sub(view.offset).min(view.len);
             (view.offset, view.addr, view.len) = (view.offset + skip, view.addr + skip, view.len - skip);
-            // Behind the end of the object reading fails.
+            // Behind the end of a file reading fails; other memory is as long as it was made.
+            let kind = self.objects.get(view.object as usize).map_or(0, |o| o.kind);
+            let endless = kind == ContentKind::Anonymous as u32 || kind == ContentKind::SysV as u32;
             let readable = |page: u64| target.read_memory(view.addr + page * PAGE, &mut [0]).is_ok();
             let (mut low, mut high) = (0, view.len / PAGE);
-            if high == 0 || readable(high - 1) {
+            if endless || high == 0 || readable(high - 1) {
                 low = high;
             }
             while low < high {

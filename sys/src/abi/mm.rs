@@ -25,6 +25,7 @@ pub const MADV_HUGEPAGE: usize = 14;
 pub const MADV_NOHUGEPAGE: usize = 15;
 pub const MADV_DONTDUMP: usize = 16;
 pub const MADV_WIPEONFORK: usize = 18;
+pub const MADV_GUARD_INSTALL: usize = 102;
 pub const MADV_POPULATE_WRITE: usize = 23;
 
 /// `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)`.
