@@ -44,7 +44,7 @@ pub fn check(file: &OpenFile, path: &[u8], others: &[OpenFile]) -> Result<()> {
 pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
     for index in 0..files.len() {
         let Some(file) = files.get(index).copied() else { break };
-        if !file.is_first(Kind::Pipe) || file.named != 0 {
+        if !file.is_first(Kind::Pipe) || file.named != 0 || file.mode & S_IFMT != S_IFIFO {
             continue;
         }
         let same = |f: &&OpenFile| f.id == f.fd && (f.dev, f.ino) == (file.dev, file.ino);
