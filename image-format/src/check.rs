@@ -112,8 +112,9 @@ impl<'a> Check<'_, 'a> {
 
     /// The record of a type that an image has exactly one of.
     fn single<R: Record>(&self) -> Result<&'a R> {
-        match self.image.rows() {
-            [one] => Ok(one),
+        let mut all = self.image.each();
+        match (all.next(), all.next()) {
+            (Some(one), None) => Ok(one),
             _ => self.bad("a record that must be there once is missing or repeated", self.image.header()),
         }
     }
@@ -127,7 +128,7 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a mapped file whose contents the image does not have", backing);
             }
         }
-        for vma in self.image.rows::<Vma>() {
+        for vma in self.image.each::<Vma>() {
             self.string(vma.name)?;
             if vma.prot.get() & !PROT_ALL != 0 {
                 return self.bad("a mapping with unknown protection bits", vma);
@@ -178,19 +179,21 @@ impl<'a> Check<'_, 'a> {
             let flags = ThreadFlags::from_bits_truncate(thread.flags.get());
             let leads = flags.contains(ThreadFlags::LEADER);
             if leads != (thread.tid == header.pid) {
-                return self.bad("a thread leads without the process's id, or has it and does not lead", thread);
+                return self.bad("a thread leads without the process's id, or the reverse", thread);
             }
             leaders += usize::from(leads);
             current += usize::from(flags.contains(ThreadFlags::CURRENT));
             let jmp = &thread.jmp;
-            if [jmp.rsp, jmp.fs_base, jmp.gs_base].into_iter().any(|address| address.get() >= USER_END) {
-                return self.bad("a thread's stack or thread pointer lies in kernel space", thread);
+            let (tid_address, stack) = (thread.tid_address, thread.altstack_sp);
+            let addresses = [jmp.rsp, jmp.fs_base, jmp.gs_base, tid_address, thread.robust_list, thread.rseq, stack];
+            if addresses.iter().any(|address| address.get() >= USER_END) {
+                return self.bad("an address of a thread lies in kernel space", thread);
             }
             let rip = jmp.rip.get();
             let index = vmas.partition_point(|vma| vma.end.get() <= rip);
             let code = vmas.get(index).is_some_and(|v| v.start.get() <= rip && v.prot.get() & PROT_EXEC != 0);
             if !code {
-                return self.bad("a thread goes on where no executable mapping is", thread);
+                return self.bad("a thread goes on where no code is", thread);
             }
             // A control word with reserved bits would be a fault in the restart's last assembly.
             if jmp.mxcsr.get() & !0xffff != 0 {
@@ -198,29 +201,25 @@ impl<'a> Check<'_, 'a> {
             }
             let flags = thread.flags.get();
             if flags & ThreadFlags::TID_WORD.bits() != 0 && thread.tid_address.get() == 0 {
-                return self.bad("a thread without a tid address keeps its id there", thread);
-            }
-            let kept = [thread.tid_address, thread.robust_list, thread.rseq, thread.altstack_sp];
-            if kept.into_iter().any(|address| address.get() >= USER_END) {
-                return self.bad("an address that the kernel keeps for a thread lies in kernel space", thread);
+                return self.bad("a thread keeps its id at no address", thread);
             }
         }
         if leaders != 1 || current != 1 {
-            return self.bad("not exactly one thread leads, or not exactly one made the save", first);
+            return self.bad("not exactly one thread leads, or made the save", first);
         }
         self.frames(threads)?;
         self.pending(threads)
     }
 
     fn pending(&self, threads: &[Thread]) -> Result {
-        let pending = self.image.rows::<Pending>();
-        if let Some(first) = pending.first().filter(|_| pending.len().saturating_mul(threads.len()) > MATCH_MAX) {
-            return self.bad("an absurd number of pending signals", first);
+        let pending = self.image.each::<Pending>();
+        if pending.len().saturating_mul(threads.len()) > MATCH_MAX {
+            return self.bad("an absurd number of pending signals", self.image.header());
         }
         for signal in pending {
             let tid = signal.tid.get();
             if tid != 0 && !threads.iter().any(|thread| thread.tid.get() == tid) {
-                return self.bad("a pending signal for a thread that does not exist", signal);
+                return self.bad("a pending signal for no thread of the image", signal);
             }
             let number = signal.siginfo.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
             if number == 0 || number as usize > SIGNALS {
@@ -242,7 +241,7 @@ impl<'a> Check<'_, 'a> {
             (mm.start_stack, mm.start_stack),
         ];
         if ranges.into_iter().any(|(start, end)| start.get() > end.get() || end.get() > USER_END) {
-            return self.bad("a range of the mm fields is reversed, or lies in kernel space", mm);
+            return self.bad("a range of the mm fields is reversed, or in kernel space", mm);
         }
         let auxv = self.image.note_of(note::CORE, note::standard::NT_AUXV).unwrap_or_default();
         if auxv.is_empty() || auxv.len() > AUXV_MAX || !auxv.len().is_multiple_of(16) {
@@ -254,8 +253,7 @@ impl<'a> Check<'_, 'a> {
         if umask.mask.get() & !0o777 != 0 {
             return self.bad("a umask with more than nine bits", umask);
         }
-        let actions = self.image.rows::<Sigaction>();
-        if actions.len() != SIGNALS {
+        if self.image.each::<Sigaction>().len() != SIGNALS {
             return self.bad("not 64 signal actions", mm);
         }
         self.limits_and_timers()
@@ -263,10 +261,10 @@ impl<'a> Check<'_, 'a> {
 
     fn limits_and_timers(&self) -> Result {
         let mut seen = 0u32;
-        for limit in self.image.rows::<Rlimit>() {
+        for limit in self.image.each::<Rlimit>() {
             let resource = limit.resource.get();
             if resource >= RLIMITS || seen & (1 << resource) != 0 {
-                return self.bad("a limit of an unknown resource, or one repeated", limit);
+                return self.bad("a limit is unknown or repeated", limit);
             }
             if limit.soft.get() > limit.hard.get() {
                 return self.bad("a soft limit above its hard limit", limit);
@@ -284,21 +282,23 @@ impl<'a> Check<'_, 'a> {
             }
         }
         let mut seen = 0u32;
-        for timer in self.image.rows::<Itimer>() {
+        for timer in self.image.each::<Itimer>() {
             let which = timer.which.get();
             if which > 2 || seen & (1 << which) != 0 || timer.value_usec.get() == 0 {
-                return self.bad("an interval timer that is unknown, repeated or not running", timer);
+                return self.bad("an interval timer is unknown, repeated or not running", timer);
             }
             seen |= 1 << which;
         }
-        let timers = self.image.rows::<PosixTimer>();
-        if !timers.is_sorted_by(|a, b| a.id.get() < b.id.get()) || timers.len() > POSIX_TIMERS_MAX {
-            return Err(self.malformed("POSIX timers are out of order, repeated, or too many", timers.as_bytes()));
-        }
-        for timer in timers {
+        let mut last = None;
+        for (count, timer) in (1..).zip(self.image.each::<PosixTimer>()) {
+            let id = timer.id.get();
+            if last >= Some(id) || count > POSIX_TIMERS_MAX {
+                return self.bad("POSIX timers are out of order, or too many", timer);
+            }
+            last = Some(id);
             let receiver = match timer.notify.get() {
                 0 | 1 => timer.tid.get() == 0,
-                4 => self.image.rows::<Thread>().iter().any(|t| t.tid == timer.tid),
+                4 => self.image.each::<Thread>().any(|t| t.tid == timer.tid),
                 _ => false,
             };
             if !receiver || timer.signal.get() as usize > SIGNALS || timer.clock.get() < 0 {

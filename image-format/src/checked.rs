@@ -6,6 +6,7 @@ use crate::check::description::{KINDS, Kind, Table, word};
 use crate::check::records;
 use crate::record::frame::Frame;
 use crate::record::header::Header;
+use crate::rows::Rows;
 use crate::segment::Segments;
 use crate::{Fault, Image, NoteType, Record, StrRef};
 
@@ -36,7 +37,13 @@ impl<'a> Checked<'a> {
         &self.0
     }
 
-    /// All records of one type.
+    /// Each record of one type.
+    #[must_use]
+    pub fn each<R: Record>(&self) -> Rows<'a, R> {
+        self.0.each()
+    }
+
+    /// All records of one type, for whoever needs them by their places: dearer than [`Checked::each`].
     #[must_use]
     pub fn table<R: Record>(&self) -> &'a [R] {
         self.0.rows()
@@ -45,7 +52,7 @@ impl<'a> Checked<'a> {
     /// The record of a type that an image has exactly one of.
     #[must_use]
     pub fn single<R: Record>(&self) -> R {
-        self.table().first().copied().unwrap_or_else(R::new_zeroed)
+        self.each().next().copied().unwrap_or_else(R::new_zeroed)
     }
 
     /// The header record.

@@ -57,13 +57,12 @@ pub fn header(first: &[u8]) -> Result<Header, Fault> {
 /// # Errors
 /// The buffer ends before them, or is not aligned.
 pub fn program_headers(bytes: &[u8], off: u64, count: u64) -> Result<&[ProgramHeader], Fault> {
-    let bad = Fault::Malformed { what: "the program headers do not fit into the headers' part", at: off };
+    let bad = Fault::Malformed { what: "the program headers do not fit, or are not aligned", at: off };
     let len = count.checked_mul(SIZEOF_PHDR as u64).ok_or(bad)?;
     let end = off.checked_add(len).ok_or(bad)?;
     let range = usize::try_from(off).map_err(|_| bad)?..usize::try_from(end).map_err(|_| bad)?;
     let table = bytes.get(range).ok_or(bad)?;
-    plain::slice_from_bytes(table)
-        .map_err(|_| Fault::Malformed { what: "the program headers are not aligned to 8 bytes", at: off })
+    plain::slice_from_bytes(table).map_err(|_| bad)
 }
 
 /// The ELF header of an image with `phnum` program headers, as it lies in the file.

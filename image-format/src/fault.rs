@@ -83,75 +83,64 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the file is empty: it is no image"),
-            Self::NotElf => f.write_str("not an image: the file does not begin with the ELF magic"),
-            Self::NotCore(t) => {
-                write!(f, "not an image: an ELF file of type {}, not a core (4)", Decimal((*t).into()))
+        let end = match *self {
+            Self::Empty => "the file is empty: it is no image",
+            Self::NotElf => "not an image: the file does not begin with the ELF magic",
+            Self::NotCore(kind) => {
+                digits("not an image: an ELF file of type ", kind.into(), 10, f)?;
+                ", not a core (4)"
             }
-            Self::NotCheckpoint => f.write_str(
-                "not an image: an ELF core without a checkpoint header note (written by a kernel or gcore?)",
-            ),
-            Self::WrongMachine(m) => {
-                let m = Decimal((*m).into());
-                write!(f, "an image of another machine (ELF machine {m}): restart it on a box of that kind")
+            Self::NotCheckpoint => {
+                "not an image: an ELF core without a checkpoint header (written by a kernel or gcore?)"
+            }
+            Self::WrongMachine(machine) => {
+                digits("an image of another machine (ELF machine ", machine.into(), 10, f)?;
+                "): restart it on a box of that kind"
             }
             Self::Truncated { need, have } => {
-                let (need, have) = (Decimal(*need), Decimal(*have));
-                write!(f, "truncated: the image has {need} bytes, the file only {have}: copy it again")
+                digits("truncated: the image has ", need, 10, f)?;
+                digits(" bytes, the file only ", have, 10, f)?;
+                ": copy it again"
             }
-            Self::Unsealed => f.write_str("not sealed: the save was not finished: use an older image"),
-            Self::Checksum(Part::Prefix) => {
-                f.write_str("damaged: the checksum of headers and notes does not match: copy it again")
-            }
-            Self::Checksum(Part::Seal) => f.write_str("damaged: the seal's own checksum does not match: copy it again"),
-            Self::Checksum(Part::Segment(a)) => {
-                write!(f, "damaged: the checksum of the memory at 0x{} does not match: copy it again", Hex(*a))
-            }
-            Self::Checksum(Part::Content(id)) => {
-                let id = Decimal((*id).into());
-                write!(f, "damaged: the checksum of the shared contents {id} does not match: copy it again")
+            Self::Unsealed => "not sealed: the save was not finished: use an older image",
+            Self::Checksum(part) => {
+                f.write_str("damaged: the checksum of ")?;
+                match part {
+                    Part::Prefix => f.write_str("headers and notes")?,
+                    Part::Seal => f.write_str("the seal")?,
+                    Part::Segment(at) => digits("the memory at 0x", at, 16, f)?,
+                    Part::Content(id) => digits("the shared contents ", id.into(), 10, f)?,
+                }
+                " does not match: copy it again"
             }
             Self::Malformed { what, at } => {
-                write!(f, "malformed at file offset {}: ", Decimal(*at))?;
-                f.write_str(what)
+                digits("malformed at file offset ", at, 10, f)?;
+                f.write_str(": ")?;
+                what
             }
             Self::Address { what, addr } => {
-                write!(f, "bad address 0x{}: ", Hex(*addr))?;
-                f.write_str(what)
+                digits("bad address 0x", addr, 16, f)?;
+                f.write_str(": ")?;
+                what
             }
-            Self::Newer(v) => {
-                write!(f, "written in format {}, newer than this program's: update it", Decimal((*v).into()))
+            Self::Newer(version) => {
+                digits("written in format ", version.into(), 10, f)?;
+                ", newer than this program's: update it"
             }
             Self::Feature(bits) => {
-                write!(f, "needs features that this program does not know (bits 0x{}): update it", Hex(*bits))
+                digits("needs features that this program does not know (bits 0x", bits, 16, f)?;
+                "): update it"
             }
-        }
+        };
+        f.write_str(end)
     }
 }
 
-/// Numbers in decimal and in hexadecimal: the core library's own know padding and signs, which cost the stub 1 KiB.
-struct Decimal(u64);
-struct Hex(u64);
-
-impl fmt::Display for Decimal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        digits(self.0, 10, f)
-    }
-}
-
-impl fmt::Display for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        digits(self.0, 16, f)
-    }
-}
-
-/// Writes the digits of a number, the first one first.
-fn digits(number: u64, radix: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if number >= radix {
-        digits(number / radix, radix, f)?;
-    }
-    fmt::Write::write_char(f, char::from_digit((number % radix) as u32, radix as u32).unwrap_or('?'))
+/// Writes what stands before a number, and its digits, the first one first: the core library's own know padding and signs,
+/// which cost the stub 1 KiB.
+fn digits(before: &str, number: u64, base: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if number < base { f.write_str(before) } else { digits(before, number / base, base, f) }?;
+    fmt::Write::write_char(f, char::from_digit((number % base) as u32, base as u32).unwrap_or('?'))
 }
 
 impl core::error::Error for Fault {}

@@ -24,6 +24,7 @@ pub mod fault;
 pub mod note;
 pub mod reader;
 pub mod record;
+pub mod rows;
 pub mod seal;
 pub mod segment;
 pub mod writer;

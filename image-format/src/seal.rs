@@ -125,9 +125,9 @@ pub fn sum(bytes: &[u8]) -> u64 {
 pub fn read(bytes: &[u8], at: u64) -> Result<(Seal, &[U64]), Fault> {
     let note = NoteIter::new(bytes, at).next().ok_or(Fault::Unsealed)?.map_err(|_| Fault::Unsealed)?;
     // The whole head, padding too: it is the one part that no checksum covers.
-    let mut head = [0; LEAD];
-    note::head_bytes(&mut head, note::CKPT, u32::try_from(note.desc.len()).unwrap_or(0), NoteType::Seal as u32);
-    if !bytes.starts_with(&head) {
+    let len = u32::try_from(note.desc.len()).unwrap_or(0);
+    let head = [note::CKPT.len() as u32 + 1, len, NoteType::Seal as u32].map(u32::to_le_bytes);
+    if !bytes.starts_with(head.as_flattened()) || bytes.get(HEAD..LEAD) != Some(b"CKPT\0\0\0\0") {
         return Err(Fault::Unsealed);
     }
     let (body, own) = note.desc.split_last_chunk::<8>().ok_or(Fault::Unsealed)?;

@@ -45,7 +45,7 @@ fn identity() {
     // The header note's type: then it is some other program's core.
     let notes = u64::from_le_bytes(image[64 + 8..64 + 16].try_into().unwrap());
     let at = usize::try_from(notes).unwrap();
-    faulty(&with(at + 8, &77u32.to_le_bytes()), ExitCode::NotImage, "without a checkpoint header note");
+    faulty(&with(at + 8, &77u32.to_le_bytes()), ExitCode::NotImage, "without a checkpoint header");
     faulty(&with(at + 20 + 8, &9u16.to_le_bytes()), ExitCode::Newer, "format 9");
     faulty(&with(at + 20 + 16 + 7, &[0x80]), ExitCode::Newer, "bits 0x8000000000000000");
 }
@@ -99,14 +99,14 @@ fn segments_that_cannot_be() {
         change(&mut parts);
         faulty(&parts.image(), ExitCode::BadAddress, what);
     };
-    segments("overlaps the one before", |p| p.runs[2].addr = p.runs[1].addr + PAGE);
+    segments("a segment is out of order, or overlaps", |p| p.runs[2].addr = p.runs[1].addr + PAGE);
     segments("out of order", |p| p.runs.swap(0, 1));
     segments("reaches into kernel space", |p| p.runs[3].addr = USER_END);
     segments("reaches into kernel space", |p| p.runs[3].addr = 0xffff_ffff_ffff_f000);
     segments("not page-aligned", |p| p.runs[3].addr += 8);
     segments("lies in no mapping", |p| p.runs[3].addr += 2 * PAGE);
     segments("lies in no mapping", |p| p.runs[3] = support::run(support::STACK + 3 * PAGE, PF_R | PF_W, 2));
-    segments("mapping overlaps", |p| p.vmas[1].start = p.vmas[0].start);
+    segments("a mapping is out of order, or overlaps", |p| p.vmas[1].start = p.vmas[0].start);
     segments("mapping reaches into kernel space", |p| p.vmas[3].end = (USER_END + PAGE).into());
     segments("unknown kind", |p| p.vmas[1].kind = 99.into());
 }
@@ -119,12 +119,12 @@ fn records_that_cannot_be() {
     sealed_nonsense("made the save", |p| p.threads[1].flags = 0.into());
     sealed_nonsense("exactly one thread leads", |p| p.threads = p.threads.split_off(1));
     sealed_nonsense("exactly one thread leads", |p| p.threads.push(p.threads[0]));
-    sealed_nonsense("no executable mapping", |p| p.threads[1].jmp.rip = support::HEAP.into());
+    sealed_nonsense("where no code is", |p| p.threads[1].jmp.rip = support::HEAP.into());
     sealed_nonsense("kernel space", |p| p.threads[1].jmp.rsp = u64::MAX.into());
     sealed_nonsense("kernel space", |p| p.threads[0].robust_list = USER_END.into());
     sealed_nonsense("MXCSR", |p| p.threads[0].jmp.mxcsr = (1 << 16).into());
-    sealed_nonsense("without a tid address", |p| p.threads[0].flags = 5.into());
-    sealed_nonsense("for a thread that does not exist", |p| p.pending[1].tid = 77.into());
+    sealed_nonsense("at no address", |p| p.threads[0].flags = 5.into());
+    sealed_nonsense("for no thread", |p| p.pending[1].tid = 77.into());
     sealed_nonsense("no valid number", |p| p.pending[0].siginfo[0] = 65);
     sealed_nonsense("missing or repeated", |p| p.mm.clear());
     sealed_nonsense("missing or repeated", |p| p.umask.push(p.umask[0]));
@@ -136,7 +136,7 @@ fn records_that_cannot_be() {
     sealed_nonsense("nine bits", |p| p.umask[0].mask = 0o1000.into());
     sealed_nonsense("not 64 signal actions", |p| p.actions.truncate(63));
     sealed_nonsense("interval timer", |p| p.timers.push(p.timers[0]));
-    sealed_nonsense("unknown resource", |p| p.limits[0].resource = 16.into());
+    sealed_nonsense("a limit is unknown", |p| p.limits[0].resource = 16.into());
     sealed_nonsense("above its hard limit", |p| p.limits[0].soft = u64::MAX.into());
     sealed_nonsense("does not name", |p| p.vmas[0].backing = 1.into());
     sealed_nonsense("cannot have a file", |p| p.vmas[1].backing = 0.into());
@@ -149,17 +149,17 @@ fn records_that_cannot_be() {
 #[test]
 fn files_that_cannot_be() {
     sealed_nonsense("same id", |p| p.devices[0].id = 2.into());
-    sealed_nonsense("order of their ids", |p| p.regular.push(p.regular[0]));
+    sealed_nonsense("open files are out of order", |p| p.regular.push(p.regular[0]));
     sealed_nonsense("does not describe", |p| p.descriptors[3].file = 99.into());
     sealed_nonsense("out of order, repeated", |p| p.descriptors.swap(1, 2));
     sealed_nonsense("out of order, repeated", |p| p.descriptors[6].fd = 5.into());
-    sealed_nonsense("impossible number", |p| p.descriptors[6].fd = u32::MAX.into());
+    sealed_nonsense("too great", |p| p.descriptors[6].fd = u32::MAX.into());
     sealed_nonsense("close-on-exec", |p| p.descriptors[6].cloexec = 2.into());
-    sealed_nonsense("not of a regular file", |p| p.locks[0].fd = 5.into());
-    sealed_nonsense("not of a regular file", |p| p.locks[0].fd = 55.into());
+    sealed_nonsense("no regular file", |p| p.locks[0].fd = 5.into());
+    sealed_nonsense("no regular file", |p| p.locks[0].fd = 55.into());
     sealed_nonsense("unknown kind", |p| p.locks[0].kind = 4.into());
     sealed_nonsense("greatest offset", |p| p.locks[0].len = u64::MAX.into());
-    sealed_nonsense("does not require locks", |p| p.header.required = 1.into());
+    sealed_nonsense("does not require", |p| p.header.required = 1.into());
 }
 
 #[test]
@@ -173,20 +173,20 @@ fn events_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_events();
     support::check(&sound.image()).unwrap();
-    events("the header does not require", |p| p.header.required = 3.into());
-    events("that the header does not require", |p| p.header.required = 11.into());
-    events("pipe inside the process, but the header", |p| p.header.required = 19.into());
+    events("a feature that the header does not require", |p| p.header.required = 3.into());
+    events("a feature that the header does not require", |p| p.header.required = 11.into());
+    events("a feature that the header does not require", |p| p.header.required = 19.into());
     events("same id", |p| p.events.signalfds[0].id = 10.into());
-    events("order of their ids", |p| p.events.epolls.swap(0, 1));
+    events("open files are out of order", |p| p.events.epolls.swap(0, 1));
     events("does not describe", |p| p.events.timers.clear());
     events("without its two ends", |p| p.events.pipe_data[2].read = 8.into());
     events("without its two ends", |p| p.events.pipe_data[2].read = 10.into());
     events("without its two ends", |p| p.events.pipe_data[2].read = u32::MAX.into());
     events("without its two ends", |p| p.events.pipe_data[2].write = 9.into());
     events("without its two ends", |p| (p.pipes[3].named, p.pipes[3].path) = (1.into(), p.cwd[0].path));
-    events("do not fit its buffer", |p| p.events.pipe_data[1].size = 2.into());
-    events("outside the strings", |p| p.events.pipe_data[1].bytes.at = u32::MAX.into());
-    events("do not fit its buffer", |p| p.events.pipe_data[1].packet = 2.into());
+    events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].size = 2.into());
+    events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].bytes.at = u32::MAX.into());
+    events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].packet = 2.into());
     events("contents of pipes are out of order", |p| p.events.pipe_data.swap(1, 2));
     events("unknown clock or mode", |p| p.events.timers[0].clock = u32::MAX.into());
     events("unknown clock or mode", |p| p.events.timers[0].settime = 2.into());
@@ -291,8 +291,8 @@ fn sockets_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_sockets();
     support::check(&sound.image()).unwrap();
-    sockets("kind that the header does not require", |p| p.header.required = 3.into());
-    sockets("order of their ids", |p| p.events.sockets.swap(0, 1));
+    sockets("a feature that the header does not require", |p| p.header.required = 3.into());
+    sockets("open files are out of order", |p| p.events.sockets.swap(0, 1));
     sockets("not absolute", |p| p.events.sockets[0].reserved = 1.into());
     sockets("unknown step", |p| p.events.steps[0].step = 99.into());
     sockets("does not describe", |p| p.events.steps[0].socket = 99.into());
@@ -313,18 +313,18 @@ fn frames_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_frames();
     support::check(&sound.image()).unwrap();
-    sealed_nonsense("neither jmp contexts", |p| p.header.required = 2.into());
-    frames("neither jmp contexts", |p| p.header.required = 7.into());
-    frames("one frame for each thread", |p| p.header.required = 3.into());
-    frames("one frame for each thread", |p| p.frames.truncate(1));
-    sealed_nonsense("one frame for each thread", |p| p.header.required = 6.into());
+    sealed_nonsense("none or both of jmp contexts", |p| p.header.required = 2.into());
+    frames("none or both of jmp contexts", |p| p.header.required = 7.into());
+    frames("not as many frames", |p| p.header.required = 3.into());
+    frames("not as many frames", |p| p.frames.truncate(1));
+    sealed_nonsense("not as many frames", |p| p.header.required = 6.into());
     for register in [16, 19, 21, 22] {
         sealed_nonsense("something else than its record", |p| {
             p.give_frames();
             p.frames[1].regs[register] = 1.into();
         });
     }
-    frames("no executable mapping", |p| {
+    frames("where no code is", |p| {
         p.threads[1].jmp.rip = support::HEAP.into();
         p.frames[1].regs[16] = support::HEAP.into();
     });

@@ -15,32 +15,69 @@ pub fn find(
     len: u64,
     end: u64,
 ) -> Option<u64> {
-    first(mine.clone(), theirs.clone(), len, PREFERRED, end).or_else(|| first(mine, theirs, len, LOWEST, end))
+    [PREFERRED, LOWEST].into_iter().find_map(|lowest| {
+        let mut at = lowest;
+        // Between two of theirs I have few.
+        for (their_start, their_end) in theirs.clone().chain([(end, end)]) {
+            for (start, stop) in mine.clone() {
+                if start.min(their_start).saturating_sub(at) >= len {
+                    return Some(at);
+                }
+                if start < their_start {
+                    at = at.max(stop);
+                }
+            }
+            if their_start.saturating_sub(at) >= len {
+                return Some(at);
+            }
+            at = at.max(their_end);
+        }
+        None
+    })
 }
 
-fn first(
-    mine: impl Iterator<Item = (u64, u64)>,
-    theirs: impl Iterator<Item = (u64, u64)>,
-    len: u64,
-    lowest: u64,
-    end: u64,
-) -> Option<u64> {
-    let (mut a, mut b) = (mine.peekable(), theirs.peekable());
-    let mut at = lowest;
-    loop {
-        let next = match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) if x.0 <= y.0 => a.next(),
-            (Some(_) | None, Some(_)) => b.next(),
-            (Some(_), None) => a.next(),
-            (None, None) => None,
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    const PAGE: u64 = 4096;
+    const END: u64 = PAGE << 22;
+
+    fn hole(mine: &[(u64, u64)], theirs: &[(u64, u64)], len: u64) -> Option<u64> {
+        find(mine.iter().copied(), theirs.iter().copied(), len, END)
+    }
+
+    #[test]
+    fn a_hole_touches_neither_list() {
+        let mut state = 7u64;
+        let mut below = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % n
         };
-        let (start, stop) = next.unwrap_or((end, end));
-        if start.saturating_sub(at) >= len {
-            return Some(at);
+        for _ in 0..2000 {
+            let mut list = || {
+                let mut at = super::PREFERRED;
+                [(); 5].map(|()| {
+                    let start = at + below(4) * PAGE;
+                    at = start + (1 + below(3)) * PAGE;
+                    (start, at)
+                })
+            };
+            let (mine, theirs) = (list(), list());
+            let len = PAGE * 2;
+            let free = |at: u64| mine.iter().chain(&theirs).all(|(start, end)| at + len <= *start || *end <= at);
+            let first = (0..).map(|page| super::PREFERRED + page * PAGE).find(|at| free(*at));
+            assert_eq!(hole(&mine, &theirs, len), first, "{mine:x?} {theirs:x?}");
         }
-        if start >= end {
-            return None;
-        }
-        at = at.max(stop);
+    }
+
+    #[test]
+    fn where_all_is_taken_there_is_none() {
+        assert_eq!(hole(&[(0, PAGE << 4)], &[(PAGE << 4, END)], PAGE), None);
+        assert_eq!(hole(&[], &[(super::PREFERRED - PAGE, END)], PAGE), Some(super::LOWEST));
+        assert_eq!(
+            hole(&[(0, super::PREFERRED - PAGE)], &[(super::PREFERRED, END)], PAGE),
+            Some(super::PREFERRED - PAGE)
+        );
     }
 }

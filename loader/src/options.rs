@@ -12,18 +12,19 @@ Usage: restart-stub [OPTIONS] IMAGE
 
 Becomes the process that was saved to IMAGE.
 
-Options:
-  --files verify|rollback|ignore  what to do with files that changed since the save [default: verify]
+  --files verify|rollback|ignore  what to do with files that changed since the save [verify]
   --fd N=PATH                     open PATH for the program's descriptor N (repeatable)
-  --cpu verify|ignore             refuse a CPU that lacks what the program may use [default: verify]
-  --pid new|keep                  the ids of process and threads: new ones, or the saved ones [default: new]
+  --cpu verify|ignore             refuse a CPU that lacks what the program may use [verify]
+  --pid new|keep                  the ids of process and threads: new or the saved ones [new]
   --trust                         restart an image that others may have written
   -v                              say what is decided
   --help, --version
 
-Exit codes: 64 usage, 66 no image, 70-77 bad image, 78 not trusted, 79 CPU, 80 kernel or limits,
-81-83 files, 84 descriptors, 86 no room, 87 failed while restoring, 89 damaged memory; else the program's own.
+Exit codes: 64 usage, 66 no image, 70-86 nothing was started, 87 failed while restoring, 89 damaged memory; else the program's own.
 ";
+
+/// What `--version` prints.
+const VERSION: &str = concat!("restart-stub ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The options.
 #[derive(Clone, Copy, Debug)]
@@ -46,40 +47,24 @@ pub struct Options<'a> {
     pub verbose: bool,
 }
 
-/// What a command line asks for.
-#[derive(Clone, Copy, Debug)]
-#[allow(clippy::large_enum_variant, reason = "exists once, on the stack, without an allocator")]
-pub enum Request<'a> {
-    /// A restart.
-    Restart(Options<'a>),
-    /// `--help`.
-    Help,
-    /// `--version`.
-    Version,
-}
-
 /// A command line that is wrong: the reason and the argument.
 pub type Wrong<'a> = (&'static str, &'a [u8]);
 
 /// The options' names, which [`parse`] knows by their places.
-const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --fd --pid --ready";
+const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --pid --fd --ready";
 
-/// Parses the arguments behind the program's name.
+/// The values of those from `--files` to `--pid`, the default one first, as the message that lists them.
+const VALUES: [&str; 3] = ["not one of: verify rollback ignore", "not one of: verify ignore", "not one of: new keep"];
+
+/// Parses the arguments behind the program's name; returns a text when that is all that is asked for.
 ///
 /// # Errors
 /// The first argument that is wrong.
 #[inline(never)] // A smaller frame has shorter addresses.
-pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>, Wrong<'a>> {
-    let mut options = Options {
-        image: b"",
-        files: FilesPolicy::Verify,
-        fds: [None; FDS_MAX],
-        ready: -1,
-        any_cpu: false,
-        keep_pid: false,
-        trust: false,
-        verbose: false,
-    };
+pub fn parse<'a>(
+    options: &mut Options<'a>,
+    mut args: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<&'static str>, Wrong<'a>> {
     let mut only_names = false;
     let mut image = None;
     while let Some(arg) = args.next() {
@@ -94,36 +79,63 @@ pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>
             Some((name, value)) if name.starts_with(b"--") => (name, Some(value)),
             _ => (arg, None),
         };
-        let mut value = || attached.or_else(|| args.next()).ok_or(("a value is missing behind", arg));
-        match choice(name, NAMES) {
-            Some(0 | 1) => return Ok(Request::Help),
-            Some(2 | 3) => return Ok(Request::Version),
-            Some(4) => only_names = true,
-            Some(5 | 6) => options.verbose = true,
-            Some(7) => options.trust = true,
-            Some(8) => {
-                let value = value()?;
-                options.files = FilesPolicy::from_name(value).ok_or(("not one of verify, rollback, ignore", value))?;
+        let place = choice(name, NAMES).unwrap_or(usize::MAX);
+        match place {
+            0 | 1 => return Ok(Some(HELP)),
+            2 | 3 => return Ok(Some(VERSION)),
+            4 => only_names = true,
+            5 | 6 => options.verbose = true,
+            7 => options.trust = true,
+            8..=12 => {
+                let value = attached.or_else(|| args.next()).ok_or(("a value is missing behind", arg))?;
+                options.set(place - 8, value).map_err(|why| (why, value))?;
             }
-            Some(9) => {
-                let value = value()?;
-                options.any_cpu = choice(value, b"verify ignore").ok_or(("not one of verify, ignore", value))? == 1;
-            }
-            Some(10) => {
-                let value = value()?;
-                let entry = cut(value, b'=').and_then(|(n, path)| Some((u32::try_from(decimal(n)?).ok()?, path)));
-                let entry = entry.filter(|(_, path)| !path.is_empty()).ok_or(("not of the form N=PATH", value))?;
-                let slot = options.fds.iter_mut().find(|s| s.is_none()).ok_or(("too many --fd options", value))?;
-                *slot = Some(entry);
-            }
-            Some(11) => {
-                let value = value()?;
-                options.keep_pid = choice(value, b"new keep").ok_or(("not one of new, keep", value))? == 1;
-            }
-            Some(12) => options.ready = decimal(value()?).map_or(-1, |n| n as i32),
             _ => return Err(("unknown option", arg)),
         }
     }
     options.image = image.ok_or(("no image named", b"" as &[u8]))?;
-    Ok(Request::Restart(options))
+    Ok(None)
+}
+
+impl<'a> Options<'a> {
+    /// What holds without any.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            image: b"",
+            files: FilesPolicy::Verify,
+            fds: [None; FDS_MAX],
+            ready: -1,
+            any_cpu: false,
+            keep_pid: false,
+            trust: false,
+            verbose: false,
+        }
+    }
+
+    /// Takes the value of an option, counted from `--files` on.
+    fn set(&mut self, option: usize, value: &'a [u8]) -> Result<(), &'static str> {
+        if let Some(list) = VALUES.get(option) {
+            // The first three words are no values.
+            let chosen = choice(value, list.as_bytes()).and_then(|place| place.checked_sub(3)).ok_or(*list)?;
+            match option {
+                0 => self.files = FilesPolicy::from_number(chosen),
+                1 => self.any_cpu = chosen == 1,
+                _ => self.keep_pid = chosen == 1,
+            }
+        } else if option == VALUES.len() {
+            let entry = cut(value, b'=').and_then(|(n, path)| Some((u32::try_from(decimal(n)?).ok()?, path)));
+            let entry = entry.filter(|(_, path)| !path.is_empty()).ok_or("not of the form N=PATH")?;
+            *self.fds.iter_mut().find(|slot| slot.is_none()).ok_or("too many --fd options")? = Some(entry);
+        } else {
+            self.ready = decimal(value).map_or(-1, |n| n as i32);
+        }
+        Ok(())
+    }
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
 }

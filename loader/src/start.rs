@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use image_format::ExitCode;
-use loader::options::{HELP, Request, parse};
+use loader::options::{Options, parse};
 use state::Error;
 use sys::text::{Decimal, Plain, Shown, Text};
 
@@ -19,16 +19,13 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     let arg = |i: usize| unsafe { CStr::from_ptr(*sp.add(1 + i) as *const _) }.to_bytes();
     // SAFETY: as above.
     let args = (1..unsafe { *sp }).map(arg);
-    let error = match parse(args) {
-        Ok(Request::Help) => {
-            let _ = sys::fs::write_all(1, HELP.as_bytes());
+    let mut options = Options::new();
+    let error = match parse(&mut options, args) {
+        Ok(Some(text)) => {
+            let _ = sys::fs::write_all(1, text.as_bytes());
             sys::process::exit(0)
         }
-        Ok(Request::Version) => {
-            let _ = sys::fs::write_all(1, concat!("restart-stub ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
-            sys::process::exit(0)
-        }
-        Ok(Request::Restart(options)) => match crate::prepare::prepare(&options, is_privileged(sp)) {
+        Ok(None) => match crate::prepare::prepare(&options, is_privileged(sp)) {
             Ok(plan) => crate::commit::commit(plan),
             Err(error) => error,
         },

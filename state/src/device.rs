@@ -4,14 +4,13 @@ use image_format::record::device::Device;
 use image_format::{Checked, ExitCode};
 use sys::abi::{S_IFCHR, S_IFMT};
 use sys::fs::Owned;
-use sys::text::{Decimal, Shown};
+use sys::text::numbered;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
 
-/// Minor numbers of major 1 (Documentation/admin-guide/devices.txt): null, zero, full, random, urandom.
-const MINORS: [(u64, &core::ffi::CStr); 5] =
-    [(3, c"/dev/null"), (5, c"/dev/zero"), (7, c"/dev/full"), (8, c"/dev/random"), (9, c"/dev/urandom")];
+/// Minor numbers of major 1 (Documentation/admin-guide/devices.txt) and the names that every system has for them.
+const MINORS: &[u8] = b"3 /dev/null 5 /dev/zero 7 /dev/full 8 /dev/random 9 /dev/urandom";
 
 /// Whether a device is one of them.
 #[must_use]
@@ -20,9 +19,9 @@ pub fn check(rdev: u64) -> bool {
 }
 
 /// The name that every system has for such a device.
-fn usual_name(rdev: u64) -> Option<&'static core::ffi::CStr> {
+fn usual_name(rdev: u64) -> Option<&'static [u8]> {
     // Major 1, as gnu_dev_major(3) puts it.
-    MINORS.iter().find(|(minor, _)| rdev == 1 << 8 | minor).map(|(_, name)| *name)
+    rdev.checked_sub(1 << 8).and_then(|minor| numbered(MINORS, minor))
 }
 
 /// Writes the table.
@@ -41,14 +40,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// Missing, or another device.
 pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> Result<Owned> {
     let path = image.string(file.path);
-    let failed = |why, e| {
-        Error::failed(format_args!("descriptor {} (device {})", Decimal(fd), Shown(path)), why, e)
-            .code(ExitCode::FileMissing)
-    };
+    let failed = |why, e| Error::descriptor(fd, "device", path, why, Some(e)).code(ExitCode::FileMissing);
     let flags = file.flags.get();
     // The old name may be one of another root directory (containers bind these devices): then the usual one.
     let opened = sys::fs::open_path(path, flags, 0)
-        .or_else(|e| usual_name(file.rdev.get()).map_or(Err(e), |name| sys::fs::open(name, flags, 0)))
+        .or_else(|e| usual_name(file.rdev.get()).map_or(Err(e), |name| sys::fs::open_path(name, flags, 0)))
         .map_err(|e| failed("cannot be opened", e))?;
     let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFCHR || stat.rdev != file.rdev.get() {

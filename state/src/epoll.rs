@@ -134,7 +134,7 @@ pub fn restore() -> sys::Result<Fd> {
 /// The kernel's, with the number that the program used.
 #[inline(never)]
 pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::result::Result<(), (Fd, Errno)> {
-    for watch in image.table::<Watch>() {
+    for watch in image.each::<Watch>() {
         let [epoll, file] = [watch.epoll, watch.file].map(|id| now(image, open, id.get()).unwrap_or(-1));
         let number = watch.fd.get() as Fd;
         let done = if operation == 0 {

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
 use sys::Errno;
-use sys::text::{Named, Plain, Shown, Text};
+use sys::text::{Decimal, Named, Plain, Shown, Text};
 
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -69,6 +69,14 @@ impl Error {
     #[cold]
     pub fn failed(object: fmt::Arguments<'_>, why: &'static str, errno: Errno) -> Self {
         Self::new(object, why, Some(errno), "")
+    }
+
+    /// What went wrong with a descriptor of this kind and name.
+    #[must_use]
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    pub fn descriptor(fd: u32, kind: &str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
+        Self::new(format_args!("descriptor {} ({} {})", Decimal(fd), Plain(kind), Shown(path)), why, errno, "")
     }
 
     fn change(self, f: impl FnOnce(&mut Facts)) {
@@ -141,25 +149,19 @@ impl From<Full> for Error {
 
 impl From<Fault> for Error {
     #[cold]
-    #[inline(never)]
     fn from(fault: Fault) -> Self {
-        Self::refused(format_args!("image"), "nothing was started", "").code(fault.exit_code()).fault(b"", fault)
+        Self::of_image(b"", fault)
     }
 }
 
 impl Error {
-    /// What is wrong with the image of this name.
+    /// What is wrong with the image of this name, if it has one.
     #[must_use]
     #[cold]
     #[inline(never)]
     pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        Self::from(fault).fault(path, fault)
-    }
-
-    fn fault(self, path: &[u8], fault: Fault) -> Self {
-        let gap = if path.is_empty() { "" } else { " " };
-        let object = Text::of(format_args!("image{}{}: {fault}", Plain(gap), Shown(path)));
-        self.change(|facts| facts.object = object);
-        self
+        let gap = Plain(if path.is_empty() { "" } else { " " });
+        Self::refused(format_args!("image{gap}{}: {fault}", Shown(path)), "nothing was started", "")
+            .code(fault.exit_code())
     }
 }

@@ -334,6 +334,18 @@ pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
     if at == start { Ok(()) } else { Err(sys::Errno::EEXIST) }
 }
 
+/// Advice by the flag that tells of it.
+const ADVICE: [(VmaFlags, u8); 8] = [
+    (VmaFlags::DONT_FORK, MADV_DONTFORK as u8),
+    (VmaFlags::DONT_DUMP, MADV_DONTDUMP as u8),
+    (VmaFlags::WIPE_ON_FORK, MADV_WIPEONFORK as u8),
+    (VmaFlags::HUGE_PAGE, MADV_HUGEPAGE as u8),
+    (VmaFlags::NO_HUGE_PAGE, MADV_NOHUGEPAGE as u8),
+    (VmaFlags::SEQUENTIAL, MADV_SEQUENTIAL as u8),
+    (VmaFlags::RANDOM, MADV_RANDOM as u8),
+    (VmaFlags::MERGEABLE, MADV_MERGEABLE as u8),
+];
+
 /// Gives a mapping its advice and locks, when its contents are in place. What the kernel no longer offers (same-page
 /// merging, huge pages) is a matter of speed and left out silently; a lock that is refused is an error.
 ///
@@ -343,19 +355,10 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
     let start = vma.start.get() as usize;
     let len = (vma.end.get() - vma.start.get()) as usize;
-    for (flag, advice) in [
-        (VmaFlags::DONT_FORK, MADV_DONTFORK),
-        (VmaFlags::DONT_DUMP, MADV_DONTDUMP),
-        (VmaFlags::WIPE_ON_FORK, MADV_WIPEONFORK),
-        (VmaFlags::HUGE_PAGE, MADV_HUGEPAGE),
-        (VmaFlags::NO_HUGE_PAGE, MADV_NOHUGEPAGE),
-        (VmaFlags::SEQUENTIAL, MADV_SEQUENTIAL),
-        (VmaFlags::RANDOM, MADV_RANDOM),
-        (VmaFlags::MERGEABLE, MADV_MERGEABLE),
-    ] {
-        if flags.contains(flag) {
+    for (flag, advice) in &ADVICE {
+        if flags.contains(*flag) {
             // SAFETY: this advice keeps all contents.
-            let _ = unsafe { sys::memory::advise(start, len, advice) };
+            let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
         }
     }
     if flags.contains(VmaFlags::LOCKED) {

@@ -10,7 +10,7 @@ use sys::abi::{
     F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT,
 };
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Shown};
+use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -181,7 +181,7 @@ fn copy_of(end: &Owned, size: usize, len: usize) -> sys::Result<Owned> {
 pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
     let path = image.string(pipe.path);
     let failed = |why, e| {
-        Error::failed(format_args!("descriptor {} (FIFO {})", Decimal(fd), Shown(path)), why, e)
+        Error::descriptor(fd, "FIFO", path, why, Some(e))
             .code(ExitCode::FileMissing)
             .remedy("create it and start its other end, or --fd N=PATH")
     };
@@ -203,7 +203,7 @@ pub fn restore_inner(image: &Checked<'_>, data: &PipeData) -> sys::Result<[Fd; 2
     let ends = sys::fs::pipe(O_NONBLOCK | mode)?;
     let [_, write] = ends;
     sys::fs::fcntl(write, F_SETPIPE_SZ, data.size.get() as usize)?;
-    for part in image.table::<PipeData>() {
+    for part in image.each::<PipeData>() {
         if (part.read, part.write) == (data.read, data.write) {
             sys::fs::write_all(write, image.contents(part.bytes))?;
         }

@@ -1,7 +1,5 @@
 //! What to do with files that are not as they were.
 
-use sys::text::choice;
-
 /// `--files` of the restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FilesPolicy {
@@ -15,9 +13,13 @@ pub enum FilesPolicy {
 }
 
 impl FilesPolicy {
-    /// The policy of this name.
+    /// The policy at this place of the list above.
     #[must_use]
-    pub fn from_name(name: &[u8]) -> Option<Self> {
-        [Self::Verify, Self::Rollback, Self::Ignore].get(choice(name, b"verify rollback ignore")?).copied()
+    pub const fn from_number(n: usize) -> Self {
+        match n {
+            0 => Self::Verify,
+            1 => Self::Rollback,
+            _ => Self::Ignore,
+        }
     }
 }

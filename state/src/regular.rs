@@ -120,10 +120,8 @@ fn is_virtual(then: &Identity) -> bool {
 #[inline(never)] // A smaller frame has shorter addresses.
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
     let path = image.string(file.path);
-    let failed = |code, why, errno, remedy| {
-        let object = format_args!("descriptor {} (regular file {})", Decimal(fd), Shown(path));
-        Error::new(object, why, errno, remedy).code(code)
-    };
+    let failed =
+        |code, why, errno, remedy| Error::descriptor(fd, "regular file", path, why, errno).code(code).remedy(remedy);
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
     let now = sys::fs::stat_path(path)
@@ -161,7 +159,7 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
         .map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", Some(e), ""))?;
     if flags & O_PATH == 0 {
         sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
-            .map_err(|e| failed(ExitCode::FileChanged, "cannot be put to its offset", Some(e), ""))?;
+            .map_err(|e| failed(ExitCode::FileChanged, "cannot be put to its position", Some(e), ""))?;
     }
     Ok(opened)
 }
@@ -177,19 +175,18 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
         return Ok(());
     }
     let path = image.string(file.path);
-    let failed =
-        |what| move |e| Error::failed(format_args!("file {}", Shown(path)), what, e).code(ExitCode::FileChanged);
-    let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(failed("cannot be opened to cut it back"))?;
-    let size = sys::fs::fstat(opened.fd()).map_err(failed("cannot be read"))?.size as u64;
+    let failed = |what, e| Error::failed(format_args!("file {}", Shown(path)), what, e).code(ExitCode::FileChanged);
+    let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed("cannot be opened to cut it back", e))?;
+    let size = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be read", e))?.size as u64;
     let keep = file.identity.size.get();
     if size <= keep {
         return Ok(());
     }
-    keep_tail(path, &opened, keep).map_err(failed("its tail cannot be kept, so it was not cut back"))?;
-    sys::fs::truncate(opened.fd(), keep).map_err(failed("cannot be cut back"))?;
+    keep_tail(path, &opened, keep).map_err(|e| failed("its tail cannot be kept, so it was not cut back", e))?;
+    sys::fs::truncate(opened.fd(), keep).map_err(|e| failed("cannot be cut back", e))?;
     // It is again what it was: a restart that fails after this can be tried again.
     let then = Timespec { sec: file.identity.mtime_sec.get(), nsec: i64::from(file.identity.mtime_nsec.get()) };
-    sys::fs::set_mtime(opened.fd(), then).map_err(failed("its time of change cannot be set back"))
+    sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed("its time of change cannot be set back", e))
 }
 
 #[inline(never)] // For its buffer.

@@ -41,7 +41,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 /// # Errors
 /// The kernel refuses even that.
 pub fn restore(image: &Checked<'_>) -> Result<()> {
-    for limit in image.table::<Rlimit>() {
+    for limit in image.each::<Rlimit>() {
         let resource = limit.resource.get();
         let wanted = sys::abi::Rlimit { soft: limit.soft.get(), hard: limit.hard.get() };
         let failed = |e| Error::failed(format_args!("limit {}", Decimal(resource)), "cannot be set", e);

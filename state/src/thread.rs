@@ -2,6 +2,7 @@
 
 use image_format::record::id_word::IdWord;
 use image_format::record::thread::{DEATH_SIGNAL_SHIFT, Jmp, Thread, ThreadFlags};
+use image_format::rows::Rows;
 use sys::abi::signal::Altstack;
 use sys::arch::Context;
 use sys::fs::Fd;
@@ -202,7 +203,7 @@ pub fn jmp(context: &Context) -> Jmp {
 ///
 /// # Safety
 /// The program's memory is in place; this code uses no thread-local storage.
-pub unsafe fn restore(thread: &Thread, words: &[IdWord]) -> core::result::Result<(), (&'static str, Errno)> {
+pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result::Result<(), (&'static str, Errno)> {
     // SAFETY: the program's own thread pointer; nothing here depends on the old one.
     unsafe {
         sys::process::arch_prctl(sys::abi::ARCH_SET_FS, thread.jmp.fs_base.get() as usize)
@@ -256,7 +257,7 @@ const TID_MASK: u32 = 0x3fff_ffff;
 /// Locks that the thread holds name it by its old id: the robust ones, which the kernel releases at its end only under
 /// the new one, and those that the saver has found (`words`). Reads and writes by `/proc/self/mem`, where a bad pointer is
 /// an error and no fault.
-fn mend_locks(thread: &Thread, words: &[IdWord]) {
+fn mend_locks(thread: &Thread, words: Rows<'_, IdWord>) {
     let (head, old, new) = (thread.robust_list.get(), thread.tid.get(), sys::thread::tid() as u32);
     if old == new {
         return;
@@ -272,7 +273,7 @@ fn mend_locks(thread: &Thread, words: &[IdWord]) {
             let _ = sys::fs::pwrite_all(mem.fd(), &(value & !TID_MASK | new).to_le_bytes(), at);
         }
     };
-    words.iter().filter(|word| word.tid.get() == old).for_each(|word| mend(word.addr.get()));
+    words.filter(|word| word.tid.get() == old).for_each(|word| mend(word.addr.get()));
     let word = |at: u64| {
         let mut bytes = [0; 8];
         sys::fs::pread_exact(mem.fd(), &mut bytes, at).ok().map(|()| u64::from_le_bytes(bytes))

@@ -24,6 +24,8 @@ pub use pipe::{hung_up, pipe, ready, tee, waiting};
 /// A descriptor's number.
 pub type Fd = i32;
 
+const CARE: u32 = abi::O_CLOEXEC | abi::O_NOCTTY;
+
 const fn arg(fd: Fd) -> usize {
     fd as isize as usize
 }
@@ -37,9 +39,9 @@ fn fd_of(n: usize) -> Fd {
 /// # Errors
 /// The call's.
 pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
-    let flags = (flags | abi::O_CLOEXEC | abi::O_NOCTTY) as usize;
     // SAFETY: `path` ends with a NUL; the kernel only reads it.
-    let fd = unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, flags, mode as usize]) }?;
+    let fd =
+        unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, (flags | CARE) as usize, mode as usize]) }?;
     Ok(Owned::new(fd_of(fd)))
 }
 
@@ -51,12 +53,19 @@ pub fn open(path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
     open_at(abi::AT_FDCWD, path, flags, mode)
 }
 
-/// A name as it comes from an argument or an image, with the NUL that the kernel wants: what is too long is never cut.
-#[inline(never)]
-fn terminated(path: &[u8]) -> Result<Text<{ abi::PATH_MAX }>> {
-    let mut text = Text::new();
+/// A call with a name without a NUL, as it comes from an argument or an image: what is too long is never cut.
+///
+/// # Safety
+/// As [`call`].
+#[inline(never)] // For its buffer.
+unsafe fn call_with_path(number: Sysno, path: &[u8], a: usize, b: usize) -> Result<usize> {
+    let mut text = Text::<{ abi::PATH_MAX }>::new();
     text.push(path);
-    if text.is_cut() { Err(Errno::ENAMETOOLONG) } else { Ok(text) }
+    if text.is_cut() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    // SAFETY: the path ends with a NUL; the caller vouches for the others.
+    unsafe { call(number, [arg(abi::AT_FDCWD), text.as_c_str().as_ptr() as usize, a, b]) }
 }
 
 /// As [`open`], by a name without a NUL.
@@ -65,7 +74,9 @@ fn terminated(path: &[u8]) -> Result<Text<{ abi::PATH_MAX }>> {
 /// The call's.
 #[inline(never)]
 pub fn open_path(path: &[u8], flags: u32, mode: u32) -> Result<Owned> {
-    open(terminated(path)?.as_c_str(), flags, mode)
+    // SAFETY: the kernel only reads the path.
+    let fd = unsafe { call_with_path(Sysno::openat, path, (flags | CARE) as usize, mode as usize) }?;
+    Ok(Owned::new(fd_of(fd)))
 }
 
 /// close(2); its error tells nothing that could be acted upon.
@@ -197,7 +208,10 @@ pub fn stat(path: &CStr) -> Result<Stat> {
 /// The call's.
 #[inline(never)]
 pub fn stat_path(path: &[u8]) -> Result<Stat> {
-    stat(terminated(path)?.as_c_str())
+    let mut stat = Stat::default();
+    // SAFETY: the kernel fills `stat`.
+    unsafe { call_with_path(Sysno::newfstatat, path, (&raw mut stat) as usize, 0) }?;
+    Ok(stat)
 }
 
 /// newfstatat(2).
@@ -338,14 +352,14 @@ pub fn set_mtime(fd: Fd, time: abi::Timespec) -> Result<()> {
     unsafe { call(Sysno::utimensat, [arg(fd), 0, times.as_ptr() as usize, 0]) }.map(drop)
 }
 
-/// chdir(2).
+/// fchdir(2) to a directory by its name.
 ///
 /// # Errors
-/// The call's.
+/// openat(2)'s, fchdir(2)'s.
 pub fn chdir(path: &[u8]) -> Result<()> {
-    let path = terminated(path)?;
-    // SAFETY: the kernel only reads the path, which ends with a NUL.
-    unsafe { call(Sysno::chdir, [path.as_c_str().as_ptr() as usize]) }.map(drop)
+    let directory = open_path(path, abi::O_PATH | abi::O_DIRECTORY, 0)?;
+    // SAFETY: no memory is touched.
+    unsafe { call(Sysno::fchdir, [arg(directory.fd())]) }.map(drop)
 }
 
 /// umask(2); returns the old one.

@@ -119,11 +119,10 @@ impl<const N: usize> fmt::Debug for Text<N> {
 /// The formatter's own.
 pub fn printable(mut bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     while let Some(first) = bytes.first() {
-        let shown = (1..=4).find_map(|len| core::str::from_utf8(bytes.get(..len)?).ok());
-        let len = match shown {
-            Some(c) if !c.starts_with(char::is_control) => {
-                f.write_str(c)?;
-                c.len()
+        let len = match character(bytes) {
+            Some(c) if !c.is_control() => {
+                fmt::Write::write_char(f, c)?;
+                c.len_utf8()
             }
             _ => {
                 escaped(*first, f)?;
@@ -133,6 +132,24 @@ pub fn printable(mut bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         bytes = bytes.get(len..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// The character that these bytes begin with, if they are UTF-8 so far. By hand: the core library's reading is made for long
+/// texts, and costs the stub 1/2 KiB.
+fn character(bytes: &[u8]) -> Option<char> {
+    let (first, rest) = bytes.split_first()?;
+    // As many leading ones as bytes, but for one byte: none.
+    let ones = first.leading_ones();
+    let tail = rest.get(..ones.saturating_sub(1) as usize)?;
+    let mut code = u32::from(*first) & (0x7f >> ones);
+    for byte in tail {
+        if byte & 0xc0 != 0x80 {
+            return None;
+        }
+        code = code << 6 | u32::from(byte & 0x3f);
+    }
+    // Neither a tail alone, nor more bytes than it takes, nor half of a pair.
+    char::from_u32(code).filter(|c| ones != 1 && c.len_utf8() == 1 + tail.len())
 }
 
 /// One byte that is not to be shown as it is.
@@ -203,12 +220,7 @@ impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = u64::try_from(self.0.into_raw()).unwrap_or(0);
         let index = (number as usize).wrapping_sub(1);
-        let mut later = words(LATER_ERRORS);
-        let found = words(ERRORS).nth(index).or_else(|| {
-            later.find(|n| decimal(n) == Some(number))?;
-            later.next()
-        });
-        match found {
+        match words(ERRORS).nth(index).or_else(|| numbered(LATER_ERRORS, number)) {
             Some(name) => printable(name, f),
             None => write!(f, "error {}", Decimal(number)),
         }
@@ -248,6 +260,15 @@ fn digit(byte: u8, radix: u8) -> Option<u8> {
         _ => return None,
     };
     Some(value).filter(|value| *value < radix)
+}
+
+/// The word behind this number in a list of numbers and words.
+#[must_use]
+#[inline(never)] // So that it exists once.
+pub fn numbered(list: &[u8], number: u64) -> Option<&[u8]> {
+    let mut list = words(list);
+    list.find(|word| decimal(word) == Some(number))?;
+    list.next()
 }
 
 /// Which of the words of a list this one is.
@@ -300,6 +321,23 @@ mod tests {
     fn text_is_shown_as_it_is() {
         let text = "a \u{7e} \u{e4} \u{20ac} \u{1f600}!";
         assert_eq!(shown(text.as_bytes()).as_bytes(), text.as_bytes());
+    }
+
+    /// As the core library reads it: each character, and each pair of bytes with tails of all lengths.
+    #[test]
+    fn characters_are_read_as_they_are_written() {
+        let mut buffer = [0; 4];
+        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
+            assert_eq!(character(c.encode_utf8(&mut buffer).as_bytes()), Some(c));
+        }
+        for pair in 0..=u16::MAX {
+            let [a, b] = pair.to_be_bytes();
+            for len in 1..=4 {
+                let bytes = &[a, b, 0x80, 0xbf][..len];
+                let first = |len| core::str::from_utf8(bytes.get(..len)?).ok()?.chars().next();
+                assert_eq!(character(bytes), (1..=4).find_map(first), "{bytes:x?}");
+            }
+        }
     }
 
     #[test]

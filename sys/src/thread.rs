@@ -56,6 +56,7 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Option<Timespec>) -> Result<
 }
 
 /// Wakes all waiters of `word`.
+#[inline(never)] // A smaller frame has shorter addresses.
 pub fn wake(word: &AtomicU32) {
     // SAFETY: the kernel uses the address as a key.
     let _ = unsafe { call(Sysno::futex, [word.as_ptr() as usize, abi::FUTEX_WAKE, i32::MAX as usize, 0]) };

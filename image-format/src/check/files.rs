@@ -35,6 +35,7 @@ const WD_MAX: u32 = 1 << 16;
 const FD_MAX: u32 = i32::MAX as u32;
 
 impl<'a> Check<'_, 'a> {
+    #[inline(never)] // A smaller frame has shorter addresses.
     pub(super) fn files(&self) -> Result {
         let mut files = [Table::of(self.image, &KINDS[0]); KINDS.len()];
         for (table, kind) in files.iter_mut().zip(&KINDS) {
@@ -57,7 +58,7 @@ impl<'a> Check<'_, 'a> {
         for record in table.iter() {
             let id = u64::from(word(record, 0));
             if id < least {
-                let what = "open files are not in the order of their ids, or one is repeated";
+                let what = "open files are out of order or repeated";
                 return Err(self.malformed(what, record));
             }
             least = id + 1;
@@ -72,7 +73,7 @@ impl<'a> Check<'_, 'a> {
                 return Err(self.malformed("two open files have the same id", record));
             }
             if !self.requires(kind.needs) {
-                return Err(self.malformed("an open file of a kind that the header does not require", record));
+                return Err(self.malformed("a feature that the header does not require", record));
             }
             if kind.path == 0 {
                 continue;
@@ -93,13 +94,13 @@ impl<'a> Check<'_, 'a> {
         for descriptor in descriptors {
             let fd = descriptor.fd.get();
             if fd < least || fd >= FD_MAX {
-                return self.bad("descriptors are out of order, repeated, or have an impossible number", descriptor);
+                return self.bad("descriptors are out of order, repeated, or too great", descriptor);
             }
             if holders(files, descriptor.file.get()) == 0 {
                 return self.bad("a descriptor of an open file that the image does not describe", descriptor);
             }
             if descriptor.cloexec.get() > 1 {
-                return self.bad("a descriptor's close-on-exec flag is neither 0 nor 1", descriptor);
+                return self.bad("a close-on-exec flag is neither 0 nor 1", descriptor);
             }
             least = fd.saturating_add(1);
         }
@@ -107,10 +108,10 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result {
-        let [regular, _, _, _, _, content, ..] = files;
-        for lock in self.image.rows::<Lock>() {
+        let [regular, _, _, _, _, _, content, ..] = files;
+        for lock in self.image.each::<Lock>() {
             if !self.requires(Features::LOCKS) {
-                return self.bad("a lock is held, but the header does not require locks", lock);
+                return self.bad("a feature that the header does not require", lock);
             }
             if LockKind::from_number(lock.kind.get()).is_none() || lock.write.get() > 1 {
                 return self.bad("a lock of an unknown kind", lock);
@@ -122,7 +123,7 @@ impl<'a> Check<'_, 'a> {
             let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
             let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
             if file.is_none_or(|id| regular.find(id).or_else(|| content.find(id)).is_none()) {
-                return self.bad("a lock on a descriptor that is not of a regular file", lock);
+                return self.bad("a lock on what is no regular file", lock);
             }
         }
         Ok(())
@@ -140,17 +141,17 @@ impl<'a> Check<'_, 'a> {
             id == CLOSED || pipe.is_some_and(|p| p.flags.get() & 3 == mode && p.named.get() == 0)
         };
         let mut last = (0, 0);
-        for one in self.image.rows::<PipeData>() {
+        for one in self.image.each::<PipeData>() {
             let ends = (one.read.get(), one.write.get());
             if !self.requires(Features::INNER_PIPES) {
-                return self.bad("a pipe inside the process, but the header does not require them", one);
+                return self.bad("a feature that the header does not require", one);
             }
             if ends.0 == ends.1 || !is_end(ends.0, 0) || !is_end(ends.1, 1) {
                 return self.bad("a pipe's contents without its two ends", one);
             }
             let size = one.size.get() as usize;
             if self.image.bytes(one.bytes).is_none_or(|bytes| bytes.len() > size) || one.packet.get() > 1 {
-                return self.bad("a pipe's contents lie outside the strings, or do not fit its buffer", one);
+                return self.bad("a pipe's contents do not fit the strings or its buffer", one);
             }
             if ends < last {
                 return self.bad("contents of pipes are out of order", one);
@@ -184,7 +185,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn events(&self, files: &Files<'_>) -> Result {
-        for timer in self.image.rows::<Timerfd>() {
+        for timer in self.image.each::<Timerfd>() {
             if !matches!(timer.settime.get(), 0 | 1 | 3) || timer.clock.get() > CLOCK_MAX {
                 return self.bad("a timerfd of unknown clock or mode", timer);
             }
@@ -204,10 +205,10 @@ impl<'a> Check<'_, 'a> {
             last = (inotify, wd);
         }
         let mut last = None;
-        for watch in self.image.rows::<Watch>() {
+        for watch in self.image.each::<Watch>() {
             let [epoll, fd, file] = [watch.epoll, watch.fd, watch.file].map(U32::get);
             if epolls.find(epoll).is_none() || holders(files, file) == 0 || fd >= FD_MAX {
-                return self.bad("an epoll set that watches what the image does not describe", watch);
+                return self.bad("an epoll set watches what the image does not describe", watch);
             }
             if last >= Some((epoll, fd, file)) {
                 return self.bad("what epoll sets watch is out of order or repeated", watch);

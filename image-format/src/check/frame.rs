@@ -33,11 +33,10 @@ impl Check<'_, '_> {
         let kinds = Features::from_bits_truncate(header.required.get());
         let full = kinds.contains(Features::FULL_FRAME);
         if full == kinds.contains(Features::JMP_CONTEXT) {
-            return self.bad("the header requires neither jmp contexts nor full frames, or both", header);
+            return self.bad("the header requires none or both of jmp contexts and frames", header);
         }
         if frames.len() != if full { threads.len() } else { 0 } {
-            return self
-                .bad("there is not one frame for each thread, or frames that the header does not require", header);
+            return self.bad("not as many frames as the header and the threads require", header);
         }
         for (frame, thread) in frames.iter().zip(threads) {
             self.frame(frame, thread)?;
@@ -45,25 +44,24 @@ impl Check<'_, '_> {
         Ok(())
     }
 
+    #[inline(never)] // A smaller frame has shorter addresses.
     fn frame(&self, frame: &Frame, thread: &Thread) -> Result {
-        let [.., rip, cs, _, rsp, ss, fs_base, gs_base, ds, es, fs, gs] = frame.regs.map(U64::get);
+        let [.., rip, cs, _, rsp, ss, fs_base, gs_base, ds, es, fs, gs] = &frame.regs;
         let jmp = &thread.jmp;
         // What was checked of the thread's own record holds for the frame.
-        if (rip, rsp, fs_base, gs_base) != (jmp.rip.get(), jmp.rsp.get(), jmp.fs_base.get(), jmp.gs_base.get()) {
+        if (rip, rsp, fs_base, gs_base) != (&jmp.rip, &jmp.rsp, &jmp.fs_base, &jmp.gs_base) {
             return self.bad("a thread's frame says something else than its record", frame);
         }
-        let flat = |selector| selector == 0 || selector == USER_DS;
-        if cs != USER_CS || ss != USER_DS || !flat(ds) || !flat(es) || fs | gs != 0 {
+        let flat = |selector: &U64| selector.get() == 0 || selector.get() == USER_DS;
+        if cs.get() != USER_CS || ss.get() != USER_DS || !flat(ds) || !flat(es) || fs.get() | gs.get() != 0 {
             return self.bad("a thread runs in segments that no 64-bit program has", frame);
         }
         if frame.xstate_len.get() == 0 {
             return Ok(());
         }
-        let Some(area) = self.image.xstate(frame) else {
-            return self.bad("a thread's XSAVE area lies outside the notes", frame);
-        };
+        let area = self.image.xstate(frame).unwrap_or_default();
         if area.len() < XSTATE_MIN || area.len() > XSTATE_MAX {
-            return self.bad("a thread's XSAVE area is too short or too long to be one", frame);
+            return self.bad("a thread's XSAVE area is too short or too long, or outside the notes", frame);
         }
         let mxcsr = area.get(MXCSR..MXCSR + 4).and_then(|b| b.try_into().ok()).map_or(u32::MAX, u32::from_le_bytes);
         let zeros = area.get(HEADER_ZEROS).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));

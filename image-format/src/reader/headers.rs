@@ -16,10 +16,10 @@ impl Image<'_> {
                 return bad("a program header of an unknown type, or out of order");
             }
             if ph.p_filesz == 0 || ph.p_filesz > SEGMENT_MAX || ph.p_filesz % PAGE != 0 || ph.p_memsz != ph.p_filesz {
-                return bad("a segment's length is no multiple of a page, zero, or above the most");
+                return bad("a segment is not of whole pages, or too long");
             }
             if ph.p_offset != end_in_file {
-                return bad("a segment does not follow the one before it in the file");
+                return bad("a segment does not follow the one before it");
             }
             let addr = ph.p_vaddr;
             if addr % PAGE != 0 {
@@ -31,7 +31,7 @@ impl Image<'_> {
                 continue;
             }
             if addr < end_in_memory {
-                return Err(Fault::Address { what: "a segment overlaps the one before it, or is out of order", addr });
+                return Err(Fault::Address { what: "a segment is out of order, or overlaps another", addr });
             }
             let end = addr.saturating_add(ph.p_filesz);
             if end > USER_END {

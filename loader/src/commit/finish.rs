@@ -30,7 +30,7 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
     }
     state::umask::restore(image);
     settings(image, When::First);
-    for (signal, action) in (1..).zip(image.table::<Sigaction>()) {
+    for (signal, action) in (1..).zip(image.each::<Sigaction>()) {
         if let Err(e) = state::sigaction::restore(signal, action) {
             die("setting a signal action", e);
         }
@@ -60,12 +60,12 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
             die("putting a descriptor in place", e);
         }
     }
-    for terminal in image.table::<Terminal>() {
+    for terminal in image.each::<Terminal>() {
         if let Some(fd) = first(image, terminal.id) {
             state::terminal::restore(terminal, fd);
         }
     }
-    for pipe in image.table::<Pipe>() {
+    for pipe in image.each::<Pipe>() {
         if let Some(fd) = first(image, pipe.id) {
             state::terminal::restore_flags(pipe.flags.get(), fd);
         }
@@ -80,12 +80,12 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
 
 /// The first of the program's descriptors that leads to an open file.
 fn first(image: &Checked<'_>, id: U32) -> Option<Fd> {
-    image.table::<Descriptor>().iter().find(|d| d.file == id).map(|d| d.fd.get() as Fd)
+    image.each::<Descriptor>().find(|d| d.file == id).map(|d| d.fd.get() as Fd)
 }
 
 /// Timers that are read like files go on: as late as can be, the program has not run yet.
 pub fn timers(image: &Checked<'_>) {
-    for timer in image.table::<Timerfd>() {
+    for timer in image.each::<Timerfd>() {
         if let Some(fd) = first(image, timer.id)
             && let Err(e) = state::timerfd::start(timer, fd)
         {
@@ -96,7 +96,7 @@ pub fn timers(image: &Checked<'_>) {
 
 /// Takes the locks again that closing descriptors has lost: the last close of this process is behind.
 pub fn locks(image: &Checked<'_>) {
-    for lock in image.table::<Lock>().iter().filter(|l| is_fragile(l)) {
+    for lock in image.each::<Lock>().filter(|l| is_fragile(l)) {
         if let Err(e) = state::lock::restore(lock, lock.fd.get() as i32) {
             die("taking a lock again", e.errno().unwrap_or(Errno::EAGAIN));
         }
@@ -106,14 +106,20 @@ pub fn locks(image: &Checked<'_>) {
 /// Closes all but the program's descriptors and the two for messages.
 fn close_others(plan: &Plan, wanted: &[Descriptor]) {
     let mut from = 0;
-    let ours = [plan.error_fd, plan.ready].into_iter().filter_map(|fd| u32::try_from(fd).ok());
-    let keep = wanted.iter().map(|d| d.fd.get()).chain(ours).chain([u32::MAX]);
-    for fd in keep {
+    let mut close_up_to = |fd: u32| {
         if fd > from
             && let Err(e) = sys::fs::close_range(from, fd - 1)
         {
             die("closing the stub's descriptors", e);
         }
         from = fd.saturating_add(1);
+    };
+    wanted.iter().for_each(|descriptor| close_up_to(descriptor.fd.get()));
+    // Either may be -1: there is none.
+    for fd in [plan.error_fd, plan.ready] {
+        if fd >= 0 {
+            close_up_to(fd as u32);
+        }
     }
+    close_up_to(u32::MAX);
 }

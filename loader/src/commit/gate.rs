@@ -32,7 +32,7 @@ const PAUSE: Timespec = Timespec { sec: 0, nsec: 100_000 };
 
 /// Bytes that a frame needs: 0 when the image has none.
 pub fn room(image: &Checked<'_>) -> u64 {
-    let longest = image.table::<Frame>().iter().map(|frame| frame.xstate_len.get()).max();
+    let longest = image.each::<Frame>().map(|frame| frame.xstate_len.get()).max();
     longest.map_or(0, |len| align_up(state::frame::size(len as usize) as u64, 64))
 }
 

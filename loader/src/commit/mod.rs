@@ -12,9 +12,9 @@ mod threads;
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use image_format::{Checked, ExitCode};
+use image_format::{Checked, ExitCode, Fault, Part};
 use sys::Errno;
-use sys::text::{Hex, Named, Plain};
+use sys::text::{Named, Plain};
 
 use crate::prepare::Plan;
 use crate::start::tell;
@@ -51,13 +51,7 @@ pub fn die(stage: &str, errno: Errno) -> ! {
 
 /// Ends the process: the memory at this address is not what was saved.
 pub fn die_damaged(addr: u64) -> ! {
-    let addr = Hex(addr);
-    tell(
-        error_fd(),
-        format_args!(
-            "image: damaged: the checksum of the memory at 0x{addr} does not match: nothing was run: copy it again"
-        ),
-    );
+    tell(error_fd(), format_args!("image: {}: nothing was run", Fault::Checksum(Part::Segment(addr))));
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
 

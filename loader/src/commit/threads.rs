@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<Start<'_>>() <= START as usize);
 /// Makes the other threads, completes this one as the process's first, and lets all go.
 pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     let threads = image.table::<Thread>();
-    let pending = image.table::<Pending>();
+    let pending = image.each::<Pending>();
     let is_leader = |t: &Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
     let found = threads.iter().enumerate().find(|(_, t)| is_leader(t));
     let Some((first, leader)) = found else { die("finding the first thread", Errno::EINVAL) };
@@ -79,16 +79,16 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     let old_pid = image.header().pid.get();
     complete(image, leader);
-    for signal in pending.iter().filter(|p| p.tid.get() == 0) {
+    for signal in pending.filter(|p| p.tid.get() == 0) {
         if let Err(e) = state::pending::restore(signal, old_pid) {
-            die("queueing a signal of the process", e);
+            die("queueing a signal", e);
         }
     }
-    if !image.table::<Terminal>().is_empty() {
+    if image.each::<Terminal>().next().is_some() {
         // The new terminal may have another size: full-screen programs draw again.
         let _ = sys::process::kill(sys::process::pid(), SIGWINCH);
     }
-    for timer in image.table::<PosixTimer>() {
+    for timer in image.each::<PosixTimer>() {
         if let Err(e) = state::posix_timer::restore(timer, tid_now(plan, threads, timer.tid.get())) {
             die("making a POSIX timer", e);
         }
@@ -100,7 +100,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     super::close_error_fd();
     finish::locks(image);
     finish::timers(image);
-    for timer in image.table::<Itimer>() {
+    for timer in image.each::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die("starting an interval timer", e);
         }
@@ -145,14 +145,14 @@ unsafe extern "C" fn begin(at: *mut u8) -> ! {
 /// Gives the calling thread all that it had, but its registers.
 fn complete(image: &Checked<'_>, thread: &Thread) {
     // SAFETY: the program's memory is complete; the stub uses no thread-local storage.
-    if let Err((what, e)) = unsafe { state::thread::restore(thread, image.table()) } {
+    if let Err((what, e)) = unsafe { state::thread::restore(thread, image.each()) } {
         die(what, e);
     }
     let tid = thread.tid.get();
     state::sched::restore(image, tid, |what, errno| finish::warn("thread", tid, what, errno));
-    for signal in image.table::<Pending>().iter().filter(|p| p.tid.get() == tid) {
+    for signal in image.each::<Pending>().filter(|p| p.tid.get() == tid) {
         if let Err(e) = state::pending::restore(signal, image.header().pid.get()) {
-            die("queueing a signal of a thread", e);
+            die("queueing a signal", e);
         }
     }
 }

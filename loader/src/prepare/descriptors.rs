@@ -13,7 +13,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::text::{Decimal, Plain, Shown};
+use sys::text::{Decimal, Shown};
 
 use super::files::Files;
 use crate::heap;
@@ -24,7 +24,7 @@ pub fn first_free_above(image: &Checked<'_>) -> Fd {
     // Those that this process was started with are found by their numbers, which lie below, too.
     let mut top = image.table::<Descriptor>().last().map_or(63, |d| d.fd.get().max(63));
     // Numbers under which epoll sets watch what the program has closed: they are used for a moment.
-    for watch in image.table::<Watch>() {
+    for watch in image.each::<Watch>() {
         top = top.max(watch.fd.get());
     }
     // The image's rules keep them below the greatest number.
@@ -37,7 +37,7 @@ pub fn first_free_above(image: &Checked<'_>) -> Fd {
 /// The descriptor that cannot be had.
 pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'static mut [Fd]) -> Result<Files> {
     let table = image.table::<Descriptor>();
-    let backings = heap::descriptors(image.table::<Backing>().len())?;
+    let backings = heap::descriptors(image.each::<Backing>().len())?;
     let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, contents, exe: -1 };
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
@@ -76,7 +76,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
     // Names of Unix sockets may be relative.
     state::cwd::restore(image)?;
     sockets(image, base, &mut files)?;
-    for lock in image.table::<Lock>() {
+    for lock in image.each::<Lock>() {
         let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
         // closing any descriptor of a file gives them up (fcntl(2)).
@@ -110,7 +110,7 @@ fn sockets(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
 
 /// The contents of a pipe inside the process, by either end.
 fn inner<'i>(image: &Checked<'i>, id: u32) -> Option<&'i PipeData> {
-    image.table::<PipeData>().iter().find(|d| d.read.get() == id || d.write.get() == id)
+    image.each::<PipeData>().find(|d| d.read.get() == id || d.write.get() == id)
 }
 
 /// Makes such a pipe for the descriptor at `index`; the other end waits for the first descriptor that leads to it.
@@ -121,7 +121,7 @@ fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files, 
         let flags = image.open_file(id.get()).map_or(0, |file| file.flags());
         let open = sys::fs::dup_above(end, base)?;
         sys::fs::fcntl(open, F_SETFL, flags as usize)?;
-        let first = image.table::<Descriptor>().iter().position(|d| d.file == id);
+        let first = image.each::<Descriptor>().position(|d| d.file == id);
         if first == Some(index) {
             own = open;
         } else if let Some(place) = first.and_then(|first| files.descriptors.get_mut(first)) {
@@ -188,13 +188,8 @@ fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Resu
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
     };
-    let object = format_args!("descriptor {} ({} {})", Decimal(fd), Plain(kind), Shown(path));
-    Err(Error::refused(
-        object,
-        "was open to the outside, and this restart has no such descriptor",
-        "--fd N=PATH gives it one",
-    )
-    .code(ExitCode::Descriptor))
+    let why = "was open to the outside, and this restart has no such descriptor";
+    Err(Error::descriptor(fd, kind, path, why, None).code(ExitCode::Descriptor).remedy("--fd N=PATH gives it one"))
 }
 
 /// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own
@@ -202,7 +197,7 @@ fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Resu
 fn unclaimed(image: &Checked<'_>, pipe: &Pipe) -> Option<Fd> {
     let mut candidates = if pipe.flags.get() & O_ACCMODE == O_RDONLY { 0..1 } else { 1..3 };
     candidates.find(|n| {
-        let own = image.table::<Descriptor>().iter().find(|d| d.fd.get() == *n as u32);
+        let own = image.each::<Descriptor>().find(|d| d.fd.get() == *n as u32);
         let claimed = own.is_some_and(|d| is_inherited(image, d.file.get()));
         !claimed && sys::fs::fstat(*n).is_ok()
     })

@@ -29,7 +29,7 @@ pub struct Files {
 pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, files: &mut Files) -> Result<()> {
     let exe = image.string(image.single::<image_format::record::mm::Mm>().exe);
     let vmas = image.table::<Vma>();
-    for ((index, backing), slot) in image.table::<Backing>().iter().enumerate().zip(&mut *files.backings) {
+    for (backing, (index, slot)) in image.each::<Backing>().zip(files.backings.iter_mut().enumerate()) {
         let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
         let shared = users().find(|v| v.kind.get() == VmaKind::FileShared as u32);
         let fd = match shared {
@@ -68,11 +68,13 @@ fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesP
     match compare(&backing.identity, &stat, written) {
         _ if policy == FilesPolicy::Ignore => {}
         Change::None => {}
-        Change::Shrank => return Err(failed(ExitCode::FileShrank, "is shorter than it was", sys::Errno::ESTALE)),
+        Change::Shrank => {
+            return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", sys::Errno::ESTALE));
+        }
         // A longer file does not disturb what is mapped of it; rollback cuts it when it is open, too.
         Change::Grown if policy == FilesPolicy::Rollback => {}
         Change::Grown | Change::Replaced => {
-            return Err(failed(ExitCode::FileChanged, "was changed since", sys::Errno::ESTALE));
+            return Err(failed(ExitCode::FileChanged, "was written or replaced since the save", sys::Errno::ESTALE));
         }
     }
     Ok(file.release())

@@ -18,6 +18,8 @@ pub struct Input {
     pub len: u64,
     /// Headers and notes.
     pub prefix: &'static [u8],
+    /// The same, parsed.
+    image: Image<'static>,
     /// The seal.
     pub seal: &'static [u8],
 }
@@ -50,7 +52,7 @@ impl Input {
         let (at, seal_len) = image.seal_span();
         let seal = read(&file, seal_len, at).map_err(|e| failed("cannot be read", e))?;
         image.check_seal(seal).map_err(bad)?;
-        Ok(Self { file, len, prefix, seal })
+        Ok(Self { file, len, prefix, image, seal })
     }
 
     /// Keeps the file under a number of at least `base`.
@@ -72,9 +74,7 @@ impl Input {
     /// # Errors
     /// A rule between its tables is broken.
     pub fn image(&self, options: &Options<'_>) -> Result<Checked<'static>> {
-        Image::parse(self.prefix, self.len)
-            .and_then(Checked::new)
-            .map_err(|fault| Error::of_image(options.image, fault))
+        Checked::new(self.image).map_err(|fault| Error::of_image(options.image, fault))
     }
 }
 

@@ -1,7 +1,6 @@
 //! What this kernel, this CPU and this user's limits must allow.
 
 use image_format::record::frame::Frame;
-use image_format::record::header::Cpu;
 use image_format::record::memory::{Vma, VmaKind};
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
@@ -59,18 +58,16 @@ impl Owns {
 /// # Errors
 /// What is lacking.
 pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
-    let (features, xcr0, size) = sys::arch::cpu_features();
-    let here = Cpu { words: features.map(Into::into), xcr0: xcr0.into(), xsave_size: size.into(), reserved: 0.into() };
-    if let Some(names) = loader::cpu::lacking(&image.header().cpu, &here)
-        && !options.any_cpu
-    {
+    let (features, xcr0, _) = sys::arch::cpu_features();
+    let names = loader::cpu::lacking(&image.header().cpu, &features, xcr0);
+    if !names.as_bytes().is_empty() && !options.any_cpu {
         let object = format_args!("CPU without {names}");
         return Err(Error::refused(object, "the program may use these", "--cpu ignore to try").code(ExitCode::Cpu));
     }
     let mut buffer = [0; 32];
     let limit = sys::fs::read_file_at(AT_FDCWD, c"/proc/sys/vm/max_map_count", &mut buffer).unwrap_or_default();
     let mappings = image.table::<Vma>().len() as u64;
-    if let Some(limit) = decimal(limit.trim_ascii())
+    if let Some(limit) = words(limit).next().and_then(decimal)
         && mappings + SPARE_MAPPINGS > limit
     {
         let object = format_args!("{} mappings", Decimal(mappings));
@@ -95,7 +92,7 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<(u64, u32)> 
     let here = sys::arch::xsave_core_size(saved);
     let mut used = 0;
     let mut same = saved & !xcr0 & !UNUSED == 0;
-    for frame in image.table::<Frame>() {
+    for frame in image.each::<Frame>() {
         let present = image.xstate(frame).get(512..).and_then(|header| header.first_chunk());
         used |= present.map_or(0, |bytes| u64::from_le_bytes(*bytes));
         same &= [0, here].contains(&(frame.xstate_len.get() as usize));
@@ -119,10 +116,13 @@ pub fn own_mappings() -> Result<Owns> {
     let failed = |e| {
         Error::failed(format_args!("/proc/self/maps"), "cannot be read", e).code(ExitCode::Kernel).remedy("mount /proc")
     };
-    let mut buffer = [0; 8192];
-    let mut lines = sys::fs::Lines::open_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
+    let mut buffer = [0; OWN_MAX * 128];
+    let text = sys::fs::read_file_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
+    if text.len() == OWN_MAX * 128 {
+        return Err(failed(sys::Errno::E2BIG));
+    }
     let mut owns = Owns { list: [Own::default(); OWN_MAX], len: 0 };
-    while let Some(line) = lines.next_line().map_err(failed)? {
+    for line in text.split(|b| *b == b'\n') {
         let mut fields = words(line);
         let Some((start, end)) = fields.next().and_then(|f| cut(f, b'-')) else { continue };
         let (Some(start), Some(end)) = (hex(start), hex(end)) else { continue };

@@ -50,7 +50,7 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     let mut files = descriptors::open(&image, options, base, contents)?;
     files::open_backings(&image, input.file.fd(), options, &mut files)?;
     if options.files == FilesPolicy::Rollback {
-        for file in image.table() {
+        for file in image.each() {
             state::regular::rollback(&image, file)?;
         }
     }

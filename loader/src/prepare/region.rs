@@ -109,15 +109,20 @@ pub fn build(
     let numbers =
         (files.backings.len() + files.descriptors.len() + files.contents.len()) as u64 * size_of::<Fd>() as u64;
     let parked: u64 = specials.iter().map(|s| s.len).sum();
-    let mut size = Cursor(0);
     let (gate_len, thread_stack) = (gate::len(image), THREAD_STACK + gate::room(image));
-    for part in [stub.1, STACK, PAGE, numbers, WORKERS_MAX * WORKER_STACK, gate_len, threads * thread_stack] {
-        size.take(part);
-    }
-    for part in [input.prefix.len() as u64, input.seal.len() as u64, parked] {
-        size.take(part);
-    }
-    let len = size.0;
+    // All places, counted from the region's start.
+    let mut at = Cursor(0);
+    let copy = at.take(stub.1);
+    let stack_top = at.take(STACK) + STACK;
+    let _plan_page = at.take(PAGE);
+    let numbers_at = at.take(numbers);
+    let worker_stacks = at.take(WORKERS_MAX * WORKER_STACK);
+    let gate = at.take(gate_len);
+    let thread_stacks = at.take(threads * thread_stack);
+    let prefix_at = at.take(input.prefix.len() as u64);
+    let seal_at = at.take(input.seal.len() as u64);
+    let parking = at.take(parked);
+    let len = at.0;
 
     let mine = own_mappings()?;
     let theirs = image.table::<Vma>().iter().map(|v| (v.start.get(), v.end.get()));
@@ -131,28 +136,20 @@ pub fn build(
     // SAFETY: a free place, and the kernel refuses to replace anything.
     unsafe { sys::memory::map(start as usize, len as usize, PROT_READ | PROT_WRITE, how, -1, 0) }.map_err(no_room)?;
 
-    let mut at = Cursor(start);
-    let copy = at.take(stub.1);
-    let stack_top = at.take(STACK) + STACK;
-    let _plan_page = at.take(PAGE);
-    let numbers_at = at.take(numbers);
-    let worker_stacks = at.take(WORKERS_MAX * WORKER_STACK);
-    let gate = at.take(gate_len);
-    let thread_stacks = at.take(threads * thread_stack);
+    let gate = start + gate;
     // SAFETY: all in the region, apart from each other, and as long as was counted above.
     let (backings, descriptor_table, contents, prefix, seal) = unsafe {
-        let second = numbers_at + size_of_val(files.backings) as u64;
+        let second = start + numbers_at + size_of_val(files.backings) as u64;
         (
-            place(files.backings, numbers_at),
+            place(files.backings, start + numbers_at),
             place(files.descriptors, second),
             place(files.contents, second + size_of_val(files.descriptors) as u64),
-            place(input.prefix, at.take(input.prefix.len() as u64)),
-            place(input.seal, at.take(input.seal.len() as u64)),
+            place(input.prefix, start + prefix_at),
+            place(input.seal, start + seal_at),
         )
     };
-    let parking = at.take(parked);
     // SAFETY: the region's first part is as long as the window.
-    let delta = unsafe { relocate::copy_to(copy) };
+    let delta = unsafe { relocate::copy_to(start + copy) };
 
     let forbidden = |e| {
         Error::failed(format_args!("this kernel"), "lets no memory be written and run", e)
@@ -171,7 +168,7 @@ pub fn build(
         start,
         len,
         delta,
-        stack_top,
+        stack_top: start + stack_top,
         prefix,
         seal,
         file_len: input.len,
@@ -184,15 +181,15 @@ pub fn build(
         descriptors: descriptor_table,
         contents,
         keep_ids,
-        worker_stacks,
-        thread_stacks,
+        worker_stacks: start + worker_stacks,
+        thread_stacks: start + thread_stacks,
         thread_stack,
         gate,
         gate_len,
         xfeatures,
         xstate_len,
         specials,
-        parking,
+        parking: start + parking,
     })
 }
 
