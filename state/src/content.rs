@@ -12,7 +12,7 @@ use image_format::record::content::{Content, ContentFile, ContentKind};
 use image_format::{Checked, ExitCode};
 use sys::abi::{F_ADD_SEALS, MFD_ALLOW_SEALING, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET};
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Shown, Text};
+use sys::text::{Decimal, Shown, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -89,7 +89,7 @@ pub fn make(image: &Checked<'_>, content: &Content) -> Result<Made> {
     let file = match there {
         Some(file) => file,
         None => {
-            let name = path.strip_prefix(b"/memfd:").or_else(|| base.strip_prefix(b"/")).unwrap_or(base);
+            let name = after(path, b"/memfd:").or_else(|| after(base, b"/")).unwrap_or(base);
             // The kernel takes a shorter one only, and nobody opens a memfd by its name.
             let mut short = Text::<250>::new();
             short.push(name);
