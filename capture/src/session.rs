@@ -278,6 +278,8 @@ fn write_objects<T: Target>(
     state::timerfd::save(save, files)?;
     state::signalfd::save(save, files)?;
     state::socket::save(save, files)?;
+    state::inotify::save(save, files)?;
+    state::pidfd::save(save, files)?;
     state::epoll::save(save, files)?;
     state::lock::save(save, files)?;
     state::descriptor::save(save, files)

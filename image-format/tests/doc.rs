@@ -12,11 +12,13 @@ use image_format::record::frame::Frame;
 use image_format::record::guard::Guard;
 use image_format::record::header::Header;
 use image_format::record::id_word::IdWord;
+use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, Vma};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
+use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::posix_timer::PosixTimer;
 use image_format::record::regular::Regular;
@@ -88,6 +90,9 @@ fn each_record_is_described() {
     described::<Guard>();
     described::<Socket>();
     described::<SocketStep>();
+    described::<Inotify>();
+    described::<InotifyWatch>();
+    described::<Pidfd>();
 }
 
 #[test]

@@ -239,6 +239,25 @@ fn contents_that_cannot_be() {
 }
 
 #[test]
+fn notices_that_cannot_be() {
+    let notices = |says: &str, change: fn(&mut Parts)| {
+        sealed_nonsense(says, |parts| {
+            parts.give_notices();
+            change(parts);
+        });
+    };
+    let mut sound = Parts::new();
+    sound.give_notices();
+    support::check(&sound.image()).unwrap();
+    notices("kind that the header does not require", |p| p.header.required = 3.into());
+    notices("watch of inotify", |p| p.events.noticed[0].inotify = 18.into());
+    notices("watch of inotify", |p| p.events.noticed[0].wd = 0.into());
+    notices("watch of inotify", |p| p.events.noticed[1].wd = 3.into());
+    notices("watch of inotify", |p| p.events.noticed[1].wd = 65537.into());
+    notices("a path is not absolute", |p| p.events.noticed[1].path.len = 0.into());
+}
+
+#[test]
 fn guards_that_cannot_be() {
     let at = |start: u64, end: u64| Guard { start: start.into(), end: end.into() };
     let guards = |required: u64, guards: &[Guard]| {

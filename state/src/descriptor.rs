@@ -12,7 +12,7 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text, cut, decimal, octal};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Error, Result, Save, Target, content, device, directory, pipe, regular, socket, terminal};
+use crate::{Error, Result, Save, Target, content, device, directory, pidfd, pipe, regular, socket, terminal};
 
 /// What kind of object a description is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub enum Kind {
     Content = 11,
     /// A socket.
     Socket = 32,
+    /// An inotify instance.
+    Inotify = 33,
+    /// A pidfd of the process itself.
+    Pidfd = 34,
 }
 
 /// One descriptor as it was found.
@@ -122,6 +126,7 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
+        (Features::NOTICES, files.iter().any(|f| f.kind == Kind::Inotify as u32 || f.kind == Kind::Pidfd as u32)),
         (Features::SOCKETS, files.iter().any(|f| f.kind == Kind::Socket as u32)),
         (Features::EVENTS, files.iter().any(|f| EVENTS.contains(&f.kind))),
     ];
@@ -261,6 +266,8 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
             b"anon_inode:[timerfd]" => Ok(Kind::Timerfd),
             b"anon_inode:[signalfd]" => Ok(Kind::Signalfd),
             b"anon_inode:[eventpoll]" => Ok(Kind::Epoll),
+            b"anon_inode:inotify" => Ok(Kind::Inotify),
+            b"anon_inode:[pidfd]" => pidfd::check(save.target, file).map(|()| Kind::Pidfd),
             _ => Err(refuse(anonymous_kind(name))),
         },
     }
@@ -270,7 +277,6 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
 fn anonymous_kind(name: &[u8]) -> &'static str {
     let has = |what: &[u8]| name.windows(what.len()).any(|w| w == what);
     [
-        ("inotify", "inotify"),
         ("fanotify", "fanotify"),
         ("pidfd", "pidfd"),
         ("io_uring", "io_uring"),

@@ -29,7 +29,7 @@ fn mode(file: &OpenFile) -> u32 {
 pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
     for index in 0..files.len() {
         let Some(file) = files.get(index).copied() else { break };
-        if !file.is_first(Kind::Pipe) {
+        if !file.is_first(Kind::Pipe) || file.mode & S_IFMT != S_IFIFO {
             continue;
         }
         let same = |f: &&OpenFile| f.id == f.fd && (f.dev, f.ino) == (file.dev, file.ino);

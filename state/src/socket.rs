@@ -51,6 +51,8 @@ enum Role {
     Alone = 7,
     /// Connected to a listener that has not accepted it.
     Waits = 8,
+    /// Standard input, output or error, connected to another process: the restart's own take its place, as with pipes.
+    Outside = 9,
 }
 
 /// No other socket.
@@ -90,6 +92,11 @@ struct One {
 impl One {
     fn is(&self, role: Role) -> bool {
         self.role == role as u32
+    }
+
+    /// Whether it is standard input, output or error: then the descriptor that it is known by is one of these.
+    fn is_standard(&self) -> bool {
+        self.id <= 2
     }
 
     fn is_inet(&self) -> bool {
@@ -178,12 +185,19 @@ fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
     })
 }
 
-/// Finds what each socket is and whom it is connected to; refuses what cannot be carried.
+/// Finds what each socket is and whom it is connected to; refuses what cannot be carried. Standard input, output and error
+/// that are sockets of another process are to be seen as pipes to it.
 ///
 /// # Errors
 /// A socket that cannot be carried, by number and address.
-pub fn check<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
-    find(save.target, &mut save.scratch, files).map(drop)
+pub fn check<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
+    let table = find(save.target, &mut save.scratch, files)?;
+    for one in table.iter().filter(|one| one.is(Role::Outside)) {
+        for file in files.iter_mut().filter(|file| file.id == one.id) {
+            file.kind = Kind::Pipe as u32;
+        }
+    }
+    Ok(())
 }
 
 fn find<'b, T: Target>(target: &mut T, scratch: &mut Scratch<'b>, files: &[OpenFile]) -> Result<&'b mut [One]> {

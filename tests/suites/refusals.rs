@@ -127,8 +127,13 @@ refusals! {
     a_packet_socket:
         "try: s = socket.socket(17, socket.SOCK_RAW)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\nN = s.fileno()",
         &[&["packet socket"]];
-    an_inotify: "N = must(libc.inotify_init())", &[&["inotify"]];
-    a_pidfd: "N = os.pidfd_open(os.getpid())", &[&["pidfd"]];
+    an_inotify_with_events:
+        "N = must(libc.inotify_init()); must(libc.inotify_add_watch(N, b'.', 0x100)); open('new', 'w').close(); os.unlink('new')",
+        &[&["inotify"], &["events waiting"]];
+    an_inotify_of_what_is_gone:
+        "N = must(libc.inotify_init()); f = open('gone', 'w'); must(libc.inotify_add_watch(N, b'gone', 2)); os.unlink('gone'); N = None",
+        &[&["inotify"], &["path cannot be found"]];
+    a_pidfd_of_another: "N = os.pidfd_open(os.getppid())", &[&["pidfd"], &["another process"]];
     an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"]];
     an_epoll_for_busy_polling:
         "import fcntl; e = select.epoll(); N = e.fileno()\n\

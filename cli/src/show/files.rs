@@ -7,6 +7,7 @@ use image_format::record::descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
 use image_format::record::lock::{self, LockKind};
+use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::Pipe;
 use image_format::record::regular::Regular;
 use image_format::record::socket::Socket;
@@ -154,6 +155,11 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
         let path = string(image, content.name)?;
         let state = Some(State::Content { content: content.id.get() });
         out.insert(file.id.get(), File { kind, path, flags: file.flags.get(), offset, size, state });
+    }
+    for pidfd in image.table::<Pidfd>()? {
+        let (kind, flags) = ("pidfd", pidfd.flags.get());
+        let file = File { kind, path: String::new(), flags, offset: None, size: None, state: None };
+        out.insert(pidfd.id.get(), file);
     }
     for (id, (kind, flags, state)) in object::events(image)? {
         out.insert(id, File { kind, path: String::new(), flags, offset: None, size: None, state: Some(state) });

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
+use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::record::pipe::PipeData;
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{Socket, SocketStep, Step};
@@ -12,6 +13,7 @@ use image_format::{Fault, Image};
 use serde::Serialize;
 use zerocopy::little_endian::U64;
 
+use super::report::string;
 use crate::signal;
 use crate::text::{count, size};
 
@@ -49,6 +51,11 @@ pub enum State {
         /// What it watches.
         watches: Vec<Watched>,
     },
+    /// An inotify instance.
+    Inotify {
+        /// What it watches.
+        watched: Vec<Noticed>,
+    },
     /// A socket.
     Socket {
         /// `unix`, `inet`, `inet6`, `netlink`.
@@ -78,6 +85,17 @@ pub enum State {
         /// Size of its buffer.
         buffer: u32,
     },
+}
+
+/// What an inotify instance watches.
+#[derive(Clone, Debug, Serialize)]
+pub struct Noticed {
+    /// The watch's number.
+    pub wd: u32,
+    /// What it is on.
+    pub path: String,
+    /// `IN_*` bits.
+    pub mask: String,
 }
 
 /// What an epoll set watches.
@@ -114,6 +132,16 @@ pub fn events(image: &Image<'_>) -> Result<HashMap<u32, (&'static str, u32, Stat
         let mask = one.mask.get();
         let signals = (1..=64).filter(|n| mask & (1 << (n - 1)) != 0).map(signal::name).collect();
         out.insert(one.id.get(), ("signalfd", one.flags.get(), State::Signalfd { signals }));
+    }
+    let mut watched: HashMap<u32, Vec<Noticed>> = HashMap::new();
+    for one in image.table::<InotifyWatch>()? {
+        let (wd, mask) = (one.wd.get(), format!("{:#x}", one.mask.get()));
+        watched.entry(one.inotify.get()).or_default().push(Noticed { wd, path: string(image, one.path)?, mask });
+    }
+    for one in image.table::<Inotify>()? {
+        let id = one.id.get();
+        let watched = watched.remove(&id).unwrap_or_default();
+        out.insert(id, ("inotify", one.flags.get(), State::Inotify { watched }));
     }
     let mut watches: HashMap<u32, Vec<Watched>> = HashMap::new();
     for one in image.table::<Watch>()? {
@@ -222,6 +250,7 @@ impl State {
                 let what = if numbers.is_empty() { "nothing".to_owned() } else { numbers.join(" ") };
                 vec![format!("watches {what}")]
             }
+            Self::Inotify { watched } => watched.iter().map(|one| format!("{}: {}", one.wd, one.path)).collect(),
             Self::Socket { listens, sends, .. } => {
                 let mut words = Vec::new();
                 words.extend(listens.then(|| "listens".to_owned()));

@@ -11,6 +11,8 @@ use crate::record::directory::Directory;
 use crate::record::epoll::Epoll;
 use crate::record::eventfd::Eventfd;
 use crate::record::header::Features;
+use crate::record::inotify::Inotify;
+use crate::record::pidfd::Pidfd;
 use crate::record::pipe::Pipe;
 use crate::record::regular::Regular;
 use crate::record::signalfd::Signalfd;
@@ -32,21 +34,23 @@ pub(crate) struct Kind {
 }
 
 /// All kinds, regular files first.
-pub(crate) static KINDS: [Kind; 11] = [
+pub(crate) static KINDS: [Kind; 13] = [
     Kind::of::<Regular>(offset_of!(Regular, path)),
     Kind::of::<Directory>(offset_of!(Directory, path)),
     Kind::of::<Device>(offset_of!(Device, path)),
     Kind { named: offset_of!(Pipe, named) as u8, ..Kind::of::<Pipe>(offset_of!(Pipe, path)) },
     Kind::of::<Terminal>(offset_of!(Terminal, path)),
+    Kind::pathless::<ContentFile>(Features::CONTENTS),
     Kind {
         named: offset_of!(Socket, reserved) as u8,
         needs: Features::SOCKETS,
         ..Kind::of::<Socket>(offset_of!(Socket, name))
     },
-    Kind::pathless::<ContentFile>(Features::CONTENTS),
     Kind::pathless::<Eventfd>(Features::EVENTS),
     Kind::pathless::<Timerfd>(Features::EVENTS),
     Kind::pathless::<Signalfd>(Features::EVENTS),
+    Kind::pathless::<Inotify>(Features::NOTICES),
+    Kind::pathless::<Pidfd>(Features::NOTICES),
     Kind::pathless::<Epoll>(Features::EVENTS),
 ];
 

@@ -1,7 +1,7 @@
 //! Rules of open files: descriptors, what they lead to, locks, contents of pipes, what epoll sets watch.
 
-use zerocopy::FromBytes;
 use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::description::{KINDS, Table, holders, word};
 use super::{Check, Result};
@@ -9,6 +9,7 @@ use crate::StrRef;
 use crate::record::descriptor::Descriptor;
 use crate::record::epoll::Watch;
 use crate::record::header::Features;
+use crate::record::inotify::InotifyWatch;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
 use crate::record::socket::{SocketStep, Step};
@@ -26,6 +27,9 @@ const SEC_MAX: u64 = i64::MAX as u64 / SECOND;
 
 /// Bytes of the longest address or option of a socket.
 const ADDRESS_MAX: usize = 256;
+
+/// Greatest number of an inotify watch: a restart counts up to it.
+const WD_MAX: u32 = 1 << 16;
 
 /// No descriptor has this number: a restart needs one above all of them.
 const FD_MAX: u32 = i32::MAX as u32;
@@ -163,7 +167,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn sockets(&self, files: &Files<'_>) -> Result {
-        let [_, _, _, _, _, sockets, ..] = files;
+        let [_, _, _, _, _, _, sockets, ..] = files;
         for one in self.image.rows::<SocketStep>() {
             let Some(step) = Step::from_number(one.step.get()) else {
                 return self.bad("an unknown step of a socket", one);
@@ -194,7 +198,17 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a timerfd's time is beyond all clocks", timer);
             }
         }
-        let [.., epolls] = files;
+        let [.., inotifies, _, epolls] = files;
+        let mut last = (0, 0);
+        for watch in self.image.rows::<InotifyWatch>() {
+            let (inotify, wd) = (watch.inotify.get(), watch.wd.get());
+            if inotifies.find(inotify).is_none() || (inotify, wd) <= last || !(1..=WD_MAX).contains(&wd) {
+                return self
+                    .bad("a watch of inotify is out of order, has an impossible number, or belongs to none", watch);
+            }
+            self.path(watch.path, watch.as_bytes())?;
+            last = (inotify, wd);
+        }
         let mut last = None;
         for watch in self.image.each::<Watch>() {
             let [epoll, fd, file] = [watch.epoll, watch.fd, watch.file].map(U32::get);

@@ -31,6 +31,8 @@ bitflags::bitflags! {
         const GUARDS = 1 << 9;
         /// Sockets ([`super::socket::Socket`]).
         const SOCKETS = 1 << 12;
+        /// inotify instances ([`super::inotify::Inotify`]) and pidfds ([`super::pidfd::Pidfd`]).
+        const NOTICES = 1 << 13;
     }
 }
 

@@ -18,11 +18,13 @@ pub mod frame;
 pub mod guard;
 pub mod header;
 pub mod id_word;
+pub mod inotify;
 pub mod itimer;
 pub mod lock;
 pub mod memory;
 pub mod mm;
 pub mod pending;
+pub mod pidfd;
 pub mod pipe;
 pub mod posix_timer;
 pub mod regular;
@@ -116,6 +118,12 @@ pub enum NoteType {
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
     SocketStep = 0x434b_0031,
+    /// [`inotify::Inotify`], ascending by id.
+    Inotify = 0x434b_0032,
+    /// [`inotify::InotifyWatch`], ascending by instance and number.
+    InotifyWatch = 0x434b_0033,
+    /// [`pidfd::Pidfd`], ascending by id.
+    Pidfd = 0x434b_0034,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -124,7 +132,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::SocketStep as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Pidfd as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -142,7 +150,7 @@ const SIZES: [u8; TYPES] = {
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
     put!(content::Content, content::ContentFile, guard::Guard);
-    put!(socket::Socket, socket::SocketStep);
+    put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     sizes
 };
 

@@ -5,6 +5,8 @@ use image_format::record::descriptor::Descriptor;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::header::Features;
+use image_format::record::inotify::{Inotify, InotifyWatch};
+use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{CLOSED, Pipe, PipeData};
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{HELPERS, Socket, SocketStep, Step};
@@ -23,6 +25,9 @@ pub struct Events {
     pub pipe_data: Vec<PipeData>,
     pub sockets: Vec<Socket>,
     pub steps: Vec<SocketStep>,
+    pub inotifies: Vec<Inotify>,
+    pub noticed: Vec<InotifyWatch>,
+    pub pidfds: Vec<Pidfd>,
 }
 
 impl Events {
@@ -35,6 +40,9 @@ impl Events {
         put(notes, &self.pipe_data);
         put(notes, &self.sockets);
         put(notes, &self.steps);
+        put(notes, &self.inotifies);
+        put(notes, &self.noticed);
+        put(notes, &self.pidfds);
     }
 }
 
@@ -82,6 +90,27 @@ impl Parts {
             fd: n.into(),
             file: n.into(),
             cloexec: 1.into(),
+            reserved: 0.into(),
+        }));
+    }
+
+    /// An inotify instance with two watches as descriptor 17, a pidfd as 18.
+    pub fn give_notices(&mut self) {
+        self.header.required = (self.header.required.get() | Features::NOTICES.bits()).into();
+        self.events.inotifies = vec![Inotify { id: 17.into(), flags: 0.into() }];
+        self.events.pidfds = vec![Pidfd { id: 18.into(), flags: 2.into() }];
+        let path = self.cwd[0].path;
+        self.events.noticed.extend([3, 70].map(|wd: u32| InotifyWatch {
+            inotify: 17.into(),
+            wd: wd.into(),
+            mask: 0x100.into(),
+            reserved: 0.into(),
+            path,
+        }));
+        self.descriptors.extend((17..19).map(|n: u32| Descriptor {
+            fd: n.into(),
+            file: n.into(),
+            cloexec: 0.into(),
             reserved: 0.into(),
         }));
     }

@@ -236,7 +236,11 @@ fn reopen(
         let made = contents.get(file.content.get() as usize).copied().unwrap_or(-1);
         return Ok(state::content::restore(file, made));
     } else {
-        let made = if let Some(eventfd) = file.of() {
+        let made = if let Some(inotify) = file.of() {
+            state::inotify::restore(image, inotify)?
+        } else if let Some(pidfd) = file.of() {
+            state::pidfd::restore(pidfd)
+        } else if let Some(eventfd) = file.of() {
             state::eventfd::restore(eventfd)
         } else if let Some(timer) = file.of() {
             state::timerfd::restore(timer)

@@ -57,7 +57,9 @@ pub fn find<T: Target>(target: &mut T, table: &mut [One]) -> Result<()> {
         let peer = table.iter().position(|p| is_peer(&p)).filter(|peer| *peer != index && one.remote.is_set());
         // Whose own address is a listener's was accepted; where there is none any more, either may have been.
         let accepted = listener(table, &one).is_some();
+        let standard = peer.is_none() && one.is_standard();
         let lost = match peer {
+            None if standard => false,
             None if !target.resets_connections() => {
                 target.blocked(refuse(
                     &one,
@@ -70,7 +72,9 @@ pub fn find<T: Target>(target: &mut T, table: &mut [One]) -> Result<()> {
         };
         let Some(one) = table.get_mut(index) else { continue };
         one.peer = peer.map_or(NONE, |peer| peer as u32);
-        if lost {
+        if standard {
+            one.role = Role::Outside as u32;
+        } else if lost {
             (one.role, one.shut) = (Role::Lost as u32, 0);
         } else if accepted {
             one.role = Role::Accepted as u32;

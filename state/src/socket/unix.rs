@@ -104,12 +104,15 @@ fn role<T: Target>(target: &T, table: &[One], one: &One, peer: Option<&One>) -> 
         return Ok(Role::Plain);
     }
     let elsewhere = || {
+        if one.is_standard() {
+            return Ok(Role::Outside);
+        }
         let why = "is connected to another process, which cannot be carried";
         Err(refuse(one, why, "close it before the save"))
     };
     let Some(peer) = peer else {
         if one.peer_ino == 0 && (one.kind == SOCK_DGRAM || one.shut == 3) {
-            return Ok(Role::Alone);
+            return Ok(if one.is_standard() { Role::Outside } else { Role::Alone });
         }
         if one.kind == SOCK_DGRAM && one.remote.is_set() {
             return Ok(Role::Plain);
