@@ -5,15 +5,17 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::description::{KINDS, Table, holders, word};
 use super::{Check, Result};
-use crate::StrRef;
+use crate::record::content::ContentFile;
 use crate::record::descriptor::Descriptor;
-use crate::record::epoll::Watch;
+use crate::record::epoll::{Epoll, Watch};
 use crate::record::header::Features;
-use crate::record::inotify::InotifyWatch;
+use crate::record::inotify::{Inotify, InotifyWatch};
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
-use crate::record::socket::{SocketStep, Step};
+use crate::record::regular::Regular;
+use crate::record::socket::{Socket, SocketStep, Step};
 use crate::record::timerfd::Timerfd;
+use crate::{Record, StrRef};
 
 /// All tables of open file descriptions, in the order of [`KINDS`].
 type Files<'a> = [Table<'a>; KINDS.len()];
@@ -33,6 +35,21 @@ const WD_MAX: u32 = 1 << 16;
 
 /// No descriptor has this number: a restart needs one above all of them.
 const FD_MAX: u32 = i32::MAX as u32;
+
+/// The table of one kind: by its type, as places change with each new kind.
+fn place<'t, 'a, R: Record>(files: &'t Files<'a>) -> &'t Table<'a> {
+    let [first, ..] = files;
+    files.get(const { index::<R>() }).unwrap_or(first)
+}
+
+#[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
+const fn index<R: Record>() -> usize {
+    let mut index = 0;
+    while KINDS[index].note as u32 != R::TYPE as u32 {
+        index += 1;
+    }
+    index
+}
 
 impl<'a> Check<'_, 'a> {
     #[inline(never)] // A smaller frame has shorter addresses.
@@ -108,7 +125,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result {
-        let [regular, _, _, _, _, _, content, ..] = files;
+        let (regular, content) = (place::<Regular>(files), place::<ContentFile>(files));
         for lock in self.image.each::<Lock>() {
             if !self.requires(Features::LOCKS) {
                 return self.bad("a feature that the header does not require", lock);
@@ -134,7 +151,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn pipe_data(&self, files: &Files<'_>) -> Result {
-        let [_, _, _, pipes, ..] = files;
+        let pipes = place::<Pipe>(files);
         // The ends' access modes: 0 reads, 1 writes.
         let is_end = |id: u32, mode: u32| {
             let pipe = pipes.find(id).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
@@ -167,7 +184,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn sockets(&self, files: &Files<'_>) -> Result {
-        let [_, _, _, _, _, _, sockets, ..] = files;
+        let sockets = place::<Socket>(files);
         for one in self.image.rows::<SocketStep>() {
             let Some(step) = Step::from_number(one.step.get()) else {
                 return self.bad("an unknown step of a socket", one);
@@ -198,7 +215,7 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a timerfd's time is beyond all clocks", timer);
             }
         }
-        let [.., inotifies, _, epolls] = files;
+        let (inotifies, epolls) = (place::<Inotify>(files), place::<Epoll>(files));
         let mut last = (0, 0);
         for watch in self.image.rows::<InotifyWatch>() {
             let (inotify, wd) = (watch.inotify.get(), watch.wd.get());
