@@ -12,7 +12,7 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text, cut, decimal, octal};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Error, Result, Save, Target, device, directory, pidfd, pipe, regular, socket, terminal};
+use crate::{Error, Result, Save, Target, content, device, directory, pidfd, pipe, regular, socket, terminal};
 
 /// What kind of object a description is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,11 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Re
     let (mut own, mut to, mut text) = ([0; 64], Text::new(), Text::<32>::new());
     text.add(format_args!("/proc/self/fd/{proc}"));
     let own = sys::fs::read_link_at(sys::abi::AT_FDCWD, text.as_c_str(), &mut own).unwrap_or_default();
-    let name = regular::own_name(own, name, &mut to).unwrap_or(name);
+    let name = if file.nlink != 0 && name.ends_with(content::DELETED) {
+        regular::other_name(file.dev, file.ino, name, &mut to).unwrap_or(name)
+    } else {
+        regular::own_name(own, name, &mut to).unwrap_or(name)
+    };
     file.kind = classify(save, &file, name)? as u32;
     file.path = save.notes.string(name)?;
     Ok(file)

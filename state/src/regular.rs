@@ -4,8 +4,8 @@ use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
 use sys::abi::{
-    O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET,
-    Stat, Timespec,
+    AT_SYMLINK_NOFOLLOW, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR,
+    O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::Owned;
 use sys::text::{Decimal, Shown, Text};
@@ -73,6 +73,29 @@ pub fn own_name<'t>(own: &[u8], path: &[u8], to: &'t mut Text<4128>) -> Option<&
     }
     to.push(b"/proc/self");
     to.push(rest);
+    Some(to.as_bytes())
+}
+
+/// Another name, in the same directory, of a file that was deleted under this one: programs link a file that is complete to
+/// its last name and delete the first.
+#[must_use]
+pub fn other_name<'t>(dev: u64, ino: u64, path: &[u8], to: &'t mut Text<4128>) -> Option<&'t [u8]> {
+    let path = path.strip_suffix(content::DELETED)?;
+    let (dir, _) = path.split_at_checked(path.iter().rposition(|b| *b == b'/')? + 1)?;
+    let open = sys::fs::open_path(dir, O_DIRECTORY, 0).ok()?;
+    let mut found = Text::<256>::new();
+    let walked = sys::fs::for_each_name(open.fd(), |name| {
+        let mut text = Text::<256>::new();
+        text.push(name);
+        let same = |stat: &Stat| (stat.dev, stat.ino) == (dev, ino);
+        if sys::fs::stat_at(open.fd(), text.as_c_str(), AT_SYMLINK_NOFOLLOW).as_ref().is_ok_and(same) {
+            found = text;
+        }
+        Ok::<_, sys::Errno>(())
+    });
+    walked.ok().filter(|()| !found.as_bytes().is_empty())?;
+    to.push(dir);
+    to.push(found.as_bytes());
     Some(to.as_bytes())
 }
 

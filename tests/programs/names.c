@@ -22,12 +22,17 @@ static long value(int fd, const char *key) {
 int main(void) {
     spill("old", "renamed");
     int renamed = open("old", O_RDWR);
+    spill("first", "linked");
+    int linked = open("first", O_RDWR);
+    MUST(rename("first", "first.tmp"));
+    MUST(link("first.tmp", "final"));
+    MUST(unlink("first.tmp"));
     MUST(mkdir("dir", 0700));
     MUST(rename("old", "dir/new"));
     MUST(rename("dir", "other"));
     spill("target", "target");
     MUST(symlink("target", "link"));
-    int link = open("link", O_PATH | O_NOFOLLOW), through = open("link", O_RDONLY), dangling;
+    int itself = open("link", O_PATH | O_NOFOLLOW), through = open("link", O_RDONLY), dangling;
     MUST(symlink("nowhere", "dangling"));
     MUST(dangling = open("dangling", O_PATH | O_NOFOLLOW | O_CLOEXEC));
     int dir = open("other", O_PATH | O_DIRECTORY), file = open("target", O_PATH), null = open("/dev/null", O_PATH);
@@ -42,7 +47,7 @@ int main(void) {
     MUST(score);
     char line[64];
     MUST(read(status, line, 10));
-    int all[] = {renamed, link, through, dangling, dir, file, null, fifo, sync, direct, status, maps, score, memory, info};
+    int all[] = {renamed, linked, itself, through, dangling, dir, file, null, fifo, sync, direct, status, maps, score, memory, info};
     enum { COUNT = sizeof all / sizeof *all };
     int flags[COUNT], cloexec[COUNT];
     for (int i = 0; i < COUNT; i++) flags[i] = fcntl(all[i], F_GETFL), cloexec[i] = fcntl(all[i], F_GETFD);
@@ -56,7 +61,8 @@ int main(void) {
     }
     struct stat a, b;
     CHECK(!fstat(renamed, &a) && !stat("other/new", &b) && a.st_ino == b.st_ino, "renamed: another file");
-    CHECK(!fstat(link, &a) && S_ISLNK(a.st_mode) && readlinkat(link, "", line, sizeof line) == 6, "link: no link");
+    CHECK(!fstat(linked, &a) && !stat("final", &b) && a.st_ino == b.st_ino && a.st_nlink == 1, "linked: another file");
+    CHECK(!fstat(itself, &a) && S_ISLNK(a.st_mode) && readlinkat(itself, "", line, sizeof line) == 6, "link: no link");
     CHECK(!fstat(dangling, &a) && S_ISLNK(a.st_mode), "dangling: no link");
     CHECK(!fstat(through, &a) && !stat("target", &b) && a.st_ino == b.st_ino, "through: another file");
     CHECK(!fstatat(dir, "new", &a, 0), "dir: %s", strerror(errno));

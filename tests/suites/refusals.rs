@@ -154,9 +154,13 @@ refusals! {
     a_terminal_with_its_master: "N, s = os.openpty()", &[&["ptmx", "master", "terminal"]];
     a_memfd_of_huge_pages: "N = must(libc.memfd_create(b'scratch', 4))", &[&["memfd"], &["huge"]];
     shared_huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44021, -1, 0)); N = None", &[&["huge"]];
-    a_deleted_file_with_another_name:
-        "f = open('gone', 'w+'); os.link('gone', 'kept'); os.unlink('gone'); N = f.fileno()",
+    a_deleted_file_with_a_name_elsewhere:
+        "f = open('gone', 'w+'); os.mkdir('dir'); os.link('gone', 'dir/kept'); os.unlink('gone'); N = f.fileno()",
         &[&["gone"], &["another name"]];
+    a_mapping_of_a_deleted_file_with_another_name:
+        "f = open('gone', 'w+b'); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096); os.link('gone', 'kept'); os.unlink('gone'); \
+         f.close(); del f; os.closerange(3, 9); N = None",
+        &[&["kept"], &["deleted"]];
     sysv_memory_of_another:
         "i = must(libc.shmget(0, 4096, 0o1600)); a = must(libc.shmat(i, None, 0)); libc.shmctl(i, 0, None); N = None; p = os.fork()\n\
          if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\

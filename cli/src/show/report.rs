@@ -189,7 +189,7 @@ impl Report {
                 requires: features(header.required.get()),
                 uuid: hex_id(header.uuid),
                 generation: header.generation.get(),
-                segments: image.segments().len(),
+                segments: image.segments().len() + image.content_segments().len(),
             },
             saved: Saved::new(header),
             processes: vec![Process::new(image)?],

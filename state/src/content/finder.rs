@@ -137,6 +137,15 @@ impl Finder<'_> {
         if object.fd >= 0 {
             return Ok(());
         }
+        let mut to = Text::new();
+        let kind = object.kind;
+        if kind == ContentKind::Deleted as u32
+            && let Some(name) = crate::regular::other_name(object.dev, object.ino, head.name, &mut to)
+        {
+            let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(name));
+            let why = "is of a file that was deleted under another name than this";
+            return save.target.blocked(Error::refused(object, why, "map it by the name that it has"));
+        }
         let link = Text::<64>::of(format_args!("map_files/{:x}-{:x}", head.start, head.end));
         let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0);
         // What the last page holds behind the end is part of a segment, and seen in memory alone.
