@@ -246,7 +246,7 @@ fn notices_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_notices();
     support::check(&sound.image()).unwrap();
-    notices("kind that the header does not require", |p| p.header.required = 3.into());
+    notices("that the header does not require", |p| p.header.required = 3.into());
     notices("watch of inotify", |p| p.events.noticed[0].inotify = 18.into());
     notices("watch of inotify", |p| p.events.noticed[0].wd = 0.into());
     notices("watch of inotify", |p| p.events.noticed[1].wd = 3.into());

@@ -162,7 +162,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn sockets(&self, files: &Files<'_>) -> Result {
-        let [_, _, _, _, _, _, sockets, ..] = files;
+        let [_, _, _, _, _, sockets, ..] = files;
         for one in self.image.rows::<SocketStep>() {
             let Some(step) = Step::from_number(one.step.get()) else {
                 return self.bad("an unknown step of a socket", one);

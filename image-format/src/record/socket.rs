@@ -51,7 +51,7 @@ pub enum Step {
     Make = 1,
     /// `socketpair`: the other one is socket `a`.
     Pair = 2,
-    /// `accept` from socket `a`.
+    /// `accept` of socket `b`'s connection from socket `a`.
     Accept = 3,
     /// `setsockopt` of level `a`, option `b` to the bytes.
     Option = 4,

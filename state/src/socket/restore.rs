@@ -2,11 +2,11 @@
 
 use image_format::record::socket::{Socket, SocketStep, Step};
 use image_format::{Checked, ExitCode};
-use sys::abi::net::{ADDRESS_MAX, AF_UNIX, SOCK_CLOEXEC};
+use sys::abi::net::{ADDRESS_MAX, AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK};
 use sys::abi::{AT_FDCWD, F_SETFL, S_IFMT, S_IFSOCK};
 use sys::fs::{Fd, Owned};
 use sys::socket::{Rights, request};
-use sys::text::{Decimal, Shown, Text};
+use sys::text::Text;
 use sys::{Errno, Sysno};
 
 use crate::descriptor::now;
@@ -21,47 +21,42 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
     let table = image.table::<Socket>();
     let place = |id: u32| table.iter().position(|s| s.id.get() == id).unwrap_or(usize::MAX);
     let (mut rights, mut to) = (Rights::default(), &[] as &[u8]);
-    for step in image.table::<SocketStep>() {
+    for step in image.each::<SocketStep>() {
         let (id, a) = (step.socket.get(), step.a.get());
         let index = place(id);
         let Some(socket) = table.get(index) else { continue };
         let at = |id: u32| made.get(place(id)).copied().or_else(|| now(image, open, id)).unwrap_or(-1);
-        let (fd, other) = (at(id), at(a));
+        let fds = [at(id), at(a), at(step.b.get())];
         let bytes = image.contents(step.bytes);
         let own = [socket.family, socket.kind, socket.protocol].map(|n| n.get() as usize);
         let what = Step::from_number(step.step.get()).unwrap_or(Step::Wish);
-        let mut call = || run(what, step, (fd, other), own, bytes, (&mut rights, &mut to));
-        let mut done = call();
-        // A process that was killed just now may not have closed its own yet.
-        for _ in 0..30 {
-            if done != Err(Errno::EADDRINUSE) {
-                break;
+        let mut tries = 0;
+        let done = loop {
+            match run(what, step, fds, own, bytes, (&mut rights, &mut to)) {
+                // A process that was killed just now may not have closed its own yet; a connection may take a moment.
+                Err(Errno::EADDRINUSE | Errno::EAGAIN) if what != Step::Send && tries < 30 => tries += 1,
+                other => break other,
             }
             sys::time::nap();
-            done = call();
-        }
+        };
         match (what, done) {
             (Step::Make | Step::Accept, Ok(new)) => put(made, index, new as Fd),
             (Step::Pair, Ok(new)) => {
                 put(made, index, new as u32 as Fd);
                 put(made, place(a), (new >> 32) as Fd);
             }
-            (_, Ok(_)) | (Step::Wish, _) | (Step::Shutdown, Err(Errno::ENOTCONN)) => {}
+            (_, Ok(_)) | (Step::Wish, _) => {}
+            (Step::Shutdown, Err(Errno::ENOTCONN)) | (Step::Connect, Err(Errno::EINPROGRESS)) => {}
             (Step::Bind, Err(_)) if a == 1 => {}
             (_, Err(e)) => {
-                let name = image.string(socket.name);
-                return Err(Error::failed(
-                    format_args!("descriptor {} (socket {})", Decimal(id), Shown(name)),
-                    match what {
-                        Step::Bind => "cannot have its address",
-                        Step::Option => "cannot have an option",
-                        Step::Send => "cannot hold what it held",
-                        _ => "cannot be made again",
-                    },
-                    e,
-                )
-                .code(ExitCode::Descriptor)
-                .remedy(if what == Step::Bind { "end whoever has it" } else { "" }));
+                let (why, remedy) = match what {
+                    Step::Bind => ("cannot have its address", "end whoever has it"),
+                    Step::Option => ("cannot have an option", ""),
+                    Step::Send => ("cannot hold what it held", ""),
+                    _ => ("cannot be made again", ""),
+                };
+                let error = Error::descriptor(id, "socket", image.string(socket.name), why, Some(e));
+                return Err(error.code(ExitCode::Descriptor).remedy(remedy));
             }
         }
     }
@@ -81,12 +76,14 @@ fn put(made: &mut [Fd], index: usize, fd: Fd) {
 fn run<'i>(
     what: Step,
     step: &SocketStep,
-    (fd, other): (Fd, Fd),
+    [own, other, third]: [Fd; 3],
     [family, kind, protocol]: [usize; 3],
     bytes: &'i [u8],
     (rights, to): (&mut Rights, &mut &'i [u8]),
 ) -> sys::Result<usize> {
-    let (fd, kind) = (fd as usize, kind | SOCK_CLOEXEC as usize);
+    // Nothing here waits, whatever an image asks for.
+    const NEW: usize = (SOCK_CLOEXEC | SOCK_NONBLOCK) as usize;
+    let (fd, kind) = (own as usize, kind | NEW);
     let (a, b) = (step.a.get() as usize, step.b.get() as usize);
     let (at, len) = (bytes.as_ptr() as usize, bytes.len());
     let mut address = [0; ADDRESS_MAX];
@@ -96,9 +93,9 @@ fn run<'i>(
             let [one, two] = sys::socket::pair(family, kind, protocol)?;
             return Ok(one as usize | (two as usize) << 32);
         }
-        Step::Accept => (Sysno::accept4, [other as usize, 0, 0, SOCK_CLOEXEC as usize, 0]),
+        Step::Accept => return accept(other, third, NEW),
         Step::Option | Step::Wish => (Sysno::setsockopt, [fd, a, b, at, len]),
-        Step::Bind if bytes.first() == Some(&(AF_UNIX as u8)) => return bind_file(fd as Fd, kind, bytes, b),
+        Step::Bind if bytes.first() == Some(&(AF_UNIX as u8)) => return bind_file(own, kind, bytes, b),
         Step::Bind => (Sysno::bind, [fd, at, len, 0, 0]),
         Step::Listen => (Sysno::listen, [fd, a, 0, 0, 0]),
         Step::Connect if len == 0 => {
@@ -116,13 +113,27 @@ fn run<'i>(
             return Ok(0);
         }
         Step::Send => {
-            let sent = sys::socket::send(fd as Fd, bytes, rights, to);
+            let sent = sys::socket::send(own, bytes, rights, to);
             (*rights, *to) = (Rights::default(), &[]);
             return sent.map(|()| 0);
         }
     };
     let [a, b, c, d, e] = args;
     request(number, [a, b, c, d, e, 0])
+}
+
+/// Accepts the connection of this client; those of others, who came in between, are ended.
+fn accept(listener: Fd, client: Fd, how: usize) -> sys::Result<usize> {
+    loop {
+        let new = request(Sysno::accept4, [listener as usize, 0, 0, how, 0, 0])?;
+        let (mut here, mut there) = ([0; ADDRESS_MAX], [0; ADDRESS_MAX]);
+        sys::socket::address(client, false, &mut here)?;
+        sys::socket::address(new as Fd, true, &mut there)?;
+        if here == there {
+            return Ok(new);
+        }
+        sys::fs::close(new as Fd);
+    }
 }
 
 /// Binds a Unix socket; a socket file that nobody listens at any more goes first.
