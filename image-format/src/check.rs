@@ -89,6 +89,7 @@ impl<'a> Check<'_, 'a> {
     #[cold]
     #[inline(never)]
     fn malformed(&self, what: &'static str, place: &[u8]) -> Broken {
+        let what = if cfg!(feature = "terse") { "a rule is broken, which `ckpt verify` names" } else { what };
         self.fault.set(Fault::Malformed { what, at: self.image.offset_of(place) });
         Broken
     }
@@ -125,7 +126,7 @@ impl<'a> Check<'_, 'a> {
             self.path(backing.path, backing.as_bytes())?;
             let known = (backing.content.get() as usize) < self.image.rows::<Content>().len();
             if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !known {
-                return self.bad("a mapped file whose contents the image does not have", backing);
+                return self.bad("a file of shared contents that are not there", backing);
             }
         }
         for vma in self.image.each::<Vma>() {
@@ -154,13 +155,13 @@ impl<'a> Check<'_, 'a> {
 
     fn guards(&self) -> Result {
         let (vmas, mut least) = (self.image.rows::<Vma>(), 0);
-        for guard in self.image.rows::<Guard>() {
+        for guard in self.image.each::<Guard>() {
             let (start, end) = (guard.start.get(), guard.end.get());
             let vma = vmas.get(vmas.partition_point(|vma| vma.end.get() <= start));
             let inside = vma.is_some_and(|vma| vma.start.get() <= start && end <= vma.end.get());
             let aligned = start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
             if !inside || !aligned || start < least || start >= end || !self.requires(Features::GUARDS) {
-                return self.bad("a guard region out of order, in no mapping, or not required by the header", guard);
+                return self.bad("a guard region out of order, or in no mapping", guard);
             }
             least = end;
         }

@@ -183,7 +183,10 @@ fn events_that_cannot_be() {
     events("without its two ends", |p| p.events.pipe_data[2].read = 10.into());
     events("without its two ends", |p| p.events.pipe_data[2].read = u32::MAX.into());
     events("without its two ends", |p| p.events.pipe_data[2].write = 9.into());
-    events("without its two ends", |p| (p.pipes[3].named, p.pipes[3].path) = (1.into(), p.cwd[0].path));
+    events("without its two ends", |p| (p.pipes[1].named, p.pipes[1].path) = (1.into(), p.cwd[0].path));
+    events("without its two ends", |p| {
+        (p.pipes[3].named, p.pipes[3].path, p.pipes[3].flags) = (1.into(), p.cwd[0].path, 1.into());
+    });
     events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].size = 2.into());
     events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].bytes.at = u32::MAX.into());
     events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].packet = 2.into());
@@ -211,23 +214,23 @@ fn contents_that_cannot_be() {
     sound.give_contents();
     support::check(&sound.image()).unwrap();
     contents("header does not require", |p| p.header.required = 3.into());
-    contents("kind, id, name", |p| p.contents.contents[0].kind = 9.into());
-    contents("kind, id, name", |p| p.contents.contents[1].id = 7.into());
-    contents("kind, id, name", |p| p.contents.contents[1].name.len = 0.into());
-    contents("kind, id, name", |p| p.contents.contents[0].seals = 0x40.into());
-    contents("impossible size", |p| p.contents.contents[0].identity.size = u64::MAX.into());
-    contents("out of order", |p| p.contents.contents[1].first = 1.into());
+    contents("impossible kind, name", |p| p.contents.contents[0].kind = 9.into());
+    contents("impossible kind, name", |p| p.contents.contents[1].id = 7.into());
+    contents("impossible kind, name", |p| p.contents.contents[1].name.len = 0.into());
+    contents("impossible kind, name", |p| p.contents.contents[0].seals = 0x40.into());
+    contents("impossible kind, name", |p| p.contents.contents[0].identity.size = u64::MAX.into());
+    contents("impossible kind, name", |p| p.contents.contents[1].first = 1.into());
     contents("parts are missing", |p| p.contents.contents[1].segments = u32::MAX.into());
     contents("parts are missing", |p| {
         let last = p.runs.len() - 1;
         p.runs[last].addr = 0;
     });
-    contents("behind their end", |p| p.contents.contents[0].identity.size = (2 * PAGE).into());
+    contents("parts are missing", |p| p.contents.contents[0].identity.size = (2 * PAGE).into());
     contents("belong to none", |p| {
         (p.contents.contents[0].segments, p.contents.contents[1].first) = (1.into(), 1.into());
     });
-    contents("does not have", |p| p.contents.files[0].content = 2.into());
-    contents("does not have", |p| p.backings.last_mut().unwrap().content = 2.into());
+    contents("that are not there", |p| p.contents.files[0].content = 2.into());
+    contents("that are not there", |p| p.backings.last_mut().unwrap().content = 2.into());
     contents("out of order", |p| {
         let memory = support::run(USER_END - PAGE, PF_R, 1);
         p.runs.push(memory);

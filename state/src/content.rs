@@ -75,10 +75,11 @@ pub fn make(image: &Checked<'_>, content: &Content) -> Result<Made> {
     let path = image.string(content.name);
     let failed = |e| {
         let object = format_args!("shared contents {} ({})", Decimal(content.id), Shown(path));
-        Error::failed(object, "cannot be made again", e).code(ExitCode::NoRoom)
+        Error::failed(object, "cannot be made", e).code(ExitCode::NoRoom)
     };
     let deleted = content.kind.get() == ContentKind::Deleted as u32;
-    let (dir, base) = path.split_at(path.iter().rposition(|b| *b == b'/').unwrap_or(0));
+    let slash = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    let (dir, base) = path.split_at_checked(slash).unwrap_or_default();
     let there = if deleted {
         sys::fs::open_path(if dir.is_empty() { b"/" } else { dir }, O_TMPFILE | O_RDWR, 0o600).ok()
     } else {

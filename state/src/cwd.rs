@@ -23,6 +23,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
         ));
     }
     let path = save.notes.string(path)?;
+    let mut buffer = [0; 4096];
+    // Seen from outside; a process inside another root sees that as its root.
+    let root = sys::fs::read_link_at(proc, c"root", &mut buffer).unwrap_or(b"/");
+    if root != b"/" {
+        let object = format_args!("root directory ({})", Shown(root));
+        return Err(Error::refused(object, "is another one (chroot), which cannot be carried", "save it from inside"));
+    }
     save.notes.table(&[Cwd { path }])?;
     Ok(())
 }

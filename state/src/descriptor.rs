@@ -171,7 +171,11 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Re
             return Ok(OpenFile { id: twin.id, kind: twin.kind, path: twin.path, ..file });
         }
     }
-    file.kind = classify(save, &file, name, known)? as u32;
+    let (mut own, mut to, mut text) = ([0; 64], Text::new(), Text::<32>::new());
+    text.add(format_args!("/proc/self/fd/{proc}"));
+    let own = sys::fs::read_link_at(sys::abi::AT_FDCWD, text.as_c_str(), &mut own).unwrap_or_default();
+    let name = regular::own_name(own, name, &mut to).unwrap_or(name);
+    file.kind = classify(save, &file, name)? as u32;
     file.path = save.notes.string(name)?;
     Ok(file)
 }
@@ -226,7 +230,7 @@ fn is_same<T: Target>(target: &T, a: &OpenFile, b: &OpenFile, name: &[u8]) -> Re
     }
 }
 
-fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8], known: &[OpenFile]) -> Result<Kind> {
+fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8]) -> Result<Kind> {
     let fd = file.fd;
     let refuse = |kind: &str| {
         Error::refused(
@@ -239,14 +243,16 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8],
         return Err(refuse("signal-driven"));
     }
     match file.mode & S_IFMT {
+        S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK if file.flags & O_PATH != 0 && file.named != 0 => {
+            regular::check(file, name)
+        }
         S_IFREG => regular::check(file, name),
         S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
-        S_IFCHR if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a device")),
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
         S_IFCHR if terminal::check(save.target, file, name)? => Ok(Kind::Terminal),
         S_IFCHR => Err(refuse("device")),
         S_IFIFO if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a pipe")),
-        S_IFIFO => pipe::check(file, name, known).map(|()| Kind::Pipe),
+        S_IFIFO => Ok(Kind::Pipe),
         S_IFSOCK if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a socket")),
         S_IFSOCK => Ok(Kind::Socket),
         S_IFBLK => Err(refuse("block device")),

@@ -59,7 +59,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, guards: &Guards<'_>) -> Resul
 /// # Errors
 /// It is older than Linux 6.13.
 pub fn check(image: &Checked<'_>) -> Result<()> {
-    if image.table::<Guard>().is_empty() {
+    if image.each::<Guard>().next().is_none() {
         return Ok(());
     }
     let how = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -71,7 +71,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         })
     };
     tried.map_err(|e| {
-        Error::failed(format_args!("guard regions (MADV_GUARD_INSTALL)"), "are not known to this kernel", e)
+        Error::failed(format_args!("guard regions"), "are not known to this kernel", e)
             .code(ExitCode::Kernel)
             .remedy("use Linux 6.13 or newer")
     })

@@ -22,21 +22,6 @@ fn mode(file: &OpenFile) -> u32 {
     file.flags & O_ACCMODE
 }
 
-/// Refuses a FIFO whose both ends are inside.
-///
-/// # Errors
-/// Such a FIFO.
-pub fn check(file: &OpenFile, path: &[u8], others: &[OpenFile]) -> Result<()> {
-    let both = |a: u32, b: u32| a == O_RDWR || (a == O_RDONLY && b == O_WRONLY) || (a == O_WRONLY && b == O_RDONLY);
-    let same = |f: &&OpenFile| (f.dev, f.ino) == (file.dev, file.ino) && both(mode(f), mode(file));
-    let Some(other) = others.iter().find(same).filter(|_| file.named != 0) else { return Ok(()) };
-    Err(Error::refused(
-        format_args!("descriptors {} and {} ({})", other.fd, file.fd, Shown(path)),
-        "are the two ends of a FIFO inside the process, which cannot be carried yet",
-        "close one before the save",
-    ))
-}
-
 /// Finds the pipes that lie inside.
 ///
 /// # Errors
@@ -44,13 +29,19 @@ pub fn check(file: &OpenFile, path: &[u8], others: &[OpenFile]) -> Result<()> {
 pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
     for index in 0..files.len() {
         let Some(file) = files.get(index).copied() else { break };
-        if !file.is_first(Kind::Pipe) || file.named != 0 || file.mode & S_IFMT != S_IFIFO {
+        if !file.is_first(Kind::Pipe) || file.mode & S_IFMT != S_IFIFO {
             continue;
         }
         let same = |f: &&OpenFile| f.id == f.fd && (f.dev, f.ino) == (file.dev, file.ino);
         let opened = |wanted: u32| files.iter().filter(same).filter(|f| mode(f) == wanted).count();
         let (readers, writers, both) = (opened(O_RDONLY), opened(O_WRONLY), opened(O_RDWR));
         let inside = both != 0 || (readers != 0 && writers != 0);
+        if file.named != 0 {
+            // Each end is opened again by the name; what it holds is lost with the last one.
+            let twins = files.iter_mut().filter(|f| inside && (f.dev, f.ino) == (file.dev, file.ino));
+            twins.for_each(|twin| twin.kind = Kind::InnerPipe as u32);
+            continue;
+        }
         if inside && (both, readers, writers) != (0, 1, 1) {
             save.target.blocked(Error::refused(
                 format_args!("descriptor {} (pipe:[{}])", file.fd, file.ino),
@@ -81,6 +72,11 @@ fn is_alone<T: Target>(target: &T, file: &OpenFile) -> Result<bool> {
     sys::fs::hung_up(end.fd()).map_err(failed(file))
 }
 
+/// Whether it is an end of a pipe without a name that lies inside.
+fn is_end(file: &OpenFile) -> bool {
+    file.is_first(Kind::InnerPipe) && file.named == 0
+}
+
 /// Writes both tables.
 ///
 /// # Errors
@@ -94,9 +90,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     }
     save.notes.end()?;
     save.notes.begin(NoteType::PipeData)?;
-    let ends = |wanted: u32| files.iter().filter(move |f| f.is_first(Kind::InnerPipe) && mode(f) == wanted);
-    for read in ends(O_RDONLY) {
-        let write = ends(O_WRONLY).find(|w| (w.dev, w.ino) == (read.dev, read.ino));
+    let ends = |wanted: u32| files.iter().filter(move |f| is_end(f) && mode(f) == wanted);
+    let fifo = |f: &&OpenFile| f.is_first(Kind::InnerPipe) && f.named != 0 && mode(f) != O_WRONLY;
+    let once = |f: &&OpenFile| files.iter().filter(fifo).find(|other| (other.dev, other.ino) == (f.dev, f.ino));
+    for read in
+        files.iter().filter(|f| is_end(f) && mode(f) == O_RDONLY || fifo(f) && once(f).is_some_and(|o| o.id == f.id))
+    {
+        let write = ends(O_WRONLY).filter(|_| read.named == 0).find(|w| (w.dev, w.ino) == (read.dev, read.ino));
         save_contents(save, read, write)?;
     }
     for write in ends(O_WRONLY).filter(|w| !ends(O_RDONLY).any(|r| (w.dev, w.ino) == (r.dev, r.ino))) {
@@ -194,6 +194,39 @@ pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
     Ok(opened)
 }
 
+/// Fills a FIFO whose both ends are inside, unless somebody else has kept it open with what it holds: a descriptor that keeps it
+/// until its ends are opened. `None`: the contents are those of a pipe without a name, or not the first of theirs.
+///
+/// # Errors
+/// As [`restore`]; contents that do not fit.
+pub fn restore_fifo(image: &Checked<'_>, data: &PipeData) -> Result<Option<Owned>> {
+    let Some(pipe) = image.open_file(data.read.get()).and_then(|file| file.of::<Pipe>()) else { return Ok(None) };
+    let first = image.each::<PipeData>().find(|other| other.read == data.read);
+    if pipe.named.get() == 0 || first.is_none_or(|first| !core::ptr::eq(first, data)) {
+        return Ok(None);
+    }
+    let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
+    let fifo = restore(image, &Pipe { flags: (O_RDWR | mode).into(), ..*pipe }, data.read.get())?;
+    if sys::fs::waiting(fifo.fd()) == Ok(0) {
+        fill(image, data, fifo.fd()).map_err(|e| {
+            let object = format_args!("FIFO {}", Shown(image.string(pipe.path)));
+            Error::failed(object, "cannot hold what it held", e).code(ExitCode::Descriptor)
+        })?;
+    }
+    Ok(Some(fifo))
+}
+
+/// Puts contents into a pipe.
+fn fill(image: &Checked<'_>, data: &PipeData, write: Fd) -> sys::Result<()> {
+    sys::fs::fcntl(write, F_SETPIPE_SZ, data.size.get() as usize)?;
+    for part in image.each::<PipeData>() {
+        if (part.read, part.write) == (data.read, data.write) {
+            sys::fs::write_all(write, image.contents(part.bytes))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a pipe that lay inside, with what it held: both ends.
 ///
 /// # Errors
@@ -202,11 +235,6 @@ pub fn restore_inner(image: &Checked<'_>, data: &PipeData) -> sys::Result<[Fd; 2
     let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
     let ends = sys::fs::pipe(O_NONBLOCK | mode)?;
     let [_, write] = ends;
-    sys::fs::fcntl(write, F_SETPIPE_SZ, data.size.get() as usize)?;
-    for part in image.each::<PipeData>() {
-        if (part.read, part.write) == (data.read, data.write) {
-            sys::fs::write_all(write, image.contents(part.bytes))?;
-        }
-    }
+    fill(image, data, write)?;
     Ok(ends)
 }

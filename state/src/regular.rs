@@ -4,7 +4,8 @@ use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
 use sys::abi::{
-    O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
+    O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, S_IFMT, S_IFREG, SEEK_SET,
+    Stat, Timespec,
 };
 use sys::fs::Owned;
 use sys::text::{Decimal, Shown, Text};
@@ -37,15 +38,42 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<Kind> {
     let refuse = |why, remedy| {
         Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
     };
-    if path.starts_with(b"/proc/") && path.get(6).is_some_and(u8::is_ascii_digit) {
-        return refuse("a file of /proc of one process cannot be carried yet", "close it before the save");
+    if in_proc(path) {
+        let other = path.starts_with(b"/proc/self/").then_some(Kind::Regular);
+        return other
+            .map_or_else(|| refuse("is a file of /proc of another process or thread", "close it before the save"), Ok);
     }
-    match sys::fs::stat_path(path) {
+    match stat(path, file.flags) {
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(Kind::Regular),
         _ if !path.ends_with(content::DELETED) => refuse("was replaced by another file", "close it before the save"),
+        _ if file.mode & S_IFMT != S_IFREG => refuse("was deleted", "close it before the save"),
         _ if file.nlink == 0 => Ok(Kind::Content),
         _ => refuse("was deleted, but still has another name", "open it by that name, or delete that, too"),
     }
+}
+
+/// stat(2), of the link itself where that is what is open.
+fn stat(path: &[u8], flags: u32) -> sys::Result<Stat> {
+    const LINK: u32 = O_PATH | O_NOFOLLOW;
+    if flags & LINK == LINK { sys::fs::lstat_path(path) } else { sys::fs::stat_path(path) }
+}
+
+/// A file of `/proc` that belongs to one process.
+fn in_proc(path: &[u8]) -> bool {
+    let name = path.strip_prefix(b"/proc/").unwrap_or_default();
+    name.starts_with(b"self/") || name.first().is_some_and(u8::is_ascii_digit)
+}
+
+/// The name by which a process finds its own file of `/proc`, `own` being its directory's: it has another id later.
+#[must_use]
+pub fn own_name<'t>(own: &[u8], path: &[u8], to: &'t mut Text<4128>) -> Option<&'t [u8]> {
+    let rest = path.strip_prefix(own).filter(|rest| rest.starts_with(b"/"))?;
+    if rest.starts_with(b"/task/") {
+        return None;
+    }
+    to.push(b"/proc/self");
+    to.push(rest);
+    Some(to.as_bytes())
 }
 
 /// Writes the table.
@@ -124,12 +152,12 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
         |code, why, errno, remedy| Error::descriptor(fd, "regular file", path, why, errno).code(code).remedy(remedy);
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
-    let now = sys::fs::stat_path(path)
+    let now = stat(path, flags)
         .map_err(|e| failed(ExitCode::FileMissing, "is not there any more", Some(e), "put it back under this name"))?;
-    if now.mode & S_IFMT != S_IFREG {
-        return Err(failed(ExitCode::FileChanged, "is no regular file any more", None, "put it back under this name"));
+    if (now.mode ^ file.identity.mode.get()) & S_IFMT != 0 {
+        return Err(failed(ExitCode::FileChanged, "is of another kind now", None, "put it back under this name"));
     }
-    if policy != FilesPolicy::Ignore {
+    if policy != FilesPolicy::Ignore && now.mode & S_IFMT == S_IFREG && !in_proc(path) {
         match compare(&file.identity, &now, writes) {
             Change::None => {}
             // Who writes at the end has only added; what lay before is as it was.

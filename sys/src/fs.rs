@@ -9,6 +9,7 @@ mod lines;
 mod owned;
 mod pipe;
 mod same;
+mod transfer;
 
 use core::ffi::CStr;
 
@@ -22,6 +23,7 @@ pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
 pub use pipe::{hung_up, pipe, ready, tee, waiting};
 pub use same::{same_description, same_description_between, same_description_in};
+pub use transfer::{pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
 
 /// A descriptor's number.
 pub type Fd = i32;
@@ -105,89 +107,6 @@ fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
     }
 }
 
-/// read(2), again when interrupted.
-///
-/// # Errors
-/// The call's.
-pub fn read(fd: Fd, to: &mut [u8]) -> Result<usize> {
-    // SAFETY: the kernel writes only into `to`.
-    retry(|| unsafe { call(Sysno::read, [arg(fd), to.as_mut_ptr() as usize, to.len()]) })
-}
-
-/// pread(2), again when interrupted.
-///
-/// # Errors
-/// The call's.
-pub fn pread(fd: Fd, to: &mut [u8], at: u64) -> Result<usize> {
-    // SAFETY: the kernel writes only into `to`.
-    retry(|| unsafe { call(Sysno::pread64, [arg(fd), to.as_mut_ptr() as usize, to.len(), at as usize]) })
-}
-
-/// pread(2) until `to` is full.
-///
-/// # Errors
-/// The call's; EIO when the file ends first.
-pub fn pread_exact(fd: Fd, mut to: &mut [u8], mut at: u64) -> Result<()> {
-    while !to.is_empty() {
-        let n = pread(fd, to, at)?;
-        if n == 0 {
-            return Err(Errno::EIO);
-        }
-        to = to.get_mut(n..).ok_or(Errno::EIO)?;
-        at += n as u64;
-    }
-    Ok(())
-}
-
-/// pread(2) to an address: memory of a process under construction, which is no Rust object.
-///
-/// # Errors
-/// The call's.
-///
-/// # Safety
-/// `len` bytes at `addr` belong to no Rust object.
-pub unsafe fn pread_to(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
-    // SAFETY: the caller vouches for the range.
-    retry(|| unsafe { call(Sysno::pread64, [arg(fd), addr, len, at as usize]) })
-}
-
-/// write(2) of all bytes.
-///
-/// # Errors
-/// The call's.
-pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
-    while !bytes.is_empty() {
-        // SAFETY: the kernel only reads the bytes.
-        let n = retry(|| unsafe { call(Sysno::write, [arg(fd), bytes.as_ptr() as usize, bytes.len()]) })?;
-        // Nothing was written, and never will be.
-        bytes = bytes.get(n..).filter(|_| n > 0).ok_or(Errno::EIO)?;
-    }
-    Ok(())
-}
-
-/// pwrite(2) from an address, which may fault: EFAULT is an error, not a signal.
-///
-/// # Errors
-/// The call's.
-pub fn pwrite_from(fd: Fd, addr: usize, len: usize, at: u64) -> Result<usize> {
-    // SAFETY: the kernel only reads the memory and copes with pages that are not there.
-    retry(|| unsafe { call(Sysno::pwrite64, [arg(fd), addr, len, at as usize]) })
-}
-
-/// pwrite(2) of all bytes.
-///
-/// # Errors
-/// The call's.
-pub fn pwrite_all(fd: Fd, mut bytes: &[u8], mut at: u64) -> Result<()> {
-    while !bytes.is_empty() {
-        let n = pwrite_from(fd, bytes.as_ptr() as usize, bytes.len(), at)?;
-        // The memory of a process that has ended takes nothing.
-        bytes = bytes.get(n..).filter(|_| n > 0).ok_or(Errno::EIO)?;
-        at += n as u64;
-    }
-    Ok(())
-}
-
 /// fstat(2).
 ///
 /// # Errors
@@ -208,11 +127,23 @@ pub fn stat(path: &CStr) -> Result<Stat> {
 ///
 /// # Errors
 /// The call's.
-#[inline(never)]
 pub fn stat_path(path: &[u8]) -> Result<Stat> {
+    stat_of(path, 0)
+}
+
+/// As [`stat_path`], of a symbolic link itself.
+///
+/// # Errors
+/// The call's.
+pub fn lstat_path(path: &[u8]) -> Result<Stat> {
+    stat_of(path, abi::AT_SYMLINK_NOFOLLOW)
+}
+
+#[inline(never)]
+fn stat_of(path: &[u8], flags: usize) -> Result<Stat> {
     let mut stat = Stat::default();
     // SAFETY: the kernel fills `stat`.
-    unsafe { call_with_path(Sysno::newfstatat, path, (&raw mut stat) as usize, 0) }?;
+    unsafe { call_with_path(Sysno::newfstatat, path, (&raw mut stat) as usize, flags) }?;
     Ok(stat)
 }
 

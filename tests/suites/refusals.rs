@@ -149,13 +149,19 @@ refusals! {
     a_pipe_with_packets_and_a_stream:
         "import fcntl; N, w = os.pipe(); os.write(w, b's' * 4096); fcntl.fcntl(w, 4, 0o40000); os.write(w, b'packet')",
         &[&["pipe"], &["mixed"]];
-    a_fifo_with_both_ends: "os.mkfifo('f'); a = os.open('f', os.O_RDWR); N = os.open('f', os.O_RDONLY)", &[&["FIFO"], &["inside"]];
+    a_file_of_proc_of_another: "f = open('/proc/%d/stat' % os.getppid()); N = f.fileno()", &[&["/proc"], &["another process"]];
+    a_lease: "import fcntl; f = open('leased', 'w'); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK); N = f.fileno()", &[&["lease"]];
     a_terminal_with_its_master: "N, s = os.openpty()", &[&["ptmx", "master", "terminal"]];
     a_memfd_of_huge_pages: "N = must(libc.memfd_create(b'scratch', 4))", &[&["memfd"], &["huge"]];
     shared_huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44021, -1, 0)); N = None", &[&["huge"]];
     a_deleted_file_with_another_name:
         "f = open('gone', 'w+'); os.link('gone', 'kept'); os.unlink('gone'); N = f.fileno()",
         &[&["gone"], &["another name"]];
+    sysv_memory_of_another:
+        "i = must(libc.shmget(0, 4096, 0o1600)); a = must(libc.shmat(i, None, 0)); libc.shmctl(i, 0, None); N = None; p = os.fork()\n\
+         if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
+         os.waitpid(p, 0)",
+        &[&["System V"], &["another process"]];
     huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44022, -1, 0)); N = None", &[&["huge"]];
     a_sealed_mapping:
         "a = must(libc.mmap(None, 4096, 3, 0x22, -1, 0)); must(libc.syscall(462, ctypes.c_void_p(a), ctypes.c_size_t(4096), \

@@ -13,44 +13,40 @@ const NAME_MAX: usize = 256;
 
 impl Check<'_, '_> {
     pub(super) fn contents(&self) -> Result {
-        let table = self.image.rows::<Content>();
         let segments = self.image.content_segments();
-        let mut used = 0;
-        for (index, content) in table.iter().enumerate() {
+        let (mut count, mut used) = (0, 0);
+        for content in self.image.each::<Content>() {
             if !self.requires(Features::CONTENTS) {
-                return self.bad("shared contents, but the header does not require them", content);
+                return self.bad("a feature that the header does not require", content);
             }
             let (kind, size) = (ContentKind::from_number(content.kind.get()), content.identity.size.get());
             let name = self.string(content.name)?;
-            let fits = match kind {
+            let named = match kind {
                 Some(ContentKind::Deleted) => name.first() == Some(&b'/'),
                 Some(_) => name.len() < NAME_MAX,
                 None => false,
             };
-            if !fits || content.id.get() as usize != index || content.seals.get() & !SEALS != 0 {
-                return self.bad("shared contents of an unknown kind, id, name or seal", content);
-            }
-            if size > i64::MAX as u64 - PAGE || content.first.get() as usize != used {
-                return self.bad("shared contents of an impossible size, or out of order", content);
+            let known = named && content.id.get() == count && content.seals.get() & !SEALS == 0;
+            if !known || size > i64::MAX as u64 - PAGE || content.first.get() as usize != used {
+                return self.bad("shared contents of an impossible kind, name, size or order", content);
             }
             let mut end = 0;
             for _ in 0..content.segments.get() {
-                let Some(segment) = segments.get(used).filter(|s| s.addr >= end) else {
-                    return self.bad("shared contents whose parts are missing or out of order", content);
-                };
-                end = segment.addr.saturating_add(segment.len);
+                let segment = segments.get(used).filter(|s| s.addr >= end);
+                end = segment.map_or(u64::MAX, |s| s.addr.saturating_add(s.len));
                 if end > align_up(size, PAGE) {
-                    return self.bad("a part of shared contents lies behind their end", content);
+                    return self.bad("shared contents whose parts are missing or out of order", content);
                 }
                 used += 1;
             }
+            count += 1;
         }
         if used != segments.len() {
             return self.bad("parts of shared contents that belong to none", self.image.header());
         }
-        for file in self.image.rows::<ContentFile>() {
-            if file.content.get() as usize >= table.len() {
-                return self.bad("an open file whose contents the image does not have", file);
+        for file in self.image.each::<ContentFile>() {
+            if file.content.get() >= count {
+                return self.bad("a file of shared contents that are not there", file);
             }
         }
         Ok(())

@@ -140,13 +140,18 @@ impl<'a> Check<'_, 'a> {
             let pipe = pipes.find(id).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
             id == CLOSED || pipe.is_some_and(|p| p.flags.get() & 3 == mode && p.named.get() == 0)
         };
+        // A FIFO of which both ends are inside: any end that can be read.
+        let is_fifo = |data: &PipeData| {
+            let pipe = pipes.find(data.read.get()).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
+            data.write.get() == CLOSED && pipe.is_some_and(|p| p.named.get() != 0 && p.flags.get() & 3 != 1)
+        };
         let mut last = (0, 0);
         for one in self.image.each::<PipeData>() {
             let ends = (one.read.get(), one.write.get());
             if !self.requires(Features::INNER_PIPES) {
                 return self.bad("a feature that the header does not require", one);
             }
-            if ends.0 == ends.1 || !is_end(ends.0, 0) || !is_end(ends.1, 1) {
+            if !is_fifo(one) && (ends.0 == ends.1 || !is_end(ends.0, 0) || !is_end(ends.1, 1)) {
                 return self.bad("a pipe's contents without its two ends", one);
             }
             let size = one.size.get() as usize;

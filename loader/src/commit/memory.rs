@@ -190,7 +190,7 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
         }
     });
     // Before memory is locked, which the kernel wants without.
-    for guard in image.table::<Guard>() {
+    for guard in image.each::<Guard>() {
         if let Err(e) = state::guard::restore(guard) {
             die("installing guard regions", e);
         }

@@ -29,7 +29,7 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
         let id = content.id.get();
         if made.elsewhere && options.verbose {
             let path = Shown(image.string(content.name));
-            tell(2, format_args!("deleted file {path}: its directory takes none without a name: it is in memory now"));
+            tell(2, format_args!("deleted file {path} lies in memory now"));
         }
         let failed = |e| {
             Error::failed(format_args!("shared contents {}", Decimal(id)), "cannot be written", e)

@@ -39,6 +39,10 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
     let table = image.table::<Descriptor>();
     let backings = heap::descriptors(image.each::<Backing>().len())?;
     let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, contents, exe: -1 };
+    for data in image.each::<PipeData>() {
+        // Stays open until all is in place.
+        state::pipe::restore_fifo(image, data)?.map(|fifo| move_above(fifo.release(), base));
+    }
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
         // The image's rules promise one.
@@ -110,6 +114,9 @@ fn sockets(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
 
 /// The contents of a pipe inside the process, by either end.
 fn inner<'i>(image: &Checked<'i>, id: u32) -> Option<&'i PipeData> {
+    if image.open_file(id)?.of::<Pipe>()?.named.get() != 0 {
+        return None;
+    }
     image.each::<PipeData>().find(|d| d.read.get() == id || d.write.get() == id)
 }
 

@@ -4,16 +4,16 @@
 
 use image_format::record::content::ContentKind;
 use image_format::writer::Full;
-use sys::Errno;
 use sys::abi::{AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFREG, Stat};
 use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
+use sys::{Errno, Sysno};
 
 use super::DELETED;
 use super::source::{Object, View, kind_of, position};
 use crate::descriptor::{Kind, OpenFile};
 use crate::memory::{Head, head};
-use crate::target::{Save, Target};
+use crate::target::{Arg, Save, Target};
 use crate::{Error, Result};
 
 /// Longest line of maps.
@@ -49,6 +49,7 @@ impl Finder<'_> {
             own: 0,
             key,
             name: save.notes.string(name)?,
+            mappings: 0,
         };
         self.count += 1;
         Ok(self.count - 1)
@@ -107,6 +108,9 @@ impl Finder<'_> {
                 self.mapping(save, &head)?;
             }
         }
+        for object in self.known().iter().filter(|o| o.kind == ContentKind::SysV as u32) {
+            attached(save.target, object)?;
+        }
         let seen = |index: usize| self.views.iter().take(self.seen).any(|v| v.object == index as u64);
         let unread = |(i, o): &(usize, &Object)| o.fd < 0 && o.size != 0 && !seen(*i);
         if let Some((_, object)) = self.known().iter().enumerate().find(unread) {
@@ -128,10 +132,16 @@ impl Finder<'_> {
                 self.add(save, head.name, &stat)?
             }
         };
-        let Some(object) = self.objects.get_mut(index).filter(|o| o.fd < 0) else { return Ok(()) };
+        let Some(object) = self.objects.get_mut(index) else { return Ok(()) };
+        object.mappings += 1;
+        if object.fd >= 0 {
+            return Ok(());
+        }
         let link = Text::<64>::of(format_args!("map_files/{:x}-{:x}", head.start, head.end));
         let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0);
-        if let Ok(file) = opened
+        // What the last page holds behind the end is part of a segment, and seen in memory alone.
+        if object.kind != ContentKind::SysV as u32
+            && let Ok(file) = opened
             && let Ok(stat) = sys::fs::stat_at(file.fd(), c"", AT_EMPTY_PATH)
         {
             (object.size, object.mode) = (stat.size as u64, stat.mode);
@@ -144,4 +154,22 @@ impl Finder<'_> {
         self.seen += 1;
         Ok(())
     }
+}
+
+/// Refuses a System V segment that another process has attached, too: here the kernel tells.
+fn attached<T: Target>(target: &mut T, object: &Object) -> Result<()> {
+    /// `IPC_STAT`, and where `shm_nattch` lies in `struct shmid64_ds`.
+    const STAT: usize = 2;
+    const NATTCH: usize = 88;
+    let (mut data, zero) = ([0; 112], Arg::Value(0));
+    let args = [Arg::Value(object.ino as usize), Arg::Value(STAT), Arg::Data(0), zero, zero, zero];
+    // Who may not ask has it from another user.
+    let asked = target.call(Sysno::shmctl, args, &mut data);
+    let count = data.get(NATTCH..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if asked.is_ok() && count > object.mappings {
+        let object = format_args!("System V shared memory {} (key {:#x})", object.ino, object.key);
+        let why = "is attached by another process, too";
+        target.blocked(Error::refused(object, why, "save it when only this process has it"))?;
+    }
+    Ok(())
 }

@@ -40,6 +40,8 @@ pub struct Object {
     /// System V's key.
     pub key: u32,
     pub name: StrRef,
+    /// Shared mappings of it.
+    pub mappings: u64,
 }
 
 /// A part of an object that lies in memory; those of one object ascend and are disjoint.
