@@ -297,12 +297,12 @@ fn sockets_that_cannot_be() {
     sockets("a feature that the header does not require", |p| p.header.required = 3.into());
     sockets("open files are out of order", |p| p.events.sockets.swap(0, 1));
     sockets("not absolute", |p| p.events.sockets[0].reserved = 1.into());
-    sockets("unknown step", |p| p.events.steps[0].step = 99.into());
-    sockets("does not describe", |p| p.events.steps[0].socket = 99.into());
-    sockets("does not describe", |p| p.events.steps[3].a = 99.into());
-    sockets("does not describe", |p| p.events.steps[4].a = 99.into());
-    sockets("outside the strings", |p| p.events.steps[5].bytes.len = u32::MAX.into());
-    sockets("too long", |p| p.events.steps[1].bytes.len = 300.into());
+    sockets("a step of a socket", |p| p.events.steps[0].step = 99.into());
+    sockets("a step of a socket", |p| p.events.steps[0].socket = 3.into());
+    sockets("a step of a socket", |p| p.events.steps[3].a = 3.into());
+    sockets("a step of a socket", |p| p.events.steps[4].a = 99.into());
+    sockets("a step of a socket", |p| p.events.steps[5].bytes.len = u32::MAX.into());
+    sockets("a step of a socket", |p| p.events.steps[1].bytes.len = 300.into());
 }
 
 #[test]

@@ -222,13 +222,32 @@ fn find<'b, T: Target>(target: &mut T, scratch: &mut Scratch<'b>, files: &[OpenF
 /// The steps that are being written.
 struct Steps<'s, 'p, 'b, T> {
     save: &'s mut Save<'p, 'b, T>,
+    /// The process's sockets.
+    table: &'s [One],
     /// Sockets that exist at the restart only.
     helpers: &'s mut [Socket],
     used: usize,
 }
 
 impl<T: Target> Steps<'_, '_, '_, T> {
-    fn push(&mut self, socket: u32, step: Step, (a, b): (u32, u32), bytes: &[u8]) -> Result<()> {
+    /// The place of a socket in the image's table.
+    fn place(&self, id: u32) -> u32 {
+        match id.checked_sub(HELPERS) {
+            Some(helper) => self.table.len() as u32 + helper,
+            None => self.table.iter().position(|one| one.id == id).unwrap_or(0) as u32,
+        }
+    }
+
+    /// One more step. Sockets are named by their ids here.
+    fn push(&mut self, socket: u32, step: Step, (mut a, mut b): (u32, u32), bytes: &[u8]) -> Result<()> {
+        match step {
+            Step::Pair => a = self.place(a),
+            Step::Connect if bytes.is_empty() => a = self.place(a),
+            Step::Accept => (a, b) = (self.place(a), self.place(b)),
+            Step::Right if self.table.iter().any(|one| one.id == a) => (a, b) = (self.place(a), 1),
+            _ => {}
+        }
+        let socket = self.place(socket);
         let bytes = self.save.notes.string(bytes)?;
         let step = (step as u32).into();
         self.save.notes.push(&SocketStep { socket: socket.into(), step, a: a.into(), b: b.into(), bytes })?;
@@ -295,7 +314,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     let table = &*find(save.target, &mut save.scratch, files)?;
     let helpers = save.scratch.take::<Socket>(2 * table.len() + 4)?;
     save.notes.begin(NoteType::SocketStep)?;
-    let mut steps = Steps { save, helpers, used: 0 };
+    let mut steps = Steps { save, table, helpers, used: 0 };
     for (index, one) in table.iter().enumerate() {
         make(&mut steps, table, index, one)?;
     }
@@ -305,7 +324,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     for one in table.iter().filter(|one| one.shut != 0) {
         steps.push(one.id, Step::Shutdown, (one.shut - 1, 0), &[])?;
     }
-    let Steps { save, helpers, used } = steps;
+    let Steps { save, helpers, used, .. } = steps;
     save.notes.end()?;
     save.notes.begin(NoteType::Socket)?;
     for one in table {

@@ -8,6 +8,7 @@ mod event;
 mod lines;
 mod owned;
 mod pipe;
+mod same;
 mod transfer;
 
 use core::ffi::CStr;
@@ -21,6 +22,7 @@ pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
 pub use pipe::{hung_up, pipe, ready, tee, waiting};
+pub use same::{same_description, same_description_between, same_description_in};
 pub use transfer::{pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
 
 /// A descriptor's number.
@@ -309,30 +311,4 @@ pub fn umask(mask: u32) -> u32 {
 pub unsafe fn ioctl<T>(fd: Fd, request: usize, value: &mut T) -> Result<usize> {
     // SAFETY: the caller vouches that the request works on a `T`.
     unsafe { call(Sysno::ioctl, [arg(fd), request, (&raw mut *value) as usize]) }
-}
-
-/// Whether two descriptors share one open file description. `None` when the kernel does not tell.
-#[must_use]
-pub fn same_description(pid: i32, a: Fd, b: Fd) -> Option<bool> {
-    // F_DUPFD_QUERY (Linux 6.10) needs no kcmp, which container profiles forbid.
-    if let Ok(n @ (0 | 1)) = fcntl(a, abi::F_DUPFD_QUERY, arg(b)) {
-        return Some(n == 1);
-    }
-    same_description_in(pid, a, b)
-}
-
-/// As [`same_description`], of another process.
-#[must_use]
-pub fn same_description_in(pid: i32, a: Fd, b: Fd) -> Option<bool> {
-    same_description_between((pid, a), (pid, b))
-}
-
-/// As [`same_description`], of descriptors of two processes.
-#[must_use]
-pub fn same_description_between(a: (i32, Fd), b: (i32, Fd)) -> Option<bool> {
-    // SAFETY: compares kernel pointers, touches no memory.
-    match unsafe { call(Sysno::kcmp, [a.0 as usize, b.0 as usize, abi::KCMP_FILE, arg(a.1), arg(b.1)]) } {
-        Ok(n) => Some(n == 0),
-        Err(_) => None,
-    }
 }

@@ -73,8 +73,9 @@ pub fn set_option(fd: Fd, level: u32, name: u32, value: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// The call's.
-pub fn pair(family: usize, kind: usize, protocol: usize) -> Result<[Fd; 2]> {
+pub fn pair([family, kind, protocol]: [usize; 3]) -> Result<[Fd; 2]> {
     let mut ends = [-1; 2];
+    let kind = kind | crate::abi::net::SOCK_CLOEXEC as usize;
     // SAFETY: the kernel writes two numbers.
     unsafe { call(Sysno::socketpair, [family, kind, protocol, ends.as_mut_ptr() as usize, 0, 0]) }?;
     Ok(ends)
@@ -107,7 +108,8 @@ impl Rights {
     }
 }
 
-/// sendmsg(2) of one message without waiting, with these descriptors, to this address (where it is not empty).
+/// sendmsg(2) of one message without waiting, with these descriptors (which are used up), to this address (where it is
+/// not empty).
 ///
 /// # Errors
 /// The call's; EAGAIN when not all of it fits.
@@ -125,6 +127,7 @@ pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<()> 
         flags: 0,
     };
     let how = MSG_DONTWAIT | MSG_NOSIGNAL;
+    rights.count = 0;
     let sent = request(Sysno::sendmsg, [arg(fd), (&raw const message) as usize, how, 0, 0, 0])?;
     if sent == bytes.len() { Ok(()) } else { Err(Errno::EAGAIN) }
 }

@@ -183,3 +183,53 @@ fn python_http_server() -> Result<()> {
         survives(&place, port, &mut command, &Talk { first: get, same: get, then: get })
     })
 }
+
+/// `ckpt run` saves a server with connections, and takes it up again.
+#[test]
+fn redis_under_ckpt_run() -> Result<()> {
+    User::each(|user| {
+        let (place, port) = (Place::new(user)?, free_port()?);
+        let start = || -> Result<Job> {
+            let mut command = place.ckpt();
+            command
+                .args(["run", "-o", "redis.ckpt", "--tcp", "close", "--"])
+                .arg(tool("redis-server", "redis-server")?);
+            Job::start(command.args(["--save", "", "--bind", "127.0.0.1", "--port"]).arg(port.to_string()))
+        };
+        let mut job = start()?;
+        let mut client = connect(port)?;
+        ask(&mut client, "SET key value\r\n", "+OK\r\n")?;
+        job.send(rustix::process::Signal::TERM)?;
+        job.end()?.expect_code(85)?;
+        job = start()?;
+        let mut client = connect(port)?;
+        ask(&mut client, "GET key\r\n", "value\r\n").with_context(|| job.story())?;
+        drop(client);
+        job.send(rustix::process::Signal::TERM)?;
+        job.end()?.expect_code(85)
+    })
+}
+
+/// A program whose standard input and output are sockets, as node and sshd give them.
+#[test]
+fn standard_streams_that_are_sockets() -> Result<()> {
+    const PARENT: &str = "import os, socket, subprocess, sys\n\
+        a, b = socket.socketpair()\n\
+        child = subprocess.Popen([sys.argv[1]], stdin=b, stdout=b)\n\
+        b.close(); a.recv(100)\n\
+        print('pid', child.pid, flush=True)\n\
+        child.wait()";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut command = place.command(tool("python3", "python3")?);
+        let mut parent = Job::start(command.args(["-c", PARENT]).arg(place.guest("umask")?))?;
+        parent.wait_text("pid ")?;
+        parent.wait_text("\n")?;
+        let pid = parent.out().trim().strip_prefix("pid ").context("a pid")?.parse()?;
+        place.save(pid, &image, &["--kill"])?;
+        drop(parent.end()?);
+        place.go()?;
+        Job::start(&mut place.stub(&image))?.end()?.expect_pass()
+    })
+}

@@ -40,12 +40,12 @@ pub(crate) static KINDS: [Kind; 13] = [
     Kind::of::<Device>(offset_of!(Device, path)),
     Kind { named: offset_of!(Pipe, named) as u8, ..Kind::of::<Pipe>(offset_of!(Pipe, path)) },
     Kind::of::<Terminal>(offset_of!(Terminal, path)),
-    Kind::pathless::<ContentFile>(Features::CONTENTS),
     Kind {
         named: offset_of!(Socket, reserved) as u8,
         needs: Features::SOCKETS,
         ..Kind::of::<Socket>(offset_of!(Socket, name))
     },
+    Kind::pathless::<ContentFile>(Features::CONTENTS),
     Kind::pathless::<Eventfd>(Features::EVENTS),
     Kind::pathless::<Timerfd>(Features::EVENTS),
     Kind::pathless::<Signalfd>(Features::EVENTS),

@@ -11,7 +11,7 @@ use crate::record::header::Features;
 use crate::record::inotify::InotifyWatch;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
-use crate::record::socket::{SocketStep, Step};
+use crate::record::socket::{Socket, SocketStep, Step};
 use crate::record::timerfd::Timerfd;
 use crate::{NoteType, StrRef};
 
@@ -161,23 +161,21 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn sockets(&self, files: &Files<'_>) -> Result {
-        let is_socket = |id: U32| files.has(NoteType::Socket, id.get());
+        let count = self.image.each::<Socket>().count();
         for one in self.image.each::<SocketStep>() {
-            let Some(step) = Step::from_number(one.step.get()) else {
-                return self.bad("an unknown step of a socket", one);
+            let (socket, a, b) = (one.socket.get() as usize, one.a.get() as usize, one.b.get() as usize);
+            let len = one.bytes.len.get() as usize;
+            let (step, there) = match Step::from_number(one.step.get()) {
+                None => (Step::Wish, false),
+                Some(Step::Accept) => (Step::Accept, a < count && b < count),
+                Some(step @ Step::Pair) => (step, a < count),
+                Some(step @ Step::Connect) => (step, a < count || len != 0),
+                Some(step @ Step::Right) => (step, if b == 0 { files.holders(a as u32) != 0 } else { a < count }),
+                Some(step) => (step, true),
             };
-            let other = match step {
-                Step::Pair | Step::Accept => Some(is_socket(one.a)),
-                Step::Connect if one.bytes.len.get() == 0 => Some(is_socket(one.a)),
-                Step::Right => Some(files.holders(one.a.get()) != 0),
-                _ => None,
-            };
-            if !is_socket(one.socket) || other == Some(false) {
-                return self.bad("a step of a socket that the image does not describe", one);
-            }
-            let room = if step == Step::Send { usize::MAX } else { ADDRESS_MAX };
-            if self.image.bytes(one.bytes).is_none_or(|bytes| bytes.len() > room) {
-                return self.bad("a socket's address, option or message lies outside the strings, or is too long", one);
+            let fits = self.image.bytes(one.bytes).is_some() && (len <= ADDRESS_MAX || step == Step::Send);
+            if socket >= count || !there || !fits {
+                return self.bad("a step of a socket that is unknown, or names what the image does not have", one);
             }
         }
         Ok(())

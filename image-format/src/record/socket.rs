@@ -30,7 +30,7 @@ record! {
 record! {
     /// A call on a socket at the restart.
     SocketStep, SocketStep, 24, {
-        /// Id of the [`Socket`].
+        /// Place of the [`Socket`] in its table, from 0 on.
         socket: U32,
         /// [`Step`].
         step: U32,
@@ -49,9 +49,9 @@ record! {
 pub enum Step {
     /// `socket(family, kind, protocol)`.
     Make = 1,
-    /// `socketpair`: the other one is socket `a`.
+    /// `socketpair`: the other one is socket `a` (its place in the table, here and below).
     Pair = 2,
-    /// `accept` from socket `a`.
+    /// `accept` of socket `b`'s connection from socket `a`.
     Accept = 3,
     /// `setsockopt` of level `a`, option `b` to the bytes.
     Option = 4,
@@ -61,7 +61,7 @@ pub enum Step {
     Listen = 6,
     /// `connect` to the address in the bytes, or, if there is none, to the one of socket `a`.
     Connect = 7,
-    /// Open file `a` goes along with the next message.
+    /// Open file `a` goes along with the next message; a socket by its place if `b` is 1, else by its id.
     Right = 8,
     /// The next message goes to the address in the bytes.
     To = 9,

@@ -127,12 +127,12 @@ impl Parts {
         let address = self.string(b"\x02\0\0\x50\x7f\0\0\x01\0\0\0\0\0\0\0\0");
         let message = self.string(&[7; 300]);
         let steps = [
-            (15, Step::Make, 0, Default::default()),
-            (15, Step::Bind, 0, address),
-            (15, Step::Listen, 5, Default::default()),
-            (16, Step::Pair, HELPERS, Default::default()),
-            (16, Step::Right, 15, Default::default()),
-            (16, Step::Send, 0, message),
+            (0, Step::Make, 0, Default::default()),
+            (0, Step::Bind, 0, address),
+            (0, Step::Listen, 5, Default::default()),
+            (1, Step::Pair, 2, Default::default()),
+            (1, Step::Right, 15, Default::default()),
+            (1, Step::Send, 0, message),
         ];
         self.events.steps.extend(steps.map(|(socket, step, a, bytes)| SocketStep {
             socket: socket.into(),

@@ -2,11 +2,10 @@
 
 use image_format::record::socket::{Socket, SocketStep, Step};
 use image_format::{Checked, ExitCode};
-use sys::abi::net::{ADDRESS_MAX, AF_UNIX, SOCK_CLOEXEC};
+use sys::abi::net::{ADDRESS_MAX, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK};
 use sys::abi::{AT_FDCWD, F_SETFL, S_IFMT, S_IFSOCK};
 use sys::fs::{Fd, Owned};
 use sys::socket::{Rights, request};
-use sys::text::{Decimal, Shown, Text};
 use sys::{Errno, Sysno};
 
 use crate::descriptor::now;
@@ -19,49 +18,66 @@ use crate::{Error, Result};
 /// The descriptor, its address and the call that fails.
 pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> {
     let table = image.table::<Socket>();
-    let place = |id: u32| table.iter().position(|s| s.id.get() == id).unwrap_or(usize::MAX);
     let (mut rights, mut to) = (Rights::default(), &[] as &[u8]);
     for step in image.each::<SocketStep>() {
-        let (id, a) = (step.socket.get(), step.a.get());
-        let index = place(id);
+        let (index, a, b) = (step.socket.get() as usize, step.a.get() as usize, step.b.get() as usize);
         let Some(socket) = table.get(index) else { continue };
-        let at = |id: u32| made.get(place(id)).copied().or_else(|| now(image, open, id)).unwrap_or(-1);
-        let (fd, other) = (at(id), at(a));
+        let at = |index: usize| made.get(index).copied().unwrap_or(-1);
+        let [fd, mut other, third] = [index, a, b].map(at);
         let bytes = image.contents(step.bytes);
-        let own = [socket.family, socket.kind, socket.protocol].map(|n| n.get() as usize);
         let what = Step::from_number(step.step.get()).unwrap_or(Step::Wish);
-        let mut call = || run(what, step, (fd, other), own, bytes, (&mut rights, &mut to));
-        let mut done = call();
-        // A process that was killed just now may not have closed its own yet.
-        for _ in 0..30 {
-            if done != Err(Errno::EADDRINUSE) {
-                break;
+        let mut tries = 0;
+        let done = loop {
+            let done = match what {
+                Step::Make => {
+                    let kind = socket.kind.get() | NEW;
+                    sys::fs::make(
+                        Sysno::socket,
+                        [socket.family.get(), kind, socket.protocol.get(), 0].map(|n| n as usize),
+                    )
+                }
+                Step::Pair => {
+                    let own = [socket.family, socket.kind, socket.protocol].map(|n| n.get() as usize);
+                    sys::socket::pair(own).map(|[one, two]| {
+                        put(made, a, two);
+                        one
+                    })
+                }
+                Step::Accept => accept(other, third),
+                Step::Right => {
+                    if b == 0 {
+                        other = now(image, open, a as u32).unwrap_or(-1);
+                    }
+                    rights.add(other);
+                    Ok(fd)
+                }
+                Step::To => {
+                    to = bytes;
+                    Ok(fd)
+                }
+                Step::Send => {
+                    let sent = sys::socket::send(fd, bytes, &mut rights, to);
+                    to = &[];
+                    sent.map(|()| fd)
+                }
+                _ => run(what, (fd, other), (a, b), bytes).map(|_| fd),
+            };
+            match done {
+                // A process that was killed just now may not have closed its own yet; a connection may take a moment.
+                Err(Errno::EADDRINUSE | Errno::EAGAIN) if what != Step::Send && tries < 30 => tries += 1,
+                other => break other,
             }
             sys::time::nap();
-            done = call();
-        }
-        match (what, done) {
-            (Step::Make | Step::Accept, Ok(new)) => put(made, index, new as Fd),
-            (Step::Pair, Ok(new)) => {
-                put(made, index, new as u32 as Fd);
-                put(made, place(a), (new >> 32) as Fd);
-            }
-            (_, Ok(_)) | (Step::Wish, _) | (Step::Shutdown, Err(Errno::ENOTCONN)) => {}
-            (Step::Bind, Err(_)) if a == 1 => {}
-            (_, Err(e)) => {
-                let name = image.string(socket.name);
-                return Err(Error::failed(
-                    format_args!("descriptor {} (socket {})", Decimal(id), Shown(name)),
-                    match what {
-                        Step::Bind => "cannot have its address",
-                        Step::Option => "cannot have an option",
-                        Step::Send => "cannot hold what it held",
-                        _ => "cannot be made again",
-                    },
-                    e,
-                )
-                .code(ExitCode::Descriptor)
-                .remedy(if what == Step::Bind { "end whoever has it" } else { "" }));
+        };
+        match done {
+            Ok(new) => put(made, index, new),
+            Err(_) if what == Step::Wish || (what == Step::Bind && a == 1) => {}
+            Err(Errno::ENOTCONN) if what == Step::Shutdown => {}
+            Err(Errno::EINPROGRESS) if what == Step::Connect => {}
+            Err(e) => {
+                let why = if what == Step::Bind { "cannot have its address" } else { "cannot be made again" };
+                let error = Error::descriptor(socket.id.get(), "socket", image.string(socket.name), why, Some(e));
+                return Err(error.code(ExitCode::Descriptor).remedy("end whoever has it"));
             }
         }
     }
@@ -71,76 +87,72 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
     Ok(())
 }
 
+/// Nothing here waits, whatever an image asks for.
+const NEW: u32 = SOCK_CLOEXEC | SOCK_NONBLOCK;
+
 fn put(made: &mut [Fd], index: usize, fd: Fd) {
     if let Some(place) = made.get_mut(index) {
         *place = fd;
     }
 }
 
-/// Makes one call; two descriptors come as the halves of a number.
-fn run<'i>(
-    what: Step,
-    step: &SocketStep,
-    (fd, other): (Fd, Fd),
-    [family, kind, protocol]: [usize; 3],
-    bytes: &'i [u8],
-    (rights, to): (&mut Rights, &mut &'i [u8]),
-) -> sys::Result<usize> {
-    let (fd, kind) = (fd as usize, kind | SOCK_CLOEXEC as usize);
-    let (a, b) = (step.a.get() as usize, step.b.get() as usize);
-    let (at, len) = (bytes.as_ptr() as usize, bytes.len());
+/// Makes a call on a socket.
+fn run(what: Step, (fd, other): (Fd, Fd), (a, b): (usize, usize), bytes: &[u8]) -> sys::Result<usize> {
+    let (mut at, mut len) = (bytes.as_ptr() as usize, bytes.len());
     let mut address = [0; ADDRESS_MAX];
-    let (number, args) = match what {
-        Step::Make => (Sysno::socket, [family, kind, protocol, 0, 0]),
-        Step::Pair => {
-            let [one, two] = sys::socket::pair(family, kind, protocol)?;
-            return Ok(one as usize | (two as usize) << 32);
+    let number = match what {
+        Step::Bind => return bind(fd, bytes, b),
+        Step::Connect => {
+            if len == 0 {
+                (at, len) = (address.as_mut_ptr() as usize, sys::socket::address(other, false, &mut address)?);
+            }
+            return request(Sysno::connect, [fd as usize, at, len, 0, 0, 0]);
         }
-        Step::Accept => (Sysno::accept4, [other as usize, 0, 0, SOCK_CLOEXEC as usize, 0]),
-        Step::Option | Step::Wish => (Sysno::setsockopt, [fd, a, b, at, len]),
-        Step::Bind if bytes.first() == Some(&(AF_UNIX as u8)) => return bind_file(fd as Fd, kind, bytes, b),
-        Step::Bind => (Sysno::bind, [fd, at, len, 0, 0]),
-        Step::Listen => (Sysno::listen, [fd, a, 0, 0, 0]),
-        Step::Connect if len == 0 => {
-            let len = sys::socket::address(other, false, &mut address)?;
-            (Sysno::connect, [fd, address.as_ptr() as usize, len, 0, 0])
-        }
-        Step::Connect => (Sysno::connect, [fd, at, len, 0, 0]),
-        Step::Shutdown => (Sysno::shutdown, [fd, a, 0, 0, 0]),
-        Step::Right => {
-            rights.add(other);
-            return Ok(0);
-        }
-        Step::To => {
-            *to = bytes;
-            return Ok(0);
-        }
-        Step::Send => {
-            let sent = sys::socket::send(fd as Fd, bytes, rights, to);
-            (*rights, *to) = (Rights::default(), &[]);
-            return sent.map(|()| 0);
-        }
+        Step::Listen => Sysno::listen,
+        Step::Shutdown => Sysno::shutdown,
+        _ => Sysno::setsockopt,
     };
-    let [a, b, c, d, e] = args;
-    request(number, [a, b, c, d, e, 0])
+    // The shorter calls do not look at the rest.
+    request(number, [fd as usize, a, b, at, len, 0])
 }
 
-/// Binds a Unix socket; a socket file that nobody listens at any more goes first.
-fn bind_file(fd: Fd, kind: usize, bytes: &[u8], mode: usize) -> sys::Result<usize> {
-    let args = |fd: Fd| [fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0];
-    let mut path = Text::<ADDRESS_MAX>::new();
-    path.push(bytes.get(2..).unwrap_or_default());
-    let path = path.as_c_str();
-    let mut done = request(Sysno::bind, args(fd));
-    if done == Err(Errno::EADDRINUSE) && sys::fs::stat(path).is_ok_and(|s| s.mode & S_IFMT == S_IFSOCK) {
-        let probe = Owned::new(sys::fs::make(Sysno::socket, [AF_UNIX as usize, kind, 0, 0])?);
-        if request(Sysno::connect, args(probe.fd())) == Err(Errno::ECONNREFUSED) {
-            sys::fs::unlink_at(AT_FDCWD, path)?;
-            done = request(Sysno::bind, args(fd));
+/// Accepts the connection of this client; those of others, who came in between, are ended.
+fn accept(listener: Fd, client: Fd) -> sys::Result<Fd> {
+    // Family, port, and four bytes of the address.
+    let name = |fd: Fd, peer: bool| {
+        let mut address = [0; ADDRESS_MAX];
+        sys::socket::address(fd, peer, &mut address).map(|_| address.first_chunk::<8>().copied())
+    };
+    loop {
+        let new = request(Sysno::accept4, [listener as usize, 0, 0, NEW as usize, 0, 0])? as Fd;
+        if name(client, false)? == name(new, true)? {
+            return Ok(new);
         }
+        sys::fs::close(new);
     }
-    if mode != 0 && done.is_ok() {
-        request(Sysno::fchmodat, [AT_FDCWD as usize, path.as_ptr() as usize, mode, 0, 0, 0])?;
+}
+
+/// Binds; the file of a Unix socket that nobody has any more is taken away, for another try.
+fn bind(fd: Fd, bytes: &[u8], mode: usize) -> sys::Result<usize> {
+    let at = bytes.as_ptr() as usize;
+    let args = |fd: Fd| [fd as usize, at, bytes.len(), 0, 0, 0];
+    let done = request(Sysno::bind, args(fd));
+    // Behind the family; the NUL at the end is the kernel's own.
+    let path = match bytes {
+        [family, 0, path @ .., 0] if u32::from(*family) == AF_UNIX && path.first() != Some(&0) => path,
+        _ => return done,
+    };
+    let on_path = |number, value| request(number, [AT_FDCWD as usize, at + 2, value, 0, 0, 0]);
+    if done == Err(Errno::EADDRINUSE) {
+        // Who has another type of socket there is told so: this is about one who has none.
+        let kind = (SOCK_DGRAM | NEW) as usize;
+        let probe = Owned::new(sys::fs::make(Sysno::socket, [AF_UNIX as usize, kind, 0, 0])?);
+        let refused = request(Sysno::connect, args(probe.fd())) == Err(Errno::ECONNREFUSED);
+        if refused && sys::fs::stat_path(path)?.mode & S_IFMT == S_IFSOCK {
+            on_path(Sysno::unlinkat, 0)?;
+        }
+    } else if mode != 0 {
+        on_path(Sysno::fchmodat, mode)?;
     }
     done
 }

@@ -189,7 +189,7 @@ pub fn connect<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One]) -> Re
             None => steps.listener_for(table, peer)?,
         };
         steps.push(one.id, Step::Connect, (0, 0), peer.local.bytes())?;
-        steps.push(peer.id, Step::Accept, (at, 0), &[])?;
+        steps.push(peer.id, Step::Accept, (at, one.id), &[])?;
         options(steps, peer, from)?;
     }
     for one in table.iter().filter(|one| one.family == AF_NETLINK) {
