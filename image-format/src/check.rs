@@ -277,7 +277,7 @@ impl<'a> Check<'_, 'a> {
         if !known || !settings.is_sorted_by(|a, b| a.which.get() < b.which.get()) {
             return Err(self.malformed("a setting is unknown, repeated or out of order", settings.as_bytes()));
         }
-        for cpus in self.image.rows::<Affinity>() {
+        for cpus in self.image.each::<Affinity>() {
             if cpus.first.get() >= CPUS_MAX || !cpus.first.get().is_multiple_of(64) {
                 return self.bad("a set of CPUs that no kernel has", cpus);
             }

@@ -249,7 +249,7 @@ fn notices_that_cannot_be() {
     let mut sound = Parts::new();
     sound.give_notices();
     support::check(&sound.image()).unwrap();
-    notices("feature that the header does not require", |p| p.header.required = 3.into());
+    notices("a feature that the header does not require", |p| p.header.required = 3.into());
     notices("watch of inotify", |p| p.events.noticed[0].inotify = 18.into());
     notices("watch of inotify", |p| p.events.noticed[0].wd = 0.into());
     notices("watch of inotify", |p| p.events.noticed[1].wd = 3.into());

@@ -12,7 +12,7 @@ use image_format::record::Identity;
 use image_format::record::content::{Content, ContentFile, ContentKind};
 use sys::abi::{F_ADD_SEALS, MFD_ALLOW_SEALING, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET};
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Text};
+use sys::text::{Decimal, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Result, Save, Target};
@@ -75,7 +75,7 @@ pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)
         None => {
             // The kernel takes a shorter one only, and nobody opens a memfd by its name.
             let mut short = Text::<250>::new();
-            short.push(path.strip_prefix(b"/memfd:").unwrap_or(base));
+            short.push(after(path, b"/memfd:").unwrap_or(base));
             sys::process::memfd(short.as_c_str(), MFD_ALLOW_SEALING).map(Owned::new)?
         }
     };

@@ -232,7 +232,7 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> Result<sys::Result<Fd>
         Ok(made) => made as usize,
         Err(e) => return Ok(Err(e)),
     };
-    for watch in image.table::<InotifyWatch>().iter().filter(|watch| watch.inotify == inotify.id) {
+    for watch in image.each::<InotifyWatch>().filter(|watch| watch.inotify == inotify.id) {
         let path = image.string(watch.path);
         let mut text = Path::new();
         text.push(path);

@@ -60,7 +60,7 @@ fn stat(path: &[u8], flags: u32) -> sys::Result<Stat> {
 
 /// A file of `/proc` that belongs to one process.
 fn in_proc(path: &[u8]) -> bool {
-    let name = path.strip_prefix(b"/proc/").unwrap_or_default();
+    let name = sys::text::after(path, b"/proc/").unwrap_or_default();
     name.starts_with(b"self/") || name.first().is_some_and(u8::is_ascii_digit)
 }
 

@@ -70,7 +70,7 @@ pub fn restore(image: &Checked<'_>, tid: u32, lost: impl Fn(&'static str, Errno)
             lost(what, e);
         }
     };
-    for sched in image.table::<Sched>().iter().filter(|s| s.tid.get() == tid) {
+    for sched in image.each::<Sched>().filter(|s| s.tid.get() == tid) {
         let mut attr = *sched;
         // Its place in the kernel's structure is that of the length.
         attr.tid = (ATTR_LEN as u32).into();
@@ -81,13 +81,14 @@ pub fn restore(image: &Checked<'_>, tid: u32, lost: impl Fn(&'static str, Errno)
             told("I/O priority", sys::sched::set_io_priority(sched.io_priority.get()));
         }
     }
-    let mut cpus = [0; CPU_WORDS];
-    for some in image.table::<Affinity>().iter().filter(|a| a.tid.get() == tid) {
+    let (mut cpus, mut own) = ([0; CPU_WORDS], false);
+    for some in image.each::<Affinity>().filter(|a| a.tid.get() == tid) {
         if let Some(word) = cpus.get_mut(some.first.get() as usize / 64) {
             *word = some.cpus.get();
+            own = true;
         }
     }
-    if cpus != [0; CPU_WORDS] {
+    if own {
         told("CPUs", sys::sched::set_affinity(&cpus));
     }
 }

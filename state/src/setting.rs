@@ -103,7 +103,7 @@ pub enum When {
 
 /// Sets again what was set. `lost` is told of each that cannot be.
 pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
-    for setting in image.table::<Setting>() {
+    for setting in image.each::<Setting>() {
         let (which, value) = (setting.which.get(), setting.value.get());
         let last = which == Which::Dumpable as u32 || which == Which::Mdwe as u32;
         if last != (when == When::Last) {

@@ -277,6 +277,12 @@ pub fn choice(word: &[u8], list: &[u8]) -> Option<usize> {
     words(list).position(|one| one == word)
 }
 
+/// What follows a prefix. Unlike the core library's own it cannot panic, which would cost the stub a message.
+#[must_use]
+pub fn after<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
+    text.get(prefix.len()..).filter(|_| text.starts_with(prefix))
+}
+
 /// Splits at the first `at`: what is before and what is behind it.
 #[must_use]
 pub fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

@@ -113,7 +113,38 @@ impl<'a> Table<'a> {
     }
 }
 
-/// How many tables know an id: one, in a sound image.
-pub(super) fn holders(files: &[Table<'_>], id: u32) -> usize {
-    files.iter().filter(|table| table.find(id).is_some()).count()
+/// All tables of open file descriptions.
+pub(super) struct Files<'a>([Table<'a>; KINDS.len()]);
+
+impl<'a> Files<'a> {
+    #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
+    pub(super) fn of(image: &Image<'a>) -> Self {
+        let mut files = [Table::of(image, &KINDS[0]); KINDS.len()];
+        for (table, kind) in files.iter_mut().zip(&KINDS) {
+            *table = Table::of(image, kind);
+        }
+        Self(files)
+    }
+
+    /// Each table.
+    pub(super) fn tables(&self) -> &[Table<'a>] {
+        &self.0
+    }
+
+    /// The record of this kind with this id.
+    #[inline(never)]
+    pub(super) fn find(&self, kind: NoteType, id: u32) -> Option<&'a [u8]> {
+        self.0.iter().find(|table| table.kind.note == kind)?.find(id)
+    }
+
+    /// Whether there is one.
+    pub(super) fn has(&self, kind: NoteType, id: u32) -> bool {
+        self.find(kind, id).is_some()
+    }
+
+    /// How many tables know an id: one, in a sound image.
+    #[inline(never)]
+    pub(super) fn holders(&self, id: u32) -> usize {
+        self.0.iter().filter(|table| table.find(id).is_some()).count()
+    }
 }

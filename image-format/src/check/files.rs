@@ -3,22 +3,17 @@
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::description::{KINDS, Table, holders, word};
+use super::description::{Files, Table, word};
 use super::{Check, Result};
-use crate::record::content::ContentFile;
 use crate::record::descriptor::Descriptor;
-use crate::record::epoll::{Epoll, Watch};
+use crate::record::epoll::Watch;
 use crate::record::header::Features;
-use crate::record::inotify::{Inotify, InotifyWatch};
+use crate::record::inotify::InotifyWatch;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
-use crate::record::regular::Regular;
-use crate::record::socket::{Socket, SocketStep, Step};
+use crate::record::socket::{SocketStep, Step};
 use crate::record::timerfd::Timerfd;
-use crate::{Record, StrRef};
-
-/// All tables of open file descriptions, in the order of [`KINDS`].
-type Files<'a> = [Table<'a>; KINDS.len()];
+use crate::{NoteType, StrRef};
 
 /// The greatest number of a clock (time.h).
 const CLOCK_MAX: u32 = 15;
@@ -36,31 +31,15 @@ const WD_MAX: u32 = 1 << 16;
 /// No descriptor has this number: a restart needs one above all of them.
 const FD_MAX: u32 = i32::MAX as u32;
 
-/// The table of one kind: by its type, as places change with each new kind.
-fn place<'t, 'a, R: Record>(files: &'t Files<'a>) -> &'t Table<'a> {
-    let [first, ..] = files;
-    files.get(const { index::<R>() }).unwrap_or(first)
-}
-
-#[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
-const fn index<R: Record>() -> usize {
-    let mut index = 0;
-    while KINDS[index].note as u32 != R::TYPE as u32 {
-        index += 1;
-    }
-    index
-}
-
 impl<'a> Check<'_, 'a> {
     #[inline(never)] // A smaller frame has shorter addresses.
     pub(super) fn files(&self) -> Result {
-        let mut files = [Table::of(self.image, &KINDS[0]); KINDS.len()];
-        for (table, kind) in files.iter_mut().zip(&KINDS) {
-            *table = Table::of(self.image, kind);
-            // First the order of each table: the searches for duplicates rely on it.
+        let files = Files::of(self.image);
+        // First the order of each table: the searches for duplicates rely on it.
+        for table in files.tables() {
             self.ascending(table)?;
         }
-        for table in &files {
+        for table in files.tables() {
             self.descriptions(&files, table)?;
         }
         let descriptors = self.descriptors(&files)?;
@@ -86,7 +65,7 @@ impl<'a> Check<'_, 'a> {
     fn descriptions(&self, files: &Files<'_>, table: &Table<'_>) -> Result {
         let kind = table.kind;
         for record in table.iter() {
-            if holders(files, word(record, 0)) != 1 {
+            if files.holders(word(record, 0)) != 1 {
                 return Err(self.malformed("two open files have the same id", record));
             }
             if !self.requires(kind.needs) {
@@ -113,7 +92,7 @@ impl<'a> Check<'_, 'a> {
             if fd < least || fd >= FD_MAX {
                 return self.bad("descriptors are out of order, repeated, or too great", descriptor);
             }
-            if holders(files, descriptor.file.get()) == 0 {
+            if files.holders(descriptor.file.get()) == 0 {
                 return self.bad("a descriptor of an open file that the image does not describe", descriptor);
             }
             if descriptor.cloexec.get() > 1 {
@@ -125,7 +104,6 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result {
-        let (regular, content) = (place::<Regular>(files), place::<ContentFile>(files));
         for lock in self.image.each::<Lock>() {
             if !self.requires(Features::LOCKS) {
                 return self.bad("a feature that the header does not require", lock);
@@ -139,7 +117,7 @@ impl<'a> Check<'_, 'a> {
             }
             let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
             let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
-            if file.is_none_or(|id| regular.find(id).or_else(|| content.find(id)).is_none()) {
+            if file.is_none_or(|id| !files.has(NoteType::Regular, id) && !files.has(NoteType::ContentFile, id)) {
                 return self.bad("a lock on what is no regular file", lock);
             }
         }
@@ -151,15 +129,14 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn pipe_data(&self, files: &Files<'_>) -> Result {
-        let pipes = place::<Pipe>(files);
         // The ends' access modes: 0 reads, 1 writes.
         let is_end = |id: u32, mode: u32| {
-            let pipe = pipes.find(id).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
+            let pipe = files.find(NoteType::Pipe, id).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
             id == CLOSED || pipe.is_some_and(|p| p.flags.get() & 3 == mode && p.named.get() == 0)
         };
         // A FIFO of which both ends are inside: any end that can be read.
         let is_fifo = |data: &PipeData| {
-            let pipe = pipes.find(data.read.get()).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
+            let pipe = files.find(NoteType::Pipe, data.read.get()).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
             data.write.get() == CLOSED && pipe.is_some_and(|p| p.named.get() != 0 && p.flags.get() & 3 != 1)
         };
         let mut last = (0, 0);
@@ -184,18 +161,18 @@ impl<'a> Check<'_, 'a> {
     }
 
     fn sockets(&self, files: &Files<'_>) -> Result {
-        let sockets = place::<Socket>(files);
-        for one in self.image.rows::<SocketStep>() {
+        let is_socket = |id: U32| files.has(NoteType::Socket, id.get());
+        for one in self.image.each::<SocketStep>() {
             let Some(step) = Step::from_number(one.step.get()) else {
                 return self.bad("an unknown step of a socket", one);
             };
             let other = match step {
-                Step::Pair | Step::Accept => Some(sockets.find(one.a.get()).is_some()),
-                Step::Connect if one.bytes.len.get() == 0 => Some(sockets.find(one.a.get()).is_some()),
-                Step::Right => Some(holders(files, one.a.get()) != 0),
+                Step::Pair | Step::Accept => Some(is_socket(one.a)),
+                Step::Connect if one.bytes.len.get() == 0 => Some(is_socket(one.a)),
+                Step::Right => Some(files.holders(one.a.get()) != 0),
                 _ => None,
             };
-            if sockets.find(one.socket.get()).is_none() || other == Some(false) {
+            if !is_socket(one.socket) || other == Some(false) {
                 return self.bad("a step of a socket that the image does not describe", one);
             }
             let room = if step == Step::Send { usize::MAX } else { ADDRESS_MAX };
@@ -215,11 +192,10 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a timerfd's time is beyond all clocks", timer);
             }
         }
-        let (inotifies, epolls) = (place::<Inotify>(files), place::<Epoll>(files));
         let mut last = (0, 0);
-        for watch in self.image.rows::<InotifyWatch>() {
+        for watch in self.image.each::<InotifyWatch>() {
             let (inotify, wd) = (watch.inotify.get(), watch.wd.get());
-            if inotifies.find(inotify).is_none() || (inotify, wd) <= last || !(1..=WD_MAX).contains(&wd) {
+            if !files.has(NoteType::Inotify, inotify) || (inotify, wd) <= last || !(1..=WD_MAX).contains(&wd) {
                 return self
                     .bad("a watch of inotify is out of order, has an impossible number, or belongs to none", watch);
             }
@@ -229,7 +205,7 @@ impl<'a> Check<'_, 'a> {
         let mut last = None;
         for watch in self.image.each::<Watch>() {
             let [epoll, fd, file] = [watch.epoll, watch.fd, watch.file].map(U32::get);
-            if epolls.find(epoll).is_none() || holders(files, file) == 0 || fd >= FD_MAX {
+            if !files.has(NoteType::Epoll, epoll) || files.holders(file) == 0 || fd >= FD_MAX {
                 return self.bad("an epoll set watches what the image does not describe", watch);
             }
             if last >= Some((epoll, fd, file)) {

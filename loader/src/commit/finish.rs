@@ -70,7 +70,7 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
             state::terminal::restore_flags(pipe.flags.get(), fd);
         }
     }
-    for (content, made) in image.table::<Content>().iter().zip(plan.contents) {
+    for (content, made) in image.each::<Content>().zip(plan.contents) {
         if let Err(e) = state::content::finish(content, *made) {
             die("sealing shared contents", e);
         }

@@ -125,7 +125,7 @@ pub fn build(
     let len = at.0;
 
     let mine = own_mappings()?;
-    let theirs = image.table::<Vma>().iter().map(|v| (v.start.get(), v.end.get()));
+    let theirs = image.each::<Vma>().map(|v| (v.start.get(), v.end.get()));
     let hole = loader::hole::find(mine.iter().map(|m| (m.start, m.end)), theirs, len, USER_END);
     let no_room = |e| {
         Error::failed(format_args!("{} bytes of address space", Decimal(len)), "free in both maps are needed", e)

@@ -21,7 +21,7 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
     let table = image.table::<Socket>();
     let place = |id: u32| table.iter().position(|s| s.id.get() == id).unwrap_or(usize::MAX);
     let (mut rights, mut to) = (Rights::default(), &[] as &[u8]);
-    for step in image.table::<SocketStep>() {
+    for step in image.each::<SocketStep>() {
         let (id, a) = (step.socket.get(), step.a.get());
         let index = place(id);
         let Some(socket) = table.get(index) else { continue };
