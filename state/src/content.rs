@@ -7,15 +7,15 @@
 mod finder;
 mod source;
 
+use image_format::Checked;
 use image_format::record::Identity;
 use image_format::record::content::{Content, ContentFile, ContentKind};
-use image_format::{Checked, ExitCode};
 use sys::abi::{F_ADD_SEALS, MFD_ALLOW_SEALING, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET};
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Shown, Text, after};
+use sys::text::{Decimal, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target};
+use crate::{Result, Save, Target};
 
 pub use source::{Contents, Object};
 
@@ -58,46 +58,29 @@ pub fn save<T: Target>(
     })
 }
 
-/// What was made for contents.
-#[derive(Debug)]
-pub struct Made {
-    /// The file, empty and as long as it shall be.
-    pub file: Owned,
-    /// It does not lie where it lay: its directory takes no file without a name.
-    pub elsewhere: bool,
-}
-
-/// Makes a file for contents, for this user alone until [`finish`].
+/// Makes a file for contents, empty and as long as it shall be, for this user alone until [`finish`]. Also tells whether it lies
+/// elsewhere than it lay: its directory takes no file without a name.
 ///
 /// # Errors
 /// The kernel's.
-pub fn make(image: &Checked<'_>, content: &Content) -> Result<Made> {
+pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)> {
     let path = image.string(content.name);
-    let failed = |e| {
-        let object = format_args!("shared contents {} ({})", Decimal(content.id), Shown(path));
-        Error::failed(object, "cannot be made", e).code(ExitCode::NoRoom)
-    };
     let deleted = content.kind.get() == ContentKind::Deleted as u32;
-    let slash = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    let slash = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     let (dir, base) = path.split_at_checked(slash).unwrap_or_default();
-    let there = if deleted {
-        sys::fs::open_path(if dir.is_empty() { b"/" } else { dir }, O_TMPFILE | O_RDWR, 0o600).ok()
-    } else {
-        None
-    };
+    let there = if deleted { sys::fs::open_path(dir, O_TMPFILE | O_RDWR, 0o600).ok() } else { None };
     let elsewhere = deleted && there.is_none();
     let file = match there {
         Some(file) => file,
         None => {
-            let name = after(path, b"/memfd:").or_else(|| after(base, b"/")).unwrap_or(base);
             // The kernel takes a shorter one only, and nobody opens a memfd by its name.
             let mut short = Text::<250>::new();
-            short.push(name);
-            sys::process::memfd(short.as_c_str(), MFD_ALLOW_SEALING).map(Owned::new).map_err(failed)?
+            short.push(after(path, b"/memfd:").unwrap_or(base));
+            sys::process::memfd(short.as_c_str(), MFD_ALLOW_SEALING).map(Owned::new)?
         }
     };
-    sys::fs::truncate(file.fd(), content.identity.size.get()).map_err(failed)?;
-    Ok(Made { file, elsewhere })
+    sys::fs::truncate(file.fd(), content.identity.size.get())?;
+    Ok((file, elsewhere))
 }
 
 /// Opens a file once more, for a description of its own.

@@ -10,7 +10,6 @@ use sys::abi::{
     F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT,
 };
 use sys::fs::{Fd, Owned};
-use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -208,10 +207,8 @@ pub fn restore_fifo(image: &Checked<'_>, data: &PipeData) -> Result<Option<Owned
     let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
     let fifo = restore(image, &Pipe { flags: (O_RDWR | mode).into(), ..*pipe }, data.read.get())?;
     if sys::fs::waiting(fifo.fd()) == Ok(0) {
-        fill(image, data, fifo.fd()).map_err(|e| {
-            let object = format_args!("FIFO {}", Shown(image.string(pipe.path)));
-            Error::failed(object, "cannot hold what it held", e).code(ExitCode::Descriptor)
-        })?;
+        let failed = |e| Error::failed(format_args!("FIFO"), "cannot hold what it held", e).code(ExitCode::Descriptor);
+        fill(image, data, fifo.fd()).map_err(failed)?;
     }
     Ok(Some(fifo))
 }

@@ -5,7 +5,7 @@ use image_format::{Checked, Fault, Part, SEGMENT_MAX, seal};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::fs::Fd;
-use sys::text::{Decimal, Shown};
+use sys::text::Shown;
 use zerocopy::little_endian::U64;
 
 use super::descriptors::move_above;
@@ -20,24 +20,23 @@ use crate::start::tell;
 pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd) -> Result<&'static mut [Fd]> {
     let table = image.table::<Content>();
     let files = heap::descriptors(table.len())?;
-    let no_room = |e| Error::failed(format_args!("shared contents"), "no memory to read them", e);
-    let buffer = input::memory(SEGMENT_MAX).map_err(no_room)?;
+    let failed = |e| {
+        Error::failed(format_args!("shared contents"), "cannot be made again", e).code(image_format::ExitCode::NoRoom)
+    };
+    let buffer = input::memory(SEGMENT_MAX).map_err(failed)?;
     let sums = seal::read(input.seal, image.image().seal_span().0)?.1;
     let sums = sums.get(image.segments().len()..).unwrap_or_default();
     for (content, slot) in table.iter().zip(&mut *files) {
-        let made = state::content::make(image, content)?;
-        let id = content.id.get();
-        if made.elsewhere && options.verbose {
-            let path = Shown(image.string(content.name));
-            tell(2, format_args!("deleted file {path} lies in memory now"));
-        }
-        let failed = |e| {
-            Error::failed(format_args!("shared contents {}", Decimal(id)), "cannot be written", e)
-                .code(image_format::ExitCode::NoRoom)
-        };
-        *slot = move_above(made.file.release(), base).map_err(failed)?;
-        if !fill(image, input, content, *slot, sums, buffer).map_err(failed)? {
-            return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(id))));
+        let made = state::content::make(image, content).and_then(|(file, elsewhere)| {
+            *slot = move_above(file.release(), base)?;
+            if elsewhere && options.verbose {
+                let path = Shown(image.string(content.name));
+                tell(2, format_args!("deleted file {path} lies in memory now"));
+            }
+            fill(image, input, content, *slot, sums, buffer)
+        });
+        if !made.map_err(failed)? {
+            return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(content.id.get()))));
         }
     }
     Ok(files)
