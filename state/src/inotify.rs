@@ -164,6 +164,9 @@ impl Watched {
     }
 }
 
+/// Why a save is refused while events wait: the kernel gives no copy of them. The program may read them at any moment.
+pub const UNREAD: &str = "has events waiting, which cannot be carried";
+
 /// Writes both tables.
 ///
 /// # Errors
@@ -176,7 +179,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         let refuse = |why, remedy| Error::refused(format_args!("descriptor {} (inotify)", file.fd), why, remedy);
         let own = save.target.borrow(file.fd as Fd).map_err(failed)?;
         if sys::fs::waiting(own.fd()).map_err(failed)? != 0 {
-            return Err(refuse("has events waiting, which cannot be carried", "let the program read them"));
+            return Err(refuse(UNREAD, "let the program read them"));
         }
         drop(own);
         let proc = save.target.proc();

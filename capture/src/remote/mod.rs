@@ -12,6 +12,7 @@ mod arena;
 mod copy;
 mod look;
 mod outside;
+mod patience;
 mod place;
 mod puppet;
 mod resume;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use image_format::record::thread::Thread;
+use state::inotify::UNREAD;
 use state::itimer::Timers as Interval;
 use state::memory::WIPED;
 use state::posix_timer::Timers as Posix;
@@ -41,6 +43,7 @@ use sys::{Errno, Sysno};
 
 use self::arena::Arena;
 pub use self::look::blockers;
+use self::patience::Patience;
 use self::place::Place;
 use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;
@@ -48,9 +51,6 @@ use self::target::{Pause, Remote, Subject};
 use self::thread::Registers;
 use crate::output::Output;
 use crate::session::{self, Facts, Stopped, Threads};
-
-/// How long a restart may take that is under way.
-const RESTART_MAX: Duration = Duration::from_secs(10);
 
 /// How often a process is tried that keeps calling exec, or making threads.
 const ATTEMPTS: u32 = 20;
@@ -106,17 +106,25 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
     };
     let mut pause = if options.freeze || options.kill { Pause::Frozen } else { Pause::Live };
     let mut frozen = None;
-    let restarting = Restarting(started);
+    let patience = Patience::since(started);
     let mut executed = 0;
     while executed < ATTEMPTS {
-        match attempt(pid, pause, options, &mut output)? {
+        let done = match attempt(pid, pause, options, &mut output) {
+            Err(e) if e.to_string().contains(UNREAD) => {
+                patience.with_reader(e)?;
+                output.restart()?;
+                continue;
+            }
+            done => done?,
+        };
+        match done {
             Attempt::Done(mut report) => {
                 report.total = started.elapsed();
                 report.frozen = report.frozen.or(frozen);
                 return Ok(report);
             }
             Attempt::Executed => executed += 1,
-            Attempt::Restarting => restarting.wait(pid)?,
+            Attempt::Restarting => patience.with_restart(pid)?,
             // Whatever a copy lacks, the process itself has; but a stream cannot begin anew.
             Attempt::CopyFailed(_) if output.restart().is_ok() => {
                 (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved"));
@@ -140,20 +148,6 @@ enum Attempt {
     Restarting,
     /// Why.
     CopyFailed(Error),
-}
-
-/// Waiting for a restart to be over.
-struct Restarting(Instant);
-
-impl Restarting {
-    fn wait(&self, pid: i32) -> Result<()> {
-        if self.0.elapsed() > RESTART_MAX {
-            let why = "is still being restarted from an image";
-            return Err(Error::refused(format_args!("process {pid}"), why, "save it when it goes on"));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-        Ok(())
-    }
 }
 
 /// A thread with everything that the session wants of it.
