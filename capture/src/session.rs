@@ -142,6 +142,7 @@ pub fn save<T: Target>(
     state::memory::save(&mut save, vmas, backings, &contents)?;
     state::mm::save(&mut save)?;
     state::sigaction::save(&mut save, facts.replaced)?;
+    state::setting::save(&mut save)?;
     state::guard::save(&mut save, &guards)?;
     let needs =
         [(Features::CONTENTS, !contents.objects().is_empty()), (Features::GUARDS, !guards.as_slice().is_empty())];
@@ -267,7 +268,6 @@ fn write_objects<T: Target>(
     state::cwd::save(save)?;
     state::umask::save(save)?;
     state::rlimit::save(save)?;
-    state::setting::save(save)?;
     state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))?;
     state::regular::save(save, files)?;
     state::directory::save(save, files)?;

@@ -40,7 +40,8 @@ const SECBIT_KEEP_CAPS: u64 = 1 << 4;
 /// `coredump_filter` of a process that has not written it.
 const COREDUMP_FILTER: u64 = 0x33;
 
-/// Saves all that are not what they are by themselves.
+/// Saves all that are not what they are by themselves. A copy made by fork(2) has them all from its process, but the adoption
+/// of orphans, and of a process with that no copy is made.
 ///
 /// # Errors
 /// No room.
@@ -64,7 +65,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     }
     let mut buffer = [0; 32];
     let mut number = |name, parse: fn(&[u8]) -> Option<u64>| {
-        let text = sys::fs::read_file_at(save.target.proc(), name, &mut buffer).unwrap_or_default();
+        let text = sys::fs::read_file_at(save.target.memory_proc(), name, &mut buffer).unwrap_or_default();
         parse(text.trim_ascii())
     };
     let found = [

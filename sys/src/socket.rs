@@ -108,13 +108,13 @@ impl Rights {
     }
 }
 
-/// sendmsg(2) of one message without waiting, with these descriptors (which are used up), to this address (where it is
-/// not empty).
+/// sendmsg(2) without waiting, with these descriptors (which are used up), to this address (where it is not empty). How many
+/// bytes were taken: of a message all, of a stream perhaps some.
 ///
 /// # Errors
-/// The call's; EAGAIN when not all of it fits.
+/// The call's; EAGAIN when nothing of it fits.
 #[inline(never)]
-pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<()> {
+pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<usize> {
     let part = [bytes.as_ptr() as usize, bytes.len()];
     rights.len = 16 + 4 * rights.count;
     let message = Msghdr {
@@ -127,9 +127,9 @@ pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<()> 
         flags: 0,
     };
     let how = MSG_DONTWAIT | MSG_NOSIGNAL;
-    rights.count = 0;
     let sent = request(Sysno::sendmsg, [arg(fd), (&raw const message) as usize, how, 0, 0, 0])?;
-    if sent == bytes.len() { Ok(()) } else { Err(Errno::EAGAIN) }
+    rights.count = 0;
+    Ok(sent)
 }
 
 /// What [`peek`] saw.

@@ -72,7 +72,10 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
         let done = Mutex::new((Vec::new(), None));
         let work = || {
             let (mut buffer, mut found) = (vec![0; CHUNK], Vec::new());
-            while let Some(batch) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() {
+            loop {
+                // In a statement of its own: as a loop's condition it would hold the lock while the batch is written.
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(batch) = next else { break };
                 let result = self.batch(batch, &mut buffer, &mut found);
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                 done.0.append(&mut found);

@@ -49,6 +49,7 @@ impl Finder<'_> {
             own: 0,
             key,
             name: save.notes.string(name)?,
+            name_sum: image_format::seal::sum(name),
             mappings: 0,
         };
         self.count += 1;

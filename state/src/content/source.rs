@@ -10,6 +10,7 @@ use sys::fs::Owned;
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::DELETED;
 use super::finder::Finder;
 use crate::Result;
 use crate::descriptor::OpenFile;
@@ -40,6 +41,8 @@ pub struct Object {
     /// System V's key.
     pub key: u32,
     pub name: StrRef,
+    /// Checksum of the name: whether two names are the same is asked where no strings are at hand.
+    pub name_sum: u64,
     /// Shared mappings of it.
     pub mappings: u64,
 }
@@ -98,7 +101,7 @@ impl<'b> Contents<'b> {
     }
 
     /// Views in order, without overlaps; sizes of what only memory tells.
-    fn arranged<T: Target>(self, target: &T) -> Self {
+    fn arranged<T: Target>(mut self, target: &T) -> Self {
         self.views.sort_unstable_by_key(|v| (v.object, v.offset, u64::MAX - v.len));
         let mut last = (u64::MAX, 0u64);
         for view in &mut *self.views {
@@ -125,6 +128,16 @@ impl<'b> Contents<'b> {
                 object.size = object.size.max(view.offset + view.len);
             }
         }
+        // What another view holds already has no length by now, and would lead a search astray.
+        let views = core::mem::take(&mut self.views);
+        let mut count = 0;
+        for index in 0..views.len() {
+            if views.get(index).is_some_and(|view| view.len != 0) {
+                views.swap(count, index);
+                count += 1;
+            }
+        }
+        self.views = views.get_mut(..count).unwrap_or_default();
         self
     }
 
@@ -274,9 +287,10 @@ fn resident<T: Target>(target: &mut T, addr: u64, pages: u64, to: &mut [u8]) {
     }
 }
 
+/// The object with this identity; or a deleted file of this inode and name, as some file systems give mappings another device than
+/// descriptors. Never by the inode's number alone: every file system counts from one.
 pub(super) fn position(objects: &[Object], dev: u64, ino: u64, name: &[u8]) -> Option<usize> {
-    let same = |o: &Object| {
-        o.ino == ino && (o.dev == dev || o.kind == ContentKind::Deleted as u32 && kind_of(name) == ContentKind::Deleted)
-    };
+    let sum = image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
+    let same = |o: &Object| o.ino == ino && o.kind == ContentKind::Deleted as u32 && o.name_sum == sum;
     objects.iter().position(|o| (o.dev, o.ino) == (dev, ino)).or_else(|| objects.iter().position(same))
 }

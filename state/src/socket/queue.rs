@@ -3,7 +3,8 @@
 use image_format::record::socket::{HELPERS, Step};
 use sys::Errno;
 use sys::abi::net::{
-    ADDRESS_MAX, AF_UNIX, MSG_TRUNC, SCM_MAX_FD, SCM_PIDFD, SCM_RIGHTS, SIOCOUTQ, SO_PEEK_OFF, SOCK_STREAM, SOL_SOCKET,
+    ADDRESS_MAX, AF_UNIX, MSG_TRUNC, SCM_MAX_FD, SCM_PIDFD, SCM_RIGHTS, SIOCOUTQ, SO_PEEK_OFF, SO_SNDBUF,
+    SO_SNDBUFFORCE, SOCK_STREAM, SOL_SOCKET,
 };
 use sys::fs::{Fd, Owned};
 use sys::socket::{number, peek, set_option, whole_pieces};
@@ -15,6 +16,9 @@ use crate::{Error, Result, Target};
 
 /// Most bytes that are carried of one socket.
 const CONTENTS_MAX: usize = 1 << 20;
+
+/// A sender's room while it sends again, bytes; the kernel gives what this user may have.
+const ROOM: u32 = 4 << 20;
 
 /// Room for all control messages of one message.
 const CONTROL: usize = 1400;
@@ -193,7 +197,19 @@ impl Queue<'_> {
         if unconnected {
             steps.push(sender, Step::To, (0, 0), one.local.bytes())?;
         }
-        steps.push(sender, Step::Send, (0, 0), bytes)
+        // The same bytes in other pieces may take more of the sender's room than they took.
+        let size = |steps: &mut Steps<'_, '_, '_, T>, size: u32| -> Result<()> {
+            for name in [SO_SNDBUF, SO_SNDBUFFORCE] {
+                steps.push(sender, Step::Wish, (SOL_SOCKET, name), &size.to_le_bytes())?;
+            }
+            Ok(())
+        };
+        size(steps, ROOM)?;
+        steps.push(sender, Step::Send, (0, 0), bytes)?;
+        let Some(own) = self.table.iter().find(|other| other.id == sender) else { return Ok(()) };
+        let fd = steps.save.target.borrow(own.fd as Fd).map_err(self.failed())?;
+        let before = number(fd.fd(), SOL_SOCKET, SO_SNDBUF).map_err(self.failed())?;
+        size(steps, before / 2)
     }
 
     /// Who sends: the peer, the socket of that name, or a helper.

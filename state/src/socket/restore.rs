@@ -24,7 +24,7 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
         let Some(socket) = table.get(index) else { continue };
         let at = |index: usize| made.get(index).copied().unwrap_or(-1);
         let [fd, mut other, third] = [index, a, b].map(at);
-        let bytes = image.contents(step.bytes);
+        let mut bytes = image.contents(step.bytes);
         let what = Step::from_number(step.step.get()).unwrap_or(Step::Wish);
         let mut tries = 0;
         let done = loop {
@@ -55,20 +55,26 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
                     to = bytes;
                     Ok(fd)
                 }
-                Step::Send => {
-                    let sent = sys::socket::send(fd, bytes, &mut rights, to);
-                    to = &[];
-                    sent.map(|()| fd)
-                }
+                Step::Send => match sys::socket::send(fd, bytes, &mut rights, to) {
+                    Ok(sent) if sent < bytes.len() => {
+                        bytes = bytes.get(sent..).unwrap_or_default();
+                        Err(Errno::EAGAIN)
+                    }
+                    sent => sent.map(|_| fd),
+                },
                 _ => run(what, (fd, other), (a, b), bytes).map(|_| fd),
             };
             match done {
-                // A process that was killed just now may not have closed its own yet; a connection may take a moment.
-                Err(Errno::EADDRINUSE | Errno::EAGAIN) if what != Step::Send && tries < 30 => tries += 1,
+                // A process that was killed just now may not have closed its own yet; a connection may take a moment, and so may
+                // what is on its way in one.
+                Err(Errno::EADDRINUSE | Errno::EAGAIN) if tries < 30 => tries += 1,
                 other => break other,
             }
             sys::time::nap();
         };
+        if what == Step::Send {
+            to = &[];
+        }
         match done {
             Ok(new) => put(made, index, new),
             Err(_) if what == Step::Wish || (what == Step::Bind && a == 1) => {}
