@@ -110,7 +110,8 @@ pub fn restore(file: &ContentFile, made: Fd) -> sys::Result<Fd> {
 /// # Errors
 /// The kernel's.
 pub fn finish(content: &Content, made: Fd) -> sys::Result<()> {
-    sys::fs::chmod(made, content.identity.mode.get() & 0o7777)?;
+    // A memfd may be forbidden to be executable (sysctl vm.memfd_noexec): that is no reason to die so late.
+    let _ = sys::fs::chmod(made, content.identity.mode.get() & 0o7777);
     match content.seals.get() {
         0 => Ok(()),
         seals => sys::fs::fcntl(made, F_ADD_SEALS, seals as usize).map(drop),

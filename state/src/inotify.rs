@@ -174,14 +174,17 @@ pub const UNREAD: &str = "has events waiting, which cannot be carried";
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     save.each(files, Kind::Inotify, |_, file| Ok(Inotify { id: file.id.into(), flags: file.flags.into() }))?;
     save.notes.begin(NoteType::InotifyWatch)?;
+    // All are asked first: the search for one's paths may be news to another.
     for file in files.iter().filter(|f| f.is_first(Kind::Inotify)) {
         let failed = |e| Error::failed(format_args!("descriptor {} (inotify)", file.fd), "cannot be examined", e);
-        let refuse = |why, remedy| Error::refused(format_args!("descriptor {} (inotify)", file.fd), why, remedy);
         let own = save.target.borrow(file.fd as Fd).map_err(failed)?;
         if sys::fs::waiting(own.fd()).map_err(failed)? != 0 {
-            return Err(refuse(UNREAD, "let the program read them"));
+            let object = format_args!("descriptor {} (inotify)", file.fd);
+            return Err(Error::refused(object, UNREAD, "let the program read them"));
         }
-        drop(own);
+    }
+    for file in files.iter().filter(|f| f.is_first(Kind::Inotify)) {
+        let refuse = |why, remedy| Error::refused(format_args!("descriptor {} (inotify)", file.fd), why, remedy);
         let proc = save.target.proc();
         let mut count = 0;
         each_fact(proc, file.fd, |key, _| {

@@ -2,12 +2,12 @@
 
 use image_format::record::socket::Step;
 use sys::abi::net::{
-    AF_INET, AF_INET6, POLLRDHUP, SOCK_DGRAM, SOL_TCP, TCP_CLOSE, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2, TCP_INFO, TCP_LAST_ACK, TCP_LISTEN,
+    AF_INET, AF_INET6, POLLRDHUP, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET, SOL_TCP, TCP_CLOSE, TCP_CLOSING,
+    TCP_DEFER_ACCEPT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_INFO, TCP_LAST_ACK, TCP_LISTEN,
 };
 use sys::abi::{POLLERR, POLLHUP};
 use sys::fs::{Fd, Lines};
-use sys::socket::option;
+use sys::socket::{number, option};
 use sys::text::{decimal, hex, words};
 
 use super::{NONE, One, Role, Steps, failed, options, refuse};
@@ -95,6 +95,20 @@ fn listener<'t>(table: &'t [One], accepted: &One) -> Option<&'t One> {
     })
 }
 
+/// A connection to `listener` will be its own, and at once: not one's that shares its address, nor only when data has come.
+fn certain<T: Target>(target: &mut T, table: &[One], listener: &One, client: &One) -> Result<()> {
+    let same = |l: &&One| l.is(Role::Listens) && l.is_tcp() && l.local.port() == listener.local.port();
+    let fd = target.borrow(listener.fd as Fd).map_err(failed(listener, "cannot be examined"))?;
+    let is_set = |level, name| number(fd.fd(), level, name).is_ok_and(|value| value != 0);
+    if (table.iter().filter(same).count() > 1 && is_set(SOL_SOCKET, SO_REUSEPORT)) || is_set(SOL_TCP, TCP_DEFER_ACCEPT)
+    {
+        let why =
+            "is connected to a listener of its own with SO_REUSEPORT or TCP_DEFER_ACCEPT, which cannot be made again";
+        return Err(refuse(client, why, "close the connection before the save"));
+    }
+    Ok(())
+}
+
 /// Steps that connect: to others again (UDP), to oneself, or to nobody.
 ///
 /// # Errors
@@ -115,6 +129,9 @@ pub fn connect<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One]) -> Re
         }
         let Some(peer) = table.get(one.peer as usize).filter(|_| one.is(Role::Client)) else { continue };
         let from = listener(table, peer);
+        if let Some(listener) = from {
+            certain(steps.save.target, table, listener, one)?;
+        }
         let at = match from {
             Some(listener) => listener.id,
             None => steps.listener_for(table, peer)?,

@@ -20,6 +20,9 @@ const CONTENTS_MAX: usize = 1 << 20;
 /// A sender's room while it sends again, bytes; the kernel gives what this user may have.
 const ROOM: u32 = 4 << 20;
 
+/// `SO_PEEK_OFF` of a socket that has none.
+const NO_OFFSET: u32 = u32::MAX;
+
 /// Room for all control messages of one message.
 const CONTROL: usize = 1400;
 
@@ -32,6 +35,12 @@ pub fn save<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], files: &
         let connected = table.get(one.peer as usize).is_some();
         if one.family == AF_UNIX && !one.is(Role::Listens) && !one.is(Role::Waits) {
             let fd = steps.save.target.borrow(one.fd as Fd).map_err(failed(one, "cannot be looked into"))?;
+            let locks = T::IN_PROCESS && files.iter().any(|file| file.locked != 0);
+            if locks && sys::fs::waiting(fd.fd()).is_ok_and(|len| len != 0) {
+                // Descriptors in transit are opened by a look, and closing one gives up the process's own locks on its file.
+                let why = "holds data, and may not be looked into while the process holds locks on files";
+                return Err(refuse(one, why, "save it by its PID, or let the program read the data"));
+            }
             let before = number(fd.fd(), SOL_SOCKET, SO_PEEK_OFF).map_err(failed(one, "cannot be looked into"))?;
             let queue = Queue { table, files, one, fd: fd.fd() };
             let done = if one.kind == SOCK_STREAM { queue.stream(steps) } else { queue.messages(steps) };
@@ -48,7 +57,17 @@ pub fn save<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], files: &
         let fd = steps.save.target.borrow(one.fd as Fd).map_err(failed(one, "cannot be looked into"))?;
         let len = sys::fs::waiting(fd.fd()).map_err(failed(one, "cannot be looked into"))?;
         let bytes = steps.save.scratch.bytes(limit(one, len)?)?;
-        if len != 0 && peek(fd.fd(), 0, bytes, &mut [], &mut [0; ADDRESS_MAX]).map(|seen| seen.len) != Ok(len) {
+        // An offset of the program's own for peeks would be moved by this one.
+        let before = number(fd.fd(), SOL_SOCKET, SO_PEEK_OFF).unwrap_or(NO_OFFSET);
+        let offset = |offset: u32| match before {
+            NO_OFFSET => Ok(()),
+            _ => set_option(fd.fd(), SOL_SOCKET, SO_PEEK_OFF, &offset.to_le_bytes()).map_err(failed(one, "is changed")),
+        };
+        offset(NO_OFFSET)?;
+        let seen =
+            if len == 0 { Ok(0) } else { peek(fd.fd(), 0, bytes, &mut [], &mut [0; ADDRESS_MAX]).map(|seen| seen.len) };
+        offset(before)?;
+        if seen != Ok(len) {
             return Err(refuse(one, "holds data that cannot be read without taking it", "let the program read it"));
         }
         if len != 0 {

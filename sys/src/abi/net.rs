@@ -14,6 +14,8 @@ pub const IPPROTO_UDP: u32 = 17;
 pub const IPPROTO_MPTCP: u32 = 262;
 
 pub const SOL_SOCKET: u32 = 1;
+pub const SO_REUSEPORT: u32 = 15;
+pub const TCP_DEFER_ACCEPT: u32 = 9;
 pub const SO_TYPE: u32 = 3;
 pub const SO_SNDBUF: u32 = 7;
 pub const SO_RCVBUF: u32 = 8;
