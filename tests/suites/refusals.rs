@@ -266,6 +266,38 @@ fn a_full_disk() -> Result<()> {
     })
 }
 
+/// Also where several threads write the image at once: the first error ends the save, and the program is as it was.
+#[test]
+fn a_full_disk_under_a_save_by_pid() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can mount a small file system");
+        return Ok(());
+    }
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let disk = SmallDisk::mount(place.file("disk")).context("a container without CAP_SYS_ADMIN?")?;
+        let image = disk.0.join("job.ckpt");
+        fs::write(&image, "the old image")?;
+        place.give(&image)?;
+        let mut python = place.command(tool("python3", "python3")?);
+        let script = format!("{PRELUDE}x = b'x' * 20000000; N = None{EPILOGUE}");
+        let mut job = Job::start(python.args(["-c", &script]))?;
+        job.wait_line(READY)?;
+        for options in [&[][..], &["--freeze"], &["--kill"]] {
+            let refused = place.try_save(job.pid(), &image, options)?;
+            refused.expect_code(88)?;
+            ensure!(refused.err.contains("ENOSPC") && refused.err.lines().count() == 1, "{options:?}: {refused:#?}");
+            ensure!(
+                fs::read(&image)? == b"the old image" && listing(&disk.0)?.len() == 1,
+                "{options:?}: a file is left"
+            );
+            ensure!(ckpt_tests::proc::state(job.pid()).is_some_and(|state| "RS".contains(state)), "{}", job.story());
+        }
+        place.go()?;
+        job.end()?.expect_pass()
+    })
+}
+
 #[test]
 fn a_limit_on_file_sizes() -> Result<()> {
     User::each(|user| {
