@@ -9,7 +9,7 @@ use sys::Errno;
 use sys::sched::{ATTR_LEN, CPU_WORDS};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::target::status_value;
+use crate::target::parent;
 use crate::{Error, Result, Save, Target};
 
 /// What ioprio_get(2) says of a thread that has set nothing: no class, or what the nice value 0 means (best effort, 4).
@@ -57,9 +57,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, tids: impl Iterator<Item = i3
 
 /// The CPUs of the process's parent; of the saver, where the parent cannot be seen.
 fn parents_cpus<T: Target>(target: &T) -> [u64; CPU_WORDS] {
-    let mut buffer = [0; 16];
-    let parent = status_value(target.proc(), c"status", b"PPid", &mut buffer).ok().flatten();
-    let parent = parent.and_then(sys::text::decimal).unwrap_or(0);
+    let parent = parent(target.proc()).unwrap_or(0);
     sys::sched::affinity(parent as i32).or_else(|_| sys::sched::affinity(0)).unwrap_or([0; CPU_WORDS])
 }
 

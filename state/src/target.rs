@@ -228,3 +228,13 @@ pub fn status_value<'t>(
     }
     Ok(None)
 }
+
+/// The id of a process's parent; 0 when the parent cannot be seen from here.
+///
+/// # Errors
+/// Its status cannot be read.
+pub fn parent(proc: Fd) -> sys::Result<u32> {
+    let mut buffer = [0; 16];
+    let parent = status_value(proc, c"status", b"PPid", &mut buffer)?;
+    parent.and_then(sys::text::decimal).map(|parent| parent as u32).ok_or(Errno::ENOENT)
+}

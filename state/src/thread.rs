@@ -9,7 +9,7 @@ use sys::fs::Fd;
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, Inside, status_value};
+use crate::target::{Arg, Inside, parent};
 use crate::{Error, Result};
 
 /// The signature that every libc registers its rseq area with on x86 (`RSEQ_SIG`).
@@ -96,12 +96,11 @@ fn death_signal(inside: &mut impl Inside, proc: Fd) -> sys::Result<u32> {
     inside.call(Sysno::prctl, args, &mut data)?;
     let signal = u32::from_le_bytes(data);
     if signal as i32 == sys::abi::signal::SIGKILL {
-        let (mut buffer, mut name) = ([0; 16], [0; 16]);
-        let parent = status_value(proc, c"status", b"PPid", &mut buffer)?.unwrap_or_default();
-        let path = Text::<32>::of(format_args!("/proc/{}/comm", sys::text::Shown(parent)));
+        let (parent, mut name) = (parent(proc)?, [0; 16]);
+        let path = Text::<32>::of(format_args!("/proc/{parent}/comm"));
         let name = sys::fs::read_file_at(sys::abi::AT_FDCWD, path.as_c_str(), &mut name).unwrap_or_default();
         // In a namespace the parent cannot be seen: there it always is a stand-in.
-        if name == b"ckpt\n" || parent == b"0" {
+        if name == b"ckpt\n" || parent == 0 {
             return Ok(0);
         }
     }

@@ -247,8 +247,9 @@ impl Drop for SmallDisk {
     }
 }
 
-#[test]
-fn a_full_disk() -> Result<()> {
+/// Tries saves to a disk that is too small. `saves` is given the image's path, and what to ask after each of them: whether the old
+/// image is whole and alone.
+fn on_a_full_disk(saves: impl Fn(&Place, &Path, &dyn Fn() -> Result<()>) -> Result<()>) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: only root can mount a small file system");
         return Ok(());
@@ -259,38 +260,36 @@ fn a_full_disk() -> Result<()> {
         let image = disk.0.join("job.ckpt");
         fs::write(&image, "the old image")?;
         place.give(&image)?;
+        saves(&place, &image, &|| {
+            let there = listing(&disk.0)?;
+            ensure!(fs::read(&image)? == b"the old image" && there.len() == 1, "left: {there:?}");
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn a_full_disk() -> Result<()> {
+    on_a_full_disk(|place, image, is_as_it_was| {
         let program = place.command(place.guest("umask")?);
-        save_fails(&place, program, &image, &["ENOSPC", "No space", "no space"])?;
-        ensure!(fs::read(&image)? == b"the old image" && listing(&disk.0)?.len() == 1, "left: {:?}", listing(&disk.0)?);
-        Ok(())
+        save_fails(place, program, image, &["ENOSPC", "No space", "no space"])?;
+        is_as_it_was()
     })
 }
 
 /// Also where several threads write the image at once: the first error ends the save, and the program is as it was.
 #[test]
 fn a_full_disk_under_a_save_by_pid() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can mount a small file system");
-        return Ok(());
-    }
-    User::each(|user| {
-        let place = Place::new(user)?;
-        let disk = SmallDisk::mount(place.file("disk")).context("a container without CAP_SYS_ADMIN?")?;
-        let image = disk.0.join("job.ckpt");
-        fs::write(&image, "the old image")?;
-        place.give(&image)?;
+    on_a_full_disk(|place, image, is_as_it_was| {
         let mut python = place.command(tool("python3", "python3")?);
         let script = format!("{PRELUDE}x = b'x' * 20000000; N = None{EPILOGUE}");
         let mut job = Job::start(python.args(["-c", &script]))?;
         job.wait_line(READY)?;
         for options in [&[][..], &["--freeze"], &["--kill"]] {
-            let refused = place.try_save(job.pid(), &image, options)?;
+            let refused = place.try_save(job.pid(), image, options)?;
             refused.expect_code(88)?;
             ensure!(refused.err.contains("ENOSPC") && refused.err.lines().count() == 1, "{options:?}: {refused:#?}");
-            ensure!(
-                fs::read(&image)? == b"the old image" && listing(&disk.0)?.len() == 1,
-                "{options:?}: a file is left"
-            );
+            is_as_it_was().with_context(|| format!("{options:?}"))?;
             ensure!(ckpt_tests::proc::state(job.pid()).is_some_and(|state| "RS".contains(state)), "{}", job.story());
         }
         place.go()?;

@@ -109,28 +109,21 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
     let patience = Patience::since(started);
     let mut executed = 0;
     while executed < ATTEMPTS {
-        let done = match attempt(pid, pause, options, &mut output) {
-            Err(e) if e.to_string().contains(UNREAD) => {
-                patience.with_reader(e)?;
-                output.restart()?;
-                continue;
-            }
-            done => done?,
-        };
-        match done {
-            Attempt::Done(mut report) => {
+        match attempt(pid, pause, options, &mut output) {
+            Ok(Attempt::Done(mut report)) => {
                 report.total = started.elapsed();
                 report.frozen = report.frozen.or(frozen);
                 return Ok(report);
             }
-            Attempt::Executed => executed += 1,
-            Attempt::Restarting => patience.with_restart(pid)?,
+            Ok(Attempt::Executed) => executed += 1,
+            Ok(Attempt::Restarting) => patience.with_restart(pid)?,
             // Whatever a copy lacks, the process itself has; but a stream cannot begin anew.
-            Attempt::CopyFailed(_) if output.restart().is_ok() => {
+            Ok(Attempt::CopyFailed(_)) if output.restart().is_ok() => {
                 (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved"));
                 continue;
             }
-            Attempt::CopyFailed(why) => return Err(why),
+            Err(e) if e.to_string().contains(UNREAD) => patience.with_reader(e)?,
+            Ok(Attempt::CopyFailed(why)) | Err(why) => return Err(why),
         }
         output.restart()?;
     }
@@ -338,7 +331,7 @@ fn waiting_signals(remote: &mut Remote, all: &mut All) -> Result<(Vec<Siginfo>, 
             count += one.pending.len();
         }
         if count == before {
-            let caught = caught(remote);
+            let caught = thread::signals(pid, b"SigCgt").unwrap_or(0);
             go_on(remote, &mut all.first, &shared, caught);
             for one in &mut all.others {
                 go_on(remote, one, &[], caught);
@@ -359,13 +352,6 @@ fn go_on(remote: &mut Remote, one: &mut One, shared: &[Siginfo], caught: u64) {
     one.regs = resume::restarted(&one.registers.regs, waiting, remote.mem());
     let leads = one.registers.tid == remote.outer();
     thread::complete(&mut one.record, &one.registers, &one.regs, leads, remote.mem());
-}
-
-/// The signals for which the process has handlers.
-fn caught(remote: &Remote) -> u64 {
-    let mut buffer = [0; 32];
-    let mask = state::target::status_value(remote.proc(), c"status", b"SigCgt", &mut buffer).ok().flatten();
-    mask.and_then(sys::text::hex).unwrap_or(0)
 }
 
 /// What signals with handlers, which will be delivered first of all, do to an interrupted call.

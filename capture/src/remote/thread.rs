@@ -108,7 +108,7 @@ impl Registers {
 }
 
 /// A set of signals from a thread's status.
-fn signals(tid: i32, name: &[u8]) -> Option<u64> {
+pub fn signals(tid: i32, name: &[u8]) -> Option<u64> {
     let path = Text::<32>::of(format_args!("/proc/{tid}/status"));
     let mut buffer = [0; 32];
     let set = state::target::status_value(sys::abi::AT_FDCWD, path.as_c_str(), name, &mut buffer);

@@ -290,7 +290,7 @@ fn resident<T: Target>(target: &mut T, addr: u64, pages: u64, to: &mut [u8]) {
 /// The object with this identity; or a deleted file of this inode and name, as some file systems give mappings another device than
 /// descriptors. Never by the inode's number alone: every file system counts from one.
 pub(super) fn position(objects: &[Object], dev: u64, ino: u64, name: &[u8]) -> Option<usize> {
-    let sum = image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
-    let same = |o: &Object| o.ino == ino && o.kind == ContentKind::Deleted as u32 && o.name_sum == sum;
+    let sum = || image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
+    let same = |o: &Object| o.ino == ino && o.kind == ContentKind::Deleted as u32 && o.name_sum == sum();
     objects.iter().position(|o| (o.dev, o.ino) == (dev, ino)).or_else(|| objects.iter().position(same))
 }

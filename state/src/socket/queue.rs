@@ -56,6 +56,9 @@ pub fn save<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], files: &
         let Some(peer) = table.get(one.peer as usize) else { continue };
         let fd = steps.save.target.borrow(one.fd as Fd).map_err(failed(one, "cannot be looked into"))?;
         let len = sys::fs::waiting(fd.fd()).map_err(failed(one, "cannot be looked into"))?;
+        if len == 0 {
+            continue;
+        }
         let bytes = steps.save.scratch.bytes(limit(one, len)?)?;
         // An offset of the program's own for peeks would be moved by this one.
         let before = number(fd.fd(), SOL_SOCKET, SO_PEEK_OFF).unwrap_or(NO_OFFSET);
@@ -64,15 +67,12 @@ pub fn save<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], files: &
             _ => set_option(fd.fd(), SOL_SOCKET, SO_PEEK_OFF, &offset.to_le_bytes()).map_err(failed(one, "is changed")),
         };
         offset(NO_OFFSET)?;
-        let seen =
-            if len == 0 { Ok(0) } else { peek(fd.fd(), 0, bytes, &mut [], &mut [0; ADDRESS_MAX]).map(|seen| seen.len) };
+        let seen = peek(fd.fd(), 0, bytes, &mut [], &mut [0; ADDRESS_MAX]);
         offset(before)?;
-        if seen != Ok(len) {
+        if seen.map(|seen| seen.len) != Ok(len) {
             return Err(refuse(one, "holds data that cannot be read without taking it", "let the program read it"));
         }
-        if len != 0 {
-            steps.push(peer.id, Step::Send, (0, 0), bytes)?;
-        }
+        steps.push(peer.id, Step::Send, (0, 0), bytes)?;
     }
     Ok(())
 }
