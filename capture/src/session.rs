@@ -127,6 +127,7 @@ pub fn save<T: Target>(
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
     let contents = keep_contents(&mut save, contents, files, &mut runs)?;
     let parts = runs.as_slice().len();
+    let shared_files = state::shared_file::save(&mut save, files)?;
     save.target.thaw()?;
     let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
@@ -146,6 +147,7 @@ pub fn save<T: Target>(
     state::guard::save(&mut save, &guards)?;
     let needs =
         [(Features::CONTENTS, !contents.objects().is_empty()), (Features::GUARDS, !guards.as_slice().is_empty())];
+    header.required = (header.required.get() | shared_files.bits()).into();
     for (feature, _) in needs.into_iter().filter(|(_, needed)| *needed) {
         header.required = (header.required.get() | feature.bits()).into();
     }

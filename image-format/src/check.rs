@@ -25,12 +25,13 @@ use crate::record::posix_timer::PosixTimer;
 use crate::record::rlimit::Rlimit;
 use crate::record::sched::{Affinity, CPUS_MAX};
 use crate::record::setting::{Setting, WHICH};
+use crate::record::shared_file::SharedFile;
 use crate::record::sigaction::Sigaction;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
 use zerocopy::IntoBytes;
 
-use crate::{Fault, Image, PAGE, Record, StrRef, USER_END};
+use crate::{Fault, Image, PAGE, Record, SEGMENT_MAX, StrRef, USER_END};
 
 /// `PROT_READ | PROT_WRITE | PROT_EXEC`.
 const PROT_ALL: u32 = 7;
@@ -147,6 +148,16 @@ impl<'a> Check<'_, 'a> {
             }
             if of_file && vma.flags.get() & VmaFlags::GROWS_DOWN.bits() != 0 {
                 return self.bad("a mapping of a file that grows down", vma);
+            }
+        }
+        for piece in self.image.each::<SharedFile>() {
+            self.path(piece.path, piece.as_bytes())?;
+            let (offset, len) = (piece.offset.get(), u64::from(piece.len.get()));
+            let fits = offset.is_multiple_of(PAGE)
+                && offset < i64::MAX as u64 - SEGMENT_MAX
+                && (1..=SEGMENT_MAX).contains(&len);
+            if !fits || !self.requires(Features::SHARED_FILES) {
+                return self.bad("a piece of a shared file that no file can have", piece);
             }
         }
         self.guards()
