@@ -129,6 +129,7 @@ pub fn save<T: Target>(
     let contents = keep_contents(&mut save, contents, files, &mut runs)?;
     let parts = runs.as_slice().len();
     let shared_files = state::shared_file::save(&mut save, files)?;
+    let locks = state::setting::locks_future(save.target);
     save.target.thaw()?;
     let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
@@ -147,7 +148,7 @@ pub fn save<T: Target>(
     state::umask::save(&mut save)?;
     state::rlimit::save(&mut save)?;
     state::sigaction::save(&mut save, facts.replaced)?;
-    state::setting::save(&mut save)?;
+    state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
     let needs =
         [(Features::CONTENTS, !contents.objects().is_empty()), (Features::GUARDS, !guards.as_slice().is_empty())];

@@ -21,7 +21,7 @@ use crate::record::itimer::Itimer;
 use crate::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
-use crate::record::posix_timer::PosixTimer;
+use crate::record::posix_timer::{PROCESS_CPU, PosixTimer, THREAD_CPU};
 use crate::record::rlimit::Rlimit;
 use crate::record::sched::{Affinity, CPUS_MAX};
 use crate::record::setting::{Setting, WHICH};
@@ -312,7 +312,8 @@ impl<'a> Check<'_, 'a> {
                 4 => self.image.each::<Thread>().any(|t| t.tid == timer.tid),
                 _ => false,
             };
-            if !receiver || timer.signal.get() as usize > SIGNALS || timer.clock.get() < 0 {
+            let clock = timer.clock.get() >= 0 || [PROCESS_CPU, THREAD_CPU].contains(&timer.clock.get());
+            if !receiver || timer.signal.get() as usize > SIGNALS || !clock {
                 return self.bad("a POSIX timer of an unknown clock, signal or receiver", timer);
             }
         }

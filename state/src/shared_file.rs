@@ -35,7 +35,9 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     let mut room: &mut [u8] = &mut [];
     let mut any = Features::empty();
     save.notes.begin(NoteType::SharedFile)?;
-    while let Some(line) = lines.next_line().map_err(failed)? {
+    // As most processes do, it may share nothing: then its mappings need not be read.
+    let shares = sys::memory::shares_any(save.target.proc()).unwrap_or(true);
+    while shares && let Some(line) = lines.next_line().map_err(failed)? {
         let Some(head) = head(line).filter(|h| matches!(h.perms, [_, b'w', _, b's'])) else { continue };
         if !head.name.starts_with(b"/") || head.name.ends_with(DELETED) {
             continue;
