@@ -116,6 +116,12 @@ impl Error {
         self.facts().code
     }
 
+    /// Whether this is the reason: some are not the end, and are told apart by the constant that names them.
+    #[must_use]
+    pub fn is(&self, why: &str) -> bool {
+        self.facts().why == why
+    }
+
     /// What the kernel said, when it was asked.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {

@@ -24,7 +24,6 @@ mod thread;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::string::ToString;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -123,7 +122,7 @@ pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
                 (pause, frozen) = (Pause::Frozen, Some(lacking));
                 continue;
             }
-            Err(e) if e.to_string().contains(UNREAD) => patience.with_reader(e)?,
+            Err(e) if e.is(UNREAD) => patience.with_reader(e)?,
             Ok(Attempt::CopyFailed(_, why)) | Err(why) => return Err(why),
         }
         output.restart()?;
@@ -234,7 +233,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let bytes = match saved {
         Ok(bytes) => bytes,
         // What a fork wipes, and what somebody has killed, the process itself still has.
-        Err(e) if lacking.is_some() || thawed.is_some() && (e.to_string().contains(WIPED) || !remote.copy_lives()) => {
+        Err(e) if lacking.is_some() || thawed.is_some() && (e.is(WIPED) || !remote.copy_lives()) => {
             return Ok(Attempt::CopyFailed(lacking.unwrap_or("its copy could not be saved"), e));
         }
         Err(e) => return Err(e),
