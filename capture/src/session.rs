@@ -150,12 +150,10 @@ pub fn save<T: Target>(
     state::sigaction::save(&mut save, facts.replaced)?;
     state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
-    let needs =
-        [(Features::CONTENTS, !contents.objects().is_empty()), (Features::GUARDS, !guards.as_slice().is_empty())];
-    header.required = (header.required.get() | shared_files.bits()).into();
-    for (feature, _) in needs.into_iter().filter(|(_, needed)| *needed) {
-        header.required = (header.required.get() | feature.bits()).into();
-    }
+    let needs = |needed: bool, feature: Features| if needed { feature.bits() } else { 0 };
+    let objects = needs(!contents.objects().is_empty(), Features::CONTENTS) | shared_files.bits();
+    let guards = needs(!guards.as_slice().is_empty(), Features::GUARDS);
+    header.required = (header.required.get() | objects | guards).into();
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 
