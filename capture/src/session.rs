@@ -128,6 +128,8 @@ pub fn save<T: Target>(
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
     let contents = keep_contents(&mut save, contents, files, &mut runs)?;
     let parts = runs.as_slice().len();
+    let shared_files = state::shared_file::save(&mut save, files)?;
+    let locks = state::setting::locks_future(save.target);
     save.target.thaw()?;
     let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
@@ -146,13 +148,12 @@ pub fn save<T: Target>(
     state::umask::save(&mut save)?;
     state::rlimit::save(&mut save)?;
     state::sigaction::save(&mut save, facts.replaced)?;
-    state::setting::save(&mut save)?;
+    state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
-    let needs =
-        [(Features::CONTENTS, !contents.objects().is_empty()), (Features::GUARDS, !guards.as_slice().is_empty())];
-    for (feature, _) in needs.into_iter().filter(|(_, needed)| *needed) {
-        header.required = (header.required.get() | feature.bits()).into();
-    }
+    let needs = |needed: bool, feature: Features| if needed { feature.bits() } else { 0 };
+    let objects = needs(!contents.objects().is_empty(), Features::CONTENTS) | shared_files.bits();
+    let guards = needs(!guards.as_slice().is_empty(), Features::GUARDS);
+    header.required = (header.required.get() | objects | guards).into();
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 

@@ -17,6 +17,7 @@ use sys::text::{Decimal, Text, after};
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Result, Save, Target};
 
+pub(crate) use source::resident;
 pub use source::{Contents, Object};
 
 /// What the kernel puts behind the name of a file that has lost it.

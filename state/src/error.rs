@@ -64,6 +64,13 @@ impl Error {
         Self::new(object, why, None, remedy)
     }
 
+    /// As [`Error::refused`], with reason and remedy in one: `reason: remedy`.
+    #[must_use]
+    #[cold]
+    pub fn told(object: fmt::Arguments<'_>, why: &'static str) -> Self {
+        Self::new(object, why, None, "")
+    }
+
     /// A system call that failed.
     #[must_use]
     #[cold]

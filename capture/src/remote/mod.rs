@@ -248,8 +248,13 @@ fn check_kind(pid: i32, proc: &Owned) -> Result<()> {
     let mut buffer = [0; 64];
     let state = state::target::status_value(proc.fd(), c"status", b"State", &mut buffer).ok().flatten();
     if matches!(state, Some([b'Z' | b'X', ..])) {
-        let why = "has ended and waits for its parent";
-        return Err(Error::refused(format_args!("process {pid}"), why, "there is nothing left to save"));
+        let mut count = [0; 16];
+        let threads = state::target::status_value(proc.fd(), c"status", b"Threads", &mut count).ok().flatten();
+        let (why, remedy) = match threads {
+            None | Some(b"0" | b"1") => ("has ended and waits for its parent", "there is nothing left to save"),
+            Some(_) => ("has ended its first thread, without which the others cannot be carried", "end main() last"),
+        };
+        return Err(Error::refused(format_args!("process {pid}"), why, remedy));
     }
     if pid == sys::process::pid() {
         return Err(Error::refused(format_args!("process {pid}"), "is the saver itself", "name another"));
