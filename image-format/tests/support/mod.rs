@@ -10,10 +10,11 @@ pub use events::Events;
 use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
 use image_format::record::cwd::Cwd;
+use image_format::record::deadline::Deadline;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
-use image_format::record::frame::Frame;
+use image_format::record::frame::{Component, Frame};
 use image_format::record::guard::Guard;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::itimer::Itimer;
@@ -81,6 +82,8 @@ pub struct Parts {
     pub events: Events,
     pub contents: Contents,
     pub guards: Vec<Guard>,
+    pub components: Vec<Component>,
+    pub deadlines: Vec<Deadline>,
     pub runs: Vec<Run>,
 }
 
@@ -129,6 +132,8 @@ impl Parts {
             events: Events::default(),
             contents: Contents::default(),
             guards: Vec::new(),
+            components: Vec::new(),
+            deadlines: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -262,6 +267,8 @@ impl Parts {
         self.events.put(&mut notes);
         self.contents.put(&mut notes);
         put(&mut notes, &self.guards);
+        put(&mut notes, &self.components);
+        put(&mut notes, &self.deadlines);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out
