@@ -20,6 +20,7 @@
 extern crate std;
 
 pub mod core_notes;
+pub mod cpu;
 pub mod hooks;
 pub mod local;
 pub mod output;

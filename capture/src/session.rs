@@ -4,6 +4,7 @@
 
 use core::ops::Range;
 
+use image_format::record::deadline::Deadline;
 use image_format::record::frame::Frame as FrameRecord;
 use image_format::record::header::{Cpu, Features, Header, MAGIC, VERSION};
 use image_format::record::id_word::IdWord;
@@ -21,6 +22,7 @@ use sys::abi::signal::Siginfo;
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
 use crate::core_notes::{self, Frame, Ids as Owner};
+use crate::cpu;
 use crate::output::{Ids, Output};
 use crate::pages::{self, Run, Runs};
 
@@ -43,6 +45,8 @@ pub struct Stopped<'a> {
     pub frame: Frame<'a>,
     /// Signals that wait for it.
     pub pending: &'a [Siginfo],
+    /// The moment until which the call lasts that it makes again, if it has one.
+    pub deadline: Option<Deadline>,
 }
 
 /// All threads of the process, the current one first.
@@ -119,6 +123,7 @@ pub fn save<T: Target>(
     let files = state::descriptor::collect(&mut save)?;
     let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
     let mut header = header(ids, facts, files, clocks(save.target)?);
+    header.cpu = cpu::needed(header.cpu, save.target.proc(), threads);
     save.notes.table(&[header])?;
     write_threads(&mut save, threads, facts, ids)?;
     let table = keep_room(&mut save, threads)?;
@@ -255,7 +260,24 @@ fn write_threads<T: Target>(
     save.notes.end()?;
     if facts.full_frames {
         save.notes.table(frames)?;
+        save.notes.table(cpu::components(save.scratch.take(64)?))?;
+        write_deadlines(save, threads)?;
     }
+    Ok(())
+}
+
+/// The moments that threads wait for, each once: several may wait for the same one.
+fn write_deadlines<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads) -> Result<()> {
+    let deadline = |i: usize| threads.get(i).deadline;
+    save.notes.begin(NoteType::Deadline)?;
+    for i in 0..threads.count() {
+        if let Some(one) =
+            deadline(i).filter(|one| !(0..i).any(|j| deadline(j).is_some_and(|other| other.at == one.at)))
+        {
+            save.notes.push(&one)?;
+        }
+    }
+    save.notes.end()?;
     Ok(())
 }
 
@@ -328,7 +350,7 @@ impl Origin {
         let mut uuid = [0; 16];
         let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
         sys::process::random(&mut uuid).map_err(random)?;
-        Ok(Self { uuid, boot_id: boot_id(), release: sys::process::kernel_release(), cpu: cpu() })
+        Ok(Self { uuid, boot_id: sys::process::boot_id(), release: sys::process::kernel_release(), cpu: cpu::all() })
     }
 }
 
@@ -361,13 +383,6 @@ fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u64; 2]) -
     }
 }
 
-/// What this CPU offers.
-#[must_use]
-pub fn cpu() -> Cpu {
-    let (words, xcr0, size) = sys::arch::cpu_features();
-    Cpu { words: words.map(Into::into), xcr0: xcr0.into(), xsave_size: size.into(), reserved: 0.into() }
-}
-
 /// Checksum of the vdso's bytes, by which a restart knows whether the kernel's is the same; 0 when there is none.
 fn vdso_sum<T: Target>(target: &T, vmas: &[Vma]) -> Result<u64> {
     let Some(vma) = vmas.iter().find(|v| v.kind.get() == VmaKind::Vdso as u32) else { return Ok(0) };
@@ -381,19 +396,4 @@ fn vdso_sum<T: Target>(target: &T, vmas: &[Vma]) -> Result<u64> {
         at += image_format::PAGE;
     }
     Ok(sum.digest())
-}
-
-/// `/proc/sys/kernel/random/boot_id` in binary; zero where it cannot be read.
-fn boot_id() -> [u8; 16] {
-    let mut buffer = [0; 64];
-    let text =
-        sys::fs::read_file_at(sys::abi::AT_FDCWD, c"/proc/sys/kernel/random/boot_id", &mut buffer).unwrap_or_default();
-    let mut id = [0; 16];
-    let digits = text.iter().filter_map(|b| char::from(*b).to_digit(16));
-    for (i, digit) in digits.take(32).enumerate() {
-        if let Some(byte) = id.get_mut(i / 2) {
-            *byte = *byte << 4 | digit as u8;
-        }
-    }
-    id
 }

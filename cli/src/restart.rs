@@ -79,11 +79,14 @@ impl Source {
         let file = ImageFile::open(self.path())?;
         let header = file.checked()?.image.header().cpu;
         let (features, xcr0, _) = sys::arch::cpu_features();
-        let names = loader::cpu::lacking(&header, &features, xcr0);
+        let names: sys::text::Text<1024> = loader::cpu::lacking(&header, &features, xcr0);
         if options.any_cpu() || names.as_bytes().is_empty() {
             return Ok(());
         }
-        let what = format_args!("CPU without {names}: the program may use these: --cpu ignore to try").to_string();
+        let what = format_args!(
+            "CPU without {names}: the program may use these: start it by ckpt run --portable; or --cpu ignore to try"
+        )
+        .to_string();
         Err(Failure::new(ExitCode::Cpu, what))
     }
 

@@ -15,6 +15,7 @@ use core::cell::Cell;
 use crate::note;
 use crate::record::content::Content;
 use crate::record::cwd::Cwd;
+use crate::record::deadline::Deadline;
 use crate::record::guard::Guard;
 use crate::record::header::Features;
 use crate::record::itimer::Itimer;
@@ -39,6 +40,9 @@ const PROT_EXEC: u32 = 4;
 
 /// Signals, and so entries of the table of actions.
 const SIGNALS: usize = 64;
+
+/// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`: those that begin anew with each boot.
+const CLOCKS: [u32; 2] = [1, 7];
 
 /// `RLIM_NLIMITS`.
 const RLIMITS: u32 = 16;
@@ -185,6 +189,12 @@ impl<'a> Check<'_, 'a> {
             return self.bad("an image without threads", header);
         };
         let vmas = self.image.rows::<Vma>();
+        for deadline in self.image.each::<Deadline>() {
+            let at = deadline.at.get();
+            if at >= USER_END || !at.is_multiple_of(8) || !CLOCKS.contains(&deadline.clock.get()) {
+                return self.bad("a deadline at no address, or on an unknown clock", deadline);
+            }
+        }
         let (mut leaders, mut current) = (0usize, 0usize);
         for thread in threads {
             let flags = ThreadFlags::from_bits_truncate(thread.flags.get());

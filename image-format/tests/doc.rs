@@ -3,12 +3,13 @@
 
 use image_format::record::content::{Content, ContentFile};
 use image_format::record::cwd::Cwd;
+use image_format::record::deadline::Deadline;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
-use image_format::record::frame::Frame;
+use image_format::record::frame::{Component, Frame};
 use image_format::record::guard::Guard;
 use image_format::record::header::Header;
 use image_format::record::id_word::IdWord;
@@ -59,6 +60,8 @@ fn each_record_is_described() {
     described::<Header>();
     described::<Thread>();
     described::<Frame>();
+    described::<Component>();
+    described::<Deadline>();
     described::<IdWord>();
     described::<Vma>();
     described::<Backing>();

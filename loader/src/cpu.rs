@@ -48,8 +48,8 @@ pub fn lacks(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> bool {
 
 /// The names of what `saved` has and these words of CPUID, and XCR0, lack; empty when nothing is lacking.
 #[must_use]
-pub fn lacking(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> Text<320> {
-    let mut names = Text::<320>::new();
+pub fn lacking<const N: usize>(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> Text<N> {
+    let mut names = Text::<N>::new();
     let mut pairs = saved.words.iter().zip(words_here).map(|(then, now)| then.get() & !now);
     let mut missing = pairs.next().unwrap_or(0);
     let mut fields = words(FEATURES);
@@ -72,7 +72,7 @@ pub fn lacking(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> Text<320> 
     names
 }
 
-fn separate(names: &mut Text<320>) {
+fn separate<const N: usize>(names: &mut Text<N>) {
     if !names.as_bytes().is_empty() {
         names.push(b", ");
     }
@@ -89,7 +89,7 @@ mod tests {
             for bit in 0..32 {
                 let mut saved = Cpu::new_zeroed();
                 saved.words.iter_mut().skip(word).take(1).for_each(|word| *word = (1u32 << bit).into());
-                let named = !lacking(&saved, &[0; 8], 0).as_bytes().is_empty();
+                let named = !lacking::<64>(&saved, &[0; 8], 0).as_bytes().is_empty();
                 assert_eq!(named, mask & (1 << bit) != 0, "word {word}, bit {bit}");
                 assert_eq!(named, lacks(&saved, &[0; 8], 0), "word {word}, bit {bit}");
                 assert!(!lacks(&saved, &saved.words.map(u32::from), 0));

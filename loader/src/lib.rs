@@ -11,3 +11,7 @@ pub mod cpu;
 pub mod embedded;
 pub mod hole;
 pub mod options;
+pub mod vdso;
+
+#[cfg(test)]
+extern crate std;

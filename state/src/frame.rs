@@ -34,8 +34,33 @@ const EFLAGS: u64 = 0x0005_0dd5;
 const REGS_AT: usize = offset_of!(Ucontext, mcontext);
 const ORDER: [u8; 17] = [9, 8, 7, 6, 3, 2, 1, 0, 14, 13, 4, 5, 12, 10, 11, 19, 16];
 
-/// Builds a frame in `to`, which will lie at address `at`, a multiple of 64. `xstate` is an XSAVE area as in a core, or
-/// empty; `xcr0` are the components that the kernel of here may restore. Returns the stack pointer for the sigreturn.
+/// Bytes of an XSAVE area that have the same place everywhere: x87, SSE and the header.
+pub const FIXED: usize = 576;
+
+/// A component's place in an area that was saved, and in one of here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Move {
+    /// Offset there.
+    pub from: u32,
+    /// Offset here.
+    pub to: u32,
+    /// Bytes; 0 for none.
+    pub len: u32,
+}
+
+/// What becomes of the saved extended states.
+#[derive(Clone, Copy, Debug)]
+pub struct Xstate<'m> {
+    /// The components that are given back.
+    pub features: u64,
+    /// Bytes of an area of here.
+    pub len: u32,
+    /// Where they go, but for the two whose places are fixed.
+    pub moves: &'m [Move],
+}
+
+/// Builds a frame in `to`, zeros, which will lie at address `at`, a multiple of 64. `saved` is an XSAVE area as in a core, or
+/// empty. Returns the stack pointer for the sigreturn.
 #[must_use]
 pub fn build(
     to: &mut [u8],
@@ -43,14 +68,14 @@ pub fn build(
     regs: &UserRegs,
     mask: u64,
     stack: Altstack,
-    xstate: &[u8],
-    xcr0: u64,
+    saved: &[u8],
+    xstate: &Xstate<'_>,
 ) -> Option<u64> {
     let mcontext = Sigcontext {
         eflags: regs.eflags & EFLAGS | 0x202,
         cs: regs.cs as u16,
         ss: regs.ss as u16,
-        fpstate: if xstate.is_empty() { 0 } else { at + STATE_AT as u64 },
+        fpstate: if saved.is_empty() { 0 } else { at + STATE_AT as u64 },
         ..Sigcontext::default()
     };
     let flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
@@ -60,17 +85,22 @@ pub fn build(
     for (place, number) in (0..).zip(ORDER) {
         put(to, REGS_AT + 8 * place, &words.get(usize::from(number))?.to_le_bytes())?;
     }
-    if !xstate.is_empty() {
-        let len = xstate.len() as u32;
+    if !saved.is_empty() {
+        let len = xstate.len;
         // Of the components that the core had, those that there are here. XRSTOR refuses an area that claims another.
-        let word = |at: usize| Some(u64::from_le_bytes(*xstate.get(at..)?.first_chunk()?) & xcr0);
+        let word = |at: usize| Some(u64::from_le_bytes(*saved.get(at..)?.first_chunk()?) & xstate.features);
         let (features, present) = (word(SW_BYTES)?, word(HEADER)?);
         // The magic number, the length with the closing one, the components, the length, zeros.
         let sw = [u64::from(FP_XSTATE_MAGIC1) | u64::from(len + 4) << 32, features, u64::from(len), 0, 0, 0];
-        put(to, STATE_AT, xstate)?;
+        put(to, STATE_AT, saved.get(..FIXED)?)?;
+        for Move { from, to: place, len } in xstate.moves {
+            let from = *from as usize;
+            // A shorter area has no more than that.
+            put(to, STATE_AT + *place as usize, saved.get(from..from + *len as usize).unwrap_or_default())?;
+        }
         put(to, STATE_AT + SW_BYTES, sw.map(u64::to_le_bytes).as_flattened())?;
         put(to, STATE_AT + HEADER, &present.to_le_bytes())?;
-        put(to, STATE_AT + xstate.len(), &FP_XSTATE_MAGIC2.to_le_bytes())?;
+        put(to, STATE_AT + len as usize, &FP_XSTATE_MAGIC2.to_le_bytes())?;
     }
     // The kernel finds the frame eight bytes below: where a return address would be.
     Some(at)

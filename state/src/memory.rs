@@ -118,6 +118,16 @@ pub fn collect<T: Target>(
                     let mapping = format_args!("mapping {:x}-{:x}", vma.start, vma.end);
                     save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
                 }
+                // Whoever only reads, and may not write, cannot tell them apart; and a private one's bytes are in the image.
+                Ok(flags)
+                    if kind == Some(VmaKind::FileShared)
+                        && !flags.contains(VmaFlags::MAY_WRITE)
+                        && vma.end.get() - vma.start.get() <= READ_ALONG
+                        && is_named(&vma, backings) =>
+                {
+                    vma.kind = (VmaKind::FilePrivate as u32).into();
+                    vma.flags = flags.bits().into();
+                }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
                     if flags.contains(VmaFlags::MAY_WRITE) {
@@ -147,6 +157,16 @@ pub fn collect<T: Target>(
         }
     }
     Ok((count, files))
+}
+
+/// The longest shared mapping for reading alone that is taken for a private one, bytes: libraries' tables (glibc's list of
+/// character sets), which another machine does not have. Databases are the files' business.
+const READ_ALONG: u64 = 1 << 20;
+
+/// Whether a mapping's file has a name by which it is found again.
+fn is_named(vma: &Vma, backings: &[Backing]) -> bool {
+    let other = (BackingFlags::CONTENT | BackingFlags::GONE).bits();
+    backings.get(vma.backing.get() as usize).is_some_and(|backing| backing.flags.get() & other == 0)
 }
 
 /// Whether a mapping is what an earlier restart has left behind, and nobody needs any more.

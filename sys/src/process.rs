@@ -183,3 +183,19 @@ pub unsafe fn exec(fd: Fd, argv: *const *const u8, envp: *const *const u8) -> Er
     // SAFETY: the caller vouches for the arrays.
     unsafe { call(Sysno::execveat, args) }.err().unwrap_or(Errno::EIO)
 }
+
+/// The id of this boot of the machine (`/proc/sys/kernel/random/boot_id`) in binary; zero where it cannot be read.
+#[must_use]
+pub fn boot_id() -> [u8; 16] {
+    let mut buffer = [0; 64];
+    let path = c"/proc/sys/kernel/random/boot_id";
+    let text = crate::fs::read_file_at(crate::abi::AT_FDCWD, path, &mut buffer).unwrap_or_default();
+    let mut id = [0; 16];
+    let digits = text.iter().filter_map(|b| char::from(*b).to_digit(16));
+    for (i, digit) in digits.take(32).enumerate() {
+        if let Some(byte) = id.get_mut(i / 2) {
+            *byte = *byte << 4 | digit as u8;
+        }
+    }
+    id
+}

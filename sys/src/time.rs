@@ -13,6 +13,16 @@ pub fn now(clock: usize) -> Timespec {
     time
 }
 
+impl Timespec {
+    /// So many nanoseconds later, but not before the clock's beginning.
+    #[must_use]
+    pub fn later(self, nsec: i64) -> Self {
+        const SECOND: i64 = 1_000_000_000;
+        let all = self.sec.saturating_mul(SECOND).saturating_add(self.nsec).saturating_add(nsec).max(0);
+        Self { sec: all / SECOND, nsec: all % SECOND }
+    }
+}
+
 /// A clock's reading in nanoseconds.
 #[must_use]
 pub fn nanoseconds(clock: usize) -> u64 {

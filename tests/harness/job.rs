@@ -1,6 +1,7 @@
 //! A process that a test started: its output so far, its end, and what it left behind.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::image::Mark;
@@ -157,6 +159,22 @@ pub fn in_own_session(command: &mut Command, terminal: bool) {
         Ok(())
     };
     // SAFETY: between fork and exec it makes only system calls; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Makes the command start with its three standard streams alone: what whoever runs the tests has left open would be part of
+/// an image, and a restart elsewhere has nothing for it.
+pub fn with_no_other_descriptors(command: &mut Command) {
+    const HIGHEST: i32 = 1024;
+    let prepare = || {
+        for fd in 3..HIGHEST {
+            // SAFETY: only a flag is set, and only in the child; a number that is not open gives an error.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
+        }
+        Ok(())
+    };
+    // SAFETY: as above.
     unsafe { command.pre_exec(prepare) };
 }
 

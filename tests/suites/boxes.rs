@@ -1,10 +1,15 @@
-//! Other kernels, other CPUs, other moments: what is saved here goes on in a box, and the other way round.
+//! Other kernels: what is saved here goes on in a box, what is saved there goes on here, and from each to each.
 //!
-//! A kernel that cannot be had is said; without 6.1 and another one the suite fails.
+//! A kernel that cannot be had is said and counted; without 6.1 and another one the suite fails.
 
-use anyhow::{Result, ensure};
-use ckpt_tests::User;
-use ckpt_tests::boxes::{KERNELS, Kernel, Machine, Options, fetch};
+use std::path::PathBuf;
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ckpt_tests::boxes::{Guest, KERNELS, Kernel, Machine, Options, fetch};
+use ckpt_tests::programs::{Link, sources, tool};
+use ckpt_tests::{Job, Place, User, job};
 
 /// All kernels that can be had.
 fn kernels() -> Vec<Kernel> {
@@ -26,15 +31,263 @@ fn there_are_two_other_kernels() -> Result<()> {
     Ok(())
 }
 
+/// A program that was saved here.
+struct Traveller {
+    name: String,
+    user: User,
+    place: Place,
+    /// What it had written.
+    said: String,
+    /// All that it writes undisturbed.
+    expected: String,
+    image: Vec<u8>,
+}
+
+impl Traveller {
+    /// How it is let go on in a box. Go keeps moments of the monotonic clock in its own memory: it needs that clock to go on.
+    fn command(&self, usual: &'static str) -> &'static str {
+        if self.name.starts_with("go-") { "ckpt restart --namespace" } else { usual }
+    }
+}
+
+/// The programs: name, file, arguments.
+fn programs(place: &Place) -> Result<Vec<(&'static str, PathBuf, Vec<String>)>> {
+    let guest = |name: &str, link| place.linked_guest(name, link);
+    let bring = |from: &str, link, to: &str| -> Result<PathBuf> {
+        let built = guest(from, link)?;
+        let path = place.bin().join(to);
+        std::fs::rename(built, &path)?;
+        Ok(path)
+    };
+    let script = std::fs::read_to_string(sources().join("travel.py"))?;
+    Ok(vec![
+        ("static", bring("travel", Link::Static, "travel-static")?, Vec::new()),
+        ("musl", bring("travel", Link::StaticMusl, "travel-musl")?, Vec::new()),
+        ("threads", bring("travel", Link::Dynamic, "travel-threads")?, Vec::new()),
+        ("go", bring("travel.go", Link::Dynamic, "travel-go")?, Vec::new()),
+        ("python", tool("python3", "python3")?, vec!["-c".to_owned(), script]),
+    ])
+}
+
+/// Starts a program so that it runs on other CPUs too, as `ckpt run --portable` does, and saves it in the middle.
+fn depart(name: &str, program: &PathBuf, arguments: &[String], user: User) -> Result<Traveller> {
+    let place = Place::new(user)?;
+    let command = |portable: bool| {
+        let mut command = if portable { place.ckpt() } else { place.command(program) };
+        if portable {
+            command.args(["run", "--portable", "-o"]).arg(place.file("job.ckpt")).arg("--").arg(program);
+        }
+        // A directory that every box has.
+        command.args(arguments).current_dir("/tmp");
+        job::with_no_other_descriptors(&mut command);
+        command
+    };
+    place.go()?;
+    let whole = Job::start(&mut command(false))?.end()?;
+    whole.expect_pass()?;
+    place.halt()?;
+    let mut job = Job::start(&mut command(true))?;
+    job.wait_line("at 30")?;
+    job.send(rustix::process::Signal::TERM)?;
+    let ended = job.end()?;
+    ended.expect_code(85)?;
+    let image = std::fs::read(place.file("job.ckpt"))?;
+    let name = format!("{name}-{}", if user == User::Nobody { "nobody" } else { "root" });
+    Ok(Traveller { name, user, place, said: ended.out, expected: whole.out, image })
+}
+
+/// Lets a program go on here, to its end.
+fn at_home(traveller: &Traveller, image: &[u8], label: &str) -> Result<String> {
+    let path = traveller.place.write(&format!("{label}.ckpt"), image)?;
+    traveller.place.go()?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
+    let mut command = traveller.place.stub(&path);
+    job::with_no_other_descriptors(&mut command);
+    let ended = Job::start(&mut command)?.end()?;
+    ensure!(ended.status.success() && ended.err.is_empty(), "{ended:#?}");
+    Ok(ended.out)
+}
+
+/// The traveller's number, the way that it went, and what it wrote altogether.
+type Journey = (usize, String, String);
+
+/// Where a traveller was saved, its number, the image, and what it had written by then.
+type Saved = (&'static str, usize, Vec<u8>, String);
+
+/// What one box does: lets all programs go on, saves them on their way, and later lets go on what was saved in the others.
+fn one_box(
+    kernel: &Kernel,
+    travellers: &[Traveller],
+    met: &Barrier,
+    saved: &Mutex<Vec<Saved>>,
+    journeys: &Mutex<Vec<Journey>>,
+) -> Result<()> {
+    let arrive = || -> Result<Machine> {
+        let mut machine = Machine::boot(kernel, &Options { memory: 1024, ..Options::default() })?;
+        let command = |t: &Traveller| t.command("restart-stub");
+        let guests = travellers.iter();
+        let guests = guests.map(|t| Guest { name: t.name.clone(), user: t.user, image: &t.image, command: command(t) });
+        let guests: Vec<_> = guests.collect();
+        machine.go_on(&guests)?;
+        for (i, traveller) in travellers.iter().enumerate() {
+            let (image, said) = machine.save_there(&traveller.name, traveller.user, "at 60")?;
+            let said = format!("{}{said}", traveller.said);
+            saved.lock().unwrap_or_else(PoisonError::into_inner).push((kernel.name, i, image, said));
+        }
+        Ok(machine)
+    };
+    // Whatever happens, the others are not kept waiting.
+    let arrived = arrive();
+    met.wait();
+    let mut machine = arrived?;
+    let all = saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let others: Vec<_> = all.iter().filter(|(from, ..)| *from != kernel.name).collect();
+    let name = |from: &str, i: usize| format!("{}-from-{from}", travellers[i].name);
+    let guests: Vec<_> = others
+        .iter()
+        .map(|(from, i, image, _)| {
+            // Either way is enough.
+            let command = travellers[*i].command(if *i % 2 == 0 { "restart-stub" } else { "ckpt restart" });
+            Guest { name: name(from, *i), user: travellers[*i].user, image, command }
+        })
+        .collect();
+    for traveller in travellers {
+        let go = traveller.place.file("go");
+        let dir = go.parent().unwrap_or(&go).display();
+        machine.must(&format!("mkdir -p {dir}; chmod -R 755 {dir}; touch {}", go.display()))?;
+    }
+    machine.go_on(&guests)?;
+    for (from, i, _, before) in others {
+        let said = machine.end(&name(from, *i))?;
+        let way = format!("here, {from}, {}", kernel.name);
+        journeys.lock().unwrap_or_else(PoisonError::into_inner).push((*i, way, format!("{before}{said}")));
+    }
+    Ok(())
+}
+
 #[test]
-fn files_go_in_and_out() -> Result<()> {
+fn programs_travel_from_each_to_each() -> Result<()> {
+    let kernels = kernels();
+    let workshop = Place::new(User::Own)?;
+    let mut travellers = Vec::new();
+    for (name, program, arguments) in programs(&workshop)? {
+        for user in User::all() {
+            let one = depart(name, &program, &arguments, user).with_context(|| format!("{name} as {user:?}"))?;
+            travellers.push(one);
+        }
+    }
+    let (met, saved, journeys) = (Barrier::new(kernels.len()), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let (travellers, met, saved, journeys) = (&travellers, &met, &saved, &journeys);
+        let start = |kernel| scope.spawn(move || one_box(kernel, travellers, met, saved, journeys));
+        let boxes: Vec<_> = kernels.iter().map(start).collect();
+        let end = |b: thread::ScopedJoinHandle<'_, Result<()>>| b.join().map_err(|_| anyhow!("a box panicked"));
+        boxes.into_iter().map(|b| end(b).and_then(|r| r)).collect()
+    });
+    let mut journeys = journeys.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (from, i, image, before) in saved.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let label = format!("{}-from-{from}", travellers[i].name);
+        let said = at_home(&travellers[i], &image, &label).with_context(|| label)?;
+        journeys.push((i, format!("here, {from}, here"), format!("{before}{said}")));
+    }
+    for (i, way, said) in &journeys {
+        let traveller = &travellers[*i];
+        ensure!(said == &traveller.expected, "{} ({way}):\n{said}\ninstead of\n{}", traveller.name, traveller.expected);
+    }
+    for result in results {
+        result?;
+    }
+    println!("{} programs and users, {} journeys of two restarts", travellers.len(), journeys.len());
+    let boxes = kernels.len();
+    ensure!(journeys.len() == travellers.len() * boxes * boxes, "{} journeys", journeys.len());
+    Ok(())
+}
+
+/// A program that was started here to run on other CPUs too, saved when it had said a line, and ended.
+fn saved_here(place: &Place, guest: &str, portable: bool, line: &str) -> Result<Vec<u8>> {
+    let program = place.linked_guest(guest, Link::Static)?;
+    let image = place.file(format!("{guest}-{portable}.ckpt"));
+    let mut command = place.ckpt();
+    command.args(["run", "-o"]).arg(&image).args(portable.then_some("--portable")).arg("--").arg(program);
+    job::with_no_other_descriptors(command.current_dir("/tmp"));
+    let mut job = Job::start(&mut command)?;
+    job.wait_line(line)?;
+    job.send(rustix::process::Signal::TERM)?;
+    job.end()?.expect_code(85)?;
+    Ok(std::fs::read(&image)?)
+}
+
+fn guest<'i>(name: &str, user: User, image: &'i [u8], command: &'i str) -> Guest<'i> {
+    Guest { name: name.to_owned(), user, image, command }
+}
+
+/// Three kernels in a row, and home again: all entries of the vdso, called by four threads all the time.
+#[test]
+fn clocks_are_right_under_each_kernel() -> Result<()> {
+    let place = Place::new(User::Own)?;
+    let mut image = saved_here(&place, "clocks", true, "called")?;
+    for kernel in kernels() {
+        let mut machine = Machine::boot(&kernel, &Options::default())?;
+        machine.go_on(&[guest("clocks", User::Own, &image, "restart-stub")])?;
+        let (next, said) = machine.save_there("clocks", User::Own, "called")?;
+        ensure!(said.lines().all(|line| line == "called"), "under {}: {said}", kernel.name);
+        image = next;
+    }
+    let path = place.write("back.ckpt", &image)?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
+    let mut job = Job::start(&mut place.stub(&path))?;
+    job.wait_line("called")?;
+    place.go()?;
+    job.end()?.expect_pass()
+}
+
+/// The box's monotonic clock stands hours lower than this machine's, and this machine's hours higher.
+#[test]
+fn deadlines_move_with_the_clock() -> Result<()> {
+    let kernel = fetch("6.12").or_else(|_| fetch("6.1"))?;
+    let place = Place::new(User::Own)?;
+    let image = saved_here(&place, "deadline", true, "ready")?;
+    let mut machine = Machine::boot(&kernel, &Options::default())?;
+    let ways = [("stub", User::Own, "restart-stub"), ("nobody", User::Nobody, "restart-stub")];
+    let ways = [ways[0], ways[1], ("namespace", User::Own, "ckpt restart --namespace")];
+    machine.go_on(&ways.map(|(name, user, command)| guest(name, user, &image, command)))?;
+    for (name, ..) in ways {
+        let said = machine.end(name)?;
+        ensure!(said == "PASS\n", "{name}: {said}");
+    }
+    // The other way round: what waits there goes on here.
+    machine.put("/tmp/deadline", &std::fs::read(place.linked_guest("deadline", Link::Static)?)?)?;
+    machine.must("chmod 755 /tmp/deadline; touch /tmp/there.ckpt")?;
+    machine.go_on(&[guest("there", User::Own, b"", "env CKPT_PORTABLE=x86-64-v3 /tmp/deadline")])?;
+    let (image, _) = machine.save_there("there", User::Own, "ready")?;
+    let path = place.write("there.ckpt", &image)?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
+    Job::start(place.stub(&path).current_dir("/tmp"))?.end()?.expect_pass()
+}
+
+/// Exit code of a restart on a CPU that lacks something.
+const CPU: i32 = 79;
+
+#[test]
+fn a_cpu_that_lacks_something_is_refused_by_name() -> Result<()> {
     let kernel = fetch("6.1")?;
-    let mut machine = Machine::boot(&kernel, &Options { cpus: 1, ..Options::default() })?;
-    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    machine.put("/tmp/file", &bytes)?;
-    ensure!(machine.get("/tmp/file")? == bytes, "the file differs");
-    ensure!(machine.must("id -u")? == "0\n");
-    ensure!(machine.run_as(User::Nobody, "id -u; exit 3")?.code == 3);
-    machine.must("restart-stub --version && ckpt --version")?;
+    let place = Place::new(User::Own)?;
+    let portable = saved_here(&place, "travel", true, "at 30")?;
+    let whole = saved_here(&place, "travel", false, "at 30")?;
+    let mut machine = Machine::boot(&kernel, &Options { cpu: "qemu64", cpus: 1, ..Options::default() })?;
+    for (name, image) in [("portable", &portable), ("whole", &whole)] {
+        machine.put(&format!("/tmp/{name}"), image)?;
+        for (command, names) in [("restart-stub", "CPU"), ("ckpt restart", "AVX2")] {
+            let done = machine.run(&format!("chmod 400 {name}; {command} {name}"))?;
+            let told = done.code == CPU && done.err.contains(names) && done.out.is_empty();
+            ensure!(told, "{command} {name} on a CPU without AVX: {done:?}");
+        }
+    }
+    let shown = machine.must("ckpt show portable")?;
+    ensure!(shown.contains("AVX2") && !shown.contains("AVX512"), "{shown}");
+    // What this machine itself does not have need not be there either.
+    let more = machine.must("ckpt show whole")?;
+    let here = std::fs::read_to_string("/proc/cpuinfo")?.contains("avx512f");
+    ensure!(more.contains("AVX512F") == here, "{more}");
     Ok(())
 }

@@ -250,6 +250,7 @@ impl Threads for Slots<'_> {
             // SAFETY: the kernel's frame on the thread's stack, which stands still.
             unsafe { Frame::of_signal(&(*slot.interrupted).mcontext, &slot.record) }
         };
-        Stopped { record: &slot.record, frame, pending: slot.pending.get(..slot.pending_len).unwrap_or_default() }
+        let pending = slot.pending.get(..slot.pending_len).unwrap_or_default();
+        Stopped { record: &slot.record, frame, pending, deadline: None }
     }
 }

@@ -27,6 +27,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
+use image_format::record::deadline::Deadline;
 use image_format::record::thread::Thread;
 use state::inotify::UNREAD;
 use state::itimer::Timers as Interval;
@@ -164,7 +165,10 @@ impl Threads for All {
 
     fn get(&self, index: usize) -> Stopped<'_> {
         let one = index.checked_sub(1).and_then(|i| self.others.get(i)).unwrap_or(&self.first);
-        Stopped { record: &one.record, frame: one.registers.frame(&one.regs), pending: &one.pending }
+        let tid = one.record.tid;
+        let deadline = resume::deadline(&one.regs, &one.registers.regs);
+        let deadline = deadline.map(|(clock, at)| Deadline { at: at.into(), clock: clock.into(), tid });
+        Stopped { record: &one.record, frame: one.registers.frame(&one.regs), pending: &one.pending, deadline }
     }
 }
 

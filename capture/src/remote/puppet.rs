@@ -5,6 +5,7 @@
 //! are put back, letting it go must lead it back by itself, with its registers and its mask; this process may
 //! be killed at any instant.
 
+use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
 use sys::Errno;
 use sys::abi::ptrace::{PTRACE_EVENT_STOP, UserRegs};
@@ -98,7 +99,10 @@ impl Puppet {
         let stack = Altstack { flags: i32::MAX, ..Altstack::default() };
         let xstate = thread.xstate.get(..sys::arch::xsave_core_size(thread.xcr0())).unwrap_or_default();
         let regs = lead_back(&self.regs, Some(mem));
-        let sp = state::frame::build(&mut frame, at, &regs, self.mask, stack, xstate, u64::MAX);
+        let rest = xstate.len().saturating_sub(FIXED) as u32;
+        let same = [Move { from: FIXED as u32, to: FIXED as u32, len: rest }];
+        let whole = Xstate { features: u64::MAX, len: xstate.len() as u32, moves: &same };
+        let sp = state::frame::build(&mut frame, at, &regs, self.mask, stack, xstate, &whole);
         let sp = sp.ok_or(image_format::writer::Full)?;
         let used = frame.get(..state::frame::size(xstate.len())).unwrap_or_default();
         sys::fs::pwrite_all(mem, used, at).map_err(|e| not_written(at, e))?;

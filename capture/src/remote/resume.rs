@@ -109,6 +109,30 @@ pub fn restarted(regs: &UserRegs, waiting: Waiting, mem: Fd) -> UserRegs {
     regs
 }
 
+/// The moment on a clock that begins anew with each boot until which the call lasts that these registers make again: the
+/// clock and the address.
+#[must_use]
+pub fn deadline(regs: &UserRegs, was: &UserRegs) -> Option<(u32, u64)> {
+    const MONOTONIC: u64 = 1;
+    /// `TIMER_ABSTIME`.
+    const ABSOLUTE: u64 = 1;
+    /// `FUTEX_CMD_MASK` and `FUTEX_CLOCK_REALTIME`.
+    const COMMAND: u64 = 0x17f;
+    /// `FUTEX_WAIT_BITSET`, `FUTEX_WAIT_REQUEUE_PI`, `FUTEX_LOCK_PI2`: the others count the wall clock, or a time.
+    const UNTIL: [u64; 3] = [9, 11, 13];
+    // Made again, or not in a call at all.
+    if regs.rip.wrapping_add(SYSCALL_LEN) != was.rip {
+        return None;
+    }
+    let (clock, at) = match regs.rax {
+        n if n == Sysno::clock_nanosleep as u64 && regs.rsi & ABSOLUTE != 0 => (regs.rdi, regs.rdx),
+        n if n == Sysno::futex as u64 && UNTIL.contains(&(regs.rsi & COMMAND)) => (MONOTONIC, regs.r10),
+        n if n == Sysno::futex_waitv as u64 => (regs.r8, regs.r10),
+        _ => return None,
+    };
+    Some((clock as u32, at)).filter(|(clock, at)| [1, 7].contains(clock) && *at != 0 && at.is_multiple_of(8))
+}
+
 /// The call behind `ERESTART_RESTARTBLOCK`, whose remaining time only the kernel knew: a sleep that was given a place for
 /// the time that is left goes on with that; others are made again as they were.
 fn restart_block(regs: &mut UserRegs, number: u64, mem: Fd) -> u64 {
@@ -164,6 +188,22 @@ mod tests {
         }
         let regs = restarted(&in_call(Sysno::nanosleep, -ERESTART_RESTARTBLOCK), Waiting::None, -1);
         assert_eq!((regs.rip, regs.rax, regs.rdi), (0x1000, Sysno::nanosleep as u64, 2));
+    }
+
+    #[test]
+    fn moments_of_clocks_that_begin_anew_are_found() {
+        let call = |number, rsi, r10| {
+            let was = UserRegs { rsi, r10, rdx: 0x7000, ..in_call(number, -ERESTARTSYS) };
+            deadline(&restarted(&was, Waiting::None, -1), &was)
+        };
+        assert_eq!(call(Sysno::clock_nanosleep, 1, 0), Some((1, 0x7000)));
+        assert_eq!(call(Sysno::clock_nanosleep, 0, 0), None);
+        assert_eq!(call(Sysno::futex, 0x89, 0x8000), Some((1, 0x8000)));
+        // The wall clock; a time; none.
+        assert_eq!(call(Sysno::futex, 0x189, 0x8000), None);
+        assert_eq!(call(Sysno::futex, 0x80, 0x8000), None);
+        assert_eq!(call(Sysno::futex, 0x89, 0), None);
+        assert_eq!(call(Sysno::read, 1, 0), None);
     }
 
     #[test]

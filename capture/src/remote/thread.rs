@@ -1,5 +1,6 @@
 //! One stopped thread: its registers, what the kernel keeps for it, and the signals that wait for it.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -96,6 +97,27 @@ pub struct Registers {
     pub status: Status,
 }
 
+/// Takes components for unused that hold zeros, as after a reset: not every CPU tells (QEMU's says that all are in use), and
+/// what is not in use need not be there where the process goes on.
+fn forget_zeros(xstate: &mut [u8]) {
+    static PLACES: OnceLock<Vec<(u64, [usize; 2])>> = OnceLock::new();
+    let places = PLACES.get_or_init(|| {
+        let (_, xcr0, _) = sys::arch::cpu_features();
+        let known = (2..63).filter(|number| xcr0 & (1 << number) != 0);
+        known.map(|number| (1 << number, sys::arch::xsave_component(number).map(|n| n as usize))).collect()
+    });
+    let header = xstate.get(XSTATE_BV..XSTATE_BV + 8).and_then(|b| b.try_into().ok());
+    let Some(mut present) = header.map(u64::from_le_bytes) else { return };
+    for (bit, [at, len]) in places {
+        if present & bit != 0 && xstate.get(*at..at + len).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+            present &= !bit;
+        }
+    }
+    if let Some(header) = xstate.get_mut(XSTATE_BV..XSTATE_BV + 8) {
+        header.copy_from_slice(&present.to_le_bytes());
+    }
+}
+
 fn ended(tid: i32) -> Error {
     Error::failed(format_args!("thread {tid}"), "ended while it was being saved", Errno::ESRCH)
 }
@@ -137,7 +159,8 @@ impl Registers {
             return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
         }
         let len = ptrace::extended_state(tid, room).unwrap_or(0);
-        let xstate = room.get(..len).unwrap_or_default().to_vec();
+        let mut xstate = room.get(..len).unwrap_or_default().to_vec();
+        forget_zeros(&mut xstate);
         let word = |at: usize| xstate.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
         if word(XSTATE_BV) & sys::abi::XTILEDATA != 0 {
             return Err(Error::refused(

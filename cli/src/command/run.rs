@@ -13,7 +13,7 @@ use image_format::ExitCode;
 use crate::command::save::Tcp;
 use crate::failure::{Failure, reason};
 use crate::restart;
-use crate::run::{program, saves::Saves};
+use crate::run::{portable, program, saves::Saves};
 use crate::signal::Signal;
 use crate::stub::{self, Files};
 use crate::supervise::birth::{Child, Place, Setup, Sign, pipe};
@@ -47,6 +47,9 @@ pub struct Args {
     /// TCP connections to other processes
     #[arg(long, value_name = "POLICY", default_value = "refuse")]
     tcp: Tcp,
+    /// Start the program so that its image runs on any CPU with AVX2 (x86-64-v3); see docs/limits.md for what cannot be told so
+    #[arg(long)]
+    portable: bool,
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "PROG")]
     program: Vec<OsString>,
@@ -79,6 +82,9 @@ pub fn main(args: Args) -> Result<(), Failure> {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(&program);
         command.arg0(name).args(arguments);
+        if args.portable {
+            portable::prepare(&mut command);
+        }
         let (news, tell) = pipe()?;
         let setup = Setup { id: None, place, dies_with_us: true, namespace: None, terminal: terminal.as_ref() };
         Child::start(&inbox, &setup, command, news, Sign::Exec, tell)?

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use image_format::record;
 use image_format::record::cwd::Cwd;
 use image_format::record::header::{Features, Header};
 use image_format::record::itimer::Itimer;
@@ -105,6 +106,8 @@ pub struct Saved {
 pub struct Cpu {
     /// CPUID words in the order of docs/image-format.md.
     pub words: Vec<String>,
+    /// The names of what a restart looks for.
+    pub requires: Vec<String>,
     /// State components.
     pub xcr0: String,
     /// Bytes of a full XSAVE area.
@@ -236,11 +239,18 @@ impl Saved {
             uid: header.uid.get(),
             cpu: Cpu {
                 words: header.cpu.words.iter().map(|word| format!("{:#010x}", word.get())).collect(),
+                requires: cpu_needs(&header.cpu),
                 xcr0: format!("{:#x}", header.cpu.xcr0.get()),
                 xsave_bytes: header.cpu.xsave_size.get(),
             },
         }
     }
+}
+
+/// What a CPU must have for this, by name.
+fn cpu_needs(cpu: &record::header::Cpu) -> Vec<String> {
+    let names: sys::text::Text<2048> = loader::cpu::lacking(cpu, &[0; 8], 0);
+    names.as_str().split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 impl Process {

@@ -25,6 +25,8 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     line(out, "kernel", &format!("{} on {}", saved.kernel, image.machine))?;
     let needs = if image.requires.is_empty() { "nothing".to_owned() } else { image.requires.join(", ") };
     line(out, "format", &format!("{}, requires {needs}", image.format))?;
+    let cpu = &saved.cpu.requires;
+    line(out, "CPU", &format!("needs {}", if cpu.is_empty() { "nothing special".to_owned() } else { cpu.join(" ") }))?;
     line(out, "restarts", &format!("{} before this save", image.generation))?;
     line(out, "id", &image.uuid)?;
     for process in &report.processes {

@@ -5,7 +5,7 @@
 
 use zerocopy::little_endian::U64;
 
-use crate::record::frame::Frame;
+use crate::record::frame::{Component, Frame};
 use crate::record::header::Features;
 use crate::record::thread::Thread;
 
@@ -21,6 +21,9 @@ const XSTATE_MIN: usize = 576;
 /// The most bytes of an XSAVE area: far above what any CPU has without AMX.
 const XSTATE_MAX: usize = 16 << 10;
 
+/// The most bytes of one with AMX, whose components have their places, too.
+const XSTATE_LARGEST: usize = 64 << 10;
+
 /// MXCSR in the legacy area, and the header's bytes that must be zero in the standard format.
 const MXCSR: usize = 24;
 const HEADER_ZEROS: core::ops::Range<usize> = 520..XSTATE_MIN;
@@ -34,6 +37,15 @@ impl Check<'_, '_> {
         let full = kinds.contains(Features::FULL_FRAME);
         if full == kinds.contains(Features::JMP_CONTEXT) {
             return self.bad("the header requires none or both of jmp contexts and frames", header);
+        }
+        let mut least = 2;
+        for component in self.image.each::<Component>() {
+            let number = component.number.get();
+            let end = component.at.get().saturating_add(component.len.get()) as usize;
+            if number < least || number > 62 || (component.at.get() as usize) < XSTATE_MIN || end > XSTATE_LARGEST {
+                return self.bad("a component of the extended state that no CPU has", component);
+            }
+            least = number + 1;
         }
         if frames.len() != if full { threads.len() } else { 0 } {
             return self.bad("not as many frames as the header and the threads require", header);

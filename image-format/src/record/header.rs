@@ -52,6 +52,25 @@ pub struct Cpu {
     pub reserved: U32,
 }
 
+impl Cpu {
+    /// What a program needs that was told to keep to x86-64-v3 (AVX2), with what every CPU of that level has besides: AES,
+    /// carry-less multiplication, random numbers, the bases of FS and GS. No XSAVEC, which libraries have other ways for.
+    const PORTABLE: [u32; 8] = [0x7ed8_3203, u32::MAX, 0x0000_0129, 0, 0, 0, 0, 0x0000_0021];
+
+    /// The state components of such a program: x87, SSE and AVX.
+    pub const PORTABLE_STATES: u64 = 0b111;
+
+    /// What a program needs of this CPU that keeps to x86-64-v3.
+    #[must_use]
+    pub fn portable(mut self) -> Self {
+        for (word, mask) in self.words.iter_mut().zip(Self::PORTABLE) {
+            *word = (word.get() & mask).into();
+        }
+        self.xcr0 = (self.xcr0.get() & Self::PORTABLE_STATES).into();
+        self
+    }
+}
+
 record! {
     /// The header of an image.
     Header, Header, 224, {

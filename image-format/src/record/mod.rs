@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub mod content;
 pub mod cwd;
+pub mod deadline;
 pub mod descriptor;
 pub mod device;
 pub mod directory;
@@ -115,6 +116,10 @@ pub enum NoteType {
     ContentFile = 0x434b_0021,
     /// [`guard::Guard`], ascending and disjoint.
     Guard = 0x434b_0022,
+    /// [`frame::Component`], ascending by number; where there are frames.
+    Component = 0x434b_0026,
+    /// [`deadline::Deadline`], each address once.
+    Deadline = 0x434b_0027,
     /// [`shared_file::SharedFile`].
     SharedFile = 0x434b_002c,
     /// [`socket::Socket`], ascending by id.
@@ -147,7 +152,17 @@ const SIZES: [u8; TYPES] = {
             sizes[(<$record>::TYPE as u32 - BASE) as usize] = size_of::<$record>() as u8;
         )* };
     }
-    put!(thread::Thread, frame::Frame, memory::Vma, memory::Backing, mm::Mm, sigaction::Sigaction, pending::Pending);
+    put!(deadline::Deadline);
+    put!(
+        thread::Thread,
+        frame::Frame,
+        frame::Component,
+        memory::Vma,
+        memory::Backing,
+        mm::Mm,
+        sigaction::Sigaction,
+        pending::Pending
+    );
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);

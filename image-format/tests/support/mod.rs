@@ -10,10 +10,11 @@ pub use events::Events;
 use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
 use image_format::record::cwd::Cwd;
+use image_format::record::deadline::Deadline;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
-use image_format::record::frame::Frame;
+use image_format::record::frame::{Component, Frame};
 use image_format::record::guard::Guard;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::itimer::Itimer;
@@ -83,6 +84,8 @@ pub struct Parts {
     pub contents: Contents,
     pub guards: Vec<Guard>,
     pub shared_files: Vec<SharedFile>,
+    pub components: Vec<Component>,
+    pub deadlines: Vec<Deadline>,
     pub runs: Vec<Run>,
 }
 
@@ -132,6 +135,8 @@ impl Parts {
             contents: Contents::default(),
             guards: Vec::new(),
             shared_files: Vec::new(),
+            components: Vec::new(),
+            deadlines: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -266,6 +271,8 @@ impl Parts {
         self.contents.put(&mut notes);
         put(&mut notes, &self.guards);
         put(&mut notes, &self.shared_files);
+        put(&mut notes, &self.components);
+        put(&mut notes, &self.deadlines);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out

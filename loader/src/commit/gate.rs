@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use image_format::record::frame::Frame;
 use image_format::record::thread::Thread;
 use image_format::{Checked, PAGE, align_up};
+use state::frame::Xstate;
 use state::gate::{Gate, MAGIC};
 use sys::Errno;
 use sys::abi::Timespec;
@@ -22,7 +23,7 @@ use sys::abi::signal::{Altstack, EFLAGS_TF, SS_ONSTACK};
 use sys::arch::{LEAVE_LEN, Orders};
 
 use super::die;
-use crate::prepare::Plan;
+use crate::prepare::{Components, Plan};
 
 /// How often the leader looks whether the others have gone, and how much oftener for each: they may have to share a core.
 const LOOKS: usize = 2000;
@@ -30,15 +31,14 @@ const LOOKS_EACH: usize = 50;
 /// The time between two looks.
 const PAUSE: Timespec = Timespec { sec: 0, nsec: 100_000 };
 
-/// Bytes that a frame needs: 0 when the image has none.
-pub fn room(image: &Checked<'_>) -> u64 {
-    let longest = image.each::<Frame>().map(|frame| frame.xstate_len.get()).max();
-    longest.map_or(0, |len| align_up(state::frame::size(len as usize) as u64, 64))
+/// Bytes that a frame needs with an extended state of this length: 0 when the image has none.
+pub fn room(image: &Checked<'_>, xstate: u32) -> u64 {
+    image.each::<Frame>().next().map_or(0, |_| align_up(state::frame::size(xstate as usize) as u64, 64))
 }
 
 /// Bytes of the gate: 0 when the image has no frames.
-pub fn len(image: &Checked<'_>) -> u64 {
-    match room(image) {
+pub fn len(image: &Checked<'_>, xstate: u32) -> u64 {
+    match room(image, xstate) {
         0 => 0,
         room => align_up(Gate::new(image.table::<Thread>().len() as u64).frame() + room, PAGE),
     }
@@ -95,11 +95,11 @@ fn build(plan: &Plan, image: &Checked<'_>, index: usize, at: u64, rip: Option<u6
         size: thread.altstack_size.get() as usize,
         ..Altstack::default()
     };
-    let xstate = image.xstate(frame);
-    let xstate = xstate.get(..plan.xstate_len as usize).unwrap_or(xstate);
+    let Components { features, len, ref moves } = plan.xstate;
+    let xstate = Xstate { features, len, moves };
     // SAFETY: `room` was counted for every frame, here and in the gate.
-    let to = unsafe { bytes(at, room(image) as usize) };
-    let built = state::frame::build(to, at, &regs, thread.jmp.sigmask.get(), stack, xstate, plan.xfeatures);
+    let to = unsafe { bytes(at, room(image, len) as usize) };
+    let built = state::frame::build(to, at, &regs, thread.jmp.sigmask.get(), stack, image.xstate(frame), &xstate);
     built.unwrap_or_else(|| die("building a frame", Errno::EINVAL))
 }
 
@@ -125,7 +125,7 @@ pub fn close(plan: &Plan, image: &Checked<'_>, index: usize) -> ! {
     let range = |from: u64, to: u64| if all { [from, to - from] } else { [0, 0] };
     let orders = Orders {
         before: range(plan.start, plan.gate),
-        // Where the vdso waited is a hole by now, which the program may have filled.
+        // Where the vdso waited is its place now, or a hole, which the program may have filled.
         behind: range(end, plan.parking),
         gate: range(plan.gate, end),
         frame,

@@ -5,15 +5,19 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use image_format::record::deadline::Deadline;
 use image_format::record::guard::Guard;
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
 use image_format::seal;
 use image_format::{Checked, Segment, USER_END};
 use sys::Errno;
 use sys::abi::mm::{PROT_READ, PROT_WRITE};
+use sys::abi::{CLOCK_MONOTONIC, Timespec};
+use sys::arch::DETOUR;
 use sys::fs::Fd;
 
 use super::{die, die_damaged};
+use crate::prepare::deadline::is_movable;
 use crate::prepare::{Plan, Special, WORKER_STACK, WORKERS_MAX};
 
 /// Bytes below which one thread is faster than several.
@@ -22,7 +26,7 @@ const ALONE: u64 = 8 << 20;
 /// Parks the kernel's mappings in the region and unmaps all else.
 pub fn clear(plan: &Plan) {
     let mut at = plan.parking;
-    for Special { now, len, .. } in plan.specials.iter().filter(|s| s.len != 0) {
+    for Special { now, len, .. } in plan.vdso.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: nothing runs in the vdso here; the parking place is part of the region and unused.
         if let Err(e) = unsafe { sys::memory::move_to(*now as usize, *len as usize, at as usize) } {
             die("moving the vdso aside", e);
@@ -44,8 +48,9 @@ fn vmas<'i>(image: &Checked<'i>) -> &'i [Vma] {
     image.table()
 }
 
-fn is_kernels(vma: &Vma) -> bool {
-    matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar))
+/// Whether a mapping comes from the kernel, and not from the image.
+fn is_kernels(plan: &Plan, vma: &Vma) -> bool {
+    !plan.vdso.is_foreign && matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar))
 }
 
 /// The open original of a mapping's file, when it is used.
@@ -58,7 +63,7 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
 
 /// Maps everything at its place, empty or from its file.
 pub fn map(plan: &Plan, image: &Checked<'_>) {
-    for vma in vmas(image).iter().filter(|v| !is_kernels(v)) {
+    for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         // SAFETY: the range is the program's.
         if let Err(e) = unsafe { state::memory::restore(vma, original(plan, vma)) } {
             die("mapping memory", e);
@@ -73,7 +78,7 @@ fn each_loaded(plan: &Plan, image: &Checked<'_>, f: &mut dyn FnMut(usize, Segmen
         while rest.next_if(|v| v.end.get() <= segment.addr).is_some() {}
         let Some(vma) = rest.peek() else { return };
         let in_place = segment.file_bytes && original(plan, vma).is_some();
-        if !in_place && !is_kernels(vma) {
+        if !in_place && !is_kernels(plan, vma) {
             f(index, segment, vma);
         }
     }
@@ -176,8 +181,25 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
     }
 }
 
+/// Moves the moments that threads wait for, where the clocks have begun anew.
+pub fn mend_deadlines(plan: &Plan, image: &Checked<'_>) {
+    let header = image.header();
+    for one in image.each::<Deadline>().filter(|one| plan.is_another_boot && is_movable(image, one)) {
+        let clock = one.clock.get() as usize;
+        let then = if clock == CLOCK_MONOTONIC { header.monotonic_nsec } else { header.boottime_nsec }.get() as i64;
+        let time = one.at.get() as usize as *mut Timespec;
+        // SAFETY: aligned, in the program's own writable memory, which is complete and not in use yet.
+        unsafe { *time = (*time).later((sys::time::nanoseconds(clock) as i64).wrapping_sub(then)) };
+    }
+}
+
 /// Gives all mappings their final protection, advice and locks, and the kernel's their places.
 pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
+    for detour in plan.vdso.detours.iter().filter(|d| d.at != 0) {
+        let code = sys::arch::detour(detour.to.map(|to| plan.parking + to), detour.number);
+        // SAFETY: inside the old vdso, which was just filled and is writable still.
+        unsafe { (detour.at as usize as *mut [u8; DETOUR]).write_unaligned(code) };
+    }
     let mut last = 0;
     each_loaded(plan, image, &mut |_, _, vma| {
         let (start, end) = (vma.start.get(), vma.end.get());
@@ -195,15 +217,18 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
             die("installing guard regions", e);
         }
     }
-    for vma in vmas(image).iter().filter(|v| !is_kernels(v)) {
+    for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         if let Err(e) = state::memory::finish(vma) {
             die("locking memory", e);
         }
     }
     let mut at = plan.parking;
-    for Special { len, then, .. } in plan.specials.iter().filter(|s| s.len != 0) {
+    for Special { len, then, .. } in plan.vdso.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: the place is free: the program had the same mapping there.
-        if let Err(e) = unsafe { sys::memory::move_to(at as usize, *len as usize, *then as usize) } {
+        let moved = || unsafe { sys::memory::move_to(at as usize, *len as usize, *then as usize) };
+        if *then != 0
+            && let Err(e) = moved()
+        {
             die("moving the vdso", e);
         }
         at += len;

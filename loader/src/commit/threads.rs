@@ -160,6 +160,8 @@ fn complete(image: &Checked<'_>, thread: &Thread) {
 /// Leaves the stub.
 fn jump(plan: &Plan, thread: &Thread) -> ! {
     let context = state::thread::context(&thread.jmp);
+    // Where the vdso waited is a hole by now, or still its place.
+    let len = (plan.parking - plan.start) as usize;
     // SAFETY: memory, FS and GS base are in place; the context's code frees the region when all have left it.
-    unsafe { sys::arch::resume(&raw const context, plan.start as usize, plan.len as usize) }
+    unsafe { sys::arch::resume(&raw const context, plan.start as usize, len) }
 }

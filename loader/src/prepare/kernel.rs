@@ -1,30 +1,17 @@
 //! What this kernel, this CPU and this user's limits must allow.
 
 use crate::heap;
-use image_format::record::frame::Frame;
-use image_format::record::memory::{Vma, VmaKind};
+use image_format::record::frame::{Component, Frame};
+use image_format::record::memory::Vma;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
+use state::frame::{FIXED, Move};
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
 use sys::text::{Decimal, Hex, cut, decimal, hex, words};
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
 const SPARE_MAPPINGS: u64 = 16;
-
-/// Most mappings of the kernel that can be moved.
-pub const SPECIALS: usize = 8;
-
-/// A mapping of the kernel's (`[vvar]`, `[vdso]`) and where the program has it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Special {
-    /// Where it is now.
-    pub now: u64,
-    /// Bytes; 0 when there is none.
-    pub len: u64,
-    /// Where the program expects it.
-    pub then: u64,
-}
 
 /// A mapping of this process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +22,22 @@ pub struct Own {
     pub end: u64,
     /// Whether it is the kernel's.
     pub special: bool,
+    /// Whether it is the kernel's code.
+    pub code: bool,
+}
+
+/// Components of the extended state besides the first two: CPUs have seven without AMX.
+const COMPONENTS: usize = 12;
+
+/// Where the components of saved extended states go.
+#[derive(Clone, Copy, Debug)]
+pub struct Components {
+    /// Those that are given back.
+    pub features: u64,
+    /// Bytes of an area.
+    pub len: u32,
+    /// The places.
+    pub moves: [Move; COMPONENTS],
 }
 
 /// Mappings that this process may have: it has about a dozen.
@@ -63,34 +66,42 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Which components of the extended state full frames can be given back, and how many bytes of their areas these take:
-/// all, where this CPU lays them out as the saving one did.
+/// What becomes of the extended state in full frames: each component goes to where this CPU has it.
 ///
 /// # Errors
-/// A thread used components that this CPU keeps elsewhere in the area.
-pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<(u64, u32)> {
-    /// x87, SSE and AVX, whose places are architecture, and bytes to their end.
-    const FIXED: (u64, u32) = (0b111, 832);
-    /// Protection keys, which memory in an image does not have; AMX, which no image has.
-    const UNUSED: u64 = 0b111 << 17 | 1 << 9;
+/// A thread used components that this CPU has not.
+pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> {
+    /// Which no image has in use.
+    const AMX: u64 = 0b111 << 17;
+    /// With protection keys, which memory in an image does not have.
+    const UNUSED: u64 = AMX | 1 << 9;
     let (_, xcr0, _) = sys::arch::cpu_features();
-    let saved = image.header().cpu.xcr0.get();
-    let here = sys::arch::xsave_core_size(saved);
+    let mut here = Components { features: 0b11, len: FIXED as u32, moves: [Move::default(); COMPONENTS] };
+    let mut places = here.moves.iter_mut();
+    for component in image.each::<Component>() {
+        let number = component.number.get();
+        let (bit, [to, len]) = (1 << (number & 63), sys::arch::xsave_component(number));
+        // AMX's tiles are longer than a frame.
+        if bit & xcr0 & !AMX != 0
+            && len == component.len.get()
+            && let Some(place) = places.next()
+        {
+            *place = Move { from: component.at.get(), to, len };
+            here.features |= bit;
+            here.len = here.len.max(to + len);
+        }
+    }
     let mut used = 0;
-    let mut same = saved & !xcr0 & !UNUSED == 0;
     for frame in image.each::<Frame>() {
         let present = image.xstate(frame).get(512..).and_then(|header| header.first_chunk());
         used |= present.map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        same &= [0, here].contains(&(frame.xstate_len.get() as usize));
     }
-    if same {
-        return Ok((xcr0 & !(0b11 << 17), u32::MAX));
+    used &= !here.features & !UNUSED;
+    if used == 0 || options.any_cpu {
+        return Ok(here);
     }
-    if used & !FIXED.0 & !UNUSED == 0 || options.any_cpu {
-        return Ok(FIXED);
-    }
-    let object = format_args!("XSAVE area of components 0x{}", Hex(used));
-    let why = "is laid out differently by this CPU";
+    let object = format_args!("XSAVE components 0x{}", Hex(used));
+    let why = "are in use, and this CPU has none of their kind";
     Err(Error::refused(object, why, "restart it on the same kind of CPU").code(ExitCode::Cpu))
 }
 
@@ -115,60 +126,14 @@ pub fn own_mappings() -> Result<&'static [Own]> {
         let Some((start, end)) = fields.next().and_then(|f| cut(f, b'-')) else { continue };
         let (Some(start), Some(end)) = (hex(start), hex(end)) else { continue };
         let name = fields.nth(4).unwrap_or_default();
+        let code = name == b"[vdso]";
         if end <= image_format::USER_END {
             *places.next().ok_or(sys::Errno::E2BIG).map_err(failed)? =
-                Own { start, end, special: name.starts_with(b"[vvar") || name == b"[vdso]" };
+                Own { start, end, special: code || name.starts_with(b"[vvar"), code };
         }
     }
     let unused = places.len();
     Ok(list.get(..OWN_MAX - unused).unwrap_or_default())
-}
-
-/// Pairs the kernel's mappings of here with those of the image: they must be of the same shape.
-///
-/// # Errors
-/// Another kernel's vdso.
-#[inline(never)]
-pub fn match_vdso(image: &Checked<'_>) -> Result<[Special; SPECIALS]> {
-    let is_special = |v: &&Vma| matches!(VmaKind::from_number(v.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar));
-    let then = image.table::<Vma>().iter().filter(is_special);
-    let owns = own_mappings()?;
-    let now = owns.iter().filter(|m| m.special);
-    let mut pairs = [Special::default(); SPECIALS];
-    let count = then.clone().count();
-    if count == 0 {
-        return Ok(pairs);
-    }
-    let header = image.header();
-    let differs = || {
-        let end = header.release.iter().position(|b| *b == 0).unwrap_or(header.release.len());
-        let release = header.release.get(..end).unwrap_or_default();
-        let why = "is not that of this kernel, which cannot be bridged yet";
-        let remedy = "restart it on the kernel that it was saved on";
-        Err(Error::refused(format_args!("vdso of kernel {}", sys::text::Shown(release)), why, remedy)
-            .code(ExitCode::Kernel))
-    };
-    if count != now.clone().count() || count > SPECIALS {
-        return differs();
-    }
-    let mut distance = None;
-    for ((vma, own), pair) in then.zip(now).zip(&mut pairs) {
-        let (start, len) = (vma.start.get(), own.end - own.start);
-        // Every one as far from its old place as the first.
-        let same_place = *distance.get_or_insert(start.wrapping_sub(own.start)) == start.wrapping_sub(own.start);
-        if vma.end.get() - start != len || !same_place {
-            return differs();
-        }
-        if vma.kind.get() == VmaKind::Vdso as u32 {
-            // SAFETY: the kernel's code, readable, mapped for as long as this process does not move it.
-            let bytes = unsafe { core::slice::from_raw_parts(own.start as *const u8, len as usize) };
-            if image_format::seal::sum(bytes) != header.vdso_sum.get() {
-                return differs();
-            }
-        }
-        *pair = Special { now: own.start, len, then: start };
-    }
-    Ok(pairs)
 }
 
 /// Raises the soft limits that the restart itself could meet before the program's own are set: it is built under the

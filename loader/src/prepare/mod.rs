@@ -4,12 +4,14 @@
 //! by `--files rollback`, which comes last and keeps what it cuts.
 
 mod contents;
+pub mod deadline;
 mod descriptors;
 mod files;
 mod ids;
 mod input;
 mod kernel;
 mod region;
+mod vdso;
 
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
@@ -20,8 +22,9 @@ use crate::start::tell;
 
 pub use descriptors::is_fragile;
 pub use input::Input;
-pub use kernel::Special;
+pub use kernel::Components;
 pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
+pub use vdso::Special;
 
 /// Goes from the command line to a plan. `privileged`: the stub's file gives it rights that its caller has not.
 ///
@@ -37,7 +40,7 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<&'static Plan>
     let image = input.image(options)?;
     kernel::check(&image, options)?;
     state::guard::check(&image)?;
-    let vdso = kernel::match_vdso(&image)?;
+    let vdso = vdso::plan(&image, &input)?;
     let xstate = kernel::xstate(&image, options)?;
     if options.keep_pid {
         ids::check(&image)?;
@@ -58,6 +61,9 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<&'static Plan>
         say(&image, options, &files);
     }
     let plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))?;
+    if plan.is_another_boot {
+        deadline::warn(&image);
+    }
     // Closing what is not the program's goes by rising numbers.
     plan.ready = sys::fs::dup_above(options.ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
     Ok(plan)

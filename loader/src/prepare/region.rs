@@ -16,7 +16,8 @@ use sys::fs::Fd;
 
 use super::Input;
 use super::files::Files;
-use super::kernel::{SPECIALS, Special, own_mappings};
+use super::kernel::{Components, own_mappings};
+use super::vdso::Vdso;
 use crate::commit::{gate, relocate};
 use sys::text::Decimal;
 
@@ -72,13 +73,13 @@ pub struct Plan {
     pub gate: u64,
     /// Its length: 0 without full frames.
     pub gate_len: u64,
-    /// The state components that are given back.
-    pub xfeatures: u64,
-    /// The most bytes of an XSAVE area that say something here.
-    pub xstate_len: u32,
+    /// What becomes of the threads' extended states.
+    pub xstate: Components,
+    /// Whether clocks have begun anew since the save.
+    pub is_another_boot: bool,
     /// The kernel's mappings.
-    pub specials: [Special; SPECIALS],
-    /// Where they wait meanwhile.
+    pub vdso: Vdso,
+    /// Where they wait meanwhile; those that the program knows nothing of stay there.
     pub parking: u64,
 }
 
@@ -100,16 +101,16 @@ pub fn build(
     input: &Input,
     image: &Checked<'_>,
     files: Files,
-    specials: [Special; SPECIALS],
-    (xfeatures, xstate_len): (u64, u32),
+    vdso: Vdso,
+    xstate: Components,
     (keep_ids, base): (bool, Fd),
 ) -> Result<&'static mut Plan> {
     let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
     let numbers =
         (files.backings.len() + files.descriptors.len() + files.contents.len()) as u64 * size_of::<Fd>() as u64;
-    let parked: u64 = specials.iter().map(|s| s.len).sum();
-    let (gate_len, thread_stack) = (gate::len(image), THREAD_STACK + gate::room(image));
+    let parked: u64 = vdso.specials.iter().map(|s| s.len).sum();
+    let (gate_len, thread_stack) = (gate::len(image, xstate.len), THREAD_STACK + gate::room(image, xstate.len));
     // All places, counted from the region's start.
     let mut at = Cursor(0);
     let copy = at.take(stub.1);
@@ -178,6 +179,7 @@ pub fn build(
         // A process without standard error has nobody to tell.
         error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),
         ready: -1,
+        is_another_boot: image.header().boot_id != sys::process::boot_id(),
         exe: files.exe,
         backings,
         descriptors: descriptor_table,
@@ -188,9 +190,8 @@ pub fn build(
         thread_stack,
         gate,
         gate_len,
-        xfeatures,
-        xstate_len,
-        specials,
+        xstate,
+        vdso,
         parking: start + parking,
     };
     // SAFETY: a page of the region that nothing else uses; it stays until the program frees the region.

@@ -69,7 +69,7 @@ impl Done {
 }
 
 /// How much slower than here anything may be in a box.
-const SLOWER: u32 = 6;
+const SLOWER: u32 = 8;
 
 /// The first file system: busybox, and `dist/restart-stub` and `dist/ckpt` in `/bin`.
 ///

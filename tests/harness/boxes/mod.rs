@@ -7,7 +7,9 @@
 mod initramfs;
 mod kernel;
 mod machine;
+mod travel;
 
 pub use initramfs::Archive;
 pub use kernel::{KERNELS, Kernel, fetch};
 pub use machine::{Done, Machine, Options};
+pub use travel::Guest;

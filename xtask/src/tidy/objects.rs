@@ -9,7 +9,7 @@ const STATE_HELPERS: [&str; 6] = ["error", "gate", "lib", "policy", "process", "
 const RECORD_HELPERS: [&str; 2] = ["mod", "header"];
 
 /// Files of an object that needs more than one: the file's name, and whose it is.
-const PARTS: [(&str, &str); 2] = [("frame", "thread"), ("id_word", "thread")];
+const PARTS: [(&str, &str); 3] = [("deadline", "thread"), ("frame", "thread"), ("id_word", "thread")];
 
 const STATE: &str = "state/src/";
 const RECORDS: &str = "image-format/src/record/";

@@ -5,10 +5,12 @@
 mod gate;
 #[cfg(feature = "remote")]
 mod inject;
+mod vdso;
 #[cfg(feature = "remote")]
 pub use inject::*;
 
 pub use gate::*;
+pub use vdso::*;
 
 use core::arch::naked_asm;
 
@@ -274,6 +276,13 @@ pub fn xsave_core_size(xcr0: u64) -> usize {
     });
     // Legacy area and header, which are always there.
     ends.max().unwrap_or(0).max(576)
+}
+
+/// Offset and bytes of a component from 2 on, which XCR0 has, in an XSAVE area of this CPU.
+#[must_use]
+pub fn xsave_component(number: u32) -> [u32; 2] {
+    let component = core::arch::x86_64::__cpuid_count(0xd, number);
+    [component.ebx, component.eax]
 }
 
 /// Reads XCR0.

@@ -1,0 +1,72 @@
+//! What a program needs of a CPU: all that this one has, unless it was told at its start to keep to less.
+//!
+//! Must never claim less than what its threads show to be in use.
+
+use image_format::record::frame::Component;
+use image_format::record::header::Cpu;
+use sys::fs::Fd;
+
+use crate::session::Threads;
+
+/// The environment variable by which a program is known that was started to run on other CPUs, too (`ckpt run --portable`).
+pub const MARK: &str = "CKPT_PORTABLE=x86-64-v3";
+
+/// Offset of XSTATE_BV, the components in use, in an XSAVE area.
+const XSTATE_BV: usize = 512;
+
+/// Components that say nothing of what the program has chosen: protection keys are set for everybody.
+const NOBODYS: u64 = 1 << 9;
+
+/// What this CPU offers.
+#[must_use]
+pub fn all() -> Cpu {
+    let (words, xcr0, size) = sys::arch::cpu_features();
+    Cpu { words: words.map(Into::into), xcr0: xcr0.into(), xsave_size: size.into(), reserved: 0.into() }
+}
+
+/// What a CPU must have on which the process shall go on: `all` that this one has, or less.
+#[must_use]
+pub fn needed(all: Cpu, proc: Fd, threads: &impl Threads) -> Cpu {
+    let present = |i| {
+        let area = threads.get(i).frame.xsave;
+        let bytes = area.get(XSTATE_BV..XSTATE_BV + 8).and_then(|b| b.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    let used = (0..threads.count()).map(present).fold(0, |all, one| all | one);
+    // Whoever has other registers in use did not keep to it.
+    if used & !(Cpu::PORTABLE_STATES | NOBODYS) == 0 && is_marked(proc) { all.portable() } else { all }
+}
+
+/// Whether the process has the mark in the environment with which it was started.
+fn is_marked(proc: Fd) -> bool {
+    let mark = MARK.as_bytes();
+    let Ok(file) = sys::fs::open_at(proc, c"environ", sys::abi::O_RDONLY, 0) else { return false };
+    let mut buffer = [0; 1024];
+    // How many bytes of the mark the variable has, so far; none when it is another.
+    let mut matched = Some(0);
+    while let Ok(got @ 1..) = sys::fs::read(file.fd(), &mut buffer) {
+        for byte in buffer.iter().take(got) {
+            matched = match (*byte, matched) {
+                (0, Some(len)) if len == mark.len() => return true,
+                (0, _) => Some(0),
+                (byte, Some(len)) if mark.get(len) == Some(&byte) => Some(len + 1),
+                _ => None,
+            };
+        }
+    }
+    false
+}
+
+/// Where the components of the extended state lie on this CPU.
+pub fn components(into: &mut [Component]) -> &[Component] {
+    let (_, xcr0, _) = sys::arch::cpu_features();
+    let mut count = 0;
+    for number in (2..63).filter(|number| xcr0 & (1 << number) != 0) {
+        let [at, len] = sys::arch::xsave_component(number);
+        if let Some(slot) = into.get_mut(count) {
+            *slot = Component { number: number.into(), at: at.into(), len: len.into(), reserved: 0.into() };
+            count += 1;
+        }
+    }
+    into.get(..count).unwrap_or_default()
+}

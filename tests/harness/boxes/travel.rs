@@ -1,0 +1,114 @@
+//! Processes that go on in a box: several at once, each with its output in a file, as one that is let go on by a shell.
+
+use std::fmt::Write;
+
+use anyhow::{Result, ensure};
+
+use super::Machine;
+use crate::User;
+use crate::user::NOBODY;
+
+/// What runs a process in a box: name, user (`root` or `nobody`) and command; its pid is in NAME.pid, its output in NAME.out.
+const GO: &str = r#"name=$1 user=$2 command=$3
+cd /tmp
+su "$user" -s /bin/sh -c "echo \$\$ > /tmp/$name.pid; cd /tmp; exec $command" < /dev/null 2>&1 | cat > "/tmp/$name.out"
+touch "/tmp/$name.end"
+"#;
+
+/// Waits until a process has written a line, or has ended, for some minutes at most; without a line for its end.
+const AWAIT: &str = r#"name=$1 line=$2
+now() { cut -d. -f1 /proc/uptime; }
+until=$(($(now) + 150))
+there() { if [ "$line" ]; then grep -qx "$line" "/tmp/$name.out" 2> /dev/null; else [ -e "/tmp/$name.end" ]; fi; }
+until there || [ -e "/tmp/$name.end" ] || [ $(now) -ge $until ]; do
+    usleep 100000
+done
+there
+"#;
+
+/// Saves the process whose pid is in NAME.pid, or its child where that is `ckpt`, which stays the parent.
+const SAVE: &str = r#"name=$1
+pid=$(cat "/tmp/$name.pid")
+if [ "$(cat /proc/$pid/comm)" = ckpt ]; then
+    for child in $(cat /proc/$pid/task/$pid/children); do
+        case $(cat /proc/$child/comm) in ckpt*) ;; *) pid=$child ;; esac
+    done
+fi
+exec ckpt save "$pid" -o "/tmp/$name.next" --kill
+"#;
+
+/// A process to let go on in a box.
+#[derive(Clone, Debug)]
+pub struct Guest<'a> {
+    /// A word that no other has.
+    pub name: String,
+    /// Who restarts it.
+    pub user: User,
+    /// The image.
+    pub image: &'a [u8],
+    /// The command in front of the image's path: `restart-stub`, `ckpt restart`.
+    pub command: &'a str,
+}
+
+fn user(user: User) -> &'static str {
+    if user == User::Nobody { "nobody" } else { "root" }
+}
+
+impl Machine {
+    /// Lets processes go on, all at once.
+    ///
+    /// # Errors
+    /// The box has no room.
+    pub fn go_on(&mut self, guests: &[Guest<'_>]) -> Result<()> {
+        self.put("/run/go", GO.as_bytes())?;
+        self.put("/run/await", AWAIT.as_bytes())?;
+        self.put("/run/save", SAVE.as_bytes())?;
+        let mut script = String::new();
+        for guest in guests {
+            let (name, command) = (&guest.name, guest.command);
+            self.put(&format!("/tmp/{name}.ckpt"), guest.image)?;
+            if guest.user == User::Nobody {
+                writeln!(script, "chown {NOBODY}:{NOBODY} /tmp/{name}.ckpt")?;
+            }
+            writeln!(script, "chmod 400 /tmp/{name}.ckpt")?;
+            let user = user(guest.user);
+            writeln!(script, "sh /run/go {name} {user} '{command} /tmp/{name}.ckpt' > /dev/null 2>&1 &")?;
+        }
+        self.must(&script)?;
+        Ok(())
+    }
+
+    /// Waits for a line of a process's output; what it has written so far.
+    ///
+    /// # Errors
+    /// It has ended without, or never says it.
+    pub fn await_line(&mut self, name: &str, line: &str) -> Result<String> {
+        let done = self.run(&format!("sh /run/await {name} '{line}'"))?;
+        let said = self.get(&format!("/tmp/{name}.out"))?;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        ensure!(done.code == 0, "box {}: {name} does not say '{line}' or end, but says:\n{said}", self.name);
+        Ok(said)
+    }
+
+    /// Saves a process there, as its user, which ends it; the image, and all that it has written.
+    ///
+    /// # Errors
+    /// It is not saved.
+    pub fn save_there(&mut self, name: &str, whose: User, line: &str) -> Result<(Vec<u8>, String)> {
+        self.await_line(name, line)?;
+        let done = self.run_as(whose, &format!("sh /run/save {name}"))?;
+        ensure!(done.code == 0, "box {}: {name}: {}", self.name, done.err);
+        let said = self.end(name)?;
+        let image = self.get(&format!("/tmp/{name}.next"))?;
+        self.must(&format!("rm /tmp/{name}.*"))?;
+        Ok((image, said))
+    }
+
+    /// Waits for a process's end; all that it has written.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn end(&mut self, name: &str) -> Result<String> {
+        self.await_line(name, "")
+    }
+}
