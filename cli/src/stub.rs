@@ -67,7 +67,8 @@ impl Options {
         Self { files: Some(files), fd: Vec::new(), cpu: None, trust: false, verbose: false }
     }
 
-    fn arguments(&self) -> Vec<OsString> {
+    /// As they were given.
+    pub fn arguments(&self) -> Vec<OsString> {
         let mut out: Vec<OsString> = Vec::new();
         if let Some(name) = self.files.and_then(word) {
             out.extend(["--files".into(), name]);
@@ -85,7 +86,7 @@ impl Options {
 }
 
 /// A choice as it is written on a command line.
-fn word(choice: impl ValueEnum) -> Option<OsString> {
+pub fn word(choice: impl ValueEnum) -> Option<OsString> {
     choice.to_possible_value().map(|value| value.get_name().into())
 }
 

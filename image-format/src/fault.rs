@@ -26,6 +26,8 @@ pub enum Fault {
     Empty,
     /// The first four bytes are not ELF's.
     NotElf,
+    /// A zstd stream, which the command line's tools unpack.
+    Compressed,
     /// An ELF file, but no core (`e_type`).
     NotCore(u16),
     /// A core that carries no checkpoint header note.
@@ -69,7 +71,7 @@ impl Fault {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Empty => ExitCode::Empty,
-            Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => ExitCode::NotImage,
+            Self::NotElf | Self::Compressed | Self::NotCore(_) | Self::NotCheckpoint => ExitCode::NotImage,
             Self::WrongMachine(_) => ExitCode::WrongMachine,
             Self::Truncated { .. } | Self::Unsealed => ExitCode::Truncated,
             Self::Checksum(Part::Segment(_) | Part::Content(_)) => ExitCode::DamagedMemory,
@@ -86,6 +88,7 @@ impl fmt::Display for Fault {
         let end = match *self {
             Self::Empty => "the file is empty: it is no image",
             Self::NotElf => "not an image: the file does not begin with the ELF magic",
+            Self::Compressed => "compressed with zstd: `ckpt restart` reads it; or unpack it (zstd -d)",
             Self::NotCore(kind) => {
                 digits("not an image: an ELF file of type ", kind.into(), 10, f)?;
                 ", not a core (4)"

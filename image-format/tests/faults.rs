@@ -350,6 +350,7 @@ fn exit_codes_are_one_each() {
     let faults = [
         (Fault::Empty, 70),
         (Fault::NotElf, 71),
+        (Fault::Compressed, 71),
         (Fault::WrongMachine(3), 72),
         (Fault::Truncated { need: 2, have: 1 }, 73),
         (Fault::Checksum(Part::Prefix), 74),

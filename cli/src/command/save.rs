@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ckpt::remote::{self, Destination, Report};
+use ckpt::remote::{self, Report};
 use image_format::ExitCode;
 
+use crate::compress::Compression;
 use crate::failure::{Failure, reason};
+use crate::saver::{self, To};
 use crate::text;
 
 /// Save a running process, which needs no preparation, and let it go on
@@ -34,6 +36,9 @@ pub struct Args {
     /// TCP connections to other processes
     #[arg(long, value_name = "POLICY", default_value = "refuse")]
     tcp: Tcp,
+    /// Compress the image: zstd, or zstd:N with a level N from 1 (fast) to 19 (small)
+    #[arg(long, value_name = "METHOD")]
+    compress: Option<Compression>,
     /// Print nothing when all went well
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -55,9 +60,9 @@ pub enum Tcp {
 pub fn main(args: Args) -> Result<(), Failure> {
     let path = args.output.unwrap_or_else(|| format!("{}.ckpt", args.pid).into());
     let stream = path == Path::new("-");
-    let to = if stream { Destination::Stream(standard_output()?) } else { Destination::File(&path) };
+    let to = if stream { To::Stream(standard_output()?) } else { To::File(&path) };
     let options = remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close };
-    let report = remote::save(args.pid, to, options).map_err(|e| Failure::new(e.exit_code(), e))?;
+    let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
     }
@@ -91,7 +96,8 @@ fn line(image: String, report: &Report, verbose: bool) -> String {
     line + "\n"
 }
 
-fn milliseconds(time: Duration) -> String {
+/// A time for people.
+pub fn milliseconds(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }
