@@ -113,7 +113,7 @@ pub fn unpack(name: &Path, from: impl Read, to: &mut File) -> Result<(), Failure
     let begin = prefix.as_bytes().get(..have).unwrap_or_default();
     // Of a file that is no longer, its headers tell how long it should be.
     let whole = match Image::parse(begin.get(..len).unwrap_or(begin), need.prefix_len) {
-        Err(Fault::Truncated { need, .. }) => need,
+        Err(Fault::Truncated { need, .. }) => need.get(),
         Err(other) => return Err(fault(other)),
         Ok(_) => have as u64,
     };
@@ -123,7 +123,7 @@ pub fn unpack(name: &Path, from: impl Read, to: &mut File) -> Result<(), Failure
     let mut more = [0];
     match decoder.read(&mut more).map_err(broken)? {
         0 => Ok(()),
-        _ => Err(fault(Fault::Malformed { what: "bytes follow the seal", at: whole })),
+        _ => Err(fault(Fault::malformed("bytes follow the seal", whole))),
     }
 }
 

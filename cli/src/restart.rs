@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use image_format::ExitCode;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::Header;
 use image_format::record::terminal::Terminal as SavedTerminal;
@@ -93,6 +94,19 @@ impl Source {
         Ok((image, pid))
     }
 
+    /// Names what the stub would only say shortly: a broken rule of the image, a CPU that lacks something.
+    fn look(&self, options: &Options) -> Result<(), Failure> {
+        let file = ImageFile::open(self.path())?;
+        let header = file.checked()?.image.header().cpu;
+        let (features, xcr0, _) = sys::arch::cpu_features();
+        let names = loader::cpu::lacking(&header, &features, xcr0);
+        if options.any_cpu() || names.as_bytes().is_empty() {
+            return Ok(());
+        }
+        let what = format_args!("CPU without {names}: the program may use these: --cpu ignore to try").to_string();
+        Err(Failure::new(ExitCode::Cpu, what))
+    }
+
     fn path(&self) -> &Path {
         self.spooled.as_ref().map_or(&self.path, |spooled| &spooled.path)
     }
@@ -143,7 +157,9 @@ fn try_attached(
         if let Some(pidfile) = pidfile {
             pidfile.write(getpid())?;
         }
-        return Ok(Stub::new(source.path(), options, &keep(identity))?.exec());
+        let stub = Stub::new(source.path(), options, &keep(identity))?;
+        source.look(options)?;
+        return Ok(stub.exec());
     }
     let inbox = Inbox::open()?;
     let terminal = Terminal::open();
@@ -190,7 +206,7 @@ fn ended(pid: Pid) -> Failure {
                 return Failure::status(128 + u8::try_from(signal).unwrap_or(0));
             }
             Ok(_) | Err(sys::Errno::EINTR) => {}
-            Err(_) => return Failure::status(image_format::ExitCode::Restore as u8),
+            Err(_) => return Failure::status(ExitCode::Restore as u8),
         }
     }
 }
@@ -216,6 +232,7 @@ impl Born {
         let mut more = keep(identity);
         more.extend(["--ready".into(), number(&tell).into()]);
         let stub = Stub::new(source.path(), options, &more)?;
+        source.look(options)?;
         let dies_with_us = place != Place::OwnSession;
         let mut namespace = match identity {
             Identity::Namespace => Some(Namespace::make(facts.pid, facts.clocks, dies_with_us)?),

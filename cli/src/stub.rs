@@ -67,6 +67,11 @@ impl Options {
         Self { files: Some(files), fd: Vec::new(), cpu: None, trust: false, verbose: false }
     }
 
+    /// Whether a CPU that lacks something is no reason to refuse.
+    pub fn any_cpu(&self) -> bool {
+        matches!(self.cpu, Some(Cpu::Ignore))
+    }
+
     /// As they were given.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut out: Vec<OsString> = Vec::new();

@@ -87,10 +87,9 @@ impl<'a> Check<'_, 'a> {
     }
 
     #[cold]
-    #[inline(never)]
+    #[cfg_attr(not(feature = "terse"), inline(never))]
     fn malformed(&self, what: &'static str, place: &[u8]) -> Broken {
-        let what = if cfg!(feature = "terse") { "a rule is broken, which `ckpt verify` names" } else { what };
-        self.fault.set(Fault::Malformed { what, at: self.image.offset_of(place) });
+        self.fault.set(Fault::malformed(what, self.image.offset_of(place)));
         Broken
     }
 

@@ -42,15 +42,15 @@ pub fn header(first: &[u8]) -> Result<Header, Fault> {
         return Err(if magic == ZSTD_MAGIC { Fault::Compressed } else { Fault::NotElf });
     }
     let mut header = Header::default();
-    let short = Fault::Truncated { need: SIZEOF_EHDR as u64, have: first.len() as u64 };
+    let short = Fault::truncated(SIZEOF_EHDR as u64, first.len() as u64);
     plain::copy_from_bytes(&mut header, first).map_err(|_| short)?;
     let class = header.e_ident.get(EI_CLASS).copied();
     let data = header.e_ident.get(EI_DATA).copied();
     if class != Some(ELFCLASS64) || data != Some(ELFDATA2LSB) || header.e_machine != MACHINE {
-        return Err(Fault::WrongMachine(header.e_machine));
+        return Err(Fault::WrongMachine(header.e_machine.into()));
     }
     if header.e_type != ET_CORE {
-        return Err(Fault::NotCore(header.e_type));
+        return Err(Fault::NotCore(header.e_type.into()));
     }
     Ok(header)
 }
@@ -60,7 +60,7 @@ pub fn header(first: &[u8]) -> Result<Header, Fault> {
 /// # Errors
 /// The buffer ends before them, or is not aligned.
 pub fn program_headers(bytes: &[u8], off: u64, count: u64) -> Result<&[ProgramHeader], Fault> {
-    let bad = Fault::Malformed { what: "the program headers do not fit, or are not aligned", at: off };
+    let bad = Fault::malformed("the program headers do not fit, or are not aligned", off);
     let len = count.checked_mul(SIZEOF_PHDR as u64).ok_or(bad)?;
     let end = off.checked_add(len).ok_or(bad)?;
     let range = usize::try_from(off).map_err(|_| bad)?..usize::try_from(end).map_err(|_| bad)?;

@@ -6,6 +6,30 @@ use core::fmt;
 
 use crate::ExitCode;
 
+/// What only messages need of a fault. The stub leaves it out, and its faults are one byte: `ckpt` names them whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail<T>(#[cfg(not(feature = "terse"))] T, #[cfg(feature = "terse")] core::marker::PhantomData<T>);
+
+impl<T> From<T> for Detail<T> {
+    #[cfg(not(feature = "terse"))]
+    fn from(detail: T) -> Self {
+        Self(detail)
+    }
+
+    #[cfg(feature = "terse")]
+    fn from(_: T) -> Self {
+        Self(core::marker::PhantomData)
+    }
+}
+
+#[cfg(not(feature = "terse"))]
+impl<T> Detail<T> {
+    /// What it is.
+    pub fn get(self) -> T {
+        self.0
+    }
+}
+
 /// A checksummed part of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -14,9 +38,9 @@ pub enum Part {
     /// The sealing note.
     Seal,
     /// The contents of the segment at this address.
-    Segment(u64),
+    Segment(Detail<u64>),
     /// A part of the contents with this id.
-    Content(u32),
+    Content(Detail<u32>),
 }
 
 /// Why a file is not an image that can be restarted.
@@ -29,17 +53,17 @@ pub enum Fault {
     /// A zstd stream, which the command line's tools unpack.
     Compressed,
     /// An ELF file, but no core (`e_type`).
-    NotCore(u16),
+    NotCore(Detail<u16>),
     /// A core that carries no checkpoint header note.
     NotCheckpoint,
     /// `e_machine`, class or byte order of another machine.
-    WrongMachine(u16),
+    WrongMachine(Detail<u16>),
     /// The image says that it has `need` bytes; the file has `have`.
     Truncated {
         /// Bytes that the image claims.
-        need: u64,
+        need: Detail<u64>,
         /// Bytes in the file.
-        have: u64,
+        have: Detail<u64>,
     },
     /// No sealing note: the writer did not finish.
     Unsealed,
@@ -48,24 +72,42 @@ pub enum Fault {
     /// A rule of the format is broken at a byte offset of the file.
     Malformed {
         /// The rule.
-        what: &'static str,
+        what: Detail<&'static str>,
         /// Offset in the file, in bytes.
-        at: u64,
+        at: Detail<u64>,
     },
     /// A rule about addresses is broken.
     Address {
         /// The rule.
-        what: &'static str,
+        what: Detail<&'static str>,
         /// The address.
-        addr: u64,
+        addr: Detail<u64>,
     },
     /// The format's major version is newer than this reader.
-    Newer(u16),
+    Newer(Detail<u16>),
     /// Required-feature bits that this reader does not know.
-    Feature(u64),
+    Feature(Detail<u64>),
 }
 
 impl Fault {
+    /// A broken rule of the format, at this offset of the file.
+    #[must_use]
+    pub fn malformed(what: &'static str, at: u64) -> Self {
+        Self::Malformed { what: what.into(), at: at.into() }
+    }
+
+    /// A broken rule about this address.
+    #[must_use]
+    pub fn address(what: &'static str, addr: u64) -> Self {
+        Self::Address { what: what.into(), addr: addr.into() }
+    }
+
+    /// The image claims `need` bytes, the file has `have`.
+    #[must_use]
+    pub fn truncated(need: u64, have: u64) -> Self {
+        Self::Truncated { need: need.into(), have: have.into() }
+    }
+
     /// The exit code of a program that stops for this fault.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -83,6 +125,22 @@ impl Fault {
     }
 }
 
+#[cfg(feature = "terse")]
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty: it is no image",
+            Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => "not an image",
+            Self::WrongMachine(_) => "of another machine",
+            Self::Truncated { .. } | Self::Unsealed => "truncated: use another copy",
+            Self::Checksum(_) => "damaged: use another copy",
+            Self::Malformed { .. } | Self::Address { .. } => "a rule is broken, which `ckpt verify` names",
+            Self::Newer(_) | Self::Feature(_) => "newer than this program: update it",
+        })
+    }
+}
+
+#[cfg(not(feature = "terse"))]
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = match *self {
@@ -90,19 +148,19 @@ impl fmt::Display for Fault {
             Self::NotElf => "not an image: the file does not begin with the ELF magic",
             Self::Compressed => "compressed with zstd: `ckpt restart` reads it; or unpack it (zstd -d)",
             Self::NotCore(kind) => {
-                digits("not an image: an ELF file of type ", kind.into(), 10, f)?;
+                digits("not an image: an ELF file of type ", kind.0.into(), 10, f)?;
                 ", not a core (4)"
             }
             Self::NotCheckpoint => {
                 "not an image: an ELF core without a checkpoint header (written by a kernel or gcore?)"
             }
             Self::WrongMachine(machine) => {
-                digits("an image of another machine (ELF machine ", machine.into(), 10, f)?;
+                digits("an image of another machine (ELF machine ", machine.0.into(), 10, f)?;
                 "): restart it on a box of that kind"
             }
             Self::Truncated { need, have } => {
-                digits("truncated: the image has ", need, 10, f)?;
-                digits(" bytes, the file only ", have, 10, f)?;
+                digits("truncated: the image has ", need.0, 10, f)?;
+                digits(" bytes, the file only ", have.0, 10, f)?;
                 ": copy it again"
             }
             Self::Unsealed => "not sealed: the save was not finished: use an older image",
@@ -111,27 +169,27 @@ impl fmt::Display for Fault {
                 match part {
                     Part::Prefix => f.write_str("headers and notes")?,
                     Part::Seal => f.write_str("the seal")?,
-                    Part::Segment(at) => digits("the memory at 0x", at, 16, f)?,
-                    Part::Content(id) => digits("the shared contents ", id.into(), 10, f)?,
+                    Part::Segment(at) => digits("the memory at 0x", at.0, 16, f)?,
+                    Part::Content(id) => digits("the shared contents ", id.0.into(), 10, f)?,
                 }
                 " does not match: copy it again"
             }
             Self::Malformed { what, at } => {
-                digits("malformed at file offset ", at, 10, f)?;
+                digits("malformed at file offset ", at.0, 10, f)?;
                 f.write_str(": ")?;
-                what
+                what.0
             }
             Self::Address { what, addr } => {
-                digits("bad address 0x", addr, 16, f)?;
+                digits("bad address 0x", addr.0, 16, f)?;
                 f.write_str(": ")?;
-                what
+                what.0
             }
             Self::Newer(version) => {
-                digits("written in format ", version.into(), 10, f)?;
+                digits("written in format ", version.0.into(), 10, f)?;
                 ", newer than this program's: update it"
             }
             Self::Feature(bits) => {
-                digits("needs features that this program does not know (bits 0x", bits, 16, f)?;
+                digits("needs features that this program does not know (bits 0x", bits.0, 16, f)?;
                 "): update it"
             }
         };
@@ -139,8 +197,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Writes what stands before a number, and its digits, the first one first: the core library's own know padding and signs,
-/// which cost the stub 1 KiB.
+/// Writes what stands before a number, and its digits, the first one first.
+#[cfg(not(feature = "terse"))]
 fn digits(before: &str, number: u64, base: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if number < base { f.write_str(before) } else { digits(before, number / base, base, f) }?;
     fmt::Write::write_char(f, char::from_digit((number % base) as u32, base as u32).unwrap_or('?'))

@@ -98,7 +98,7 @@ impl<'a> Iterator for NoteIter<'a> {
         if note.is_none() {
             self.rest = &[];
         }
-        Some(note.ok_or(Fault::Malformed { what: "a note does not fit into its segment", at }))
+        Some(note.ok_or(Fault::malformed("a note does not fit into its segment", at)))
     }
 }
 

@@ -56,12 +56,12 @@ impl Need {
         }
         let table = phnum.checked_mul(SIZEOF_PHDR as u64).and_then(|n| n.checked_add(phoff)).unwrap_or(u64::MAX);
         if table > PREFIX_MAX {
-            return Err(Fault::Malformed { what: "an absurd number of program headers", at: 56 });
+            return Err(Fault::malformed("an absurd number of program headers", 56));
         }
         if table > file_len {
-            return Err(Fault::Truncated { need: table, have: file_len });
+            return Err(Fault::truncated(table, file_len));
         }
-        let short = Fault::Truncated { need: PROBE_LEN as u64, have: first.len() as u64 };
+        let short = Fault::truncated(PROBE_LEN as u64, first.len() as u64);
         let mut notes = ProgramHeader::default();
         let at = usize::try_from(phoff).map_err(|_| short)?;
         plain::copy_from_bytes(&mut notes, first.get(at..).ok_or(short)?).map_err(|_| short)?;
@@ -70,10 +70,10 @@ impl Need {
         }
         let prefix_len = notes.p_offset.saturating_add(notes.p_filesz);
         if prefix_len > PREFIX_MAX {
-            return Err(Fault::Malformed { what: "an absurd length of the notes", at: phoff + 32 });
+            return Err(Fault::malformed("an absurd length of the notes", phoff + 32));
         }
         if prefix_len > file_len {
-            return Err(Fault::Truncated { need: prefix_len, have: file_len });
+            return Err(Fault::truncated(prefix_len, file_len));
         }
         Ok(Self { prefix_len, phoff, phnum })
     }
@@ -83,7 +83,7 @@ fn xnum(first: &[u8], shoff: u64) -> Result<u64, Fault> {
     if shoff != SIZEOF_EHDR as u64 {
         return Err(Fault::NotCheckpoint);
     }
-    let short = Fault::Truncated { need: PROBE_LEN as u64, have: first.len() as u64 };
+    let short = Fault::truncated(PROBE_LEN as u64, first.len() as u64);
     let section = first.get(SIZEOF_EHDR..SIZEOF_EHDR + SIZEOF_SHDR).ok_or(short)?;
     let info = section.get(44..48).and_then(|b| b.try_into().ok()).ok_or(Fault::NotCheckpoint)?;
     Ok(u64::from(u32::from_le_bytes(info)))
@@ -112,14 +112,14 @@ impl<'a> Image<'a> {
     pub fn parse(prefix: &'a [u8], file_len: u64) -> Result<Self, Fault> {
         let need = Need::probe(prefix, file_len)?;
         let len = usize::try_from(need.prefix_len).unwrap_or(usize::MAX);
-        let prefix = prefix.get(..len).ok_or(Fault::Truncated { need: need.prefix_len, have: prefix.len() as u64 })?;
+        let prefix = prefix.get(..len).ok_or(Fault::truncated(need.prefix_len, prefix.len() as u64))?;
         let table = elf::program_headers(prefix, need.phoff, need.phnum)?;
         let at = need.phoff;
         let [notes, all @ .., last] = table else {
-            return Err(Fault::Malformed { what: "too few program headers", at });
+            return Err(Fault::malformed("too few program headers", at));
         };
         let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
-        let body = prefix.get(start..).ok_or(Fault::Malformed { what: "the notes do not follow the headers", at })?;
+        let body = prefix.get(start..).ok_or(Fault::malformed("the notes do not follow the headers", at))?;
         let mut image = Self {
             prefix,
             header: first_header(NoteIter::new(body, notes.p_offset))?,
@@ -141,10 +141,10 @@ impl<'a> Image<'a> {
     fn check_version(&self) -> Result<(), Fault> {
         let header = self.header;
         if header.major.get() > VERSION.0 {
-            return Err(Fault::Newer(header.major.get()));
+            return Err(Fault::Newer(header.major.get().into()));
         }
         let unknown = header.required.get() & !Features::all().bits();
-        if unknown == 0 { Ok(()) } else { Err(Fault::Feature(unknown)) }
+        if unknown == 0 { Ok(()) } else { Err(Fault::Feature(unknown.into())) }
     }
 
     /// Where the seal lies: offset and length in bytes.
@@ -177,7 +177,7 @@ impl<'a> Image<'a> {
         let mut end = 0;
         for vma in vmas {
             let (start, stop) = (vma.start.get(), vma.end.get());
-            let bad = |what| Err(Fault::Address { what, addr: start });
+            let bad = |what| Err(Fault::address(what, start));
             if start % PAGE != 0 || stop % PAGE != 0 || stop <= start {
                 return bad("a mapping is not page-aligned, or empty");
             }
@@ -197,7 +197,7 @@ impl<'a> Image<'a> {
             while rest.next_if(|vma| vma.end.get() <= segment.addr).is_some() {}
             let end = segment.addr + segment.len;
             if !rest.peek().is_some_and(|v| v.start.get() <= segment.addr && end <= v.end.get()) {
-                return Err(Fault::Address { what: "a segment lies in no mapping", addr: segment.addr });
+                return Err(Fault::address("a segment lies in no mapping", segment.addr));
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl<'a> Image<'a> {
             let Some((size, bit)) = record::size_of_type(note.kind).filter(|_| note.owner == note::CKPT) else {
                 continue;
             };
-            let bad = |what| Err(Fault::Malformed { what, at: self.offset_of(note.desc) });
+            let bad = |what| Err(Fault::malformed(what, self.offset_of(note.desc)));
             if !note.desc.len().is_multiple_of(size) {
                 return bad(TORN);
             }
@@ -290,7 +290,7 @@ impl<'a> Image<'a> {
     /// The note's length is no multiple of the record's.
     pub fn table<R: Record>(&self) -> Result<&'a [R], Fault> {
         let bytes = self.note(R::TYPE)?;
-        <[R]>::ref_from_bytes(bytes).map_err(|_| Fault::Malformed { what: TORN, at: self.offset_of(bytes) })
+        <[R]>::ref_from_bytes(bytes).map_err(|_| Fault::malformed(TORN, self.offset_of(bytes)))
     }
 
     /// Each record of one type, of an image whose notes were checked: there is nothing left to go wrong.
@@ -316,10 +316,7 @@ impl<'a> Image<'a> {
     pub fn single<R: Record>(&self) -> Result<&'a R, Fault> {
         match self.table::<R>()? {
             [one] => Ok(one),
-            _ => Err(Fault::Malformed {
-                what: "a record that must be there once is missing or repeated",
-                at: self.notes_at,
-            }),
+            _ => Err(Fault::malformed("a record that must be there once is missing or repeated", self.notes_at)),
         }
     }
 
@@ -329,10 +326,9 @@ impl<'a> Image<'a> {
     /// It points outside the strings, or the bytes contain a NUL.
     #[inline(never)]
     pub fn string(&self, reference: StrRef) -> Result<&'a [u8], Fault> {
-        self.bytes(reference).filter(|bytes| bytes.iter().all(|byte| *byte != 0)).ok_or(Fault::Malformed {
-            what: "a string lies outside its note, or contains a NUL",
-            at: u64::from(reference.at.get()),
-        })
+        self.bytes(reference)
+            .filter(|bytes| bytes.iter().all(|byte| *byte != 0))
+            .ok_or(Fault::malformed("a string lies outside its note, or contains a NUL", u64::from(reference.at.get())))
     }
 
     /// The bytes that a reference means, any bytes; `None` when it points outside the strings.

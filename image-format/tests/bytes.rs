@@ -170,7 +170,7 @@ fn image() -> Vec<u8> {
     let first = prefix_len.next_multiple_of(4096);
     let (text, heap) = ([0x90u8; 4096], [7u8; 8192]);
     let seal_at = first + text.len() + heap.len();
-    let seal_len = 12 + 8 + 40 + 2 * 8 + 8;
+    let seal_len = 12 + 8 + 40 + 26 * 8 + 8;
     let file_len = seal_at + seal_len;
     let n = |n: usize| n as u64;
     let ph = |kind: u32, flags: u32, words: [u64; 6]| bytes().u32s(&[kind, flags]).u64s(&words).0;
@@ -201,6 +201,7 @@ fn image() -> Vec<u8> {
         xxh3_64(&text),
         xxh3_64(&heap),
     ]);
+    let fixed = fixed.u64s(&[0; 24]);
     let own = xxh3_64(&fixed.0);
     file.resize(first, 0);
     file.extend(text);

@@ -88,7 +88,7 @@ fn truncated_at_every_64th_byte() {
 fn no_seal() {
     let mut image = support::image();
     let len = image.len();
-    image[len - 200..].fill(0);
+    image[len - 276..].fill(0);
     faulty(&image, ExitCode::Truncated, "not sealed");
 }
 
@@ -351,15 +351,15 @@ fn exit_codes_are_one_each() {
         (Fault::Empty, 70),
         (Fault::NotElf, 71),
         (Fault::Compressed, 71),
-        (Fault::WrongMachine(3), 72),
-        (Fault::Truncated { need: 2, have: 1 }, 73),
+        (Fault::WrongMachine(3.into()), 72),
+        (Fault::truncated(2, 1), 73),
         (Fault::Checksum(Part::Prefix), 74),
         (Fault::Checksum(Part::Seal), 74),
-        (Fault::Malformed { what: "x", at: 0 }, 75),
-        (Fault::Address { what: "x", addr: 0 }, 76),
-        (Fault::Newer(2), 77),
-        (Fault::Feature(4), 77),
-        (Fault::Checksum(Part::Segment(4096)), 89),
+        (Fault::malformed("x", 0), 75),
+        (Fault::address("x", 0), 76),
+        (Fault::Newer(2.into()), 77),
+        (Fault::Feature(4.into()), 77),
+        (Fault::Checksum(Part::Segment(4096.into())), 89),
     ];
     for (fault, code) in faults {
         assert_eq!(fault.exit_code() as u8, code, "{fault}");

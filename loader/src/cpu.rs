@@ -12,6 +12,40 @@ const FEATURES: &[u8] = b"0 SSE3 1 PCLMULQDQ 9 SSSE3 12 FMA 13 CMPXCHG16B 19 SSE
      1 XSAVEC | \
      0 LAHF 5 LZCNT";
 
+/// The bits of [`FEATURES`], for each of the words.
+const MASKS: [u32; 8] = masks();
+
+#[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
+const fn masks() -> [u32; 8] {
+    let (mut masks, mut word, mut number, mut at) = ([0; 8], 0, None, 0);
+    while at < FEATURES.len() {
+        match (FEATURES[at], number) {
+            (b'|', _) => word += 1,
+            (digit @ b'0'..=b'9', None) => number = Some(digit as u32 - b'0' as u32),
+            (digit @ b'0'..=b'9', Some(tens)) => number = Some(tens * 10 + digit as u32 - b'0' as u32),
+            (b' ', Some(bit)) => {
+                masks[word] |= 1 << bit;
+                number = None;
+                // The name, which has digits, too.
+                at += 1;
+                while at < FEATURES.len() && FEATURES[at] != b' ' {
+                    at += 1;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    masks
+}
+
+/// Whether `saved` has what these words of CPUID, and XCR0, lack: [`lacking`] without the names, which the stub leaves to `ckpt`.
+#[must_use]
+pub fn lacks(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> bool {
+    let words = saved.words.iter().zip(words_here).zip(MASKS);
+    words.into_iter().any(|((then, now), mask)| then.get() & !now & mask != 0) || saved.xcr0.get() & !xcr0_here != 0
+}
+
 /// The names of what `saved` has and these words of CPUID, and XCR0, lack; empty when nothing is lacking.
 #[must_use]
 pub fn lacking(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> Text<320> {
@@ -41,5 +75,25 @@ pub fn lacking(saved: &Cpu, words_here: &[u32; 8], xcr0_here: u64) -> Text<320> 
 fn separate(names: &mut Text<320>) {
     if !names.as_bytes().is_empty() {
         names.push(b", ");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn what_has_a_name_is_looked_at() {
+        for (word, mask) in MASKS.iter().enumerate() {
+            for bit in 0..32 {
+                let mut saved = Cpu::new_zeroed();
+                saved.words.iter_mut().skip(word).take(1).for_each(|word| *word = (1u32 << bit).into());
+                let named = !lacking(&saved, &[0; 8], 0).as_bytes().is_empty();
+                assert_eq!(named, mask & (1 << bit) != 0, "word {word}, bit {bit}");
+                assert_eq!(named, lacks(&saved, &[0; 8], 0), "word {word}, bit {bit}");
+                assert!(!lacks(&saved, &saved.words.map(u32::from), 0));
+            }
+        }
     }
 }

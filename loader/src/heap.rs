@@ -3,12 +3,12 @@
 
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
+use core::ptr::NonNull;
 
 use image_format::ExitCode;
 use linked_list_allocator::Heap;
 use state::{Error, Result};
 use sys::fs::Fd;
-use sys::text::Decimal;
 
 /// Bytes of the arena. Untouched pages of it cost nothing.
 const SIZE: usize = 4 << 20;
@@ -47,19 +47,35 @@ pub unsafe fn init() {
 /// # Errors
 /// Too many for the arena.
 pub fn descriptors(len: usize) -> Result<&'static mut [Fd]> {
-    // SAFETY: one thread, see the type; no reference to the heap outlives the call.
-    let heap = unsafe { &mut *HEAP.0.get() };
-    let found = Layout::array::<Fd>(len.max(1)).ok().and_then(|layout| heap.allocate_first_fit(layout).ok());
-    let Some(place) = found else {
-        let object = format_args!("{} descriptors and mapped files", Decimal(len as u64));
-        return Err(Error::refused(object, "are more than the restart's memory holds", "").code(ExitCode::NoRoom));
-    };
-    let place = place.cast::<Fd>();
+    list(len, -1)
+}
+
+/// A list of as many equal values.
+///
+/// # Errors
+/// Too many for the arena.
+pub fn list<T: Copy>(len: usize, value: T) -> Result<&'static mut [T]> {
+    let place = room(len.saturating_mul(size_of::<T>()))?.cast::<T>();
+    const { assert!(align_of::<T>() <= ALIGN) };
     // SAFETY: as long as asked for, aligned, this list's alone, and never given back.
     unsafe {
         for index in 0..len {
-            place.add(index).write(-1);
+            place.add(index).write(value);
         }
-        Ok(core::slice::from_raw_parts_mut(place.as_ptr(), len))
+        Ok(core::slice::from_raw_parts_mut(place, len))
     }
+}
+
+/// Alignment of all that is handed out.
+const ALIGN: usize = 8;
+
+#[inline(never)] // So that it exists once.
+fn room(len: usize) -> Result<*mut u8> {
+    // SAFETY: one thread, see the type; no reference to the heap outlives the call.
+    let heap = unsafe { &mut *HEAP.0.get() };
+    let found = Layout::from_size_align(len.max(1), ALIGN).ok().and_then(|layout| heap.allocate_first_fit(layout).ok());
+    found.map(NonNull::as_ptr).ok_or_else(|| {
+        Error::refused(format_args!("descriptors and mapped files"), "are more than the restart's memory holds", "")
+            .code(ExitCode::NoRoom)
+    })
 }

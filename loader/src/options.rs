@@ -10,17 +10,14 @@ pub const FDS_MAX: usize = 32;
 pub const HELP: &str = "\
 Usage: restart-stub [OPTIONS] IMAGE
 
-Becomes the process that was saved to IMAGE.
+Becomes the process that was saved to IMAGE. The first word behind an option is the default; `ckpt restart --help` explains.
 
-  --files verify|rollback|ignore  what to do with files that changed since the save [verify]
-  --fd N=PATH                     open PATH for the program's descriptor N (repeatable)
-  --cpu verify|ignore             refuse a CPU that lacks what the program may use [verify]
-  --pid new|keep                  the ids of process and threads: new or the saved ones [new]
-  --trust                         restart an image that others may have written
-  -v                              say what is decided
-  --help, --version
-
-Exit codes: 64 usage, 66 no image, 70-86 nothing was started, 87 failed while restoring, 89 damaged memory; else the program's own.
+  --files verify|rollback|ignore
+  --fd N=PATH (repeatable)
+  --cpu verify|ignore
+  --pid new|keep
+  --trust
+  -v, --help, --version
 ";
 
 /// What `--version` prints.

@@ -55,16 +55,17 @@ fn padding(file: &ImageFile, prefix: u64) -> Result<(), Failure> {
     if pad.iter().all(|&byte| byte == 0) {
         return Ok(());
     }
-    Err(file.fault(Fault::Malformed { what: "the padding behind the notes is not zero", at: prefix }))
+    Err(file.fault(Fault::malformed("the padding behind the notes is not zero", prefix)))
 }
 
 /// Compares the memory with its checksums, on all processors; the fault is that of the first wrong segment.
 fn segments(file: &ImageFile, checked: &Checked<'_>) -> Result<(), Failure> {
-    let of_memory = checked.image.segments().map(|segment| (segment, Part::Segment(segment.addr)));
+    let of_memory = checked.image.segments().map(|segment| (segment, Part::Segment(segment.addr.into())));
     let contents = checked.image.table::<Content>().unwrap_or_default();
     let owner = |index| contents.partition_point(|content| content.first.get() as usize <= index).saturating_sub(1);
     let of_contents = checked.image.content_segments().enumerate();
-    let of_contents = of_contents.map(|(i, segment)| (segment, Part::Content(u32::try_from(owner(i)).unwrap_or(0))));
+    let of_contents =
+        of_contents.map(|(i, segment)| (segment, Part::Content(u32::try_from(owner(i)).unwrap_or(0).into())));
     let segments: Vec<_> = of_memory.chain(of_contents).zip(checked.sums.iter().copied()).collect();
     let next = AtomicUsize::new(0);
     let first: Mutex<Option<(usize, Failure)>> = Mutex::new(None);

@@ -95,7 +95,7 @@ pub fn descriptors(image: &Image<'_>) -> Result<Vec<Descriptor>, Fault> {
     }
     let describe = |descriptor: &descriptor::Descriptor| {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
-        let unknown = Fault::Malformed { what: "a descriptor of an open file that the image does not describe", at: 0 };
+        let unknown = Fault::malformed("a descriptor of an open file that the image does not describe", 0);
         let file = files.get(&id).ok_or(unknown)?;
         Ok(Descriptor {
             fd,

@@ -10,7 +10,7 @@ impl Image<'_> {
         let mut end_in_memory = 0;
         for (i, ph) in self.all.iter().enumerate() {
             let at = phoff + (i as u64 + 1) * SIZEOF_PHDR as u64;
-            let bad = |what| Err(Fault::Malformed { what, at });
+            let bad = |what| Err(Fault::malformed(what, at));
             let of_memory = i < self.loads.len();
             if ph.p_type != if of_memory { PT_LOAD } else { PT_CONTENT } {
                 return bad("a program header of an unknown type, or out of order");
@@ -23,7 +23,7 @@ impl Image<'_> {
             }
             let addr = ph.p_vaddr;
             if addr % PAGE != 0 {
-                return Err(Fault::Address { what: "a segment is not page-aligned", addr });
+                return Err(Fault::address("a segment is not page-aligned", addr));
             }
             end_in_file += ph.p_filesz;
             if !of_memory {
@@ -31,25 +31,25 @@ impl Image<'_> {
                 continue;
             }
             if addr < end_in_memory {
-                return Err(Fault::Address { what: "a segment is out of order, or overlaps another", addr });
+                return Err(Fault::address("a segment is out of order, or overlaps another", addr));
             }
             let end = addr.saturating_add(ph.p_filesz);
             if end > USER_END {
-                return Err(Fault::Address { what: "a segment reaches into kernel space", addr });
+                return Err(Fault::address("a segment reaches into kernel space", addr));
             }
             end_in_memory = end;
         }
         let at = phoff + (self.all.len() as u64 + 1) * SIZEOF_PHDR as u64;
         if last.p_type != PT_NOTE || last.p_offset != end_in_file || last.p_filesz != seal::size(self.all.len() as u64)
         {
-            return Err(Fault::Malformed { what: "the last program header is not that of the seal", at });
+            return Err(Fault::malformed("the last program header is not that of the seal", at));
         }
         let need = last.p_offset + last.p_filesz;
         if self.file_len < need {
-            return Err(Fault::Truncated { need, have: self.file_len });
+            return Err(Fault::truncated(need, self.file_len));
         }
         if self.file_len > need {
-            return Err(Fault::Malformed { what: "bytes follow the seal", at: need });
+            return Err(Fault::malformed("bytes follow the seal", need));
         }
         Ok(())
     }

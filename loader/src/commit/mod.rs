@@ -51,31 +51,25 @@ pub fn die(stage: &str, errno: Errno) -> ! {
 
 /// Ends the process: the memory at this address is not what was saved.
 pub fn die_damaged(addr: u64) -> ! {
-    tell(error_fd(), format_args!("image: {}: nothing was run", Fault::Checksum(Part::Segment(addr))));
+    tell(error_fd(), format_args!("image: {}: nothing was run", Fault::Checksum(Part::Segment(addr.into()))));
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
 
 /// Starts the commit: blocks all signals and goes on in the copy, on the region's stack.
-pub fn commit(plan: Plan) -> ! {
+pub fn commit(plan: &'static Plan) -> ! {
     if let Err(e) = sys::signal::set_mask(sys::signal::ALL) {
         die("blocking signals", e);
     }
     let delta = plan.delta;
-    // The plan lies above the control stack's end, in the page kept for it.
-    let place = plan.stack_top as usize as *mut Plan;
-    const { assert!(size_of::<Plan>() <= 4096) };
     let stack_top = plan.stack_top as usize;
-    let entry: unsafe extern "C" fn(*mut Plan) -> ! = in_the_copy;
-    // SAFETY: the page is mapped and free; the copy is complete; nothing of the old stack is used again.
-    unsafe {
-        place.write(plan);
-        sys::arch::leave_to((entry as usize).wrapping_add(delta), place as usize, stack_top)
-    }
+    let entry: unsafe extern "C" fn(*const Plan) -> ! = in_the_copy;
+    // SAFETY: the copy is complete, and the plan lies in the region; nothing of the old stack is used again.
+    unsafe { sys::arch::leave_to((entry as usize).wrapping_add(delta), &raw const *plan as usize, stack_top) }
 }
 
 /// The first function that runs in the copy, on its own stack.
-unsafe extern "C" fn in_the_copy(plan: *mut Plan) -> ! {
-    // SAFETY: `commit` wrote it there, and it stays until the program frees the region.
+unsafe extern "C" fn in_the_copy(plan: *const Plan) -> ! {
+    // SAFETY: it lies in the region, and stays until the program frees the region.
     let plan: &'static Plan = unsafe { &*plan };
     ERROR_FD.store(plan.error_fd, Ordering::Relaxed);
     let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die("reading the plan", Errno::EINVAL) };

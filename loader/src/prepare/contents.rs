@@ -36,7 +36,7 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
             fill(image, input, content, *slot, sums, buffer)
         });
         if !made.map_err(failed)? {
-            return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(content.id.get()))));
+            return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(content.id.get().into()))));
         }
     }
     Ok(files)

@@ -1,5 +1,6 @@
 //! What this kernel, this CPU and this user's limits must allow.
 
+use crate::heap;
 use image_format::record::frame::Frame;
 use image_format::record::memory::{Vma, VmaKind};
 use image_format::{Checked, ExitCode};
@@ -39,30 +40,15 @@ pub struct Own {
 /// Mappings that this process may have: it has about a dozen.
 const OWN_MAX: usize = 64;
 
-/// Mappings of this process, ascending.
-#[derive(Debug)]
-pub struct Owns {
-    list: [Own; OWN_MAX],
-    len: usize,
-}
-
-impl Owns {
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Own> + Clone {
-        self.list.iter().take(self.len)
-    }
-}
-
 /// CPU, number of mappings.
 ///
 /// # Errors
 /// What is lacking.
 pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     let (features, xcr0, _) = sys::arch::cpu_features();
-    let names = loader::cpu::lacking(&image.header().cpu, &features, xcr0);
-    if !names.as_bytes().is_empty() && !options.any_cpu {
-        let object = format_args!("CPU without {names}");
-        return Err(Error::refused(object, "the program may use these", "--cpu ignore to try").code(ExitCode::Cpu));
+    if !options.any_cpu && loader::cpu::lacks(&image.header().cpu, &features, xcr0) {
+        let why = "lacks what the program may use, which `ckpt restart` names";
+        return Err(Error::refused(format_args!("CPU"), why, "--cpu ignore to try").code(ExitCode::Cpu));
     }
     let mut buffer = [0; 32];
     let limit = sys::fs::read_file_at(AT_FDCWD, c"/proc/sys/vm/max_map_count", &mut buffer).unwrap_or_default();
@@ -112,7 +98,8 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<(u64, u32)> 
 ///
 /// # Errors
 /// `/proc` is not there.
-pub fn own_mappings() -> Result<Owns> {
+#[inline(never)] // For its buffer.
+pub fn own_mappings() -> Result<&'static [Own]> {
     let failed = |e| {
         Error::failed(format_args!("/proc/self/maps"), "cannot be read", e).code(ExitCode::Kernel).remedy("mount /proc")
     };
@@ -121,25 +108,27 @@ pub fn own_mappings() -> Result<Owns> {
     if text.len() == OWN_MAX * 128 {
         return Err(failed(sys::Errno::E2BIG));
     }
-    let mut owns = Owns { list: [Own::default(); OWN_MAX], len: 0 };
+    let list = heap::list(OWN_MAX, Own::default())?;
+    let mut places = list.iter_mut();
     for line in text.split(|b| *b == b'\n') {
         let mut fields = words(line);
         let Some((start, end)) = fields.next().and_then(|f| cut(f, b'-')) else { continue };
         let (Some(start), Some(end)) = (hex(start), hex(end)) else { continue };
         let name = fields.nth(4).unwrap_or_default();
         if end <= image_format::USER_END {
-            *owns.list.get_mut(owns.len).ok_or(sys::Errno::E2BIG).map_err(failed)? =
+            *places.next().ok_or(sys::Errno::E2BIG).map_err(failed)? =
                 Own { start, end, special: name.starts_with(b"[vvar") || name == b"[vdso]" };
-            owns.len += 1;
         }
     }
-    Ok(owns)
+    let unused = places.len();
+    Ok(list.get(..OWN_MAX - unused).unwrap_or_default())
 }
 
 /// Pairs the kernel's mappings of here with those of the image: they must be of the same shape.
 ///
 /// # Errors
 /// Another kernel's vdso.
+#[inline(never)]
 pub fn match_vdso(image: &Checked<'_>) -> Result<[Special; SPECIALS]> {
     let is_special = |v: &&Vma| matches!(VmaKind::from_number(v.kind.get()), Some(VmaKind::Vdso | VmaKind::Vvar));
     let then = image.table::<Vma>().iter().filter(is_special);

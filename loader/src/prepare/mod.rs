@@ -27,7 +27,7 @@ pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
 ///
 /// # Errors
 /// What is wrong, with the object and the remedy; nothing was started.
-pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
+pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<&'static Plan> {
     if privileged {
         let why = "will not run with rights that its caller does not have";
         return Err(Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit or capabilities")
@@ -57,7 +57,7 @@ pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<Plan> {
     if options.verbose {
         say(&image, options, &files);
     }
-    let mut plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))?;
+    let plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))?;
     // Closing what is not the program's goes by rising numbers.
     plan.ready = sys::fs::dup_above(options.ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
     Ok(plan)

@@ -103,7 +103,7 @@ pub fn build(
     specials: [Special; SPECIALS],
     (xfeatures, xstate_len): (u64, u32),
     (keep_ids, base): (bool, Fd),
-) -> Result<Plan> {
+) -> Result<&'static mut Plan> {
     let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
     let numbers =
@@ -114,7 +114,7 @@ pub fn build(
     let mut at = Cursor(0);
     let copy = at.take(stub.1);
     let stack_top = at.take(STACK) + STACK;
-    let _plan_page = at.take(PAGE);
+    let plan = at.take(PAGE);
     let numbers_at = at.take(numbers);
     let worker_stacks = at.take(WORKERS_MAX * WORKER_STACK);
     let gate = at.take(gate_len);
@@ -164,7 +164,9 @@ pub fn build(
             .code(ExitCode::Descriptor)
     };
     let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };
-    Ok(Plan {
+    let place = (start + plan) as usize as *mut Plan;
+    const { assert!(size_of::<Plan>() <= PAGE as usize) };
+    let plan = Plan {
         start,
         len,
         delta,
@@ -190,7 +192,12 @@ pub fn build(
         xstate_len,
         specials,
         parking: start + parking,
-    })
+    };
+    // SAFETY: a page of the region that nothing else uses; it stays until the program frees the region.
+    unsafe {
+        place.write(plan);
+        Ok(&mut *place)
+    }
 }
 
 /// Copies values to an address in the region.

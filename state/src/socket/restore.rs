@@ -16,6 +16,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// The descriptor, its address and the call that fails.
+#[inline(never)]
 pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> {
     let table = image.table::<Socket>();
     let (mut rights, mut to) = (Rights::default(), &[] as &[u8]);
