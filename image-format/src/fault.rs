@@ -25,6 +25,7 @@ impl<T> From<T> for Detail<T> {
 #[cfg(not(feature = "terse"))]
 impl<T> Detail<T> {
     /// What it is.
+    #[must_use]
     pub fn get(self) -> T {
         self.0
     }
@@ -131,6 +132,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Empty => "empty: it is no image",
             Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => "not an image",
+            Self::Compressed => "compressed with zstd: `ckpt restart` reads it",
             Self::WrongMachine(_) => "of another machine",
             Self::Truncated { .. } | Self::Unsealed => "truncated: use another copy",
             Self::Checksum(_) => "damaged: use another copy",

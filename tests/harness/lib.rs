@@ -4,6 +4,7 @@
 //! it started itself, by pid, and a [`Place`] takes its files with it. Must never wait by sleeping for a guessed time: a
 //! loop with a short nap is only for states that nothing announces (`/proc`, an image that is renamed into place).
 
+pub mod boxes;
 pub mod dist;
 pub mod forge;
 pub mod image;

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use workspace::Workspace;
 
 mod bench;
+mod boxes;
 mod build_stub;
 mod demo;
 mod dist;
@@ -42,6 +43,8 @@ enum Command {
     Demo,
     /// Set up, build dist/ and run all tests.
     Test(test::Options),
+    /// Restart images in virtual machines with other kernels, and theirs here.
+    Boxes,
     /// Check the rules of the house.
     Tidy,
     /// Measure sizes and times beside plain read and write.
@@ -67,6 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dist => dist::run(&ws),
         Command::Demo => demo::run(&ws),
         Command::Test(options) => test::run(&ws, &options),
+        Command::Boxes => boxes::run(&ws),
         Command::Tidy => tidy::run(&ws),
         Command::Bench(options) => bench::run(&ws, &options),
         Command::Fuzz(options) => fuzz::run(&options),

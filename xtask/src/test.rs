@@ -41,7 +41,11 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn set_up(sh: &Shell, ws: &Workspace) -> Result<()> {
+/// Installs what tests need, or says what is missing.
+///
+/// # Errors
+/// A package is missing and may not be installed.
+pub fn set_up(sh: &Shell, ws: &Workspace) -> Result<()> {
     let list = ws.root.join("tests/packages.txt");
     let text = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
     let missing = missing_packages(&text, is_there)?;
