@@ -44,5 +44,5 @@ pub mod timerfd;
 pub mod umask;
 
 pub use error::{Error, Result};
-pub use policy::FilesPolicy;
+pub use policy::{FilesPolicy, WithFiles};
 pub use target::{Arg, Here, Inside, Save, Scratch, Target};

@@ -255,6 +255,15 @@ pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
     unsafe { call(Sysno::unlinkat, [arg(dir), path.as_ptr() as usize, 0]) }.map(drop)
 }
 
+/// Takes away the name of a file.
+///
+/// # Errors
+/// The kernel's.
+pub fn unlink_path(path: &[u8]) -> Result<()> {
+    // SAFETY: the kernel only reads the path.
+    unsafe { call_with_path(Sysno::unlinkat, path, 0, 0) }.map(drop)
+}
+
 /// fchmod(2).
 ///
 /// # Errors

@@ -89,6 +89,8 @@ pub struct Options {
     pub kill: bool,
     /// Do not refuse TCP connections to other processes: the restarted process gets them reset.
     pub reset_tcp: bool,
+    /// Carry the contents of open files, too, for where they are missing.
+    pub with_files: state::WithFiles,
 }
 
 /// What a save took.
@@ -230,7 +232,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     };
     let subject = Subject { outer: pid, inner, proc, mem, stopped, place, at };
     let mut remote = Remote::new(subject, &first, pause, paused)?;
-    remote.reset_tcp = options.reset_tcp;
+    (remote.reset_tcp, remote.with_files) = (options.reset_tcp, options.with_files);
     let mut threads = threads(&mut remote, first, others)?;
     let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads)?;
     let facts = Facts {

@@ -13,7 +13,7 @@ use ckpt::remote;
 use image_format::ExitCode;
 
 use crate::command::restart::Whose;
-use crate::command::save::{Tcp, milliseconds};
+use crate::command::save::{Tcp, WithFiles, milliseconds};
 use crate::compress::{self, Compression};
 use crate::failure::{Failure, reason};
 use crate::handover::{GO, HELLO, Pieces, RECEIVED, line};
@@ -27,8 +27,8 @@ here. What was a terminal or a pipe is /dev/null for reading there, and a file f
 )]
 pub struct Args {
     /// Its process id
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    pid: i32,
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    process: i32,
     /// Where to, as ssh takes it
     #[arg(value_name = "[USER@]HOST", value_parser = host)]
     host: String,
@@ -51,6 +51,9 @@ pub struct Args {
     /// Write the program's process id to FILE, on HOST
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
+    /// Carry the contents of open files, too, for where they are missing: those it writes (the default), or all
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "written")]
+    with_files: Option<WithFiles>,
     /// TCP connections to other processes
     #[arg(long, value_name = "POLICY", default_value = "refuse")]
     tcp: Tcp,
@@ -94,9 +97,10 @@ struct Runs {
 /// Moves it and prints one line.
 pub fn main(args: Args) -> Result<(), Failure> {
     // A process that is not there, or of somebody else, is no reason to go anywhere.
-    remote::blockers(args.pid).map_err(|e| Failure::new(e.exit_code(), e))?;
+    remote::blockers(args.process).map_err(|e| Failure::new(e.exit_code(), e))?;
     let mut there = There::reach(&args)?;
-    let options = remote::Options { freeze: false, kill: true, reset_tcp: args.tcp == Tcp::Close };
+    let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
+    let options = remote::Options { freeze: false, kill: true, reset_tcp: args.tcp == Tcp::Close, with_files };
     let to = there.to.take();
     let compression = args.compress.0;
     let (mut runs, mut told) = (None, false);
@@ -111,7 +115,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     };
     let gone = |_: std::io::Error| Failure::QUIET;
     let saved = saver::through(
-        args.pid,
+        args.process,
         options,
         |from| send(from).map_err(gone),
         |(bytes, to)| {
@@ -127,7 +131,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
                 return Ok(());
             }
             let host = text::plain(args.host.as_bytes());
-            let mut said = format!("process {}: runs on {host} as {}", args.pid, runs.pid);
+            let mut said = format!("process {}: runs on {host} as {}", args.process, runs.pid);
             if !runs.output.is_empty() {
                 said += &format!(", its output goes to {}", runs.output);
             }
@@ -243,7 +247,7 @@ fn there(args: &Args) -> OsString {
     words.extend(args.whose.arguments());
     words.extend([
         "--output".into(),
-        args.output.clone().map_or_else(|| format!("ckpt-{}.out", args.pid).into(), PathBuf::into_os_string),
+        args.output.clone().map_or_else(|| format!("ckpt-{}.out", args.process).into(), PathBuf::into_os_string),
     ]);
     if let Some(pidfile) = &args.pidfile {
         words.extend(["--pidfile".into(), pidfile.clone().into_os_string()]);

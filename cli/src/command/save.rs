@@ -36,6 +36,9 @@ pub struct Args {
     /// TCP connections to other processes
     #[arg(long, value_name = "POLICY", default_value = "refuse")]
     tcp: Tcp,
+    /// Carry the contents of open files, too, for where they are missing: those it writes (the default), or all
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "written")]
+    with_files: Option<WithFiles>,
     /// Compress the image: zstd, or zstd:N with a level N from 1 (fast) to 19 (small)
     #[arg(long, value_name = "METHOD")]
     compress: Option<Compression>,
@@ -56,12 +59,32 @@ pub enum Tcp {
     Close,
 }
 
+/// Which open files' contents are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WithFiles {
+    /// Those that are open for writing
+    Written,
+    /// All
+    All,
+}
+
+impl From<WithFiles> for state::WithFiles {
+    fn from(which: WithFiles) -> Self {
+        match which {
+            WithFiles::Written => Self::Written,
+            WithFiles::All => Self::All,
+        }
+    }
+}
+
 /// Saves and prints one line.
 pub fn main(args: Args) -> Result<(), Failure> {
     let path = args.output.unwrap_or_else(|| format!("{}.ckpt", args.pid).into());
     let stream = path == Path::new("-");
     let to = if stream { To::Stream(standard_output()?) } else { To::File(&path) };
-    let options = remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close };
+    let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
+    let options =
+        remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close, with_files };
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());

@@ -107,7 +107,7 @@ impl Saves {
         let Some(pid) = Pid::from_raw(pid) else {
             drop(says);
             let kill = after == After::End;
-            let options = Options { freeze: false, kill, reset_tcp: self.reset_tcp };
+            let options = Options { kill, reset_tcp: self.reset_tcp, ..Options::default() };
             let program = self.program.as_raw_nonzero().get();
             let saved = saver::save(program, To::File(&self.image), options, self.compression);
             let failed = saved.err().map(|failure| File::from(tell).write_all(failure.into_parts().1.as_bytes()));

@@ -90,7 +90,8 @@ impl<'b> Contents<'b> {
         let mut found = Finder { objects: &mut [], count: 0, views: &mut [], seen: 0 };
         found.objects = save.scratch.take(OBJECTS_MAX)?;
         found.views = save.scratch.take(VIEWS_MAX)?;
-        let result = found.descriptors(save, files).and_then(|()| found.mappings(save));
+        let result =
+            found.descriptors(save, files).and_then(|()| found.mappings(save)).and_then(|()| found.named(save, files));
         let Finder { objects, count, views, seen } = found;
         let contents = Self {
             objects: objects.get_mut(..count).unwrap_or_default(),
