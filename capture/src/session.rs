@@ -16,7 +16,7 @@ use image_format::{Layout, NoteType, Notes};
 use state::content::Contents;
 use state::descriptor::OpenFile;
 use state::guard::Guards;
-use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
+use state::{Arg, Error, Inside, Question, Result, Save, Scratch, Target};
 use sys::Sysno;
 use sys::abi::signal::Siginfo;
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
@@ -57,6 +57,8 @@ pub trait Threads {
 /// What the saver knows besides the target.
 #[derive(Debug)]
 pub struct Facts<'a> {
+    /// Where and when.
+    pub origin: Origin,
     /// Signals that wait for the process.
     pub shared_pending: &'a [Siginfo],
     /// Interval timers, read when no signal of theirs could be lost any more.
@@ -117,8 +119,7 @@ pub fn save<T: Target>(
     state::process::check(save.target)?;
     let files = state::descriptor::collect(&mut save)?;
     let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
-    let clocks = (clock(save.target, CLOCK_MONOTONIC)?, clock(save.target, CLOCK_BOOTTIME)?);
-    let mut header = header(ids, facts, files, clocks)?;
+    let mut header = header(ids, facts, files, clocks(save.target)?);
     save.notes.table(&[header])?;
     write_threads(&mut save, threads, facts, ids)?;
     let table = keep_room(&mut save, threads)?;
@@ -142,6 +143,9 @@ pub fn save<T: Target>(
     core_notes::files(&mut save.notes, vmas, backings)?;
     state::memory::save(&mut save, vmas, backings, &contents)?;
     state::mm::save(&mut save)?;
+    state::cwd::save(&mut save)?;
+    state::umask::save(&mut save)?;
+    state::rlimit::save(&mut save)?;
     state::sigaction::save(&mut save, facts.replaced)?;
     state::setting::save(&mut save)?;
     state::guard::save(&mut save, &guards)?;
@@ -269,9 +273,6 @@ fn write_objects<T: Target>(
     state::pending::save(save, own.chain([(0, facts.shared_pending)]))?;
     state::itimer::save(save, &facts.timers)?;
     state::posix_timer::save(save, &facts.posix_timers, facts.shared_pending)?;
-    state::cwd::save(save)?;
-    state::umask::save(save)?;
-    state::rlimit::save(save)?;
     state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))?;
     state::regular::save(save, files)?;
     state::directory::save(save, files)?;
@@ -294,45 +295,73 @@ fn owner(proc: sys::fs::Fd) -> u32 {
     sys::fs::fstat(proc).map_or_else(|_| sys::process::uid(), |stat| stat.uid)
 }
 
-/// All of the header but the vdso's checksum.
-/// A clock as the process sees it: in a time namespace it is not the saver's.
-fn clock(inside: &mut impl Inside, which: usize) -> Result<u64> {
-    let mut time = [0; 16];
-    let zero = Arg::Value(0);
-    inside
-        .call(Sysno::clock_gettime, [Arg::Value(which), Arg::Data(0), zero, zero, zero, zero], &mut time)
-        .map_err(|e| Error::failed(format_args!("clocks"), "cannot be read", e))?;
-    let word = |at: usize| time.get(at..).and_then(|t| t.first_chunk()).map_or(0, |t| u64::from_le_bytes(*t));
-    Ok(word(0).wrapping_mul(1_000_000_000).wrapping_add(word(8)))
+/// The clocks as the process sees them: in a time namespace they are not the saver's.
+pub const CLOCKS: [Question; 2] = [clock(CLOCK_MONOTONIC), clock(CLOCK_BOOTTIME)];
+
+const fn clock(which: usize) -> Question {
+    Question::new(Sysno::clock_gettime, Arg::Value(which), Arg::Data(0), 16)
 }
 
-fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: (u64, u64)) -> Result<Header> {
-    let mut uuid = [0; 16];
-    let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
-    sys::process::random(&mut uuid).map_err(random)?;
+fn clocks(inside: &mut impl Inside) -> Result<[u64; 2]> {
+    let mut clocks = [0; 2];
+    for (nsec, question) in clocks.iter_mut().zip(CLOCKS) {
+        let (_, time) =
+            question.ask::<16>(inside).map_err(|e| Error::failed(format_args!("clocks"), "cannot be read", e))?;
+        let word = |at: usize| time.get(at..).and_then(|t| t.first_chunk()).map_or(0, |t| u64::from_le_bytes(*t));
+        *nsec = word(0).wrapping_mul(1_000_000_000).wrapping_add(word(8));
+    }
+    Ok(clocks)
+}
+
+/// What an image's header tells of this machine and of the save itself: known before the process is stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    uuid: [u8; 16],
+    boot_id: [u8; 16],
+    release: [u8; 64],
+    cpu: Cpu,
+}
+
+impl Origin {
+    /// Of a save that begins now.
+    ///
+    /// # Errors
+    /// No random number.
+    pub fn now() -> Result<Self> {
+        let mut uuid = [0; 16];
+        let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
+        sys::process::random(&mut uuid).map_err(random)?;
+        Ok(Self { uuid, boot_id: boot_id(), release: sys::process::kernel_release(), cpu: cpu() })
+    }
+}
+
+/// All of the header but the vdso's checksum.
+fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u64; 2]) -> Header {
+    let Origin { uuid, boot_id, release, cpu } = facts.origin;
+    let [monotonic, boottime] = clocks;
     let wall = sys::time::now(CLOCK_REALTIME);
     let threads = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
     let required = threads | state::descriptor::features(files);
-    Ok(Header {
+    Header {
         magic: MAGIC,
         major: VERSION.0.into(),
         minor: VERSION.1.into(),
         pid: (ids.pid as u32).into(),
         required: required.bits().into(),
         uuid,
-        boot_id: boot_id(),
+        boot_id,
         wall_sec: wall.sec.into(),
         wall_nsec: (wall.nsec as u32).into(),
         uid: ids.uid.into(),
-        monotonic_nsec: clocks.0.into(),
-        boottime_nsec: clocks.1.into(),
-        release: sys::process::kernel_release(),
-        cpu: cpu(),
+        monotonic_nsec: monotonic.into(),
+        boottime_nsec: boottime.into(),
+        release,
+        cpu,
         vdso_sum: 0.into(),
         generation: facts.generation.into(),
         reserved: 0.into(),
         reserved2: 0.into(),
-    })
+    }
 }
 
 /// What this CPU offers.

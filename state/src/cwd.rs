@@ -12,7 +12,7 @@ use crate::{Error, Result, Save, Target};
 /// Removed, or unreadable.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     let mut buffer = [0; 4096];
-    let proc = save.target.proc();
+    let proc = save.target.memory_proc();
     let path = sys::fs::read_link_at(proc, c"cwd", &mut buffer)
         .map_err(|e| Error::failed(format_args!("working directory"), "its name cannot be read", e))?;
     if path.ends_with(b" (deleted)") || !path.starts_with(b"/") {

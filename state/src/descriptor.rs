@@ -91,12 +91,17 @@ impl OpenFile {
 pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFile]> {
     let failed = |e| Error::failed(format_args!("descriptors"), "/proc/PID/fd cannot be read", e);
     let dir = sys::fs::open_at(save.target.proc(), c"fd", sys::abi::O_DIRECTORY, 0).map_err(failed)?;
-    let mut count = 0;
-    sys::fs::for_each_name(dir.fd(), |_| {
-        count += 1;
-        Ok::<_, Error>(())
-    })?;
+    // Linux 6.2 and newer tell how many there are; in its own process that is one of them.
+    let mut count = sys::fs::fstat(dir.fd()).map_or(0, |stat| stat.size as usize);
+    if count == 0 {
+        sys::fs::for_each_name(dir.fd(), |_| {
+            count += 1;
+            Ok::<_, Error>(())
+        })?;
+    }
     let table = save.scratch.take::<OpenFile>(count)?;
+    let (mut own, text) = ([0; 64], Text::<32>::of(format_args!("/proc/self/fd/{}", save.target.proc())));
+    let own = sys::fs::read_link_at(sys::abi::AT_FDCWD, text.as_c_str(), &mut own).unwrap_or_default();
     let mut used = 0;
     sys::fs::for_each_name(dir.fd(), |name| {
         let Some(fd) = decimal(name).and_then(|n| Fd::try_from(n).ok()) else { return Ok(()) };
@@ -104,7 +109,7 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
             return Ok(());
         }
         let (known, rest) = table.split_at_mut(used);
-        let file = match find(save, fd, known) {
+        let file = match find(save, fd, known, own) {
             Ok(file) => file,
             Err(error) => return save.target.blocked(error),
         };
@@ -139,7 +144,7 @@ impl From<sys::Errno> for Error {
     }
 }
 
-fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Result<OpenFile> {
+fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: &[u8]) -> Result<OpenFile> {
     let failed = |e| Error::failed(format_args!("descriptor {fd}"), "cannot be examined", e);
     let proc = save.target.proc();
     let link = Text::<32>::of(format_args!("fd/{fd}"));
@@ -171,9 +176,7 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile]) -> Re
             return Ok(OpenFile { id: twin.id, kind: twin.kind, path: twin.path, ..file });
         }
     }
-    let (mut own, mut to, mut text) = ([0; 64], Text::new(), Text::<32>::new());
-    text.add(format_args!("/proc/self/fd/{proc}"));
-    let own = sys::fs::read_link_at(sys::abi::AT_FDCWD, text.as_c_str(), &mut own).unwrap_or_default();
+    let mut to = Text::new();
     let name = if file.nlink != 0 && name.ends_with(content::DELETED) {
         regular::other_name(file.dev, file.ino, name, &mut to).unwrap_or(name)
     } else {
@@ -192,7 +195,7 @@ pub fn each_fact(proc: Fd, fd: u32, mut each: impl FnMut(&[u8], &[u8]) -> Result
     let failed = |e| Error::failed(format_args!("descriptor {fd}"), "/proc/PID/fdinfo cannot be read", e);
     let path = Text::<32>::of(format_args!("fdinfo/{fd}"));
     let mut buffer = [0; 512];
-    let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?;
+    let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?.whole();
     while let Some(line) = lines.next_line().map_err(failed)? {
         if let Some((key, value)) = cut(line, b':') {
             each(key, value.trim_ascii())?;

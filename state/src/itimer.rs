@@ -5,11 +5,18 @@ use image_format::record::itimer::Itimer;
 use sys::Sysno;
 use sys::abi::{Itimerval, Timeval};
 
-use crate::target::{Arg, Inside};
+use crate::target::{Arg, Inside, Question};
 use crate::{Error, Result, Save, Target};
 
 /// The three timers: time to the next expiry and period, microseconds.
 pub type Timers = [(u64, u64); 3];
+
+/// The calls that read them.
+pub const QUESTIONS: [Question; 3] = [of(0), of(1), of(2)];
+
+const fn of(which: usize) -> Question {
+    Question::new(Sysno::getitimer, Arg::Value(which), Arg::Data(0), size_of::<Itimerval>())
+}
 
 /// Reads them.
 ///
@@ -17,11 +24,9 @@ pub type Timers = [(u64, u64); 3];
 /// They cannot be read.
 pub fn read(inside: &mut impl Inside) -> Result<Timers> {
     let mut timers = [(0, 0); 3];
-    for (which, timer) in timers.iter_mut().enumerate() {
-        let mut data = [0; 32];
-        let zero = Arg::Value(0);
-        inside
-            .call(Sysno::getitimer, [Arg::Value(which), Arg::Data(0), zero, zero, zero, zero], &mut data)
+    for (which, (timer, question)) in timers.iter_mut().zip(QUESTIONS).enumerate() {
+        let (_, data) = question
+            .ask::<{ size_of::<Itimerval>() }>(inside)
             .map_err(|e| Error::failed(format_args!("interval timer {which}"), "cannot be read", e))?;
         let mut words = data.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()));
         let mut usec = || words.next().unwrap_or(0).wrapping_mul(1_000_000).wrapping_add(words.next().unwrap_or(0));

@@ -45,4 +45,4 @@ pub mod umask;
 
 pub use error::{Error, Result};
 pub use policy::{FilesPolicy, WithFiles};
-pub use target::{Arg, Here, Inside, Save, Scratch, Target};
+pub use target::{Arg, Here, Inside, Question, Save, Scratch, Target};

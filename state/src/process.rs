@@ -7,7 +7,7 @@ use sys::signal::bit;
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, status_value};
+use crate::target::{Arg, Question, status_value};
 use crate::{Error, Result, Target};
 
 /// The name of a process that is being restarted, until its own takes its place: it is no program yet.
@@ -20,31 +20,32 @@ pub fn is_restarting(name: &[u8]) -> bool {
     [&b"ckpt-restarting"[..], b"restart-stub", b"memfd:restart-s"].contains(&name)
 }
 
+/// Asks which extended states the process may use.
+pub const PERMITTED: Question = Question::new(Sysno::arch_prctl, Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), 8);
+
 /// Refuses a process that has what cannot be carried yet.
 ///
 /// # Errors
 /// The first such thing.
 pub fn check<T: Target>(target: &mut T) -> Result<()> {
     let proc = target.proc();
-    if let Some(error) = seccomp(proc, c"status")? {
-        target.blocked(error)?;
-    }
-    let mut buffer = [0; 256];
     let read = |e| Error::failed(format_args!("/proc/PID/status"), "cannot be read", e);
-    if let Some(features) = status_value(proc, c"status", b"x86_Thread_features", &mut buffer).map_err(read)?
-        && features.windows(5).any(|w| w == b"shstk")
-    {
-        target.blocked(Error::refused(
-            format_args!("user shadow stack"),
-            "cannot be carried",
-            "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
-        ))?;
+    let mut buffer = [0; 2048];
+    let mut lines = sys::fs::Lines::open_at(proc, c"status", &mut buffer).map_err(read)?.pass_long().whole();
+    while let Some(line) = lines.next_line().map_err(read)? {
+        let Some((key, value)) = sys::text::cut(line, b':') else { continue };
+        if key == b"Seccomp" && value.trim_ascii() != b"0" {
+            target.blocked(filtered())?;
+        } else if key == b"x86_Thread_features" && value.windows(5).any(|w| w == b"shstk") {
+            target.blocked(Error::refused(
+                format_args!("user shadow stack"),
+                "cannot be carried",
+                "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
+            ))?;
+        }
     }
-    let mut permitted = [0; 8];
-    let zero = Arg::Value(0);
-    let args = [Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), zero, zero, zero, zero];
     // A kernel that knows no such call has no AMX either.
-    if target.call(Sysno::arch_prctl, args, &mut permitted).is_ok() && u64::from_le_bytes(permitted) & XTILEDATA != 0 {
+    if PERMITTED.ask(target).is_ok_and(|(_, permitted)| u64::from_le_bytes(permitted) & XTILEDATA != 0) {
         return Err(Error::refused(
             format_args!("AMX tiles (the process asked for them)"),
             "cannot be carried yet",
@@ -54,18 +55,10 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
     Ok(())
 }
 
-/// Why a thread with a seccomp filter cannot be saved, by its `status` in `/proc`. Asked before any call is made in
-/// it: the filter may end the process for one.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn seccomp(proc: sys::fs::Fd, status: &core::ffi::CStr) -> Result<Option<Error>> {
-    let mut buffer = [0; 16];
-    let mode = status_value(proc, status, b"Seccomp", &mut buffer);
-    let mode = mode.map_err(|e| Error::failed(format_args!("/proc/PID/status"), "cannot be read", e))?;
-    let refused =
-        || Error::refused(format_args!("seccomp filter"), "cannot be carried yet", "start the program without it");
-    Ok(mode.filter(|mode| *mode != b"0").map(|_| refused()))
+/// Refuses a thread with a seccomp filter.
+#[must_use]
+pub fn filtered() -> Error {
+    Error::refused(format_args!("seccomp filter"), "cannot be carried yet", "start the program without it")
 }
 
 /// Refuses a thread that has children, or has exited while others go on.

@@ -15,12 +15,42 @@ use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result};
 
 /// An argument of a system call made inside a process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arg {
     /// A number.
     Value(usize),
     /// The address of the call's data, plus an offset in bytes.
     Data(usize),
+}
+
+/// A system call that an object makes in every save, known beforehand: many of them can be made at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// Its number.
+    pub number: Sysno,
+    /// Its arguments.
+    pub args: [Arg; 6],
+    /// Bytes of its data, all zero before the call.
+    pub len: usize,
+}
+
+impl Question {
+    /// A call with these first two arguments; the others are 0.
+    #[must_use]
+    pub const fn new(number: Sysno, first: Arg, second: Arg, len: usize) -> Self {
+        let zero = Arg::Value(0);
+        Self { number, args: [first, second, zero, zero, zero, zero], len }
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn ask<const LEN: usize>(&self, inside: &mut impl Inside) -> sys::Result<(usize, [u8; LEN])> {
+        let mut data = [0; LEN];
+        let result = inside.call(self.number, self.args, data.get_mut(..self.len).unwrap_or_default())?;
+        Ok((result, data))
+    }
 }
 
 /// Runs system calls inside a process, on one of its threads.
@@ -56,7 +86,8 @@ pub trait Target: Inside + Sync {
     fn pid(&self) -> i32;
     /// Its directory in `/proc`, open.
     fn proc(&self) -> Fd;
-    /// The directory in `/proc` of the process whose memory is saved: its own, or that of a copy of it.
+    /// The directory in `/proc` of the process whose memory is saved: its own, or that of a copy of it, which has inherited
+    /// all that fork(2) hands on but its descriptors.
     fn memory_proc(&self) -> Fd {
         self.proc()
     }
@@ -223,8 +254,8 @@ pub fn status_value<'t>(
     key: &[u8],
     to: &'t mut [u8],
 ) -> sys::Result<Option<&'t [u8]>> {
-    let mut buffer = [0; 1024];
-    let mut lines = sys::fs::Lines::open_at(proc, file, &mut buffer)?.pass_long();
+    let mut buffer = [0; 2048];
+    let mut lines = sys::fs::Lines::open_at(proc, file, &mut buffer)?.pass_long().whole();
     while let Some(line) = lines.next_line()? {
         let Some(rest) = line.strip_prefix(key).and_then(|l| l.strip_prefix(b":")) else { continue };
         let value = rest.trim_ascii();

@@ -9,7 +9,7 @@ use sys::fs::Fd;
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, Inside, parent};
+use crate::target::{Arg, Inside, Question, parent};
 use crate::{Error, Result};
 
 /// The signature that every libc registers its rseq area with on x86 (`RSEQ_SIG`).
@@ -30,6 +30,14 @@ pub enum Rseq {
     Near(u64),
 }
 
+/// What only the thread itself can ask: its alternate signal stack, tid address, parent-death signal and timer slack.
+pub const QUESTIONS: [Question; 4] = [
+    Question::new(Sysno::sigaltstack, Arg::Value(0), Arg::Data(0), size_of::<Altstack>()),
+    Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TID_ADDRESS), Arg::Data(0), 8),
+    Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_PDEATHSIG), Arg::Data(0), 4),
+    Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TIMERSLACK), Arg::Value(0), 0),
+];
+
 /// What the kernel keeps for a thread. Collected on the thread itself; `tid` is its id as `proc` lists it, `own` as
 /// the thread sees it.
 ///
@@ -38,22 +46,17 @@ pub enum Rseq {
 pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) -> Result<Thread> {
     let failed = |what: &'static str| move |e| Error::failed(format_args!("thread {tid}"), what, e);
     let zero = Arg::Value(0);
-    let mut data = [0; 24];
-    inside
-        .call(Sysno::sigaltstack, [zero, Arg::Data(0), zero, zero, zero, zero], &mut data)
-        .map_err(failed("its alternate signal stack cannot be read"))?;
+    let [altstack, tid_address, _, slack] = QUESTIONS;
+    let (_, data) = altstack.ask(inside).map_err(failed("its alternate signal stack cannot be read"))?;
     let [sp, flags, size] = split(&data);
-    let mut data = [0; 24];
-    let args = [Arg::Value(sys::abi::PR_GET_TID_ADDRESS), Arg::Data(0), zero, zero, zero, zero];
-    inside.call(Sysno::prctl, args, &mut data).map_err(failed("its tid address cannot be read"))?;
-    let [tid_address, ..] = split(&data);
+    let (_, data) = tid_address.ask(inside).map_err(failed("its tid address cannot be read"))?;
+    let tid_address = u64::from_le_bytes(data);
     let mut data = [0; 24];
     let args = [Arg::Value(own as usize), Arg::Data(0), Arg::Data(8), zero, zero, zero];
     inside.call(Sysno::get_robust_list, args, &mut data).map_err(failed("its robust list cannot be read"))?;
     let [robust_list, robust_len, _] = split(&data);
     let death_signal = death_signal(inside, proc).map_err(failed("its parent-death signal cannot be read"))?;
-    let args = [Arg::Value(sys::abi::PR_GET_TIMERSLACK), zero, zero, zero, zero, zero];
-    let slack = inside.call(Sysno::prctl, args, &mut []).map_err(failed("its timer slack cannot be read"))?;
+    let (slack, []) = slack.ask(inside).map_err(failed("its timer slack cannot be read"))?;
     let (rseq, rseq_len, rseq_sig) = match rseq {
         Rseq::Known(area, len, signature) => (area, len, signature),
         Rseq::Near(fs_base) => {
@@ -90,10 +93,8 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
 /// The signal that the calling thread gets when its parent ends; 0 for none. SIGKILL from `ckpt` as the parent is a stand-in's
 /// doing, not the program's.
 fn death_signal(inside: &mut impl Inside, proc: Fd) -> sys::Result<u32> {
-    let mut data = [0; 4];
-    let zero = Arg::Value(0);
-    let args = [Arg::Value(sys::abi::PR_GET_PDEATHSIG), Arg::Data(0), zero, zero, zero, zero];
-    inside.call(Sysno::prctl, args, &mut data)?;
+    let [_, _, death_signal, _] = QUESTIONS;
+    let (_, data) = death_signal.ask(inside)?;
     let signal = u32::from_le_bytes(data);
     if signal as i32 == sys::abi::signal::SIGKILL {
         let (parent, mut name) = (parent(proc)?, [0; 16]);

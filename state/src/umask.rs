@@ -13,7 +13,7 @@ use crate::{Error, Result, Save, Target};
 /// The file cannot be read.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     let mut buffer = [0; 16];
-    let mask = status_value(save.target.proc(), c"status", b"Umask", &mut buffer)
+    let mask = status_value(save.target.memory_proc(), c"status", b"Umask", &mut buffer)
         .and_then(|v| v.and_then(sys::text::octal).ok_or(Errno::ENOENT))
         .map_err(|e| Error::failed(format_args!("umask"), "cannot be read from /proc/PID/status", e))?;
     save.notes.table(&[Umask { mask: (mask as u32).into() }])?;

@@ -103,3 +103,26 @@ pub fn pagemap_scan(pagemap: Fd, scan: &mut PmScanArg, regions: &mut [PageRegion
     // SAFETY: the request works on this structure; the kernel writes only into `regions`.
     unsafe { crate::fs::ioctl(pagemap, crate::abi::mm::PAGEMAP_SCAN, scan) }
 }
+
+/// Whether the process of this directory in `/proc` has any shared mapping (`PROCMAP_QUERY`, Linux 6.11).
+///
+/// # Errors
+/// ENOTTY: an older kernel.
+pub fn shares_any(proc: crate::fs::Fd) -> Result<bool> {
+    /// `_IOWR('f', 17, struct procmap_query)`.
+    const PROCMAP_QUERY: usize = 0xc068_6611;
+    /// `PROCMAP_QUERY_VMA_SHARED | PROCMAP_QUERY_COVERING_OR_NEXT_VMA`.
+    const SHARED_FROM: u64 = 0x8 | 0x10;
+    /// `struct procmap_query`: size, flags, address; the rest is told.
+    type Query = [u64; 13];
+    let mut query: Query = [0; 13];
+    let [size, flags, ..] = &mut query;
+    (*size, *flags) = (size_of::<Query>() as u64, SHARED_FROM);
+    let maps = crate::fs::open_at(proc, c"maps", crate::abi::O_RDONLY, 0)?;
+    // SAFETY: the request works on a structure of that size.
+    match unsafe { crate::fs::ioctl(maps.fd(), PROCMAP_QUERY, &mut query) } {
+        Ok(_) => Ok(true),
+        Err(crate::Errno::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}

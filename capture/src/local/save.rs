@@ -163,10 +163,12 @@ fn save_stopped(
 ) -> Result<()> {
     let mut output = Output::create(work.request.path)?;
     let mut target = open_target(work.window, output.descriptors())?;
+    let origin = session::Origin::now()?;
     stop::collect(slot, context)?;
     let posix_timers = state::posix_timer::read(&mut target)?;
     let (pending, timers) = stop.take_shared(&mut target, shared)?;
     let facts = Facts {
+        origin,
         shared_pending: shared.get(..pending).unwrap_or_default(),
         timers,
         posix_timers,

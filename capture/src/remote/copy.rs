@@ -46,6 +46,12 @@ impl Copy {
         ptrace::registers(self.pid).is_ok()
     }
 
+    /// Its id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Its directory in `/proc`.
     #[must_use]
     pub fn proc(&self) -> Fd {

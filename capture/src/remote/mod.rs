@@ -1,13 +1,14 @@
 //! Saves any process by its pid, from outside: no root, no preparation, no library in it.
 //!
 //! ```text
-//! seize all threads ─► registers ─► objects ─► copy-on-write copy ─► let go ─► memory of the copy ─► seal
-//! └──────────────────────── the pause ────────────────────────────┘
+//! seize ─► stop all threads ─► registers ─► objects ─► copy-on-write copy ─► let go ─► the copy, memory ─► seal
+//!          └───────────────────────────── the pause ─────────────────────────────┘
 //! ```
 //!
 //! Must never change the process for good: what is put into it for a moment is taken out again, and if this process is
 //! killed meanwhile, leads back by itself.
 
+mod ahead;
 mod arena;
 mod copy;
 mod look;
@@ -33,7 +34,7 @@ use state::itimer::Timers as Interval;
 use state::memory::WIPED;
 use state::posix_timer::Timers as Posix;
 use state::thread::Rseq;
-use state::{Error, Inside, Result, Target};
+use state::{Error, Inside, Question, Result, Target};
 use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
 use sys::fs::{Fd, Owned};
 use sys::ptrace;
@@ -48,9 +49,9 @@ use self::place::Place;
 use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;
 use self::target::{Pause, Remote, Subject};
-use self::thread::Registers;
+use self::thread::{Registers, XSAVE_MAX};
 use crate::output::Output;
-use crate::session::{self, Facts, Stopped, Threads};
+use crate::session::{self, Facts, Origin, Stopped, Threads};
 
 /// How often a process is tried that keeps calling exec, or making threads.
 const ATTEMPTS: u32 = 20;
@@ -136,12 +137,12 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options) -> Result<Repor
             Ok(Attempt::Executed) => executed += 1,
             Ok(Attempt::Restarting) => patience.with_restart(pid)?,
             // Whatever a copy lacks, the process itself has; but a stream cannot begin anew.
-            Ok(Attempt::CopyFailed(_)) if output.restart().is_ok() => {
-                (pause, frozen) = (Pause::Frozen, Some("its copy could not be saved"));
+            Ok(Attempt::CopyFailed(lacking, _)) if output.restart().is_ok() => {
+                (pause, frozen) = (Pause::Frozen, Some(lacking));
                 continue;
             }
             Err(e) if e.to_string().contains(UNREAD) => patience.with_reader(e)?,
-            Ok(Attempt::CopyFailed(why)) | Err(why) => return Err(why),
+            Ok(Attempt::CopyFailed(_, why)) | Err(why) => return Err(why),
         }
         output.restart()?;
     }
@@ -157,8 +158,8 @@ enum Attempt {
     Executed,
     /// The restart stub is still at work in it.
     Restarting,
-    /// Why.
-    CopyFailed(Error),
+    /// What it lacks, and how that was noticed.
+    CopyFailed(&'static str, Error),
 }
 
 /// A thread with everything that the session wants of it.
@@ -191,32 +192,28 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0);
     let proc = proc.map_err(gone)?;
     check_kind(pid, &proc)?;
-    let inner = inner_id(proc.fd(), c"status").unwrap_or(pid);
-
-    let paused = Instant::now();
-    let Some(mut stopped) = StoppedProcess::all(pid, proc.fd())? else { return Ok(Attempt::Executed) };
     let mut name = [0; 32];
     let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).map_err(gone)?;
     if state::process::is_restarting(name.trim_ascii_end()) {
         return Ok(Attempt::Restarting);
     }
-    for tid in stopped.tids() {
-        let status = Text::<48>::of(format_args!("task/{tid}/status"));
-        if let Some(error) = state::process::seccomp(proc.fd(), status.as_c_str())? {
-            return Err(error);
-        }
-        if ptrace::dispatches_calls(*tid) {
-            let object = format_args!("thread {tid} (system call user dispatch)");
-            return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
-        }
-    }
+    // All that can be done while it runs. Seized, it cannot become another program unnoticed.
+    let mut stopped = StoppedProcess::seize(pid, proc.fd())?;
+    let pidfd = sys::process::pidfd(pid).map(Owned::new).map_err(gone)?;
     let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
     let place = Place::find(proc.fd(), mem.fd())?;
-    let vdso = vdso(&proc);
-    let in_between = |rip| vdso.contains(&rip) || place.contains(rip);
+    let mut arena = Arena::map()?;
+    arena.warm();
+    let origin = Origin::now()?;
+    let mut room = std::vec![1; XSAVE_MAX];
+
+    let paused = Instant::now();
+    if !stopped.stop()? || !place.is_as_found(mem.fd()) {
+        return Ok(Attempt::Executed);
+    }
     let mut registers = Vec::new();
     for tid in stopped.tids().to_vec() {
-        registers.extend(Registers::read(&mut stopped, tid, &in_between, mem.fd())?);
+        registers.extend(Registers::read(&mut stopped, tid, &place, mem.fd(), &mut room)?);
     }
     if stopped.has_changed() {
         return Ok(Attempt::Executed);
@@ -230,12 +227,17 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
             "let it wait for the others",
         ));
     };
-    let subject = Subject { outer: pid, inner, proc, mem, stopped, place, at };
+    let inner = first.status.own;
+    let subject = Subject { outer: pid, inner, proc, mem, pidfd, stopped, place, at };
     let mut remote = Remote::new(subject, &first, pause, paused)?;
     (remote.reset_tcp, remote.with_files) = (options.reset_tcp, options.with_files);
-    let mut threads = threads(&mut remote, first, others)?;
-    let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads)?;
+    let others = others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
+    let waiting = count_signals(pid, &others)?;
+    // The first thread last: it makes the other calls, too.
+    let mut threads = All { first: one(&mut remote, first, &QUESTIONS.concat())?, others };
+    let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads, waiting)?;
     let facts = Facts {
+        origin,
         shared_pending: &shared,
         timers,
         posix_timers,
@@ -244,15 +246,14 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
         generation: 0,
         full_frames: true,
     };
-    let mut arena = Arena::map()?;
     let saved = session::save(&mut remote, &threads, &facts, arena.memory(), output);
     let saved = saved.and_then(|bytes| output.finish().and_then(|()| to.arrives()).map(|()| bytes));
-    let (frozen, thawed) = (remote.held, remote.thawed());
+    let (frozen, thawed, lacking) = (remote.held, remote.thawed(), remote.lacking);
     let bytes = match saved {
         Ok(bytes) => bytes,
         // What a fork wipes, and what somebody has killed, the process itself still has.
-        Err(e) if thawed.is_some() && (e.to_string().contains(WIPED) || !remote.copy_lives()) => {
-            return Ok(Attempt::CopyFailed(e));
+        Err(e) if lacking.is_some() || thawed.is_some() && (e.to_string().contains(WIPED) || !remote.copy_lives()) => {
+            return Ok(Attempt::CopyFailed(lacking.unwrap_or("its copy could not be saved"), e));
         }
         Err(e) => return Err(e),
     };
@@ -295,33 +296,17 @@ fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
     sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
 }
 
-/// Where the vdso lies; empty when there is none.
-fn vdso(proc: &Owned) -> core::ops::Range<u64> {
-    let mut buffer = [0; 8192];
-    let Ok(mut lines) = sys::fs::Lines::open_at(proc.fd(), c"maps", &mut buffer) else { return 0..0 };
-    while let Ok(Some(line)) = lines.next_line() {
-        if line.ends_with(b"[vdso]")
-            && let Some((start, end)) = sys::text::words(line).next().and_then(|f| sys::text::cut(f, b'-'))
-        {
-            return sys::text::hex(start).unwrap_or(0)..sys::text::hex(end).unwrap_or(0);
-        }
-    }
-    0..0
-}
+/// What every save asks the process, besides what it asks each thread.
+const QUESTIONS: [&[Question]; 4] =
+    [&state::itimer::QUESTIONS, &[state::process::PERMITTED], &session::CLOCKS, &[target::ADOPTS]];
 
-/// Asks each thread for what only it can tell.
-fn threads(remote: &mut Remote, first: Registers, others: Vec<Registers>) -> Result<All> {
-    let others = others.into_iter().map(|registers| one(remote, registers)).collect::<Result<_>>()?;
-    // The first thread last: it makes the other calls, too.
-    Ok(All { first: one(remote, first)?, others })
-}
-
-fn one(remote: &mut Remote, registers: Registers) -> Result<One> {
+/// Asks a thread for what only it can tell, and what else is to be known from it.
+fn one(remote: &mut Remote, registers: Registers, more: &[Question]) -> Result<One> {
     let tid = registers.tid;
     remote.use_thread(&registers)?;
+    remote.ask(&[&state::thread::QUESTIONS, more].concat())?;
     state::process::check_thread(remote, tid)?;
-    let status = Text::<48>::of(format_args!("task/{tid}/status"));
-    let own = inner_id(remote.proc(), status.as_c_str()).unwrap_or(tid);
+    let own = registers.status.own;
     if own != tid {
         remote.is_known(own, tid);
     }
@@ -335,11 +320,20 @@ fn one(remote: &mut Remote, registers: Registers) -> Result<One> {
     Ok(One { registers, record, regs, pending: Vec::new() })
 }
 
+/// How many signals wait, for the process and for each thread.
+fn count_signals(pid: i32, others: &[One]) -> Result<usize> {
+    let mut count = thread::pending(pid, true)?.len() + thread::pending(pid, false)?.len();
+    for one in others {
+        count += thread::pending(one.registers.tid, false)?.len();
+    }
+    Ok(count)
+}
+
 /// Signals that wait, for each thread and for the process, and the timers that make some of them: read until nothing has come
-/// in between, so that what expires meanwhile is found here or there, and nowhere twice.
-fn waiting_signals(remote: &mut Remote, all: &mut All) -> Result<(Vec<Siginfo>, Interval, Posix)> {
+/// in between, so that what expires meanwhile is found here or there, and nowhere twice. `before`: how many waited before the
+/// timers were asked for.
+fn waiting_signals(remote: &mut Remote, all: &mut All, mut before: usize) -> Result<(Vec<Siginfo>, Interval, Posix)> {
     let pid = remote.outer();
-    let mut before = usize::MAX;
     loop {
         let timers = (state::itimer::read(remote)?, state::posix_timer::read(remote)?);
         let shared = thread::pending(pid, true)?;
@@ -349,7 +343,7 @@ fn waiting_signals(remote: &mut Remote, all: &mut All) -> Result<(Vec<Siginfo>, 
             count += one.pending.len();
         }
         if count == before {
-            let caught = thread::signals(pid, b"SigCgt").unwrap_or(0);
+            let caught = all.first.registers.status.caught;
             go_on(remote, &mut all.first, &shared, caught);
             for one in &mut all.others {
                 go_on(remote, one, &[], caught);

@@ -4,14 +4,11 @@
 //! saver that was killed has left is used again, but for code that a signal frame of the program may still refer to.
 
 use state::{Error, Result};
-use sys::arch::{Boot, Code, Run};
+use sys::arch::{BLOCK, Boot, Code, Run};
 use sys::fs::Fd;
 
 /// Bytes that must be zero in front of the code: a program's last instruction ends where its zeros begin.
 const MARGIN: usize = 32;
-
-/// Bytes of code: [`Boot`], and [`Run`] for the first and for another thread.
-const BLOCK: usize = 512;
 
 /// Blocks that are looked at from the end of a mapping.
 const BLOCKS: usize = 4;
@@ -39,6 +36,10 @@ pub const LEN: usize = FIRST + DATA + 2 * FRAME;
 pub struct Place {
     /// Where the code goes.
     block: u64,
+    /// Checksum of what is there, and in front of it.
+    sum: u64,
+    /// Where the vdso lies; empty when there is none.
+    vdso: (u64, u64),
     /// Where the data goes.
     pub memory: u64,
     /// The memory is there already: a saver that was killed has left it.
@@ -52,7 +53,7 @@ impl Place {
     /// it is known again also when its saver was killed before it could be signed.
     pub const PROTECTION: u32 = sys::abi::mm::PROT_WRITE;
 
-    /// Finds them. `mem` is the process's memory.
+    /// Finds them, also while the process runs. `mem` is its memory.
     ///
     /// # Errors
     /// `/proc/PID/maps` cannot be read; no such bytes.
@@ -61,7 +62,7 @@ impl Place {
         let mut buffer = [0; 8192];
         let mut lines = sys::fs::Lines::open_at(proc, c"maps", &mut buffer).map_err(failed)?;
         let (mut best, mut left) = (None, None);
-        let (mut code, mut tails) = ([(0, 0); TAILS], 0);
+        let (mut code, mut tails, mut vdso) = ([(0, 0); TAILS], 0, (0, 0));
         let (mut last, mut gap) = (image_format::PAGE * 16, 0..0);
         while let Some(line) = lines.next_line().map_err(failed)? {
             let mut fields = sys::text::words(line);
@@ -78,6 +79,9 @@ impl Place {
             last = end;
             let perms = fields.next().unwrap_or_default();
             let name = fields.nth(3).unwrap_or_default();
+            if name == b"[vdso]" {
+                vdso = (start, end);
+            }
             if perms.starts_with(b"r-x") && (best.is_none() || name == b"[vdso]") {
                 let (block, from) = tail(mem, end);
                 best = block.or(best);
@@ -98,13 +102,22 @@ impl Place {
         }
         let middle = (gap.start + (gap.end - gap.start) / 2) & !(image_format::PAGE - 1);
         match best {
-            Some(block) => Ok(Self { block, memory: left.unwrap_or(middle), is_mapped: left.is_some(), code }),
+            Some(block) => {
+                let sum = sum(mem, block);
+                Ok(Self { block, sum, vdso, memory: left.unwrap_or(middle), is_mapped: left.is_some(), code })
+            }
             None => Err(Error::refused(
                 format_args!("executable mappings"),
                 "have no bytes at their ends that nothing uses: no system call can be made inside",
                 "preload libckpt.so, or save it by a call of the library",
             )),
         }
+    }
+
+    /// Whether the place for code, which was found while the process ran, is still as it was.
+    #[must_use]
+    pub fn is_as_found(&self, mem: Fd) -> bool {
+        sum(mem, self.block) == self.sum
     }
 
     /// Marks the memory as ours, for a later saver.
@@ -146,11 +159,18 @@ impl Place {
         }
     }
 
-    /// Whether an address lies within the code.
+    /// Whether no thread is saved at an address: within code of ours, or the kernel's own (vdso).
     #[must_use]
-    pub fn contains(&self, addr: u64) -> bool {
-        self.code.iter().any(|(from, to)| (*from..*to).contains(&addr))
+    pub fn is_in_between(&self, addr: u64) -> bool {
+        self.code.iter().chain([&self.vdso]).any(|(from, to)| (*from..*to).contains(&addr))
     }
+}
+
+/// Checksum of a block and of what is in front of it; 0 when it cannot be read.
+fn sum(mem: Fd, block: u64) -> u64 {
+    let mut bytes = [0; MARGIN + BLOCK];
+    let read = sys::fs::pread_exact(mem, &mut bytes, block - MARGIN as u64);
+    read.map_or(0, |()| image_format::seal::sum(&bytes))
 }
 
 /// At the end of a mapping: a block whose bytes are zero, or hold code that a killed saver has left and nothing leads to any

@@ -30,6 +30,8 @@ pub struct Puppet {
     call_mask: Option<u64>,
     /// Its mask has been changed.
     blocked: bool,
+    /// Its id as it sees it, and a signal that it may send itself to tell of the end of many calls (0: none).
+    teller: (i32, i32),
 }
 
 fn write<C: Code>(words: &C::Words, at: u64, mem: Fd) -> Result<()> {
@@ -42,6 +44,10 @@ fn not_written(at: u64, errno: Errno) -> Error {
     Error::failed(format_args!("memory at {at:#x}"), "cannot be written by a tracer", errno)
 }
 
+fn first_stop(tid: i32) -> bool {
+    matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..))))
+}
+
 fn ended(tid: i32) -> Error {
     Error::failed(format_args!("thread {tid}"), "ended while it was being saved", Errno::ESRCH)
 }
@@ -49,7 +55,8 @@ fn ended(tid: i32) -> Error {
 impl Puppet {
     fn new(thread: &Registers, code: u64) -> Self {
         let call_mask = (thread.blocked != thread.mask).then_some(thread.blocked);
-        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, call_mask, blocked: false }
+        let teller = (thread.status.own, thread.teller());
+        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, call_mask, blocked: false, teller }
     }
 
     /// The first thread, which can make calls before there is memory for a frame.
@@ -118,7 +125,7 @@ impl Puppet {
     /// A process that is nobody's: it needs no way back.
     #[must_use]
     pub fn of_copy(tid: i32, regs: UserRegs, place: &Place) -> Self {
-        Self { tid, code: place.run(true).0, regs, mask: 0, call_mask: None, blocked: true }
+        Self { tid, code: place.run(true).0, regs, mask: 0, call_mask: None, blocked: true, teller: (0, 0) }
     }
 
     /// The thread.
@@ -130,16 +137,67 @@ impl Puppet {
     /// Sets the registers for a call; from here on the way back is in place.
     fn aim(&mut self, at: u64, number: usize, args: [usize; 6]) -> Result<()> {
         let [rdi, rsi, rdx, r10, r8, r9] = args.map(|a| a as u64);
-        let regs =
-            UserRegs { rip: at, rax: number as u64, orig_rax: u64::MAX, rdi, rsi, rdx, r10, r8, r9, ..self.regs };
-        // SAFETY: the code at `at` leads back by itself.
-        unsafe { ptrace::set_registers(self.tid, &regs) }.map_err(|_| ended(self.tid))?;
+        let (rip, rax) = (at, number as u64);
+        self.set(&UserRegs { rip, rax, orig_rax: u64::MAX, rdi, rsi, rdx, r10, r8, r9, ..self.regs })
+    }
+
+    /// Sets registers that lead into the code.
+    fn set(&mut self, regs: &UserRegs) -> Result<()> {
+        // SAFETY: the code there leads back by itself.
+        unsafe { ptrace::set_registers(self.tid, regs) }.map_err(|_| ended(self.tid))?;
         if !self.blocked {
             // No signal may come between: it would be delivered to code that is not the program's.
-            ptrace::set_signal_mask(self.tid, sys::signal::ALL).map_err(|_| ended(self.tid))?;
+            let open = if self.tells() { sys::signal::bit(self.teller.1) } else { 0 };
+            ptrace::set_signal_mask(self.tid, sys::signal::ALL & !open).map_err(|_| ended(self.tid))?;
             self.blocked = true;
         }
         Ok(())
+    }
+
+    /// Whether it can tell of the end of many calls.
+    fn tells(&self) -> bool {
+        self.teller.1 != 0
+    }
+
+    /// Registers for code that ends with telling it: only [`Run`] puts these back.
+    fn telling(&self) -> UserRegs {
+        let (tid, signal) = self.teller;
+        UserRegs { r15: tid as u64, rbx: signal as u64, orig_rax: u64::MAX, ..self.regs }
+    }
+
+    /// Makes all calls of the table at `table`, which holds `count`; false: it cannot, one after the other is the way then.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn call_all(&mut self, table: u64, count: usize) -> Result<bool> {
+        if !self.tells() {
+            return Ok(false);
+        }
+        let (rip, r13) = (self.code + Run::table(), count as u64);
+        self.set(&UserRegs { rip, r12: table, r13, ..self.telling() })?;
+        self.go().map(|event| event.is_none())
+    }
+
+    /// Lets it run until it has told that it is at the end, or to an event (`Some`).
+    fn go(&self) -> Result<Option<i32>> {
+        let (mut pass, (_, teller)) = (0, self.teller);
+        loop {
+            ptrace::resume(self.tid, pass).map_err(|_| ended(self.tid))?;
+            pass = 0;
+            match ptrace::wait(self.tid, true) {
+                // The same signal from somebody else: without us it would have been dropped, too.
+                Ok(Some(Event::Stopped(signal, 0))) if signal == teller => {
+                    let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
+                    if regs.rip == self.code + Run::told() {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(Event::Stopped(signal, 0))) => pass = signal,
+                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => {}
+                Ok(Some(Event::Stopped(_, event))) => return Ok(Some(event)),
+                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
+            }
+        }
     }
 
     /// Lets it run to the next entry or exit of a system call; `Some` for another event on the way.
@@ -183,14 +241,18 @@ impl Puppet {
     pub fn fork(&mut self) -> Result<sys::Result<i32>> {
         use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACECLONE};
         let flags = sys::abi::CLONE_VM | sys::abi::CLONE_FILES;
-        self.aim(self.code + Run::fork(), sys::Sysno::clone as usize, [flags, 0, 0, 0, 0, 0])?;
-        self.step()?;
-        if self.step()?.is_none() {
+        let (tells, rip, number) = (self.tells(), self.code + Run::fork(), sys::Sysno::clone as u64);
+        let (rax, rdi) = (number, flags as u64);
+        self.set(&UserRegs { rip, rax, rdi, rsi: 0, rdx: 0, r10: 0, r8: 0, ..self.telling() })?;
+        let event = if tells { self.go()? } else { self.step().and_then(|_| self.step())? };
+        if event.is_none() {
             // No event: the call failed; the thread asks for the end of a child that does not exist and goes back.
-            return Ok(Err(self.result()?.err().unwrap_or(Errno::EAGAIN)));
+            let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
+            let result = if tells { regs.r9 } else { regs.rax } as i64;
+            let errno = if (-4095..0).contains(&result) { Errno::new(-result as i32) } else { Errno::EAGAIN };
+            return Ok(Err(errno));
         }
         let middle = ptrace::event_message(self.tid).map_err(|_| ended(self.tid))? as i32;
-        let first_stop = |tid| matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..))));
         let mut copy = Err(Errno::EAGAIN);
         if first_stop(middle) {
             let _ = ptrace::set_options(middle, PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
@@ -208,9 +270,13 @@ impl Puppet {
                 let _ = ptrace::resume(middle, 0);
             }
         }
-        // Exit of clone, entry and exit of the wait for the middle process.
-        for _ in 0..3 {
-            self.step()?;
+        if tells {
+            self.go()?;
+        } else {
+            // Exit of clone, entry and exit of the wait for the middle process.
+            for _ in 0..3 {
+                self.step()?;
+            }
         }
         Ok(copy)
     }

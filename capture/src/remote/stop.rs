@@ -41,31 +41,41 @@ enum Settled {
 }
 
 impl Stopped {
-    /// Stops all threads of `pid`, whose directory in `/proc` is `proc`. `None`: it called exec meanwhile, try again.
+    /// Seizes all threads of `pid`, whose directory in `/proc` is `proc`. They run on; what they make from here on is seized, too.
     ///
     /// # Errors
-    /// Not allowed, gone, or a thread does not stop.
-    pub fn all(pid: i32, proc: Fd) -> Result<Option<Self>> {
+    /// Not allowed, or gone.
+    pub fn seize(pid: i32, proc: Fd) -> Result<Self> {
         let mut stopped = Self { pid, tids: Vec::new(), changed: false };
-        let mut settled = 0;
-        loop {
-            stopped.seize_new(proc)?;
-            if settled == stopped.tids.len() {
-                break;
-            }
-            while let Some(tid) = stopped.tids.get(settled).copied() {
-                match stopped.settle(tid)? {
-                    Settled::Still => settled += 1,
-                    Settled::Gone => drop(stopped.tids.remove(settled)),
-                    Settled::Executed => return Ok(None),
-                }
-            }
-        }
+        // A thread that was not seized yet may have made another one.
+        while stopped.seize_new(proc)? {}
         if stopped.tids.is_empty() {
             return Err(gone(pid, Errno::ESRCH));
         }
-        stopped.changed = false;
-        Ok(Some(stopped))
+        Ok(stopped)
+    }
+
+    /// Stops them all. False: it called exec meanwhile, try again.
+    ///
+    /// # Errors
+    /// A thread does not stop, or all are gone.
+    pub fn stop(&mut self) -> Result<bool> {
+        for tid in &self.tids {
+            let _ = ptrace::interrupt(*tid);
+        }
+        let mut settled = 0;
+        while let Some(tid) = self.tids.get(settled).copied() {
+            match self.settle(tid)? {
+                Settled::Still => settled += 1,
+                Settled::Gone => drop(self.tids.remove(settled)),
+                Settled::Executed => return Ok(false),
+            }
+        }
+        if self.tids.is_empty() {
+            return Err(gone(self.pid, Errno::ESRCH));
+        }
+        self.changed = false;
+        Ok(true)
     }
 
     /// Ids of the threads, the process's first one first.
@@ -74,8 +84,8 @@ impl Stopped {
         &self.tids
     }
 
-    /// Seizes and interrupts threads that are not known yet.
-    fn seize_new(&mut self, proc: Fd) -> Result<()> {
+    /// Seizes threads that are not known yet; false: there are none.
+    fn seize_new(&mut self, proc: Fd) -> Result<bool> {
         let dir = sys::fs::open_at(proc, c"task", sys::abi::O_DIRECTORY, 0).map_err(|e| gone(self.pid, e))?;
         let mut found = Vec::new();
         sys::fs::for_each_name(dir.fd(), |name| {
@@ -83,6 +93,7 @@ impl Stopped {
             Ok::<_, Errno>(())
         })
         .map_err(|e| gone(self.pid, e))?;
+        let known = self.tids.len();
         for tid in found {
             if self.tids.contains(&tid) {
                 continue;
@@ -96,10 +107,9 @@ impl Stopped {
                 Err(Errno::EPERM) if tid != self.pid && has_ended(proc, tid) => continue,
                 Err(e) => return Err(not_allowed(self.pid, tid, proc, e)),
             }
-            let _ = ptrace::interrupt(tid);
             if tid == self.pid { self.tids.insert(0, tid) } else { self.tids.push(tid) }
         }
-        Ok(())
+        Ok(self.tids.len() != known)
     }
 
     /// Waits until a thread that was interrupted stands still outside any system call and with no signal in its hands.

@@ -5,17 +5,22 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use state::{Arg, Error, Inside, Result, Target};
+use state::{Arg, Error, Inside, Question, Result, Target};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE};
 use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
+mod live;
+
+use super::ahead::{Answer, Table};
 use super::copy::Copy;
 use super::outside;
 use super::place::{DATA, LEN, Place};
 use super::puppet::Puppet;
 use super::stop::Stopped;
 use super::thread::Registers;
+
+pub use live::ADOPTS;
 
 /// How the process goes on when everything but its memory has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub struct Subject {
     pub proc: Owned,
     /// Its memory.
     pub mem: Owned,
+    /// A hold on it.
+    pub pidfd: Owned,
     /// Its threads.
     pub stopped: Stopped,
     /// Where code and data may go.
@@ -77,6 +84,14 @@ pub struct Remote {
     pub held: Option<&'static str>,
     /// The process has died under our hands.
     lost: AtomicBool,
+    /// Answers to calls that were made ahead.
+    answers: Vec<Answer>,
+    /// The process has locked memory.
+    locks_memory: bool,
+    /// Its address space with what is put into it, KiB.
+    size: u64,
+    /// What the copy lacks, so that only the process itself can be saved.
+    pub lacking: Option<&'static str>,
 }
 
 impl Remote {
@@ -85,10 +100,7 @@ impl Remote {
     /// # Errors
     /// No place for code, no page for data.
     pub fn new(subject: Subject, first: &Registers, pause: Pause, since: Instant) -> Result<Self> {
-        let Subject { outer, inner, proc, mem, stopped, place, at } = subject;
-        let pidfd = sys::process::pidfd(outer)
-            .map(Owned::new)
-            .map_err(|e| Error::failed(format_args!("process {outer}"), "cannot be held on to (pidfd_open)", e))?;
+        let Subject { outer, inner, proc, mem, pidfd, stopped, place, at } = subject;
         let mut remote = Self {
             outer,
             inner,
@@ -109,6 +121,10 @@ impl Remote {
             with_files: state::WithFiles::None,
             held: None,
             lost: AtomicBool::new(false),
+            answers: Vec::new(),
+            locks_memory: first.status.locks_memory,
+            size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
+            lacking: None,
         };
         let mem = remote.mem.fd();
         remote.first = Some(Puppet::boot(first, &place, mem)?);
@@ -132,6 +148,7 @@ impl Remote {
     /// # Errors
     /// One of them has ended.
     pub fn use_thread(&mut self, thread: &Registers) -> Result<()> {
+        self.answers.clear();
         if let Some(before) = self.other.take() {
             before.put_back()?;
         }
@@ -139,6 +156,22 @@ impl Remote {
             return Ok(());
         }
         self.other = Some(Puppet::run(thread, &self.place, self.mem.fd())?);
+        Ok(())
+    }
+
+    /// Makes these calls on the thread in use, all at once where it can: each is answered when it is made next.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn ask(&mut self, questions: &[Question]) -> Result<()> {
+        let mut table = Table::new(questions, self.place.data());
+        let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Ok(()) };
+        let failed = |e| Error::failed(format_args!("memory of the process"), "cannot be written by a tracer", e);
+        sys::fs::pwrite_all(self.mem.fd(), &table.bytes, self.place.data()).map_err(failed)?;
+        if puppet.call_all(self.place.data(), questions.len())? {
+            sys::fs::pread_exact(self.mem.fd(), &mut table.bytes, self.place.data()).map_err(failed)?;
+            self.answers = table.answers(questions);
+        }
         Ok(())
     }
 
@@ -164,77 +197,6 @@ impl Remote {
     /// The memory that is saved: the copy's, once there is one.
     fn memory(&self) -> Fd {
         self.copy.as_ref().map_or(self.mem.fd(), Copy::mem)
-    }
-
-    /// Whether the process can be let go with a copy kept; else says why not.
-    fn copyable(&mut self) -> Result<(), &'static str> {
-        let mut text = [0; 64];
-        let locked = state::target::status_value(self.proc.fd(), c"status", b"VmLck", &mut text).ok().flatten();
-        if locked.is_some_and(|kb| !kb.starts_with(b"0 ")) {
-            return Err("it has locked memory");
-        }
-        if self.inner == 1 {
-            return Err("it is the first process of its namespace");
-        }
-        let mut data = [0; 8];
-        let zero = Arg::Value(0);
-        let args = [Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), zero, zero, zero, zero];
-        if self.call(Sysno::prctl, args, &mut data).is_ok() && data != [0; 8] {
-            return Err("it adopts orphaned processes");
-        }
-        Ok(())
-    }
-
-    fn make_copy(&mut self) -> Result<(), &'static str> {
-        self.copyable()?;
-        let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
-        let pid = match puppet.fork() {
-            Ok(Ok(pid)) => pid,
-            Ok(Err(_)) => return Err("no further process is allowed"),
-            Err(_) => {
-                self.lost.store(true, Ordering::Relaxed);
-                return Err("it has ended");
-            }
-        };
-        let copy = Copy::new(pid).map_err(|_| "its copy cannot be read")?;
-        // Left with the process's table of descriptors, it would keep files and locks of a program that ends, or calls exec,
-        // before the image is written.
-        let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
-        if copy.call(&self.place, Sysno::close_range, all).is_err() {
-            return Err("its copy keeps its descriptors");
-        }
-        let (mut here, mut there) = ([0; 64], [0; 64]);
-        let size = |proc: Fd, text: &mut [u8; 64]| {
-            let text = sys::fs::read_file_at(proc, c"statm", text).unwrap_or_default();
-            sys::text::words(text).next().and_then(sys::text::decimal)
-        };
-        if size(self.proc.fd(), &mut here) != size(copy.proc(), &mut there) {
-            return Err("it has memory that is left out of copies (MADV_DONTFORK)");
-        }
-        self.copy = Some(copy);
-        Ok(())
-    }
-
-    /// Takes away what was put into the process and lets it go on.
-    fn let_go(&mut self, kill: bool) {
-        if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
-            if let Some(other) = self.other.take() {
-                let _ = other.put_back();
-            }
-            let mem = self.mem.fd();
-            if self.first.as_mut().is_some_and(|first| first.back_to_boot(&self.place, mem).is_ok()) {
-                let _ = self.inject(Sysno::munmap, [self.place.memory as usize, LEN, 0, 0, 0, 0]);
-            }
-            if let Some(first) = self.first.take() {
-                let _ = first.put_back();
-            }
-            self.place.restore(self.mem.fd());
-        }
-        (self.first, self.other) = (None, None);
-        match self.stopped.take() {
-            Some(stopped) if kill => stopped.kill(),
-            other => drop(other),
-        }
     }
 
     /// Lets the process go on, or ends it.
@@ -274,8 +236,13 @@ impl Drop for Remote {
 impl Inside for Remote {
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
         let tid = self.other.as_ref().map_or(self.outer, Puppet::tid);
-        if let Some(result) = outside::call(self.outer, tid, self.pidfd.fd(), number, args, data) {
+        // What a copy inherits is asked of it, when the process may have gone on with something else.
+        let pid = self.copy.as_ref().filter(|_| self.stopped.is_none()).map_or(self.outer, Copy::pid);
+        if let Some(result) = outside::call(pid, tid, self.pidfd.fd(), number, args, data) {
             return result;
+        }
+        if let Some(answer) = self.answers.iter().position(|a| a.is_to(number, &args, data)) {
+            return self.answers.swap_remove(answer).give(data);
         }
         if data.len() > DATA {
             return Err(Errno::EOVERFLOW);
@@ -329,6 +296,7 @@ impl Target for Remote {
                 Ok(()) => {
                     self.let_go(false);
                     self.thawed = Some(self.since.elapsed());
+                    self.part_copy()?;
                 }
                 Err(why) => {
                     self.held = Some(why);

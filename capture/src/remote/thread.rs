@@ -1,18 +1,19 @@
 //! One stopped thread: its registers, what the kernel keeps for it, and the signals that wait for it.
 
 use std::time::Duration;
-use std::vec;
 use std::vec::Vec;
 
 use image_format::record::thread::{Thread, ThreadFlags};
 use state::{Error, Result};
 use sys::Errno;
 use sys::abi::ptrace::UserRegs;
-use sys::abi::signal::Siginfo;
+use sys::abi::signal::{SIGURG, SIGWINCH, Siginfo};
 use sys::fs::Fd;
 use sys::ptrace;
+use sys::signal::bit;
 use sys::text::Text;
 
+use super::place::Place;
 use super::stop::Stopped;
 use crate::core_notes::{Frame, XCR0_IN_CORE};
 
@@ -20,13 +21,62 @@ use crate::core_notes::{Frame, XCR0_IN_CORE};
 const USER_CS: u64 = 0x33;
 
 /// Room for any XSAVE area, bytes: AMX's tiles alone take 8 KiB.
-const XSAVE_MAX: usize = 32 << 10;
+pub const XSAVE_MAX: usize = 32 << 10;
 
 /// Offset of XSTATE_BV, the components that are not in their initial state, in an XSAVE area.
 const XSTATE_BV: usize = 512;
 
 /// How often a thread may be found inside the vdso, after a microsecond more each time, before the save is given up.
 const NUDGES: u32 = 400;
+
+/// What `/proc` tells of a stopped thread, read at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Status {
+    /// Its id in its own, innermost pid namespace.
+    pub own: i32,
+    /// Some seccomp filter or mode applies to it.
+    pub filtered: bool,
+    /// The process has locked memory.
+    pub locks_memory: bool,
+    /// Its address space, KiB.
+    pub size: u64,
+    /// Signals that wait, for it or for the process.
+    pub waiting: u64,
+    /// Signals that it blocks.
+    pub blocked: Option<u64>,
+    /// Signals with handlers.
+    pub caught: u64,
+}
+
+impl Status {
+    fn read(tid: i32) -> sys::Result<Self> {
+        let mut buffer = [0; 4096];
+        let path = Text::<32>::of(format_args!("/proc/{tid}/status"));
+        let mut lines = sys::fs::Lines::open_at(sys::abi::AT_FDCWD, path.as_c_str(), &mut buffer)?.pass_long().whole();
+        let mut status = Self { own: tid, ..Self::default() };
+        while let Some(line) = lines.next_line()? {
+            let Some((key, value)) = sys::text::cut(line, b':') else { continue };
+            let value = value.trim_ascii();
+            let set = || sys::text::hex(value);
+            match key {
+                b"NSpid" => {
+                    let own = sys::text::words(value).last().and_then(sys::text::decimal);
+                    status.own = own.and_then(|n| i32::try_from(n).ok()).unwrap_or(tid);
+                }
+                b"Seccomp" => status.filtered = value != b"0",
+                b"VmSize" => {
+                    status.size = sys::text::words(value).next().and_then(sys::text::decimal).unwrap_or(0);
+                }
+                b"VmLck" => status.locks_memory = !value.starts_with(b"0 "),
+                b"SigPnd" | b"ShdPnd" => status.waiting |= set().unwrap_or(0),
+                b"SigBlk" => status.blocked = set(),
+                b"SigCgt" => status.caught = set().unwrap_or(0),
+                _ => {}
+            }
+        }
+        Ok(status)
+    }
+}
 
 /// A thread as it was stopped.
 #[derive(Debug)]
@@ -42,6 +92,8 @@ pub struct Registers {
     /// What it blocks where it stands: inside ppoll(2) and its like that is another mask, while ptrace tells the one that it
     /// will have back (kernel/ptrace.c, PTRACE_GETSIGMASK).
     pub blocked: u64,
+    /// What else is told of it.
+    pub status: Status,
 }
 
 fn ended(tid: i32) -> Error {
@@ -49,17 +101,17 @@ fn ended(tid: i32) -> Error {
 }
 
 impl Registers {
-    /// Reads a stopped thread. `in_between` tells of addresses where no thread is saved: the kernel's own
-    /// code (vdso), which compares counters that another boot counts anew, and code of a saver that was killed. `None`: the thread has ended.
+    /// Reads a stopped thread. In the kernel's own code (vdso), which compares counters that another boot counts anew, and in
+    /// code of a saver that was killed, no thread is saved: it is let run on. `room`: for its XSAVE area. `None`: it has ended.
     ///
     /// # Errors
-    /// 32-bit code, AMX tiles in use.
-    pub fn read(stopped: &mut Stopped, tid: i32, in_between: &impl Fn(u64) -> bool, mem: Fd) -> Result<Option<Self>> {
+    /// 32-bit code, AMX tiles in use, what forbids calls inside.
+    pub fn read(stopped: &mut Stopped, tid: i32, place: &Place, mem: Fd, room: &mut [u8]) -> Result<Option<Self>> {
         let mut regs;
         let mut nudges = 0;
         loop {
             regs = ptrace::registers(tid).map_err(|_| ended(tid))?.ok_or_else(|| not_64_bit(tid))?;
-            if !in_between(regs.rip) {
+            if !place.is_in_between(regs.rip) {
                 break;
             }
             if nudges == NUDGES {
@@ -75,10 +127,17 @@ impl Registers {
             return Err(not_64_bit(tid));
         }
         leave_critical_section(tid, &mut regs, mem);
-        let mut xstate = vec![0; XSAVE_MAX];
-        let len = ptrace::extended_state(tid, &mut xstate).unwrap_or(0);
-        xstate.truncate(len);
-        xstate.shrink_to_fit();
+        let status = Status::read(tid).map_err(|_| ended(tid))?;
+        // Asked before any call is made in it: a filter may end the process for one.
+        if status.filtered {
+            return Err(state::process::filtered());
+        }
+        if ptrace::dispatches_calls(tid) {
+            let object = format_args!("thread {tid} (system call user dispatch)");
+            return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
+        }
+        let len = ptrace::extended_state(tid, room).unwrap_or(0);
+        let xstate = room.get(..len).unwrap_or_default().to_vec();
         let word = |at: usize| xstate.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
         if word(XSTATE_BV) & sys::abi::XTILEDATA != 0 {
             return Err(Error::refused(
@@ -88,8 +147,15 @@ impl Registers {
             ));
         }
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
-        let blocked = signals(tid, b"SigBlk").unwrap_or(mask);
-        Ok(Some(Self { tid, regs, xstate, mask, blocked }))
+        let blocked = status.blocked.unwrap_or(mask);
+        Ok(Some(Self { tid, regs, xstate, mask, blocked, status }))
+    }
+
+    /// A signal that the kernel drops when it is sent to the thread, unless somebody traces it; 0 when there is none.
+    #[must_use]
+    pub fn teller(&self) -> i32 {
+        let busy = self.mask | self.blocked | self.status.caught | self.status.waiting;
+        [SIGURG, SIGWINCH].into_iter().find(|signal| busy & bit(*signal) == 0).unwrap_or(0)
     }
 
     /// The components that its extended state has.

@@ -136,8 +136,10 @@ impl Finder<'_> {
     pub(super) fn mappings<T: Target>(&mut self, save: &mut Save<'_, '_, T>) -> Result<()> {
         let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);
         let mut buffer = [0; LINE_MAX];
+        // Most processes share nothing, and some have very many mappings.
+        let shares = sys::memory::shares_any(save.target.proc()).unwrap_or(true);
         let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"maps", &mut buffer).map_err(failed)?;
-        while let Some(line) = lines.next_line().map_err(failed)? {
+        while shares && let Some(line) = lines.next_line().map_err(failed)? {
             let Some(head) = head(line) else { continue };
             let alike = head.perms.last() == Some(&b's') && head.name.ends_with(DELETED);
             if alike && !head.name.starts_with(b"/anon_hugepage") {

@@ -53,6 +53,8 @@ pub struct Lines<'b> {
     done: bool,
     /// Lines that do not fit are passed over instead of being an error.
     pass_long: bool,
+    /// One read tells all that fits (`single_open` of fs/seq_file.c).
+    whole: bool,
     /// In the middle of such a line.
     passing: bool,
 }
@@ -70,6 +72,7 @@ impl<'b> Lines<'b> {
             end: 0,
             done: false,
             pass_long: false,
+            whole: false,
             passing: false,
         })
     }
@@ -78,6 +81,13 @@ impl<'b> Lines<'b> {
     #[must_use]
     pub fn pass_long(mut self) -> Self {
         self.pass_long = true;
+        self
+    }
+
+    /// For files that the kernel writes as one piece, like `status` and `fdinfo/N`: a read that leaves room has told all.
+    #[must_use]
+    pub fn whole(mut self) -> Self {
+        self.whole = true;
         self
     }
 
@@ -115,9 +125,9 @@ impl<'b> Lines<'b> {
                 self.end = 0;
                 continue;
             }
-            let n = read(self.fd.fd(), room)?;
+            let (n, len) = (read(self.fd.fd(), room)?, room.len());
             self.end += n;
-            self.done = n == 0;
+            self.done = n == 0 || self.whole && n < len;
         }
     }
 }

@@ -51,6 +51,33 @@ global_asm!(
     "mov rsp, [rip + 6f]",
     "mov eax, 15",
     "syscall",
+    // Many calls, from a table of eight words each: number, arguments, result.
+    ".globl ckpt_run_table",
+    ".hidden ckpt_run_table",
+    "ckpt_run_table:",
+    "5:",
+    "mov rax, [r12]",
+    "mov rdi, [r12 + 8]",
+    "mov rsi, [r12 + 16]",
+    "mov rdx, [r12 + 24]",
+    "mov r10, [r12 + 32]",
+    "mov r8, [r12 + 40]",
+    "mov r9, [r12 + 48]",
+    "syscall",
+    "mov [r12 + 56], rax",
+    "add r12, 64",
+    "dec r13",
+    "jnz 5b",
+    // A signal to itself that nobody but a tracer notices: it stops here, and without one goes back.
+    "4:",
+    "mov rdi, r15",
+    "mov rsi, rbx",
+    "mov eax, 200",
+    "syscall",
+    ".globl ckpt_run_told",
+    ".hidden ckpt_run_told",
+    "ckpt_run_told:",
+    "jmp 2b",
     // clone(2), twice over: the middle process makes the copy and ends at once, the thread waits for that end.
     ".globl ckpt_run_fork",
     ".hidden ckpt_run_fork",
@@ -58,6 +85,7 @@ global_asm!(
     "syscall",
     "mov rcx, rax",
     "jrcxz 3f",
+    "mov r9, rax",
     "mov rsi, rax",
     "mov edi, 1",
     "mov edx, 0",
@@ -65,7 +93,7 @@ global_asm!(
     "mov r8d, 0",
     "mov eax, 247",
     "syscall",
-    "jmp 2b",
+    "jmp 4b",
     // The middle process: shares the program's memory, so it must leave no trace in it.
     "3:",
     "mov edi, {files}",
@@ -95,6 +123,8 @@ unsafe extern "C" {
     static ckpt_boot_start: u8;
     static ckpt_boot_end: u8;
     static ckpt_run_start: u8;
+    static ckpt_run_table: u8;
+    static ckpt_run_told: u8;
     static ckpt_run_fork: u8;
     static ckpt_run_end: u8;
 }
@@ -144,6 +174,9 @@ pub trait Code {
     }
 }
 
+/// Room for all three pieces: [`Boot`], and [`Run`] for two threads.
+pub const BLOCK: usize = 640;
+
 /// Leads back word by word.
 #[derive(Clone, Copy, Debug)]
 pub struct Boot;
@@ -166,15 +199,28 @@ impl Run {
     /// Where its way back begins.
     pub const BACK: u64 = 2;
 
-    /// Where the double clone begins.
+    /// Where the double clone begins. It ends with the signal, too, and with what the first clone returned in R9.
     #[must_use]
     pub fn fork() -> u64 {
         (&raw const ckpt_run_fork as usize - &raw const ckpt_run_start as usize) as u64
     }
+
+    /// Where the calls of a table begin: its address in R12, how many in R13; for the signal that tells of their end the
+    /// thread in R15, the number in RBX (0: none).
+    #[must_use]
+    pub fn table() -> u64 {
+        (&raw const ckpt_run_table as usize - &raw const ckpt_run_start as usize) as u64
+    }
+
+    /// Where the thread stands when that signal has reached it.
+    #[must_use]
+    pub fn told() -> u64 {
+        (&raw const ckpt_run_told as usize - &raw const ckpt_run_start as usize) as u64
+    }
 }
 
 impl Code for Run {
-    const ROOM: usize = 144;
+    const ROOM: usize = 208;
     type Words = u64;
 
     fn span() -> (*const u8, usize) {
@@ -183,7 +229,7 @@ impl Code for Run {
     }
 }
 
-const_assert!(Boot::ROOM + 2 * Run::ROOM <= 512);
+const_assert!(Boot::ROOM + 2 * Run::ROOM <= BLOCK);
 
 #[cfg(test)]
 mod tests {
@@ -199,5 +245,6 @@ mod tests {
         assert_eq!(room[run - 8..run], 0x1234u64.to_le_bytes());
         assert_eq!(room[..2], [0x0f, 0x05]);
         assert_eq!(room[Run::fork() as usize..][..2], [0x0f, 0x05]);
+        assert_eq!(room[Run::told() as usize - 2..][..2], [0x0f, 0x05]);
     }
 }

@@ -1,0 +1,92 @@
+//! System calls that every save makes, made all at once: each stop of a thread costs more than the calls themselves.
+//!
+//! Must never answer a call twice: what was true then need not be true the next time.
+
+use std::vec;
+use std::vec::Vec;
+
+use state::{Arg, Question};
+use sys::{Errno, Sysno};
+
+/// Words of one call: number, arguments, result (see `sys::arch::Run::table`).
+const WORDS: usize = 8;
+
+/// Bytes of one call.
+const ENTRY: usize = WORDS * size_of::<u64>();
+
+/// The calls as they lie in the process's memory: a table, and each one's data behind it.
+#[derive(Debug)]
+pub struct Table {
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// Where the data of each call lies, from the table's start; 16-aligned.
+fn places(questions: &[Question]) -> impl Iterator<Item = usize> {
+    questions.iter().scan(questions.len() * ENTRY, |next, question| {
+        let at = *next;
+        *next += question.len.next_multiple_of(16);
+        Some(at)
+    })
+}
+
+impl Table {
+    /// The table of these calls for a place in the process's memory.
+    #[must_use]
+    pub fn new(questions: &[Question], at: u64) -> Self {
+        let data = questions.iter().map(|q| q.len.next_multiple_of(16)).sum::<usize>();
+        let mut bytes = vec![0; questions.len() * ENTRY + data];
+        for ((entry, question), data) in bytes.chunks_exact_mut(ENTRY).zip(questions).zip(places(questions)) {
+            let args = question.args.map(|arg| match arg {
+                Arg::Value(n) => n as u64,
+                Arg::Data(offset) => at + (data + offset) as u64,
+            });
+            let words = core::iter::once(question.number as u64).chain(args);
+            for (to, word) in entry.chunks_exact_mut(size_of::<u64>()).zip(words) {
+                to.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        Self { bytes }
+    }
+
+    /// What came of them, when they were made.
+    #[must_use]
+    pub fn answers(&self, questions: &[Question]) -> Vec<Answer> {
+        let entries = self.bytes.chunks_exact(ENTRY);
+        let answer = |((entry, question), data): ((&[u8], &Question), usize)| Answer {
+            question: *question,
+            result: entry.last_chunk().map_or(0, |word| i64::from_le_bytes(*word)),
+            data: self.bytes.get(data..data + question.len).unwrap_or_default().to_vec(),
+        };
+        entries.zip(questions).zip(places(questions)).map(answer).collect()
+    }
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Answer {
+    question: Question,
+    result: i64,
+    data: Vec<u8>,
+}
+
+impl Answer {
+    /// Whether it is the answer to this call.
+    #[must_use]
+    pub fn is_to(&self, number: Sysno, args: &[Arg; 6], data: &[u8]) -> bool {
+        let Question { number: own, args: mine, len } = self.question;
+        (own as usize, &mine, len) == (number as usize, args, data.len()) && data.iter().all(|byte| *byte == 0)
+    }
+
+    /// Gives it.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn give(self, data: &mut [u8]) -> sys::Result<usize> {
+        if (-4095..0).contains(&self.result) {
+            return Err(Errno::new(-self.result as i32));
+        }
+        data.copy_from_slice(&self.data);
+        Ok(self.result as usize)
+    }
+}

@@ -1,0 +1,85 @@
+//! How a process that was stopped goes on: with a copy kept of it, or without.
+//!
+//! Must never leave it with anything that was put into it.
+
+use core::sync::atomic::Ordering;
+
+use state::{Arg, Error, Question, Result};
+use sys::{Errno, Sysno};
+
+use super::Remote;
+use crate::remote::copy::Copy;
+use crate::remote::place::LEN;
+
+/// Asks whether the process adopts orphaned ones.
+pub const ADOPTS: Question = Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), 8);
+
+impl Remote {
+    /// Whether the process can be let go with a copy kept; else says why not.
+    fn copyable(&mut self) -> Result<(), &'static str> {
+        if self.locks_memory {
+            return Err("it has locked memory");
+        }
+        if self.inner == 1 {
+            return Err("it is the first process of its namespace");
+        }
+        if ADOPTS.ask(self).is_ok_and(|(_, data)| data != [0; 8]) {
+            return Err("it adopts orphaned processes");
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_copy(&mut self) -> Result<(), &'static str> {
+        self.copyable()?;
+        let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
+        let pid = match puppet.fork() {
+            Ok(Ok(pid)) => pid,
+            Ok(Err(_)) => return Err("no further process is allowed"),
+            Err(_) => {
+                self.lost.store(true, Ordering::Relaxed);
+                return Err("it has ended");
+            }
+        };
+        self.copy = Some(Copy::new(pid).map_err(|_| "its copy cannot be read")?);
+        Ok(())
+    }
+
+    /// Makes sure that the copy is one, and stands alone: left with the process's table of descriptors, it would keep files and
+    /// locks of a program that ends, or calls exec, before the image is written.
+    pub(super) fn part_copy(&mut self) -> Result<()> {
+        let Some(copy) = &self.copy else { return Ok(()) };
+        let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
+        let failed = |e| Error::failed(format_args!("copy of process {}", self.outer), "cannot be used", e);
+        copy.call(&self.place, Sysno::close_range, all).map_err(failed)?;
+        let mut text = [0; 64];
+        let text = sys::fs::read_file_at(copy.proc(), c"statm", &mut text).map_err(failed)?;
+        let pages = sys::text::words(text).next().and_then(sys::text::decimal);
+        if pages.map(|n| n * image_format::PAGE / 1024) != Some(self.size) {
+            self.lacking = Some("it has memory that is left out of copies (MADV_DONTFORK)");
+            return Err(failed(Errno::ENODATA));
+        }
+        Ok(())
+    }
+
+    /// Takes away what was put into the process and lets it go on.
+    pub(super) fn let_go(&mut self, kill: bool) {
+        if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
+            if let Some(other) = self.other.take() {
+                let _ = other.put_back();
+            }
+            let mem = self.mem.fd();
+            if self.first.as_mut().is_some_and(|first| first.back_to_boot(&self.place, mem).is_ok()) {
+                let _ = self.inject(Sysno::munmap, [self.place.memory as usize, LEN, 0, 0, 0, 0]);
+            }
+            if let Some(first) = self.first.take() {
+                let _ = first.put_back();
+            }
+            self.place.restore(self.mem.fd());
+        }
+        (self.first, self.other) = (None, None);
+        match self.stopped.take() {
+            Some(stopped) if kill => stopped.kill(),
+            other => drop(other),
+        }
+    }
+}
