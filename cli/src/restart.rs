@@ -17,6 +17,7 @@ use sys::child::Change;
 use crate::command;
 use crate::failure::Failure;
 use crate::image::ImageFile;
+use crate::limits;
 use crate::pidfile::PidFile;
 use crate::spool;
 use crate::stub::{Options, Stub};
@@ -94,17 +95,16 @@ impl Source {
         Ok((image, pid))
     }
 
-    /// Names what the stub would only say shortly: a broken rule of the image, a CPU that lacks something.
+    /// Names what the stub would say shortly, or too late: a broken rule of the image, a CPU that lacks something, a limit.
     fn look(&self, options: &Options) -> Result<(), Failure> {
         let file = ImageFile::open(self.path())?;
-        let header = file.checked()?.image.header().cpu;
-        let (features, xcr0, _) = sys::arch::cpu_features();
-        let names = loader::cpu::lacking(&header, &features, xcr0);
-        if options.any_cpu() || names.as_bytes().is_empty() {
-            return Ok(());
+        let checked = file.checked()?;
+        match limits::cpu(&checked.image) {
+            Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
+            _ => {}
         }
-        let what = format_args!("CPU without {names}: the program may use these: --cpu ignore to try").to_string();
-        Err(Failure::new(ExitCode::Cpu, what))
+        let limits = limits::judge(&checked.image).map_err(|fault| file.fault(fault))?;
+        limits.into_iter().next().map_or(Ok(()), |what| Err(Failure::new(ExitCode::Kernel, what)))
     }
 
     fn path(&self) -> &Path {

@@ -158,6 +158,7 @@ fn find() -> Result<(Option<File>, PathBuf), Failure> {
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(NAME));
     match beside {
         Some(path) if path.is_file() => Ok((None, path)),
+        _ if !Path::new("/proc/self/fd").exists() => Err(Failure::new(ExitCode::Kernel, crate::limits::NO_PROC)),
         _ => Err(Failure::new(
             ExitCode::NotInstalled,
             "restart-stub: not built into this program and not found beside it: install it there, or build with `cargo xtask dist`",

@@ -17,7 +17,7 @@ use crate::abi::{self, Flock, Stat};
 use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
-pub use content::{extent, file_system};
+pub use content::{extent, file_system, is_noexec};
 pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
