@@ -4,7 +4,6 @@
 
 use core::ops::Range;
 
-use image_format::record::content::ContentKind;
 use image_format::record::frame::Frame as FrameRecord;
 use image_format::record::header::{Cpu, Features, Header, MAGIC, VERSION};
 use image_format::record::id_word::IdWord;
@@ -149,14 +148,8 @@ pub fn save<T: Target>(
     state::sigaction::save(&mut save, facts.replaced)?;
     state::setting::save(&mut save)?;
     state::guard::save(&mut save, &guards)?;
-    let needs = [
-        (Features::CONTENTS, !contents.objects().is_empty()),
-        (Features::CARRIED_FILES, contents.objects().iter().any(|o| o.kind == ContentKind::Named as u32)),
-        (Features::GUARDS, !guards.as_slice().is_empty()),
-    ];
-    for (feature, _) in needs.into_iter().filter(|(_, needed)| *needed) {
-        header.required = (header.required.get() | feature.bits()).into();
-    }
+    let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
+    header.required = (header.required.get() | (contents.features() | guards).bits()).into();
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 

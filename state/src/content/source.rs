@@ -6,6 +6,7 @@ use image_format::PAGE;
 use image_format::align_up;
 use image_format::record::StrRef;
 use image_format::record::content::ContentKind;
+use image_format::record::header::Features;
 use sys::fs::Owned;
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -146,6 +147,14 @@ impl<'b> Contents<'b> {
     #[must_use]
     pub fn objects(&self) -> &[Object] {
         self.objects
+    }
+
+    /// What a reader must know because of them.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        let named = self.objects.iter().any(|o| o.kind == ContentKind::Named as u32);
+        let all = if named { Features::CONTENTS | Features::CARRIED_FILES } else { Features::CONTENTS };
+        if self.objects.is_empty() { Features::empty() } else { all }
     }
 
     /// The index of an object.
