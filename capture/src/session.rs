@@ -155,10 +155,8 @@ pub fn save<T: Target>(
     state::sigaction::save(&mut save, facts.replaced)?;
     state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
-    let needs = |needed: bool, feature: Features| if needed { feature.bits() } else { 0 };
-    let objects = needs(!contents.objects().is_empty(), Features::CONTENTS) | shared_files.bits();
-    let guards = needs(!guards.as_slice().is_empty(), Features::GUARDS);
-    header.required = (header.required.get() | objects | guards).into();
+    let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
+    header.required = (header.required.get() | (contents.features() | shared_files | guards).bits()).into();
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 

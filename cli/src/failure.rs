@@ -35,6 +35,11 @@ impl Failure {
     /// Nothing to say and nothing wrong: help was printed, or the reader of our output has left.
     pub const QUIET: Self = Self { code: 0, message: String::new() };
 
+    /// Whether there is nothing to say.
+    pub fn is_quiet(&self) -> bool {
+        self.code == 0
+    }
+
     /// A failure of one of the project's kinds.
     pub fn new(code: ExitCode, message: impl fmt::Display) -> Self {
         Self { code: code as u8, message: message.to_string() }

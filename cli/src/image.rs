@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use zerocopy::IntoBytes;
 
 use crate::failure::Failure;
+use crate::spool;
 use crate::text;
 
 /// An image file and its prefix.
@@ -20,6 +21,8 @@ pub struct ImageFile {
     path: PathBuf,
     file: File,
     len: u64,
+    /// Size of the compressed file that it came out of.
+    stored: Option<u64>,
     /// Words, since the program headers must lie aligned to 8 bytes.
     prefix: Vec<u64>,
 }
@@ -48,14 +51,17 @@ impl ImageFile {
             let what = format_args!("{}: not a regular file: give the path of an image", text::path(path)).to_string();
             return Err(Failure::new(ExitCode::NoImage, what));
         }
-        Self::of(path, file)
+        Ok(match spool::unpacked(path, &file, false)? {
+            Some(unpacked) => Self { stored: Some(meta.len()), ..Self::of(path, unpacked)? },
+            None => Self::of(path, file)?,
+        })
     }
 
     /// Reads the prefix of an open file that messages call `path`.
     pub fn of(path: &Path, file: File) -> Result<Self, Failure> {
         let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
         let len = meta.len();
-        let mut this = Self { path: path.to_owned(), file, len, prefix: Vec::new() };
+        let mut this = Self { path: path.to_owned(), file, len, stored: None, prefix: Vec::new() };
         let mut first = vec![0; PROBE_LEN.min(usize::try_from(len).unwrap_or(PROBE_LEN))];
         this.read(&mut first, 0)?;
         let need = Need::probe(&first, len).map_err(|fault| this.fault(fault))?;
@@ -101,7 +107,12 @@ impl ImageFile {
         &self.file
     }
 
-    /// Size of the file in bytes.
+    /// Size of the compressed file, if it is one.
+    pub fn stored(&self) -> Option<u64> {
+        self.stored
+    }
+
+    /// Size of the image in bytes, not compressed.
     pub fn len(&self) -> u64 {
         self.len
     }

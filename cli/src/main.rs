@@ -3,12 +3,16 @@
 //! Must never do the restart itself: `restart-stub` does, with or without this command.
 
 mod command;
+mod compress;
 mod failure;
+mod handover;
 mod image;
+mod limits;
 mod pidfile;
 mod probe;
 mod restart;
 mod run;
+mod saver;
 mod show;
 mod signal;
 mod spool;
@@ -36,6 +40,8 @@ enum Command {
     Save(command::save::Args),
     Run(command::run::Args),
     Restart(command::restart::Args),
+    Migrate(command::migrate::Args),
+    Receive(command::receive::Args),
     Show(command::show::Args),
     Verify(command::verify::Args),
     Check(command::check::Args),
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         Command::Save(args) => command::save::main(args),
         Command::Run(args) => command::run::main(args),
         Command::Restart(args) => command::restart::main(args),
+        Command::Migrate(args) => command::migrate::main(args),
+        Command::Receive(args) => command::receive::main(args),
         Command::Show(args) => command::show::main(args),
         Command::Verify(args) => command::verify::main(args),
         Command::Check(args) => command::check::main(args),

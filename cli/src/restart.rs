@@ -3,6 +3,7 @@
 //! Must never say that a program runs before its stub has said so.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,10 @@ use image_format::record::terminal::Terminal as SavedTerminal;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use sys::child::Change;
 
+use crate::command;
 use crate::failure::Failure;
 use crate::image::ImageFile;
+use crate::limits;
 use crate::pidfile::PidFile;
 use crate::spool;
 use crate::stub::{Options, Stub};
@@ -40,7 +43,7 @@ pub enum Identity {
 pub struct Source {
     /// As it was given.
     path: PathBuf,
-    /// A stream's contents.
+    /// A stream's or a compressed file's contents.
     spooled: Option<Spooled>,
 }
 
@@ -60,34 +63,48 @@ struct Facts {
 }
 
 impl Source {
-    /// A file as it is; a stream is read to its end and checked.
+    /// A file as it is; a stream or a compressed file is read to its end and checked.
     pub fn open(path: &Path, trust: bool) -> Result<Self, Failure> {
-        if !spool::is_stream(path) {
+        let memory = if spool::is_stream(path) {
+            spool::spool(path, trust)?
+        } else if let Some(unpacked) = spool::unpacked_file(path, trust)? {
+            unpacked
+        } else {
             return Ok(Self { path: path.to_owned(), spooled: None });
-        }
-        let image = ImageFile::of(&spool::name(path), spool::spool(path, trust)?)?;
-        let facts = Facts::of(&image)?;
-        if path == Path::new("-") && input_is_terminal(&image)? {
+        };
+        let source = Self::kept(&spool::name(path), memory)?;
+        if path == Path::new("-") && input_is_terminal(&source.image()?.0)? {
             spool::terminal_as_input();
         }
-        let (file, path) = spool::hand_on(image.file(), facts.above)?;
-        Ok(Self { path: spool::name(&path), spooled: Some(Spooled { _file: file, path }) })
+        Ok(source)
     }
 
-    /// Names what the stub would only say shortly: a broken rule of the image, a CPU that lacks something.
+    /// What was read into memory, and is called `name`, when every checksum is right.
+    pub fn kept(name: &Path, memory: File) -> Result<Self, Failure> {
+        let image = ImageFile::of(name, memory)?;
+        // The stub does not look at memory that it takes from the program's own files; but who knows where a stream went wrong.
+        command::verify::all(&image)?;
+        let (file, path) = spool::hand_on(image.file(), Facts::of(&image)?.above)?;
+        Ok(Self { path: name.to_owned(), spooled: Some(Spooled { _file: file, path }) })
+    }
+
+    /// The image, and the process's id.
+    pub fn image(&self) -> Result<(ImageFile, i32), Failure> {
+        let image = ImageFile::open(self.path())?;
+        let pid = Facts::of(&image)?.pid;
+        Ok((image, pid))
+    }
+
+    /// Names what the stub would say shortly, or too late: a broken rule of the image, a CPU that lacks something, a limit.
     fn look(&self, options: &Options) -> Result<(), Failure> {
         let file = ImageFile::open(self.path())?;
-        let header = file.checked()?.image.header().cpu;
-        let (features, xcr0, _) = sys::arch::cpu_features();
-        let names: sys::text::Text<1024> = loader::cpu::lacking(&header, &features, xcr0);
-        if options.any_cpu() || names.as_bytes().is_empty() {
-            return Ok(());
+        let checked = file.checked()?;
+        match limits::cpu(&checked.image) {
+            Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
+            _ => {}
         }
-        let what = format_args!(
-            "CPU without {names}: the program may use these: start it by ckpt run --portable; or --cpu ignore to try"
-        )
-        .to_string();
-        Err(Failure::new(ExitCode::Cpu, what))
+        let limits = limits::judge(&checked.image).map_err(|fault| file.fault(fault))?;
+        limits.into_iter().next().map_or(Ok(()), |what| Err(Failure::new(ExitCode::Kernel, what)))
     }
 
     fn path(&self) -> &Path {
@@ -165,7 +182,7 @@ pub fn detached(
     options: &Options,
     identity: Identity,
     pidfile: Option<PidFile>,
-) -> Result<(), Failure> {
+) -> Result<Pid, Failure> {
     let inbox = Inbox::open()?;
     let mut born = Born::new(source, options, identity, &inbox, Place::OwnSession, None)?;
     match born.child.news()? {
@@ -174,7 +191,7 @@ pub fn detached(
                 let _ = kill_process(born.child.pid, Signal::KILL);
                 Err(failure)
             }
-            _ => Ok(()),
+            _ => Ok(born.child.pid),
         },
         News::Died => Err(ended(born.child.pid)),
     }
@@ -244,7 +261,7 @@ pub fn supervised(
     place: Place,
     terminal: Option<&Terminal>,
 ) -> Result<Child, Failure> {
-    let source = Source { path: image.to_owned(), spooled: None };
+    let source = Source::open(image, options.trust)?;
     Born::new(&source, options, Identity::New, inbox, place, terminal).map(|born| born.child)
 }
 

@@ -1,18 +1,21 @@
-//! An image from a stream: standard input or a FIFO, kept in memory, where the stub can read it at any place.
+//! An image from a stream (standard input or a FIFO) or out of a compressed file, kept in memory, where the stub can read
+//! it at any place.
 //!
 //! Must never hand on a stream that might still change: the file is sealed before anybody looks at it.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use image_format::ExitCode;
+use image_format::elf::ZSTD_MAGIC;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create, open};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::stdio::dup2_stdin;
 
+use crate::compress;
 use crate::failure::{Failure, errno};
 use crate::text;
 
@@ -26,19 +29,52 @@ pub fn name(path: &Path) -> PathBuf {
     if path == Path::new("-") { "standard input".into() } else { path.to_owned() }
 }
 
-/// Reads the stream to its end into a file of its own in memory, which nobody can change any more.
+/// Reads the stream to its end, unpacked, into a file of its own in memory, which nobody can change any more.
 pub fn spool(path: &Path, trust: bool) -> Result<File, Failure> {
-    let failed = |what: &str, e: &io::Error| Failure::unreadable(&name(path), what, e);
-    let mut from = source(path, trust)?;
+    let name = name(path);
+    keep_stream(&name, source(path, trust)?)
+}
+
+/// The same of a stream that messages call `name`.
+pub fn keep_stream(name: &Path, mut from: impl Read) -> Result<File, Failure> {
+    let mut first = Vec::new();
+    let read = (&mut from).take(ZSTD_MAGIC.len() as u64).read_to_end(&mut first);
+    read.map_err(|e| compress::not_kept(name, &e))?;
+    keep(name, first == ZSTD_MAGIC, first.chain(from))
+}
+
+/// What a compressed file holds, in such a file; none if it is not compressed. Files that others may write are refused, with
+/// `judged`.
+pub fn unpacked(path: &Path, file: &File, judged: bool) -> Result<Option<File>, Failure> {
+    let mut first = [0; ZSTD_MAGIC.len()];
+    if file.read_exact_at(&mut first, 0).is_err() || first != ZSTD_MAGIC {
+        return Ok(None);
+    }
+    if judged {
+        judge(path, file)?;
+    }
+    keep(path, true, file).map(Some)
+}
+
+/// The same of a file by its name, if it is a regular one that can be opened: of any other the stub says what is wrong.
+pub fn unpacked_file(path: &Path, trust: bool) -> Result<Option<File>, Failure> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    match file {
+        Ok(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => unpacked(path, &file, !trust),
+        _ => Ok(None),
+    }
+}
+
+/// Keeps a stream in memory.
+fn keep(name: &Path, compressed: bool, mut from: impl Read) -> Result<File, Failure> {
     let memory = memfd_create("image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| errno("memory for the image: cannot be had", e))?;
     let mut file = File::from(memory);
-    io::copy(&mut from, &mut file).map_err(|e| match e.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => {
-            Failure::new(ExitCode::NoRoom, format_args!("{}: no memory left to keep it", text::path(&name(path))))
-        }
-        _ => failed("the image cannot be read", &e),
-    })?;
+    if compressed {
+        compress::unpack(name, from, &mut file)?;
+    } else {
+        compress::copy(&mut from, &mut file).map_err(|e| compress::not_kept(name, &e))?;
+    }
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     fchmod(&file, Mode::RUSR)
         .and_then(|()| fcntl_add_seals(&file, seals))
@@ -52,14 +88,21 @@ fn source(path: &Path, trust: bool) -> Result<File, Failure> {
         return own.map(File::from).map_err(|e| Failure::unreadable(&name(path), "cannot be read", &e));
     }
     let file = File::open(path).map_err(|e| Failure::unreadable(path, "the image cannot be opened", &e))?;
-    let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
-    // The stub's rule for files: whoever may write it may run as the caller.
-    let uid = rustix::process::geteuid().as_raw();
-    if !trust && ((meta.uid() != 0 && meta.uid() != uid) || meta.mode() & 0o022 != 0) {
-        let what = format_args!("{}: others may write it: an image is code: --trust", text::path(path)).to_string();
-        return Err(Failure::new(ExitCode::Untrusted, what));
+    if !trust {
+        judge(path, &file)?;
     }
     Ok(file)
+}
+
+/// The stub's rule for files: whoever may write it may run as the caller.
+fn judge(path: &Path, file: &File) -> Result<(), Failure> {
+    let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
+    let uid = rustix::process::geteuid().as_raw();
+    if (meta.uid() == 0 || meta.uid() == uid) && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let what = format_args!("{}: others may write it: an image is code: --trust", text::path(path)).to_string();
+    Err(Failure::new(ExitCode::Untrusted, what))
 }
 
 /// The file under a number of at least `above` that stays open across an exec, and a path that leads to it.

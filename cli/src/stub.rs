@@ -50,6 +50,9 @@ pub struct Options {
     /// Give the program PATH as its descriptor N (repeatable)
     #[arg(long, value_name = "N=PATH", value_parser = redirect)]
     pub fd: Vec<OsString>,
+    /// Paths of the program that begin with OLD begin with NEW here (repeatable)
+    #[arg(long, value_name = "OLD=NEW", value_parser = paths)]
+    pub map_path: Vec<OsString>,
     /// A CPU that lacks features which the saved one had [default: verify]
     #[arg(long, value_name = "POLICY")]
     pub cpu: Option<Cpu>,
@@ -64,7 +67,7 @@ pub struct Options {
 impl Options {
     /// Nothing but a files policy.
     pub fn with_files(files: Files) -> Self {
-        Self { files: Some(files), fd: Vec::new(), cpu: None, trust: false, verbose: false }
+        Self { files: Some(files), fd: Vec::new(), map_path: Vec::new(), cpu: None, trust: false, verbose: false }
     }
 
     /// Whether a CPU that lacks something is no reason to refuse.
@@ -72,13 +75,17 @@ impl Options {
         matches!(self.cpu, Some(Cpu::Ignore))
     }
 
-    fn arguments(&self) -> Vec<OsString> {
+    /// As they were given.
+    pub fn arguments(&self) -> Vec<OsString> {
         let mut out: Vec<OsString> = Vec::new();
         if let Some(name) = self.files.and_then(word) {
             out.extend(["--files".into(), name]);
         }
         for redirect in &self.fd {
             out.extend(["--fd".into(), redirect.clone()]);
+        }
+        for paths in &self.map_path {
+            out.extend(["--map-path".into(), paths.clone()]);
         }
         if let Some(name) = self.cpu.and_then(word) {
             out.extend(["--cpu".into(), name]);
@@ -90,7 +97,7 @@ impl Options {
 }
 
 /// A choice as it is written on a command line.
-fn word(choice: impl ValueEnum) -> Option<OsString> {
+pub fn word(choice: impl ValueEnum) -> Option<OsString> {
     choice.to_possible_value().map(|value| value.get_name().into())
 }
 
@@ -101,6 +108,15 @@ fn redirect(text: &str) -> Result<OsString, String> {
         return Ok(text.into());
     }
     Err("give it as N=PATH with a descriptor's number, for example 3=/tmp/fifo".to_owned())
+}
+
+/// Two absolute paths; a slash at their ends says nothing, and the root has no name but that.
+fn paths(text: &str) -> Result<OsString, String> {
+    let (old, new) = text.split_once('=').unwrap_or_default();
+    if old.starts_with('/') && new.starts_with('/') {
+        return Ok(format!("{}={}", old.trim_end_matches('/'), new.trim_end_matches('/')).into());
+    }
+    Err("give it as OLD=NEW with absolute paths, for example /home/me=/data/me".to_owned())
 }
 
 /// The stub on an image, ready to be executed.
@@ -142,6 +158,7 @@ fn find() -> Result<(Option<File>, PathBuf), Failure> {
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(NAME));
     match beside {
         Some(path) if path.is_file() => Ok((None, path)),
+        _ if !Path::new("/proc/self/fd").exists() => Err(Failure::new(ExitCode::Kernel, crate::limits::NO_PROC)),
         _ => Err(Failure::new(
             ExitCode::NotInstalled,
             "restart-stub: not built into this program and not found beside it: install it there, or build with `cargo xtask dist`",

@@ -13,7 +13,6 @@ mod frame;
 use core::cell::Cell;
 
 use crate::note;
-use crate::record::content::Content;
 use crate::record::cwd::Cwd;
 use crate::record::deadline::Deadline;
 use crate::record::guard::Guard;
@@ -128,8 +127,7 @@ impl<'a> Check<'_, 'a> {
         let backings = self.image.rows::<Backing>();
         for backing in backings {
             self.path(backing.path, backing.as_bytes())?;
-            let known = (backing.content.get() as usize) < self.image.rows::<Content>().len();
-            if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !known {
+            if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !self.is_nameless(backing.content.get()) {
                 return self.bad("a file of shared contents that are not there", backing);
             }
         }

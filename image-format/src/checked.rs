@@ -12,7 +12,21 @@ use crate::{Fault, Image, NoteType, Record, StrRef};
 
 /// An image whose every record was checked: what follows can read it without asking again.
 #[derive(Clone, Copy, Debug)]
-pub struct Checked<'a>(Image<'a>);
+pub struct Checked<'a>(Image<'a>, Renames<'a>);
+
+/// Other beginnings of paths: what the image says is found elsewhere here.
+#[derive(Clone, Copy, Debug)]
+pub struct Renames<'a> {
+    /// Old and new ones; the first that fits counts.
+    pub pairs: &'a [Option<(&'a [u8], &'a [u8])>],
+    /// Room for a new path.
+    pub room: fn(usize) -> &'a mut [u8],
+}
+
+impl Renames<'_> {
+    /// None.
+    pub const NONE: Self = Self { pairs: &[], room: |_| &mut [] };
+}
 
 impl<'a> Checked<'a> {
     /// Checks an image whose seal was checked.
@@ -20,7 +34,13 @@ impl<'a> Checked<'a> {
     /// # Errors
     /// As [`records`].
     pub fn new(image: Image<'a>) -> Result<Self, Fault> {
-        records(&image).map(|()| Self(image))
+        records(&image).map(|()| Self(image, Renames::NONE))
+    }
+
+    /// The same image, whose paths begin otherwise.
+    #[must_use]
+    pub fn renamed(self, renames: Renames<'a>) -> Self {
+        Self(self.0, renames)
     }
 
     /// The same image in a copy of its prefix: checked before, so that only the headers are looked at again.
@@ -28,7 +48,7 @@ impl<'a> Checked<'a> {
     /// # Errors
     /// The copy is not one.
     pub fn again(prefix: &'a [u8], file_len: u64) -> Result<Self, Fault> {
-        Image::parse(prefix, file_len).map(Self)
+        Image::parse(prefix, file_len).map(|image| Self(image, Renames::NONE))
     }
 
     /// The image itself.
@@ -77,7 +97,25 @@ impl<'a> Checked<'a> {
     #[must_use]
     #[inline(never)]
     pub fn string(&self, reference: StrRef) -> &'a [u8] {
-        self.0.string(reference).unwrap_or_default()
+        self.rename(self.0.string(reference).unwrap_or_default(), 0)
+    }
+
+    /// Bytes in which a path begins at `at`, and ends at the end or at a NUL, with the path that it has here.
+    #[must_use]
+    pub fn rename(&self, bytes: &'a [u8], at: usize) -> &'a [u8] {
+        for (old, new) in self.1.pairs.iter().flatten() {
+            let end = at + old.len();
+            let fits = bytes.get(at..end) == Some(old) && matches!(bytes.get(end), None | Some(b'/' | 0));
+            if fits {
+                let room = (self.1.room)(bytes.len() - old.len() + new.len());
+                let (lead, rest) = (bytes.iter().take(at), bytes.iter().skip(end));
+                for (to, from) in room.iter_mut().zip(lead.chain(*new).chain(rest)) {
+                    *to = *from;
+                }
+                return room;
+            }
+        }
+        bytes
     }
 
     /// The bytes that a reference means, any bytes.

@@ -26,6 +26,9 @@ pub const PF_CONTENT: u32 = 0x0020_0000;
 /// The machine that this build writes and accepts.
 pub const MACHINE: u16 = EM_X86_64;
 
+/// What a zstd stream begins with (RFC 8878).
+pub const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// Copies the ELF header out of the first bytes of a file.
 ///
 /// # Errors
@@ -36,7 +39,7 @@ pub fn header(first: &[u8]) -> Result<Header, Fault> {
     }
     let magic = first.get(..4.min(first.len())).unwrap_or_default();
     if !ELFMAG.starts_with(magic) {
-        return Err(Fault::NotElf);
+        return Err(if magic == ZSTD_MAGIC { Fault::Compressed } else { Fault::NotElf });
     }
     let mut header = Header::default();
     let short = Fault::truncated(SIZEOF_EHDR as u64, first.len() as u64);

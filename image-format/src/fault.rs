@@ -22,6 +22,15 @@ impl<T> From<T> for Detail<T> {
     }
 }
 
+#[cfg(not(feature = "terse"))]
+impl<T> Detail<T> {
+    /// What it is.
+    #[must_use]
+    pub fn get(self) -> T {
+        self.0
+    }
+}
+
 /// A checksummed part of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -42,6 +51,8 @@ pub enum Fault {
     Empty,
     /// The first four bytes are not ELF's.
     NotElf,
+    /// A zstd stream, which the command line's tools unpack.
+    Compressed,
     /// An ELF file, but no core (`e_type`).
     NotCore(Detail<u16>),
     /// A core that carries no checkpoint header note.
@@ -103,7 +114,7 @@ impl Fault {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Empty => ExitCode::Empty,
-            Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => ExitCode::NotImage,
+            Self::NotElf | Self::Compressed | Self::NotCore(_) | Self::NotCheckpoint => ExitCode::NotImage,
             Self::WrongMachine(_) => ExitCode::WrongMachine,
             Self::Truncated { .. } | Self::Unsealed => ExitCode::Truncated,
             Self::Checksum(Part::Segment(_) | Part::Content(_)) => ExitCode::DamagedMemory,
@@ -121,6 +132,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Empty => "empty: it is no image",
             Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => "not an image",
+            Self::Compressed => "compressed with zstd: `ckpt restart` reads it",
             Self::WrongMachine(_) => "of another machine",
             Self::Truncated { .. } | Self::Unsealed => "truncated: use another copy",
             Self::Checksum(_) => "damaged: use another copy",
@@ -136,6 +148,7 @@ impl fmt::Display for Fault {
         let end = match *self {
             Self::Empty => "the file is empty: it is no image",
             Self::NotElf => "not an image: the file does not begin with the ELF magic",
+            Self::Compressed => "compressed with zstd: `ckpt restart` reads it; or unpack it (zstd -d)",
             Self::NotCore(kind) => {
                 digits("not an image: an ELF file of type ", kind.0.into(), 10, f)?;
                 ", not a core (4)"

@@ -217,6 +217,12 @@ fn contents_that_cannot_be() {
     support::check(&sound.image()).unwrap();
     contents("header does not require", |p| p.header.required = 3.into());
     contents("impossible kind, name", |p| p.contents.contents[0].kind = 9.into());
+    contents("impossible kind, name", |p| p.contents.contents[1].kind = 5.into());
+    contents("shared contents that are not there", |p| {
+        p.header.required = (p.header.required.get() | Features::CARRIED_FILES.bits()).into();
+        p.contents.contents[0].kind = 5.into();
+        p.contents.contents[0].name = p.contents.contents[1].name;
+    });
     contents("impossible kind, name", |p| p.contents.contents[1].id = 7.into());
     contents("impossible kind, name", |p| p.contents.contents[1].name.len = 0.into());
     contents("impossible kind, name", |p| p.contents.contents[0].seals = 0x40.into());
@@ -379,6 +385,7 @@ fn exit_codes_are_one_each() {
     let faults = [
         (Fault::Empty, 70),
         (Fault::NotElf, 71),
+        (Fault::Compressed, 71),
         (Fault::WrongMachine(3.into()), 72),
         (Fault::truncated(2, 1), 73),
         (Fault::Checksum(Part::Prefix), 74),

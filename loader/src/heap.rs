@@ -66,6 +66,11 @@ pub fn list<T: Copy>(len: usize, value: T) -> Result<&'static mut [T]> {
     }
 }
 
+/// Bytes, all zero; none when there is no room for them.
+pub fn bytes(len: usize) -> &'static mut [u8] {
+    list(len, 0).unwrap_or_default()
+}
+
 /// Alignment of all that is handed out.
 const ALIGN: usize = 8;
 

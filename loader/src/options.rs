@@ -3,7 +3,7 @@
 use state::FilesPolicy;
 use sys::text::{choice, cut, decimal};
 
-/// Most `--fd` options.
+/// Most `--fd` options, and most `--map-path` options.
 pub const FDS_MAX: usize = 32;
 
 /// What `--help` prints.
@@ -14,6 +14,7 @@ Becomes the process that was saved to IMAGE. The first word behind an option is 
 
   --files verify|rollback|ignore
   --fd N=PATH (repeatable)
+  --map-path OLD=NEW (repeatable)
   --cpu verify|ignore
   --pid new|keep
   --trust
@@ -32,6 +33,8 @@ pub struct Options<'a> {
     pub files: FilesPolicy,
     /// `--fd`: number and path.
     pub fds: [Option<(u32, &'a [u8])>; FDS_MAX],
+    /// `--map-path`: old and new beginnings of paths.
+    pub maps: [Option<(&'a [u8], &'a [u8])>; FDS_MAX],
     /// `--ready`, for programs that start this one: a descriptor that gets a byte when the process has taken over; or -1.
     pub ready: i32,
     /// `--cpu ignore`.
@@ -48,7 +51,10 @@ pub struct Options<'a> {
 pub type Wrong<'a> = (&'static str, &'a [u8]);
 
 /// The options' names, which [`parse`] knows by their places.
-const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --pid --fd --ready";
+const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --pid --fd --map-path --ready";
+
+/// What is said of the 33rd `--fd`.
+const MANY: &str = "one too many";
 
 /// The values of those from `--files` to `--pid`, the default one first, as the message that lists them.
 const VALUES: [&str; 3] = ["not one of: verify rollback ignore", "not one of: verify ignore", "not one of: new keep"];
@@ -83,7 +89,7 @@ pub fn parse<'a>(
             4 => only_names = true,
             5 | 6 => options.verbose = true,
             7 => options.trust = true,
-            8..=12 => {
+            8..=13 => {
                 let value = attached.or_else(|| args.next()).ok_or(("a value is missing behind", arg))?;
                 options.set(place - 8, value).map_err(|why| (why, value))?;
             }
@@ -102,6 +108,7 @@ impl<'a> Options<'a> {
             image: b"",
             files: FilesPolicy::Verify,
             fds: [None; FDS_MAX],
+            maps: [None; FDS_MAX],
             ready: -1,
             any_cpu: false,
             keep_pid: false,
@@ -123,7 +130,10 @@ impl<'a> Options<'a> {
         } else if option == VALUES.len() {
             let entry = cut(value, b'=').and_then(|(n, path)| Some((u32::try_from(decimal(n)?).ok()?, path)));
             let entry = entry.filter(|(_, path)| !path.is_empty()).ok_or("not of the form N=PATH")?;
-            *self.fds.iter_mut().find(|slot| slot.is_none()).ok_or("too many --fd options")? = Some(entry);
+            *self.fds.iter_mut().find(|slot| slot.is_none()).ok_or(MANY)? = Some(entry);
+        } else if option == VALUES.len() + 1 {
+            let entry = cut(value, b'=').ok_or("not of the form OLD=NEW")?;
+            *self.maps.iter_mut().find(|slot| slot.is_none()).ok_or(MANY)? = Some(entry);
         } else {
             self.ready = decimal(value).map_or(-1, |n| n as i32);
         }

@@ -7,15 +7,17 @@
 mod finder;
 mod source;
 
-use image_format::Checked;
 use image_format::record::Identity;
 use image_format::record::content::{Content, ContentFile, ContentKind};
-use sys::abi::{F_ADD_SEALS, MFD_ALLOW_SEALING, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET};
+use image_format::{Checked, ExitCode};
+use sys::abi::{
+    F_ADD_SEALS, MFD_ALLOW_SEALING, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
+};
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Text, after};
+use sys::text::{Decimal, Shown, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Result, Save, Target};
+use crate::{Error, Result, Save, Target};
 
 pub(crate) use source::resident;
 pub use source::{Contents, Object};
@@ -82,6 +84,35 @@ pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)
     };
     sys::fs::truncate(file.fd(), content.identity.size.get())?;
     Ok((file, elsewhere))
+}
+
+/// Makes a file that is missing from its contents, which `fill` writes, as it was; one that is there stays as it is.
+///
+/// # Errors
+/// It cannot be made: then it is still missing.
+pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) -> sys::Result<bool>) -> Result<()> {
+    let path = image.string(content.name);
+    let failed = |e| {
+        let error = Error::failed(format_args!("file {}", Shown(path)), "is missing, and cannot be restored", e);
+        error.code(ExitCode::FileMissing).remedy("make its directory, or --map-path OLD=NEW")
+    };
+    let file = match sys::fs::open_path(path, O_RDWR | O_CREAT | O_EXCL, 0o600) {
+        Err(sys::Errno::EEXIST) => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    let then = &content.identity;
+    let time = Timespec { sec: then.mtime_sec.get(), nsec: i64::from(then.mtime_nsec.get()) };
+    let made = sys::fs::truncate(file.fd(), then.size.get())
+        .and_then(|()| if fill(file.fd())? { Ok(()) } else { Err(sys::Errno::EBADMSG) })
+        .and_then(|()| sys::fs::chmod(file.fd(), then.mode.get() & 0o777))
+        .and_then(|()| sys::fs::set_mtime(file.fd(), time));
+    made.map_err(|e| {
+        let _ = sys::fs::unlink_path(path);
+        failed(e)
+    })?;
+    let text = Text::<640>::of(format_args!("restart-stub: file {} was missing: restored\n", Shown(path)));
+    let _ = sys::fs::write_all(2, text.as_bytes());
+    Ok(())
 }
 
 /// Opens a file once more, for a description of its own.

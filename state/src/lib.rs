@@ -45,5 +45,5 @@ pub mod timerfd;
 pub mod umask;
 
 pub use error::{Error, Result};
-pub use policy::FilesPolicy;
+pub use policy::{FilesPolicy, WithFiles};
 pub use target::{Arg, Here, Inside, Question, Save, Scratch, Target};

@@ -23,3 +23,15 @@ impl FilesPolicy {
         }
     }
 }
+
+/// Which open files' contents go into the image, for where they are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WithFiles {
+    /// None: they are where they were.
+    #[default]
+    None,
+    /// Those that are open for writing.
+    Written,
+    /// All.
+    All,
+}

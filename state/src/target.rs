@@ -10,6 +10,7 @@ use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::WithFiles;
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result};
 
@@ -131,6 +132,11 @@ pub trait Target: Inside + Sync {
     /// Whether a descriptor of the saver's own (see [`Target::borrow`]) is the same open file description as one of its
     /// descriptors; `None` when the kernel does not tell.
     fn is_same(&self, own: Fd, fd: Fd) -> Option<bool>;
+    /// Which open files' contents are carried, too.
+    fn carries_files(&self) -> WithFiles {
+        WithFiles::None
+    }
+
     /// Whether connections to other processes are to be reset at the restart, instead of being refused now.
     fn resets_connections(&self) -> bool {
         false

@@ -17,7 +17,7 @@ use crate::abi::{self, Flock, Stat};
 use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
-pub use content::{extent, file_system};
+pub use content::{extent, file_system, is_noexec};
 pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
@@ -253,6 +253,15 @@ pub fn rename_at(dir: Fd, from: &CStr, to: &CStr) -> Result<()> {
 pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
     // SAFETY: the kernel only reads the name.
     unsafe { call(Sysno::unlinkat, [arg(dir), path.as_ptr() as usize, 0]) }.map(drop)
+}
+
+/// Takes away the name of a file.
+///
+/// # Errors
+/// The kernel's.
+pub fn unlink_path(path: &[u8]) -> Result<()> {
+    // SAFETY: the kernel only reads the path.
+    unsafe { call_with_path(Sysno::unlinkat, path, 0, 0) }.map(drop)
 }
 
 /// fchmod(2).

@@ -14,6 +14,7 @@ pub mod proc;
 pub mod programs;
 pub mod pty;
 pub mod remote;
+pub mod sshd;
 pub mod table;
 pub mod tmux;
 pub mod traces;

@@ -1,4 +1,4 @@
-/* Holds MIB MiB of random memory in small pages; for each line on standard input forks once and says how many nanoseconds
+/* Holds MIB MiB of memory in small pages, random or, with a second argument, of each page that many per cent; for each line on standard input forks once and says how many nanoseconds
  * the fork took. */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -17,6 +17,7 @@ static long long now(void) {
 
 int main(int count, char **arguments) {
     size_t bytes = (size_t)(count > 1 ? atol(arguments[1]) : 1) << 20;
+    size_t random = (count > 2 ? atol(arguments[2]) : 100) * 512 / 100;
     uint64_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return perror("mmap"), 1;
     madvise(memory, bytes, MADV_NOHUGEPAGE);
@@ -25,7 +26,7 @@ int main(int count, char **arguments) {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        memory[i] = x;
+        memory[i] = i % 512 < random ? x : i % 1000;
     }
     puts("ready");
     fflush(stdout);

@@ -57,12 +57,28 @@ use crate::session::{self, Facts, Origin, Stopped, Threads};
 const ATTEMPTS: u32 = 20;
 
 /// Where an image goes.
-#[derive(Debug)]
 pub enum Destination<'a> {
     /// A file, replaced by rename when the image is whole and durable.
     File(&'a Path),
     /// A pipe or a socket, written in one forward pass.
     Stream(OwnedFd),
+    /// The same; when all is written it is closed, and whoever took the bytes says whether the image has arrived. Only
+    /// then has it been saved, and only then does `kill` end the process, which stands still until then with it.
+    Arrives(OwnedFd, &'a mut dyn FnMut() -> Result<()>),
+}
+
+impl Destination<'_> {
+    /// Waits until the bytes are where they shall be.
+    fn arrives(&mut self) -> Result<()> {
+        let Self::Arrives(..) = self else { return Ok(()) };
+        match core::mem::replace(self, Self::File(Path::new(""))) {
+            Self::Arrives(fd, taken) => {
+                drop(fd);
+                taken()
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How to save.
@@ -74,6 +90,8 @@ pub struct Options {
     pub kill: bool,
     /// Do not refuse TCP connections to other processes: the restarted process gets them reset.
     pub reset_tcp: bool,
+    /// Carry the contents of open files, too, for where they are missing.
+    pub with_files: state::WithFiles,
 }
 
 /// What a save took.
@@ -96,21 +114,21 @@ pub struct Report {
 /// # Errors
 /// It may not be traced, it holds something that cannot be carried, or the image cannot be written. It goes on, and an
 /// older image is whole.
-pub fn save(pid: i32, to: Destination<'_>, options: Options) -> Result<Report> {
+pub fn save(pid: i32, mut to: Destination<'_>, options: Options) -> Result<Report> {
     let started = Instant::now();
     let mut output = match &to {
         Destination::File(path) => {
             let path = std::path::absolute(path).map_err(|_| Error::from(image_format::writer::Full))?;
             Output::create(path.as_os_str().as_bytes())?
         }
-        Destination::Stream(fd) => Output::stream(std::os::fd::AsRawFd::as_raw_fd(fd)),
+        Destination::Stream(fd) | Destination::Arrives(fd, _) => Output::stream(std::os::fd::AsRawFd::as_raw_fd(fd)),
     };
     let mut pause = if options.freeze || options.kill { Pause::Frozen } else { Pause::Live };
     let mut frozen = None;
     let patience = Patience::since(started);
     let mut executed = 0;
     while executed < ATTEMPTS {
-        match attempt(pid, pause, options, &mut output) {
+        match attempt(pid, pause, options, &mut output, &mut to) {
             Ok(Attempt::Done(mut report)) => {
                 report.total = started.elapsed();
                 report.frozen = report.frozen.or(frozen);
@@ -172,7 +190,7 @@ impl Threads for All {
     }
 }
 
-fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Result<Attempt> {
+fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &mut Destination<'_>) -> Result<Attempt> {
     let gone = |e| Error::failed(format_args!("process {pid}"), "is not there, or may not be read", e);
     let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0);
     let proc = proc.map_err(gone)?;
@@ -215,7 +233,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
     let inner = first.status.own;
     let subject = Subject { outer: pid, inner, proc, mem, pidfd, stopped, place, at };
     let mut remote = Remote::new(subject, &first, pause, paused)?;
-    remote.reset_tcp = options.reset_tcp;
+    (remote.reset_tcp, remote.with_files) = (options.reset_tcp, options.with_files);
     let others = others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
     let waiting = count_signals(pid, &others)?;
     // The first thread last: it makes the other calls, too.
@@ -232,7 +250,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output) -> Res
         full_frames: true,
     };
     let saved = session::save(&mut remote, &threads, &facts, arena.memory(), output);
-    let saved = saved.and_then(|bytes| output.finish().map(|()| bytes));
+    let saved = saved.and_then(|bytes| output.finish().and_then(|()| to.arrives()).map(|()| bytes));
     let (frozen, thawed, lacking) = (remote.held, remote.thawed(), remote.lacking);
     let bytes = match saved {
         Ok(bytes) => bytes,

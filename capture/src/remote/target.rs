@@ -78,6 +78,8 @@ pub struct Remote {
     thawed: Option<Duration>,
     /// Connections to other processes are to be reset at the restart.
     pub reset_tcp: bool,
+    /// Which open files' contents are carried.
+    pub with_files: state::WithFiles,
     /// Why it is not live although it should be.
     pub held: Option<&'static str>,
     /// The process has died under our hands.
@@ -116,6 +118,7 @@ impl Remote {
             since,
             thawed: None,
             reset_tcp: false,
+            with_files: state::WithFiles::None,
             held: None,
             lost: AtomicBool::new(false),
             answers: Vec::new(),
@@ -330,6 +333,10 @@ impl Target for Remote {
 
     fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
         sys::fs::same_description_between((sys::process::pid(), own), (self.outer, fd))
+    }
+
+    fn carries_files(&self) -> state::WithFiles {
+        self.with_files
     }
 
     fn resets_connections(&self) -> bool {

@@ -1,5 +1,7 @@
 //! `ckpt check`: what this kernel and user allow; with a pid, what would block a save of that process.
 
+use std::path::{Path, PathBuf};
+
 use ckpt::remote;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -7,23 +9,47 @@ use image_format::ExitCode;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::image::ImageFile;
+use crate::limits;
 use crate::probe::{Fact, Report};
 use crate::text;
 
-/// Say what this kernel and user allow, or what would block a save of a process
+/// Say what this kernel and user allow, or what would block a save of a process or a restart of an image
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Without PID it tries everything in child processes that end at once: exit code 0 when save and restart \
 can work here, else 80. With PID it lists what would block a save, without stopping the process: exit code 0 when nothing \
-does, else 88."
+does, else 88. With IMAGE: what of this CPU, kernel and user would prevent a restart, its files apart: exit code 0, 79 or 80."
 )]
 pub struct Args {
-    /// A running process
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    pid: Option<i32>,
+    /// A running process by its id, or an image
+    #[arg(value_name = "PID|IMAGE", value_parser = subject)]
+    subject: Option<Subject>,
     /// Print one JSON object for programs (schema in docs/cli.md)
     #[arg(long)]
     json: bool,
+}
+
+/// What to look at: a number is a process.
+#[derive(Clone, Debug)]
+enum Subject {
+    Process(i32),
+    Image(PathBuf),
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    match text.parse::<i64>() {
+        Ok(pid @ 1..=0x7fff_ffff) => Ok(Subject::Process(pid as i32)),
+        Ok(_) => Err("no process id: give one above 0, or ./N for an image of such a name".to_owned()),
+        Err(_) => Ok(Subject::Image(text.into())),
+    }
+}
+
+#[derive(Serialize)]
+struct Hindrances {
+    schema: u32,
+    image: String,
+    blockers: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -35,8 +61,9 @@ struct Blockers {
 
 /// Prints the table, the list or the object.
 pub fn main(args: Args) -> Result<(), Failure> {
-    match args.pid {
-        Some(pid) => process(pid, args.json),
+    match args.subject {
+        Some(Subject::Process(pid)) => process(pid, args.json),
+        Some(Subject::Image(path)) => image(&path, args.json),
         None => system(args.json),
     }
 }
@@ -59,6 +86,25 @@ fn process(pid: i32, json: bool) -> Result<(), Failure> {
         text::print(format_args!("process {pid}: nothing blocks a save\n"))?;
     }
     if blocked { Err(Failure::status(ExitCode::SaveFailed as u8)) } else { Ok(()) }
+}
+
+/// What would make a restart fail here, as far as it can be told beforehand.
+fn image(path: &Path, json: bool) -> Result<(), Failure> {
+    let file = ImageFile::open(path)?;
+    let checked = file.checked()?;
+    let mut blockers: Vec<String> = limits::cpu(&checked.image).into_iter().collect();
+    let no_cpu = !blockers.is_empty();
+    blockers.extend(limits::judge(&checked.image).map_err(|fault| file.fault(fault))?);
+    let blocked = !blockers.is_empty();
+    if json {
+        text::print(object(&Hindrances { schema: 1, image: text::path(path), blockers })?)?;
+    } else if blocked {
+        text::print(blockers.join("\n") + "\n")?;
+    } else {
+        text::print(format_args!("{}: no limit of this system prevents a restart\n", text::path(path)))?;
+    }
+    let code = if no_cpu { ExitCode::Cpu } else { ExitCode::Kernel };
+    if blocked { Err(Failure::status(code as u8)) } else { Ok(()) }
 }
 
 fn object(what: &impl Serialize) -> Result<String, Failure> {

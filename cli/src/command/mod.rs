@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod completions;
+pub mod migrate;
+pub mod receive;
 pub mod restart;
 pub mod run;
 pub mod save;

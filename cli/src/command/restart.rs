@@ -1,5 +1,6 @@
 //! `ckpt restart`: lets the program in an image go on: in place of this command, or as its child under chosen ids.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -18,6 +19,39 @@ enum Pid {
     Keep,
 }
 
+/// Whose ids the program gets.
+#[derive(Debug, clap::Args)]
+pub struct Whose {
+    /// The program's process and thread ids [default: new]
+    #[arg(long, value_name = "WHICH")]
+    pid: Option<Pid>,
+    /// The saved ids and clocks, in namespaces of its own
+    #[arg(long)]
+    namespace: bool,
+}
+
+impl Whose {
+    /// What the options mean together.
+    pub fn identity(&self) -> Result<Identity, Failure> {
+        match (self.pid, self.namespace) {
+            (Some(Pid::New), true) => Err(Failure::usage("--namespace keeps the ids: it excludes --pid new")),
+            (_, true) => Ok(Identity::Namespace),
+            (Some(Pid::Keep), _) => Ok(Identity::Keep),
+            (Some(Pid::New) | None, _) => Ok(Identity::New),
+        }
+    }
+
+    /// As they were given.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut out: Vec<OsString> = Vec::new();
+        if let Some(pid) = self.pid.and_then(stub::word) {
+            out.extend(["--pid".into(), pid]);
+        }
+        out.extend(self.namespace.then(|| "--namespace".into()));
+        out
+    }
+}
+
 /// Let the program in an image go on where it was saved
 #[derive(Debug, clap::Args)]
 #[command(
@@ -29,12 +63,8 @@ pub struct Args {
     image: PathBuf,
     #[command(flatten)]
     options: stub::Options,
-    /// The program's process and thread ids [default: new]
-    #[arg(long, value_name = "WHICH")]
-    pid: Option<Pid>,
-    /// The saved ids and clocks, in namespaces of its own
-    #[arg(long)]
-    namespace: bool,
+    #[command(flatten)]
+    whose: Whose,
     /// Return when the program runs; it stays in the background
     #[arg(long)]
     detach: bool,
@@ -45,16 +75,11 @@ pub struct Args {
 
 /// Returns what went wrong, or the end of the program that this command has stood in for.
 pub fn main(args: Args) -> Result<(), Failure> {
-    let identity = match (args.pid, args.namespace) {
-        (Some(Pid::New), true) => return Err(Failure::usage("--namespace keeps the ids: it excludes --pid new")),
-        (_, true) => Identity::Namespace,
-        (Some(Pid::Keep), _) => Identity::Keep,
-        (Some(Pid::New) | None, _) => Identity::New,
-    };
+    let identity = args.whose.identity()?;
     let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
     let source = Source::open(&args.image, args.options.trust)?;
     if args.detach {
-        return restart::detached(&source, &args.options, identity, pidfile);
+        return restart::detached(&source, &args.options, identity, pidfile).map(drop);
     }
     Err(restart::attached(&source, &args.options, identity, pidfile))
 }

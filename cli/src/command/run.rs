@@ -11,6 +11,7 @@ use std::time::Duration;
 use image_format::ExitCode;
 
 use crate::command::save::Tcp;
+use crate::compress::Compression;
 use crate::failure::{Failure, reason};
 use crate::restart;
 use crate::run::{portable, program, saves::Saves};
@@ -50,6 +51,9 @@ pub struct Args {
     /// Start the program so that its image runs on any CPU with AVX2 (x86-64-v3); see docs/limits.md for what cannot be told so
     #[arg(long)]
     portable: bool,
+    /// Compress the image: zstd, or zstd:N with a level N from 1 (fast) to 19 (small)
+    #[arg(long, value_name = "METHOD")]
+    compress: Option<Compression>,
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "PROG")]
     program: Vec<OsString>,
@@ -90,6 +94,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         Child::start(&inbox, &setup, command, news, Sign::Exec, tell)?
     };
     let mut saves = Saves::new(child.pid, image, args.signal, args.every, args.exit_code);
+    saves.compression = args.compress;
     saves.reset_tcp = args.tcp == Tcp::Close;
     Err(Proxy { inbox: &inbox, child, terminal: terminal.as_ref() }.run(&mut saves))
 }

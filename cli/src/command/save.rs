@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ckpt::remote::{self, Destination, Report};
+use ckpt::remote::{self, Report};
 use image_format::ExitCode;
 
+use crate::compress::Compression;
 use crate::failure::{Failure, reason};
+use crate::saver::{self, To};
 use crate::text;
 
 /// Save a running process, which needs no preparation, and let it go on
@@ -34,6 +36,12 @@ pub struct Args {
     /// TCP connections to other processes
     #[arg(long, value_name = "POLICY", default_value = "refuse")]
     tcp: Tcp,
+    /// Carry the contents of open files, too, for where they are missing: those it writes (the default), or all
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "written")]
+    with_files: Option<WithFiles>,
+    /// Compress the image: zstd, or zstd:N with a level N from 1 (fast) to 19 (small)
+    #[arg(long, value_name = "METHOD")]
+    compress: Option<Compression>,
     /// Print nothing when all went well
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -51,13 +59,33 @@ pub enum Tcp {
     Close,
 }
 
+/// Which open files' contents are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WithFiles {
+    /// Those that are open for writing
+    Written,
+    /// All
+    All,
+}
+
+impl From<WithFiles> for state::WithFiles {
+    fn from(which: WithFiles) -> Self {
+        match which {
+            WithFiles::Written => Self::Written,
+            WithFiles::All => Self::All,
+        }
+    }
+}
+
 /// Saves and prints one line.
 pub fn main(args: Args) -> Result<(), Failure> {
     let path = args.output.unwrap_or_else(|| format!("{}.ckpt", args.pid).into());
     let stream = path == Path::new("-");
-    let to = if stream { Destination::Stream(standard_output()?) } else { Destination::File(&path) };
-    let options = remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close };
-    let report = remote::save(args.pid, to, options).map_err(|e| Failure::new(e.exit_code(), e))?;
+    let to = if stream { To::Stream(standard_output()?) } else { To::File(&path) };
+    let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
+    let options =
+        remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close, with_files };
+    let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
     }
@@ -91,7 +119,8 @@ fn line(image: String, report: &Report, verbose: bool) -> String {
     line + "\n"
 }
 
-fn milliseconds(time: Duration) -> String {
+/// A time for people.
+pub fn milliseconds(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }

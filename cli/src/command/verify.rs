@@ -27,10 +27,7 @@ pub struct Args {
 /// Prints one line about a sound image.
 pub fn main(args: Args) -> Result<(), Failure> {
     let file = ImageFile::open(&args.image)?;
-    let checked = file.checked()?;
-    padding(&file, checked.image.prefix().len() as u64)?;
-    segments(&file, &checked)?;
-    let n = checked.sums.len();
+    let n = all(&file)?;
     let line = format_args!(
         "{}: sound: {}, {} and all records checked\n",
         text::path(file.path()),
@@ -39,6 +36,14 @@ pub fn main(args: Args) -> Result<(), Failure> {
     )
     .to_string();
     text::print(line)
+}
+
+/// Checks all that an image holds; returns the number of segments.
+pub fn all(file: &ImageFile) -> Result<usize, Failure> {
+    let checked = file.checked()?;
+    padding(file, checked.image.prefix().len() as u64)?;
+    segments(file, &checked)?;
+    Ok(checked.sums.len())
 }
 
 /// The one part that no checksum covers: from the end of the notes to the next page.

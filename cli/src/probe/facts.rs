@@ -40,6 +40,8 @@ pub fn all() -> Vec<Fact> {
         probe::userfaultfd().map_err(word),
         "save: which pages have changed since the last one",
     ));
+    let proc = if fs::exists("/proc/self/maps").unwrap_or(false) { Ok(()) } else { Err("not mounted".to_owned()) };
+    facts.push(fact("proc", proc, "save and restart: /proc tells what a process has"));
     facts.push(fact("memfd", memfd(), "restart: the stub that is built in, images from a pipe"));
     facts.push(fact("stub", stub(), "restart: the program that does it"));
     facts.push(fact("mm-map", in_child(mm_map), "restart: heap, arguments and environment at their old places"));
@@ -198,6 +200,19 @@ fn ids_here() -> Outcome {
     Ok(())
 }
 
+/// Whether this command, and so what it starts, runs under a seccomp filter.
+fn seccomp() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    match mode.map(str::trim) {
+        Some("0") => "none",
+        Some("1") => "strict",
+        Some("2") => "filter",
+        _ => "unknown",
+    }
+    .to_owned()
+}
+
 fn limits() -> Vec<Fact> {
     let plain = |name, value, meaning| Fact { name, ok: None, value, meaning };
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -208,9 +223,20 @@ fn limits() -> Vec<Fact> {
     };
     vec![
         plain("max-map-count", read("/proc/sys/vm/max_map_count"), "restart: most mappings of a program"),
+        plain(
+            "overcommit-memory",
+            read("/proc/sys/vm/overcommit_memory"),
+            "restart: with 2, a program's writable memory must fit",
+        ),
+        plain(
+            "seccomp",
+            seccomp(),
+            "save, restart: system calls that a filter forbids fail; a program under one is not saved",
+        ),
         plain("pid-max", read("/proc/sys/kernel/pid_max"), "restart --pid keep: ids below this one"),
         plain("nofile", limit(Resource::Nofile), "restart: descriptors below this one"),
         plain("memlock", limit(Resource::Memlock), "restart: bytes of locked memory"),
         plain("address-space", limit(Resource::As), "restart: bytes of address space"),
+        plain("data", limit(Resource::Data), "restart: bytes of writable memory"),
     ]
 }

@@ -48,8 +48,8 @@ impl Report {
         };
         Self {
             schema: 1,
-            save: all(&["ptrace", "signal-masks", "tracer-memory"]),
-            restart: all(&["mm-map", "vdso-movable", "stub"]),
+            save: all(&["proc", "ptrace", "signal-masks", "tracer-memory"]),
+            restart: all(&["proc", "mm-map", "vdso-movable", "stub"]),
             keep: all(&["ids-here"]),
             namespace: all(&["ids-in-namespace"]),
             features: crate::show::report::features(u64::MAX),

@@ -12,12 +12,14 @@ use rustix::process::Pid;
 use sys::abi::signal::SIGTERM;
 use sys::child::Change;
 
+use crate::compress::Compression;
 use crate::failure::Failure;
+use crate::saver::{self, To};
 use crate::signal::Signal;
 use crate::supervise::birth::pipe;
 use crate::supervise::proxy::Duty;
 use crate::text;
-use ckpt::remote::{self, Destination, Options};
+use ckpt::remote::Options;
 
 /// What happens to the program after a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +47,8 @@ pub struct Saves {
     exit_code: u8,
     /// TCP connections to other processes do not block a save.
     pub reset_tcp: bool,
+    /// How the image is compressed.
+    pub compression: Option<Compression>,
     /// None before the program has taken over.
     next: Option<Instant>,
     running: bool,
@@ -65,6 +69,7 @@ impl Saves {
             every,
             exit_code,
             reset_tcp: false,
+            compression: None,
             next: None,
             running: false,
             now: None,
@@ -102,9 +107,10 @@ impl Saves {
         let Some(pid) = Pid::from_raw(pid) else {
             drop(says);
             let kill = after == After::End;
-            let options = Options { freeze: false, kill, reset_tcp: self.reset_tcp };
-            let saved = remote::save(self.program.as_raw_nonzero().get(), Destination::File(&self.image), options);
-            let failed = saved.err().map(|error| File::from(tell).write_all(error.to_string().as_bytes()));
+            let options = Options { kill, reset_tcp: self.reset_tcp, ..Options::default() };
+            let program = self.program.as_raw_nonzero().get();
+            let saved = saver::save(program, To::File(&self.image), options, self.compression);
+            let failed = saved.err().map(|failure| File::from(tell).write_all(failure.into_parts().1.as_bytes()));
             sys::process::exit(i32::from(failed.is_some()))
         };
         Ok(Saver { pid, after, says: says.into() })

@@ -71,6 +71,7 @@ fn contents(image: &Image<'_>) -> Result<Vec<Contents>, Fault> {
             Some(ContentKind::Memfd) => "memfd",
             Some(ContentKind::Deleted) => "deleted",
             Some(ContentKind::SysV) => "sysv",
+            Some(ContentKind::Named) => "file",
             _ => "anonymous",
         };
         Ok(Contents {

@@ -64,8 +64,12 @@ pub struct Report {
 pub struct ImageInfo {
     /// Its path, as given.
     pub path: String,
-    /// Its size.
+    /// Its size, not compressed.
     pub bytes: u64,
+    /// How it is compressed.
+    pub compression: Option<&'static str>,
+    /// Size of the file.
+    pub stored: u64,
     /// Format version, `major.minor`.
     pub format: String,
     /// ELF's name of the machine.
@@ -187,6 +191,8 @@ impl Report {
             image: ImageInfo {
                 path: text::path(file.path()),
                 bytes: file.len(),
+                compression: file.stored().map(|_| "zstd"),
+                stored: file.stored().unwrap_or(file.len()),
                 format: format!("{}.{}", header.major, header.minor),
                 machine: "x86_64",
                 requires: features(header.required.get()),

@@ -21,6 +21,9 @@ pub fn render(report: &Report) -> String {
 fn write(out: &mut String, report: &Report) -> fmt::Result {
     let (image, saved) = (&report.image, &report.saved);
     writeln!(out, "{}: {}, {}", image.path, size(image.bytes), count(image.segments, "segment"))?;
+    if let Some(method) = image.compression {
+        line(out, "compressed", &format!("{method}, to {}", size(image.stored)))?;
+    }
     line(out, "saved", &format!("{} by uid {}", saved.at, saved.uid))?;
     line(out, "kernel", &format!("{} on {}", saved.kernel, image.machine))?;
     let needs = if image.requires.is_empty() { "nothing".to_owned() } else { image.requires.join(", ") };

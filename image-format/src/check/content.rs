@@ -12,6 +12,12 @@ const SEALS: u32 = 0x3f;
 const NAME_MAX: usize = 256;
 
 impl Check<'_, '_> {
+    /// Whether these contents are there, and what is open or mapped can lead to them: no file with a name.
+    pub(super) fn is_nameless(&self, id: u32) -> bool {
+        let content = self.image.rows::<Content>().get(id as usize);
+        content.is_some_and(|content| content.kind.get() != ContentKind::Named as u32)
+    }
+
     pub(super) fn contents(&self) -> Result {
         let segments = self.image.content_segments();
         let (mut count, mut used) = (0, 0);
@@ -22,7 +28,8 @@ impl Check<'_, '_> {
             let (kind, size) = (ContentKind::from_number(content.kind.get()), content.identity.size.get());
             let name = self.string(content.name)?;
             let named = match kind {
-                Some(ContentKind::Deleted) => name.first() == Some(&b'/'),
+                Some(ContentKind::Named) if !self.requires(Features::CARRIED_FILES) => false,
+                Some(ContentKind::Deleted | ContentKind::Named) => name.first() == Some(&b'/'),
                 Some(_) => name.len() < NAME_MAX,
                 None => false,
             };
@@ -45,7 +52,7 @@ impl Check<'_, '_> {
             return self.bad("parts of shared contents that belong to none", self.image.header());
         }
         for file in self.image.each::<ContentFile>() {
-            if file.content.get() >= count {
+            if !self.is_nameless(file.content.get()) {
                 return self.bad("a file of shared contents that are not there", file);
             }
         }

@@ -16,6 +16,8 @@ pub enum ContentKind {
     Anonymous = 3,
     /// A System V shared memory segment.
     SysV = 4,
+    /// A file with a name, for where it is missing.
+    Named = 5,
 }
 
 impl ContentKind {
@@ -27,6 +29,7 @@ impl ContentKind {
             2 => Self::Deleted,
             3 => Self::Anonymous,
             4 => Self::SysV,
+            5 => Self::Named,
             _ => return None,
         })
     }

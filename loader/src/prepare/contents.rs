@@ -1,7 +1,7 @@
 //! Contents without a named file: made again and filled, before any descriptor or mapping of them is opened. Those of named
 //! files that are mapped shared: compared.
 
-use image_format::record::content::Content;
+use image_format::record::content::{Content, ContentKind};
 use image_format::{Checked, Fault, Part, SEGMENT_MAX, seal};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
@@ -31,6 +31,10 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
     let sums = seal::read(input.seal, image.image().seal_span().0)?.1;
     let sums = sums.get(image.segments().len()..).unwrap_or_default();
     for (content, slot) in table.iter().zip(&mut *files) {
+        if content.kind.get() == ContentKind::Named as u32 {
+            state::content::bring_back(image, content, |file| fill(image, input, content, file, sums, buffer))?;
+            continue;
+        }
         let made = state::content::make(image, content).and_then(|(file, elsewhere)| {
             *slot = move_above(file.release(), base)?;
             if elsewhere && options.verbose {

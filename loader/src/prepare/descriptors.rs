@@ -11,7 +11,7 @@ use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
 use loader::options::Options;
 use state::{Error, Result};
-use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, S_IFIFO, S_IFMT};
+use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_APPEND, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
 use sys::text::{Decimal, Shown};
 
@@ -160,7 +160,9 @@ fn asked_for<'o>(options: &Options<'o>, fd: u32) -> Option<&'o [u8]> {
 
 fn by_option(fd: u32, file: OpenFile<'_>, path: &[u8]) -> Result<sys::Result<Fd>> {
     let mode = file.flags() & O_ACCMODE;
-    let opened = sys::fs::open_path(path, mode, 0).map_err(|e| {
+    // Standard output and error may be led to the same file; and nothing that is there is lost.
+    let flags = if mode == O_RDONLY { mode } else { mode | O_APPEND };
+    let opened = sys::fs::open_path(path, flags, 0).map_err(|e| {
         Error::failed(format_args!("--fd {}={}", Decimal(fd), Shown(path)), "cannot be opened", e)
             .code(ExitCode::Descriptor)
     })?;

@@ -97,6 +97,10 @@ fn open_private<'v>(
     if stat.size as u64 != backing.identity.size.get() || compare(&backing.identity, &stat, false) != Change::None {
         return None;
     }
+    // What the program executes of it is in the image.
+    if sys::fs::is_noexec(file.fd()) {
+        return None;
+    }
     if let Some(first) = users.find(|v| v.offset.get() == 0) {
         let mut segments = image.segments();
         if let Some(segment) = segments.find(|s| s.addr == first.start.get() && s.file_bytes) {

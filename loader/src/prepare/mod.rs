@@ -13,11 +13,13 @@ mod kernel;
 mod region;
 mod vdso;
 
+use image_format::checked::Renames;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
 use sys::text::{Decimal, Plain};
 
+use crate::heap;
 use crate::start::tell;
 
 pub use descriptors::is_fragile;
@@ -30,14 +32,18 @@ pub use vdso::Special;
 ///
 /// # Errors
 /// What is wrong, with the object and the remedy; nothing was started.
-pub fn prepare(options: &Options<'_>, privileged: bool) -> Result<&'static Plan> {
+pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static Plan> {
     if privileged {
         let why = "will not run with rights that its caller does not have";
         return Err(Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit or capabilities")
             .code(ExitCode::Untrusted));
     }
     let mut input = Input::open(options)?;
-    let image = input.image(options)?;
+    let pairs = heap::list(options.maps.len(), None)?;
+    for (to, from) in pairs.iter_mut().zip(&options.maps) {
+        *to = *from;
+    }
+    let image = input.image(options)?.renamed(Renames { pairs, room: heap::bytes });
     kernel::check(&image, options)?;
     state::guard::check(&image)?;
     let vdso = vdso::plan(&image, &input)?;

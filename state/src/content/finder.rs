@@ -4,7 +4,9 @@
 
 use image_format::record::content::ContentKind;
 use image_format::writer::Full;
-use sys::abi::{AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFREG, Stat};
+use sys::abi::{
+    AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG, Stat,
+};
 use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
 use sys::{Errno, Sysno};
@@ -14,7 +16,7 @@ use super::source::{Object, View, kind_of, position};
 use crate::descriptor::{Kind, OpenFile};
 use crate::memory::{Head, head};
 use crate::target::{Arg, Save, Target};
-use crate::{Error, Result};
+use crate::{Error, Result, WithFiles};
 
 /// Longest line of maps.
 const LINE_MAX: usize = 8192;
@@ -93,6 +95,39 @@ impl Finder<'_> {
             };
             if object.kind == ContentKind::Memfd as u32 {
                 object.seals = sys::fs::fcntl(object.fd, F_GET_SEALS, 0).unwrap_or(0) as u32;
+            }
+        }
+        Ok(())
+    }
+
+    /// Open files that have a name, if they are to be carried.
+    pub(super) fn named<T: Target>(&mut self, save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+        let wanted = save.target.carries_files();
+        let writes = |f: &OpenFile| f.flags & O_ACCMODE != O_RDONLY;
+        for file in files.iter().filter(|f| f.is_first(Kind::Regular) && f.mode & S_IFMT == S_IFREG) {
+            let same = |f: &OpenFile| (f.dev, f.ino, f.flags & O_PATH) == (file.dev, file.ino, 0);
+            let written = files.iter().any(|f| same(f) && writes(f));
+            let known = self.known().iter().any(|o| (o.dev, o.ino) == (file.dev, file.ino));
+            if wanted == WithFiles::None || wanted == WithFiles::Written && !written || known || !same(file) {
+                continue;
+            }
+            let mut path = Text::<4128>::new();
+            path.push(save.notes.kept(file.path));
+            // Files of /proc and /sys are the kernel's.
+            if path.as_bytes().starts_with(b"/proc/") || path.as_bytes().starts_with(b"/sys/") {
+                continue;
+            }
+            let link = Text::<32>::of(format_args!("fd/{}", file.fd));
+            let failed = |e| {
+                let object = format_args!("descriptor {} (regular file {})", file.fd, Shown(path.as_bytes()));
+                Error::failed(object, "its contents cannot be read (--with-files)", e)
+            };
+            let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0).map_err(failed)?;
+            let stat = sys::fs::stat_at(opened.fd(), c"", AT_EMPTY_PATH).map_err(failed)?;
+            let index = self.add(save, path.as_bytes(), &stat)?;
+            if let Some(object) = self.objects.get_mut(index) {
+                object.kind = ContentKind::Named as u32;
+                (object.fd, object.own) = (opened.release(), 1);
             }
         }
         Ok(())

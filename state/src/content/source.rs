@@ -6,6 +6,7 @@ use image_format::PAGE;
 use image_format::align_up;
 use image_format::record::StrRef;
 use image_format::record::content::ContentKind;
+use image_format::record::header::Features;
 use sys::fs::Owned;
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -90,7 +91,8 @@ impl<'b> Contents<'b> {
         let mut found = Finder { objects: &mut [], count: 0, views: &mut [], seen: 0 };
         found.objects = save.scratch.take(OBJECTS_MAX)?;
         found.views = save.scratch.take(VIEWS_MAX)?;
-        let result = found.descriptors(save, files).and_then(|()| found.mappings(save));
+        let result =
+            found.descriptors(save, files).and_then(|()| found.mappings(save)).and_then(|()| found.named(save, files));
         let Finder { objects, count, views, seen } = found;
         let contents = Self {
             objects: objects.get_mut(..count).unwrap_or_default(),
@@ -145,6 +147,14 @@ impl<'b> Contents<'b> {
     #[must_use]
     pub fn objects(&self) -> &[Object] {
         self.objects
+    }
+
+    /// What a reader must know because of them.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        let named = self.objects.iter().any(|o| o.kind == ContentKind::Named as u32);
+        let all = if named { Features::CONTENTS | Features::CARRIED_FILES } else { Features::CONTENTS };
+        if self.objects.is_empty() { Features::empty() } else { all }
     }
 
     /// The index of an object.

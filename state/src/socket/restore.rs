@@ -27,6 +27,10 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
         let [fd, mut other, third] = [index, a, b].map(at);
         let mut bytes = image.contents(step.bytes);
         let what = Step::from_number(step.step.get()).unwrap_or(Step::Wish);
+        // The name of a Unix socket is a path, behind its family.
+        if matches!(what, Step::Bind | Step::Connect | Step::To) && bytes.first_chunk() == Some(&[AF_UNIX as u8, 0]) {
+            bytes = image.rename(bytes, 2);
+        }
         let mut tries = 0;
         let done = loop {
             let done = match what {

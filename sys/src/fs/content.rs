@@ -26,3 +26,13 @@ pub fn file_system(fd: Fd) -> Result<u64> {
     unsafe { call(Sysno::fstatfs, [arg(fd), words.as_mut_ptr() as usize]) }?;
     Ok(words[0])
 }
+
+/// Whether nothing may be executed from the file system of an open file (`noexec`).
+pub fn is_noexec(fd: Fd) -> bool {
+    const ST_NOEXEC: u64 = 8;
+    // struct statfs: 15 words, the flags of its mount the eleventh.
+    let mut words = [0u64; 15];
+    // SAFETY: the kernel fills the structure.
+    let asked = unsafe { call(Sysno::fstatfs, [arg(fd), words.as_mut_ptr() as usize]) };
+    asked.is_ok() && words[10] & ST_NOEXEC != 0
+}

@@ -19,6 +19,7 @@ mod criu;
 mod peer;
 mod remote;
 mod samples;
+mod stream;
 mod subject;
 
 /// What `cargo xtask bench` accepts.
@@ -63,6 +64,7 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
         bench.small(&counter, &mut rows)?;
         bench.sparse(&memory, &mut rows)?;
         bench.by_pid(&counter, &mut rows)?;
+        bench.through_a_pipe(&mut rows)?;
         for mib in &options.mib {
             bench.memory(&memory, *mib, &mut rows)?;
         }

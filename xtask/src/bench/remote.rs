@@ -24,22 +24,26 @@ struct Saved {
 }
 
 /// A process with much memory, which forks on request.
-struct Forker {
+pub(super) struct Forker {
     child: Child,
     ask: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Forker {
-    fn start(program: &Path, mib: u64) -> Result<Self> {
+    pub(super) fn start(program: &Path, mib: u64, random: u64) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg(mib.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([mib, random].map(|n| n.to_string())).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let ask = child.stdin.take().context("piped")?;
         let answers = BufReader::new(child.stdout.take().context("piped")?);
         let mut forker = Self { child, ask, answers };
         ensure!(forker.line()? == "ready", "the forking program is not ready");
         Ok(forker)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn line(&mut self) -> Result<String> {
@@ -84,7 +88,7 @@ impl Bench<'_> {
     }
 
     fn pause(&self, program: &Path, mib: u64, rows: &mut Vec<Row>) -> Result<()> {
-        let mut forker = Forker::start(program, mib)?;
+        let mut forker = Forker::start(program, mib, 100)?;
         let pid = forker.child.id();
         let (mut saves, mut next) = (Vec::new(), 0);
         let runs = if mib < 1024 { self.runs() } else { self.options.runs };

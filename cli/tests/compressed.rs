@@ -1,0 +1,107 @@
+//! Compressed images: read wherever a plain one is, and what is wrong with one is named before anything starts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+#[path = "../../image-format/tests/support/mod.rs"]
+mod support;
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use common::{ckpt, failed, file, run, stdout};
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn piped(bytes: &[u8]) -> Output {
+    let mut command = ckpt();
+    command.args(["restart", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may have ended without reading all.
+    let _ = child.stdin.take().unwrap().write_all(bytes);
+    child.wait_with_output().unwrap()
+}
+
+/// `show`, `verify` and `restart`, from a file and from a pipe, say this of these bytes.
+#[track_caller]
+fn faulty(bytes: &[u8], code: i32, says: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let image = file(dir.path(), "bad.zst", bytes);
+    for command in ["show", "verify", "restart"] {
+        failed(&run(&[command.as_ref(), image.as_ref()]), code, &format!("bad.zst: {says}"));
+    }
+    failed(&piped(bytes), code, &format!("standard input: {says}"));
+}
+
+#[test]
+fn read_like_a_plain_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = support::image();
+    let zst = file(dir.path(), "job.zst", &packed(&plain));
+    let ckpt = file(dir.path(), "job.ckpt", &plain);
+    let said = |command: &str, image: &Path| stdout(&run(&[command.as_ref(), image.as_ref()])).replace(".zst", ".ckpt");
+    assert_eq!(said("verify", &zst), said("verify", &ckpt));
+    assert!(said("show", &zst).contains("compressed"));
+    let json = |image: &Path| -> serde_json::Value {
+        serde_json::from_slice(&run(&["show".as_ref(), "--json".as_ref(), image.as_ref()]).stdout).unwrap()
+    };
+    let (zst, ckpt) = (json(&zst), json(&ckpt));
+    assert_eq!(zst["image"]["compression"], "zstd");
+    assert_eq!(zst["image"]["stored"], packed(&plain).len());
+    assert_eq!(zst["image"]["bytes"], plain.len());
+    assert_eq!(ckpt["image"]["compression"], serde_json::Value::Null);
+    assert_eq!(ckpt["image"]["stored"], plain.len());
+    assert_eq!(zst["processes"], ckpt["processes"]);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let good = support::image();
+    let whole = packed(&good);
+    faulty(&whole[..whole.len() - 1], 73, "truncated: the zstd stream ends early");
+    faulty(&whole[..whole.len() / 2], 73, "truncated: the zstd stream ends early");
+    faulty(&whole[..6], 73, "truncated");
+    faulty(&packed(&good[..good.len() / 2]), 73, "truncated");
+    faulty(&packed(&good[..100]), 73, "truncated");
+    faulty(&packed(b""), 70, "the file is empty");
+    faulty(&packed(b"hello"), 71, "not an image");
+    faulty(&packed(&whole), 71, "compressed with zstd");
+    faulty(&[whole.clone(), whole.clone()].concat(), 75, "malformed");
+    faulty(&[&whole[..], b"more"].concat(), 74, "damaged: zstd");
+    faulty(&packed(&[&good[..], b"more"].concat()), 75, "malformed");
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    faulty(&flipped, 74, "damaged: zstd");
+}
+
+/// A small file that unpacks to much is told by its first bytes, and by the length that it claims.
+#[test]
+fn a_bomb_does_not_fill_the_memory() {
+    faulty(&packed(&vec![0; 64 << 20]), 71, "not an image");
+    let mut long = support::image();
+    let length = long.len();
+    long.resize(length + (64 << 20), 0);
+    faulty(&packed(&long), 75, "malformed");
+}
+
+#[test]
+fn one_that_others_may_write_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = file(dir.path(), "job.zst", &packed(&support::image()));
+    std::fs::set_permissions(&image, PermissionsExt::from_mode(0o622)).unwrap();
+    failed(&run(&["restart".as_ref(), image.as_ref()]), 78, "others may write it");
+}
+
+#[test]
+fn levels_are_checked() {
+    for wrong in ["gzip", "zstd:0", "zstd:20", "zstd:x"] {
+        failed(&run(&["save".as_ref(), "1".as_ref(), "--compress".as_ref(), wrong.as_ref()]), 64, "give it as zstd");
+    }
+}

@@ -1,0 +1,101 @@
+//! Limits that only another kernel's settings make: Yama, promised memory, mappings, user namespaces off; in a box of its own.
+
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::User;
+use ckpt_tests::boxes::{Done, Machine, Options, fetch};
+use ckpt_tests::programs::{Link, build};
+
+/// A box with a guest, which is saved there to `/tmp/job.ckpt`, and whose check waits for `/tmp/go`.
+fn machine(name: &'static str) -> Result<Machine> {
+    let mut machine = Machine::boot(&fetch(name)?, &Options::default())?;
+    machine.put("/tmp/guest", &std::fs::read(build("large", Link::Static)?)?)?;
+    machine.must("chmod 755 /tmp/guest; chmod 1777 /tmp; mkdir -p -m 777 /tmp/n; touch /tmp/go")?;
+    Ok(machine)
+}
+
+/// Starts the guest as this user, saves and kills it; `$1` comes before `ckpt save`.
+fn saved(machine: &mut Machine, user: User) -> Result<()> {
+    let script = "cd /tmp; rm -f go job.ckpt; GUEST_GO=/tmp/go ./guest areas 300 >out 2>&1 </dev/null & pid=$!
+        until grep -q ready out; do sleep 0.1; done; ckpt save $pid -o job.ckpt --kill; code=$?; touch go; exit $code";
+    let done = machine.run_as(user, script)?;
+    ensure!(done.code == 0, "{done:?}");
+    Ok(())
+}
+
+fn refused(done: &Done, code: i32, says: &str) -> Result<()> {
+    let said = format!("{}{}", done.text(), done.err);
+    ensure!(done.code == code && said.contains(says), "expected {code} and '{says}': {done:?}");
+    Ok(())
+}
+
+#[test]
+fn settings_of_another_kernel() -> Result<()> {
+    let mut machine = machine("6.12").context("box")?;
+    for user in [User::Own, User::Nobody] {
+        machine.must("rm -f /tmp/job.ckpt /tmp/go /tmp/out; sysctl -w vm.overcommit_memory=0 >/dev/null")?;
+        saved(&mut machine, user)?;
+        let go_on = |machine: &mut Machine| -> Result<()> {
+            let done = machine.run_as(user, "cd /tmp; exec restart-stub job.ckpt </dev/null")?;
+            ensure!(done.code == 0, "{done:?} {}", machine.console());
+            Ok(())
+        };
+        go_on(&mut machine)?;
+        // Few mappings.
+        let before = machine.must("cat /proc/sys/vm/max_map_count")?;
+        machine.must("sysctl -w vm.max_map_count=200 >/dev/null")?;
+        refused(&machine.run_as(user, "restart-stub /tmp/job.ckpt")?, 80, "max_map_count")?;
+        refused(&machine.run_as(user, "ckpt restart /tmp/job.ckpt")?, 80, "max_map_count")?;
+        refused(&machine.run_as(user, "ckpt check /tmp/job.ckpt")?, 80, "max_map_count")?;
+        machine.must(&format!("sysctl -w vm.max_map_count={before} >/dev/null"))?;
+        // Memory that is promised: enough, then none.
+        machine.must("sysctl -w vm.overcommit_memory=2 vm.overcommit_ratio=90 >/dev/null")?;
+        go_on(&mut machine)?;
+        // No user namespaces.
+        machine.must("sysctl -w user.max_user_namespaces=0 >/dev/null")?;
+        if user == User::Nobody {
+            refused(&machine.run_as(user, "ckpt restart --namespace /tmp/job.ckpt")?, 80, "namespace")?;
+            let check = machine.run_as(user, "ckpt check")?;
+            ensure!(check.text().contains("--namespace: no"), "{check:?}");
+        }
+        machine.must("sysctl -w user.max_user_namespaces=1000 vm.overcommit_memory=0 >/dev/null")?;
+        go_on(&mut machine)?;
+    }
+    // Yama: a process that is no descendant.
+    let start = "cd /tmp/n; (GUEST_GO=/tmp/n/go setsid /tmp/guest areas 300 >out 2>&1 </dev/null & echo $! >pid); until grep -q ready out; do sleep 0.1; done";
+    for scope in 1..=3 {
+        machine.must("rm -f /tmp/n/*")?;
+        machine.must(&format!("sysctl -w kernel.yama.ptrace_scope={scope} >/dev/null"))?;
+        let done = machine.run_as(User::Nobody, &format!("{start}; ckpt save $(cat pid) -o /tmp/n/yama.ckpt"))?;
+        refused(&done, 88, "Yama")?;
+        let check = machine.run_as(User::Nobody, "ckpt check")?;
+        ensure!(check.text().contains("ptrace-scope") && check.text().contains(&scope.to_string()), "{check:?}");
+        machine.must("touch /tmp/n/go; until grep -q PASS /tmp/n/out; do sleep 0.1; done")?;
+    }
+    Ok(())
+}
+
+/// What a box writes to its serial port comes here whole: an image, compressed, whose every checksum is right.
+#[test]
+fn a_stream_out_of_a_box() -> Result<()> {
+    use std::io::Read;
+    let mut machine = machine("6.1")?;
+    let mut data = machine.take_data()?;
+    let reader = std::thread::spawn(move || -> Result<Vec<u8>> {
+        let (mut len, mut bytes) = ([0; 12], Vec::new());
+        data.read_exact(&mut len)?;
+        let len: u64 = std::str::from_utf8(&len)?.trim().parse()?;
+        data.take(len).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    machine.must(
+        "cd /tmp; rm -f go; GUEST_GO=/tmp/go ./guest areas 300 >out 2>&1 </dev/null & pid=$!
+        until grep -q ready out; do sleep 0.1; done; ckpt save $pid -q -o - --compress zstd --kill >stream
+        (printf %12d $(stat -c %s stream); cat stream) >/dev/data",
+    )?;
+    let bytes = reader.join().map_err(|_| anyhow::anyhow!("the reader has died"))??;
+    let place = ckpt_tests::Place::new(User::Own)?;
+    let image = place.write("box.zst", bytes)?;
+    let verify = ckpt_tests::Job::start(place.ckpt().arg("verify").arg(&image))?.end()?;
+    ensure!(verify.code() == Some(0) && verify.out.contains("sound"), "{verify:#?}");
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! A box that allows less: a restart there succeeds, or is refused by name before anything is lost, and `ckpt check` knows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::{Ended, Job, Place, READY, User};
+
+/// A saved guest that checks itself when it goes on, in a place of its own.
+struct Saved {
+    place: Place,
+    image: PathBuf,
+}
+
+impl Saved {
+    fn new(user: User, guest: &str) -> Result<Self> {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut words = guest.split(' ');
+        let mut command = place.command(place.guest(words.next().unwrap_or_default())?);
+        let mut job = Job::start(command.args(words))?;
+        job.wait_line(READY)?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        place.go()?;
+        Ok(Self { place, image })
+    }
+
+    /// These lines of a shell: `$CKPT`, `$STUB` and `$IMAGE` are at hand.
+    fn shell(&self, lines: &str) -> Result<Ended> {
+        let mut sh = self.place.command("/bin/bash");
+        sh.env("CKPT", self.place.bin().join("ckpt")).env("STUB", self.place.bin().join("restart-stub"));
+        Job::start(sh.env("IMAGE", &self.image).args(["-c", lines]))?.end()
+    }
+
+    /// `ckpt restart` under this is refused with a line that says so, and `ckpt check IMAGE` says the same.
+    fn refused(&self, limit: &str, says: &str) -> Result<()> {
+        let restart = self.shell(&format!("{limit}; exec \"$CKPT\" restart \"$IMAGE\""))?;
+        ensure!(restart.code() == Some(80) && restart.err.contains(says), "{limit}: {restart:#?}");
+        let check = self.shell(&format!("{limit}; exec \"$CKPT\" check \"$IMAGE\""))?;
+        ensure!(check.code() == Some(80) && check.out.contains(says), "{limit}: {check:#?}");
+        let json = self.shell(&format!("{limit}; exec \"$CKPT\" check --json \"$IMAGE\""))?;
+        ensure!(json.code() == Some(80) && json.out.contains("\"blockers\""), "{limit}: {json:#?}");
+        Ok(())
+    }
+
+    /// The stub alone ends with one of these codes and one line.
+    fn stub_says(&self, limit: &str, codes: &[i32]) -> Result<()> {
+        let ended = self.shell(&format!("{limit}; exec \"$STUB\" \"$IMAGE\""))?;
+        let named = ended.code().is_some_and(|code| codes.contains(&code)) && ended.err.starts_with("restart-stub: ");
+        ensure!(named && ended.err.lines().count() == 1, "{limit}: {ended:#?}");
+        Ok(())
+    }
+
+    /// Both restart under it.
+    fn passes(&self, limit: &str) -> Result<()> {
+        for program in ["\"$STUB\"", "\"$CKPT\" restart"] {
+            self.shell(&format!("{limit}; exec {program} \"$IMAGE\""))?
+                .expect_pass()
+                .with_context(|| limit.to_owned())?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn no_limit() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user, "sigaction")?;
+        let check = saved.shell(r#"exec "$CKPT" check "$IMAGE""#)?;
+        ensure!(check.code() == Some(0) && check.out.contains("no limit of this system prevents"), "{check:#?}");
+        saved.passes("true")
+    })
+}
+
+#[test]
+fn address_space() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user, "large holes 64")?;
+        saved.refused("ulimit -v 60000", "address space: more than the limit")?;
+        saved.stub_says("ulimit -v 60000", &[80, 86, 87])?;
+        // The image is whole.
+        saved.passes("true")
+    })
+}
+
+#[test]
+fn writable_memory() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user, "large holes 64")?;
+        saved.refused("ulimit -d 30000", "writable memory: more than the limit")?;
+        saved.stub_says("ulimit -d 30000", &[80, 86, 87])?;
+        // The image is whole.
+        saved.passes("true")
+    })
+}
+
+#[test]
+fn descriptors() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user, "descriptor")?;
+        let restart = saved.shell(r#"ulimit -n 12; exec "$CKPT" restart "$IMAGE""#)?;
+        ensure!(restart.code() == Some(80) && restart.err.contains("limit"), "{restart:#?}");
+        saved.stub_says("ulimit -n 12", &[80])?;
+        // The image is whole.
+        saved.passes("true")
+    })
+}
+
+/// The limit of locked memory is an ordinary user's.
+#[test]
+fn locked_memory() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED as another user");
+        return Ok(());
+    }
+    let saved = Saved::new(User::Nobody, "memory")?;
+    saved.refused("ulimit -l 0", "locked memory: more than the limit")?;
+    saved.stub_says("ulimit -l 0", &[80, 87])
+}
+
+/// The kernel looks at it when the stack grows.
+#[test]
+fn stack() -> Result<()> {
+    User::each(|user| Saved::new(user, "sigaction")?.passes("ulimit -s 64"))
+}
+
+/// As root in a mount namespace; `$1` and on are what the lines get.
+fn in_mounts(place: &Place, user: User, mounts: &str, lines: &str, image: &Path) -> Result<Ended> {
+    let mut unshare = std::process::Command::new("unshare");
+    let switch = if user == User::Nobody { "exec setpriv --reuid 65534 --regid 65534 --clear-groups" } else { "exec" };
+    let script = format!("set -e; cd \"$WORK\"; {mounts}; set +e; {switch} /bin/bash -c '{lines}'");
+    unshare.args(["-m", "/bin/bash", "-c", &script]).env("WORK", place.work()).env("BIN", place.bin());
+    unshare.env("CKPT", place.bin().join("ckpt")).env("STUB", place.bin().join("restart-stub")).env("IMAGE", image);
+    Job::start(unshare.env("GUEST_GO", place.file("go")))?.end()
+}
+
+fn as_root(test: impl Fn(User) -> Result<()>) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return User::each(test);
+    }
+    println!("SKIPPED: only root can mount");
+    Ok(())
+}
+
+/// The program's own files lie where nothing may be executed: its code comes from the image; so does the stub from `ckpt`.
+#[test]
+fn noexec() -> Result<()> {
+    as_root(|user| {
+        let saved = Saved::new(user, "sigaction")?;
+        let mounts = r#"cp "$CKPT" "$STUB" /tmp/; mount --bind "$BIN" "$BIN"; mount -o remount,bind,noexec "$BIN""#;
+        // Copies of the tools lie in a place of this namespace's own.
+        let mounts = mounts.replace("/tmp/", "/mnt/").replace("cp ", "mount -t tmpfs none /mnt; cp ");
+        for lines in [r#"exec /mnt/restart-stub "$IMAGE""#, r#"exec /mnt/ckpt restart "$IMAGE""#] {
+            in_mounts(&saved.place, user, &mounts, lines, &saved.image)?.expect_pass()?;
+        }
+        let refused = in_mounts(&saved.place, user, &mounts, r#""$STUB" "$IMAGE"; exit $?"#, &saved.image)?;
+        refused.expect_code(126)
+    })
+}
+
+#[test]
+fn no_proc() -> Result<()> {
+    as_root(|user| {
+        let saved = Saved::new(user, "sigaction")?;
+        let mounts = "mount -t tmpfs none /proc";
+        let stub = in_mounts(&saved.place, user, mounts, r#"exec "$STUB" "$IMAGE""#, &saved.image)?;
+        ensure!(stub.code() == Some(80) && stub.err.contains("mount /proc"), "{stub:#?}");
+        let restart = in_mounts(&saved.place, user, mounts, r#"exec "$CKPT" restart "$IMAGE""#, &saved.image)?;
+        ensure!(restart.code() == Some(80) && restart.err.contains("/proc: is not mounted"), "{restart:#?}");
+        let check = in_mounts(&saved.place, user, mounts, r#"exec "$CKPT" check"#, &saved.image)?;
+        let told =
+            check.out.contains("restart: no") && check.out.contains("save: no") && check.out.contains("not mounted");
+        ensure!(check.code() == Some(80) && told, "{check:#?}");
+        let save = in_mounts(&saved.place, user, mounts, r#"exec "$CKPT" save $$ -o x.ckpt"#, &saved.image)?;
+        ensure!(save.code() == Some(88) && save.err.contains("is not there, or may not be read"), "{save:#?}");
+        saved.passes("true")
+    })
+}
+
+/// What a container engine's default filter leaves: restarts work; namespaces, and programs that are inside, are refused by name.
+#[test]
+fn a_containers_filter() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::new(user, "sigaction")?;
+        let place = &saved.place;
+        let container = place.guest("container")?;
+        let enter = |lines: &str, strict: &str| {
+            saved.shell(&format!("exec {} {strict} /bin/bash -c '{lines}'", container.display()))
+        };
+        for strict in ["", "-p"] {
+            for program in [r#""$STUB""#, r#""$CKPT" restart"#] {
+                enter(&format!(r#"exec {program} "$IMAGE""#), strict)?.expect_pass()?;
+            }
+            let check = enter(r#"exec "$CKPT" check"#, strict)?;
+            let told = check.out.contains("restart: yes, --pid keep: no, --namespace: no");
+            ensure!(told && check.out.contains("filter"), "{check:#?}");
+            ensure!(check.out.contains("save: no") == (strict == "-p"), "{check:#?}");
+            let threads = Saved::new(user, "thread")?;
+            let image = threads.image.display();
+            threads.shell(&format!("exec {} {strict} \"$STUB\" {image}", container.display()))?.expect_pass()?;
+            let namespace = enter(r#"exec "$CKPT" restart --namespace "$IMAGE""#, strict)?;
+            ensure!(namespace.code() == Some(80), "{namespace:#?}");
+            let keep = enter(r#"exec "$CKPT" restart --pid keep "$IMAGE""#, strict)?;
+            ensure!(keep.code() == Some(80), "{keep:#?}");
+        }
+        // A process outside of it, saved from inside: allowed, or refused by name; and one inside is refused, and goes on.
+        place.halt()?;
+        let mut outside = Job::start(&mut place.command(place.bin().join("sigaction")))?;
+        outside.wait_line(READY)?;
+        let pid = outside.pid();
+        enter(&format!(r#"exec "$CKPT" save {pid} -q -o lenient.ckpt"#), "")?.expect_code(0)?;
+        let strict = enter(&format!(r#"exec "$CKPT" save {pid} -q -o strict.ckpt"#), "-p")?;
+        ensure!(strict.code() == Some(88) && !place.file("strict.ckpt").exists(), "{strict:#?}");
+        let mut inside = place.command(&container);
+        let mut inside = Job::start(inside.arg(place.bin().join("sigaction")))?;
+        inside.wait_line(READY)?;
+        let refused = place.try_save(inside.pid(), &place.file("inside.ckpt"), &[])?;
+        ensure!(refused.code() == Some(88) && refused.err.contains("seccomp"), "{refused:#?}");
+        place.go()?;
+        inside.end()?.expect_pass()?;
+        outside.end()?.expect_pass()?;
+        saved.passes("true")
+    })
+}
+
+/// No user namespaces: what `unshare` would be told there, by a limit of this user's own.
+#[test]
+fn no_user_namespaces() -> Result<()> {
+    as_root(|user| {
+        let saved = Saved::new(user, "sigaction")?;
+        // Inside one user namespace the limit for further ones is that namespace's own.
+        let lines = r#"unshare -U -r /bin/bash -c "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$CKPT\" restart --namespace \"$IMAGE\"" "#;
+        let ended = saved.shell(lines)?;
+        ensure!(ended.code() == Some(80) || ended.code() == Some(0), "{ended:#?}");
+        let check = saved.shell(
+            r#"unshare -U -r /bin/bash -c "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$CKPT\" check" "#,
+        )?;
+        ensure!(check.out.contains("user-namespace"), "{check:#?}");
+        fs::metadata(&saved.image)?;
+        saved.passes("true")
+    })
+}
