@@ -118,7 +118,7 @@ pub fn collect<T: Target>(
                     let mapping = format_args!("mapping {:x}-{:x}", vma.start, vma.end);
                     save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
                 }
-                // Whoever only reads, and may not write, cannot tell them apart; and a private one's bytes are in the image.
+                // Whoever only reads, and may not write, cannot tell them apart; and the bytes of a private one are in the image.
                 Ok(flags)
                     if kind == Some(VmaKind::FileShared)
                         && !flags.contains(VmaFlags::MAY_WRITE)
@@ -126,7 +126,7 @@ pub fn collect<T: Target>(
                         && is_named(&vma, backings) =>
                 {
                     vma.kind = (VmaKind::FilePrivate as u32).into();
-                    vma.flags = flags.bits().into();
+                    vma.flags = (flags | VmaFlags::READ_ALONG).bits().into();
                 }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
@@ -332,7 +332,8 @@ pub fn save<T: Target>(
 /// Nothing that Rust uses lies there (the kernel refuses to replace, but the range becomes the program's).
 pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
-    let shared = vma.kind.get() == VmaKind::FileShared as u32;
+    let along = file.is_some() && flags.contains(VmaFlags::READ_ALONG);
+    let shared = along || vma.kind.get() == VmaKind::FileShared as u32;
     let mut how = MAP_FIXED_NOREPLACE | if shared { MAP_SHARED } else { MAP_PRIVATE };
     if flags.contains(VmaFlags::NO_RESERVE) {
         how |= MAP_NORESERVE;

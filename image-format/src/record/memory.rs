@@ -63,6 +63,8 @@ bitflags::bitflags! {
         const MERGEABLE = 1 << 10;
         /// Shared, and may be made writable (`mw`): the file was open for writing.
         const MAY_WRITE = 1 << 11;
+        /// A private mapping that was a shared one for reading alone: it is shared where its file is used.
+        const READ_ALONG = 1 << 12;
     }
 }
 
