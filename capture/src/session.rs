@@ -128,6 +128,8 @@ pub fn save<T: Target>(
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
     let contents = keep_contents(&mut save, contents, files, &mut runs)?;
     let parts = runs.as_slice().len();
+    let shared_files = state::shared_file::save(&mut save, files)?;
+    let locks = state::setting::locks_future(save.target);
     save.target.thaw()?;
     let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
@@ -146,10 +148,10 @@ pub fn save<T: Target>(
     state::umask::save(&mut save)?;
     state::rlimit::save(&mut save)?;
     state::sigaction::save(&mut save, facts.replaced)?;
-    state::setting::save(&mut save)?;
+    state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
     let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
-    header.required = (header.required.get() | (contents.features() | guards).bits()).into();
+    header.required = (header.required.get() | (contents.features() | shared_files | guards).bits()).into();
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 

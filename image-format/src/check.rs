@@ -20,16 +20,17 @@ use crate::record::itimer::Itimer;
 use crate::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
-use crate::record::posix_timer::PosixTimer;
+use crate::record::posix_timer::{PROCESS_CPU, PosixTimer, THREAD_CPU};
 use crate::record::rlimit::Rlimit;
 use crate::record::sched::{Affinity, CPUS_MAX};
 use crate::record::setting::{Setting, WHICH};
+use crate::record::shared_file::SharedFile;
 use crate::record::sigaction::Sigaction;
 use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
 use zerocopy::IntoBytes;
 
-use crate::{Fault, Image, PAGE, Record, StrRef, USER_END};
+use crate::{Fault, Image, PAGE, Record, SEGMENT_MAX, StrRef, USER_END};
 
 /// `PROT_READ | PROT_WRITE | PROT_EXEC`.
 const PROT_ALL: u32 = 7;
@@ -145,6 +146,16 @@ impl<'a> Check<'_, 'a> {
             }
             if of_file && vma.flags.get() & VmaFlags::GROWS_DOWN.bits() != 0 {
                 return self.bad("a mapping of a file that grows down", vma);
+            }
+        }
+        for piece in self.image.each::<SharedFile>() {
+            self.path(piece.path, piece.as_bytes())?;
+            let (offset, len) = (piece.offset.get(), u64::from(piece.len.get()));
+            let fits = offset.is_multiple_of(PAGE)
+                && offset < i64::MAX as u64 - SEGMENT_MAX
+                && (1..=SEGMENT_MAX).contains(&len);
+            if !fits || !self.requires(Features::SHARED_FILES) {
+                return self.bad("a piece of a shared file that no file can have", piece);
             }
         }
         self.guards()
@@ -299,7 +310,8 @@ impl<'a> Check<'_, 'a> {
                 4 => self.image.each::<Thread>().any(|t| t.tid == timer.tid),
                 _ => false,
             };
-            if !receiver || timer.signal.get() as usize > SIGNALS || timer.clock.get() < 0 {
+            let clock = timer.clock.get() >= 0 || [PROCESS_CPU, THREAD_CPU].contains(&timer.clock.get());
+            if !receiver || timer.signal.get() as usize > SIGNALS || !clock {
                 return self.bad("a POSIX timer of an unknown clock, signal or receiver", timer);
             }
         }

@@ -25,6 +25,7 @@ use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
 use image_format::record::setting::Setting;
+use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{Socket, SocketStep};
@@ -88,6 +89,7 @@ fn each_record_is_described() {
     described::<Content>();
     described::<ContentFile>();
     described::<Guard>();
+    described::<SharedFile>();
     described::<Socket>();
     described::<SocketStep>();
     described::<Inotify>();

@@ -6,8 +6,10 @@ mod support;
 use image_format::elf::{PF_R, PF_W};
 use image_format::record::guard::Guard;
 use image_format::record::header::Features;
+use image_format::record::shared_file::SharedFile;
 use image_format::{ExitCode, Fault, PAGE, USER_END};
 use support::Parts;
+use zerocopy::FromZeros;
 
 /// The fault of a file, which must have this exit code and say this.
 #[track_caller]
@@ -261,6 +263,33 @@ fn notices_that_cannot_be() {
     notices("watch of inotify", |p| p.events.noticed[1].wd = 3.into());
     notices("watch of inotify", |p| p.events.noticed[1].wd = 65537.into());
     notices("a path is not absolute", |p| p.events.noticed[1].path.len = 0.into());
+}
+
+#[test]
+fn shared_files_that_cannot_be() {
+    let with = |change: fn(&mut SharedFile)| {
+        let mut parts = Parts::new();
+        let mut piece = SharedFile::new_zeroed();
+        (piece.path, piece.len, piece.offset) = (parts.string(b"/srv/table"), 5.into(), PAGE.into());
+        parts.header.required = (parts.header.required.get() | Features::SHARED_FILES.bits()).into();
+        change(&mut piece);
+        parts.shared_files = vec![piece];
+        parts
+    };
+    let faulty = |parts: Parts, says: &str| faulty(&parts.image(), ExitCode::Malformed, says);
+    support::check(&with(|_| ()).image()).unwrap();
+    for change in [
+        (|p| p.len = 0.into()) as fn(&mut SharedFile),
+        |p| p.len = ((16 << 20) + 1).into(),
+        |p| p.offset = 5.into(),
+        |p| p.offset = (u64::MAX - 4095).into(),
+    ] {
+        faulty(with(change), "a shared file");
+    }
+    faulty(with(|p| p.path = image_format::StrRef { at: 1.into(), len: p.path.len }), "a path is not absolute");
+    let mut unasked = with(|_| ());
+    unasked.header.required = (unasked.header.required.get() & !Features::SHARED_FILES.bits()).into();
+    faulty(unasked, "a shared file");
 }
 
 #[test]

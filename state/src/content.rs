@@ -19,6 +19,7 @@ use sys::text::{Decimal, Shown, Text, after};
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
 
+pub(crate) use source::resident;
 pub use source::{Contents, Object};
 
 /// What the kernel puts behind the name of a file that has lost it.

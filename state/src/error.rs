@@ -64,6 +64,13 @@ impl Error {
         Self::new(object, why, None, remedy)
     }
 
+    /// As [`Error::refused`], with reason and remedy in one: `reason: remedy`.
+    #[must_use]
+    #[cold]
+    pub fn told(object: fmt::Arguments<'_>, why: &'static str) -> Self {
+        Self::new(object, why, None, "")
+    }
+
     /// A system call that failed.
     #[must_use]
     #[cold]
@@ -107,6 +114,12 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         self.facts().code
+    }
+
+    /// Whether this is the reason: some are not the end, and are told apart by the constant that names them.
+    #[must_use]
+    pub fn is(&self, why: &str) -> bool {
+        self.facts().why == why
     }
 
     /// What the kernel said, when it was asked.

@@ -34,6 +34,7 @@ pub mod regular;
 pub mod rlimit;
 pub mod sched;
 pub mod setting;
+pub mod shared_file;
 pub mod sigaction;
 pub mod signalfd;
 pub mod socket;

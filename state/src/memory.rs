@@ -17,7 +17,7 @@ use crate::regular::identity;
 use crate::{Error, Result, Save, Target};
 
 /// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
-pub const WIPED: &str = "memory that a fork wipes";
+pub const WIPED: &str = "is memory that a fork wipes, and so lacking in a copy";
 
 /// Longest line of smaps: numbers, a path of PATH_MAX, and what the kernel adds.
 const LINE_MAX: usize = 8192;
@@ -115,7 +115,8 @@ pub fn collect<T: Target>(
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
                 Ok(flags) if flags.contains(VmaFlags::WIPE_ON_FORK) && save.target.is_copy() => {
-                    save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", WIPED))?;
+                    let mapping = format_args!("mapping {:x}-{:x}", vma.start, vma.end);
+                    save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
                 }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();

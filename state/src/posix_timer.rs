@@ -3,7 +3,7 @@
 //! A timer that is set to a moment comes back with the time to it. Counts of missed expiries begin anew.
 
 use image_format::NoteType;
-use image_format::record::posix_timer::PosixTimer;
+use image_format::record::posix_timer::{PROCESS_CPU, PosixTimer, THREAD_CPU};
 use sys::abi::signal::Siginfo;
 use sys::abi::{
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, Itimerspec, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID,
@@ -12,7 +12,7 @@ use sys::text::{Shown, cut, decimal, hex};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 
-use crate::target::Arg;
+use crate::target::{Arg, status_value};
 use crate::{Error, Result, Save, Target};
 
 /// Most timers that are carried.
@@ -68,16 +68,15 @@ pub fn read<T: Target>(target: &mut T) -> Result<Timers> {
             }
             // The last line of each.
             b"ClockID" => {
-                let clock = decimal(value)
-                    .filter(|c| [CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME].contains(&(*c as usize)));
-                let Some(clock) = clock else {
-                    return Err(Error::refused(
-                        format_args!("POSIX timer {} (clock {})", timer.id, Shown(value)),
-                        "counts a clock that cannot be carried yet",
-                        "delete it before the save (timer_delete)",
-                    ));
-                };
-                timer.clock = (clock as i32).into();
+                timer.clock = clock(target, value)
+                    .ok_or_else(|| {
+                        Error::refused(
+                            format_args!("POSIX timer {} (clock {})", timer.id, Shown(value)),
+                            "counts a clock that cannot be carried",
+                            "delete it before the save (timer_delete)",
+                        )
+                    })?
+                    .into();
                 let slot = timers.table.get_mut(timers.count).ok_or_else(|| {
                     Error::refused(format_args!("POSIX timers"), "are more than 64", "delete some before the save")
                 })?;
@@ -94,6 +93,22 @@ pub fn read<T: Target>(target: &mut T) -> Result<Timers> {
         read_time(target, timer)?;
     }
     Ok(timers)
+}
+
+/// The clock of this number in the kernel's list, when it can be had again. Whose processor time a thread's own clock counts the
+/// kernel does not tell: there must be one thread alone.
+fn clock<T: Target>(target: &T, text: &[u8]) -> Option<i32> {
+    let number = match text {
+        [b'-', digits @ ..] => -i32::try_from(decimal(digits)?).ok()?,
+        _ => i32::try_from(decimal(text)?).ok()?,
+    };
+    let mut count = [0; 16];
+    let mut alone = || matches!(status_value(target.proc(), c"status", b"Threads", &mut count), Ok(Some(b"1")));
+    match number {
+        PROCESS_CPU => Some(number),
+        THREAD_CPU if alone() => Some(number),
+        _ => [CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME].contains(&(number as usize)).then_some(number),
+    }
 }
 
 fn read_time<T: Target>(target: &mut T, timer: &mut PosixTimer) -> Result<()> {

@@ -4,11 +4,12 @@
 
 use image_format::record::setting::{Setting, Which};
 use image_format::{Checked, NoteType};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, MCL_FUTURE, MCL_ONFAULT, PROT_READ, PROT_WRITE};
 use sys::abi::{O_WRONLY, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE};
 use sys::text::{Decimal, Plain, Text};
 use sys::{Errno, Sysno};
 
-use crate::target::Arg;
+use crate::target::{Arg, status_value};
 use crate::{Result, Save, Target};
 
 /// How a value is asked for by prctl(2).
@@ -40,12 +41,40 @@ const SECBIT_KEEP_CAPS: u64 = 1 << 4;
 /// `coredump_filter` of a process that has not written it.
 const COREDUMP_FILTER: u64 = 0x33;
 
+/// Whether what the process maps from now on will be locked (`mlockall(MCL_FUTURE)`): the flags, or 0. The kernel tells only by
+/// doing so, for a page, and a copy of the process does not have it: so this comes before it goes on.
+#[must_use]
+pub fn locks_future<T: Target>(target: &mut T) -> u64 {
+    let mut buffer = [0; 32];
+    let locked = |target: &T, to: &mut [u8; 32]| {
+        let line = status_value(target.proc(), c"status", b"VmLck", to).ok().flatten().unwrap_or_default();
+        sys::text::words(line).next().and_then(sys::text::decimal).unwrap_or(0)
+    };
+    let before = locked(target, &mut buffer);
+    // Without a page that is locked nobody has asked for more of them, as a rule: the stack grows, the heap too.
+    if before == 0 {
+        return 0;
+    }
+    let zero = Arg::Value(0);
+    let (page, none) = (Arg::Value(image_format::PAGE as usize), Arg::Value(usize::MAX));
+    let [prot, how] = [PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS].map(|n| Arg::Value(n as usize));
+    let Ok(at) = target.call(Sysno::mmap, [zero, page, prot, how, none, zero], &mut []) else { return 0 };
+    let mut there = [0];
+    let told = target.call(Sysno::mincore, [Arg::Value(at), page, Arg::Data(0), zero, zero, zero], &mut there);
+    let is_locked = locked(target, &mut buffer) > before;
+    let _ = target.call(Sysno::munmap, [Arg::Value(at), page, zero, zero, zero, zero], &mut []);
+    match (is_locked, told.is_ok() && there == [0]) {
+        (false, _) => 0,
+        (true, on_fault) => MCL_FUTURE | if on_fault { MCL_ONFAULT } else { 0 },
+    }
+}
+
 /// Saves all that are not what they are by themselves. A copy made by fork(2) has them all from its process, but the adoption
 /// of orphans, and of a process with that no copy is made.
 ///
 /// # Errors
 /// No room.
-pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
     save.notes.begin(NoteType::Setting)?;
     let zero = Arg::Value(0);
     for (which, option, told, default) in OPTIONS {
@@ -72,6 +101,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
         (Which::Personality, number(c"personality", sys::text::hex).unwrap_or(0), 0),
         (Which::OomScore, number(c"oom_score_adj", signed).unwrap_or(0), 0),
         (Which::CoredumpFilter, number(c"coredump_filter", sys::text::hex).unwrap_or(COREDUMP_FILTER), COREDUMP_FILTER),
+        (Which::LockFuture, locks, 0),
     ];
     for (which, value, default) in found {
         if value != default {
@@ -106,7 +136,7 @@ pub enum When {
 pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
     for setting in image.each::<Setting>() {
         let (which, value) = (setting.which.get(), setting.value.get());
-        let last = which == Which::Dumpable as u32 || which == Which::Mdwe as u32;
+        let last = [Which::Dumpable, Which::Mdwe, Which::LockFuture].iter().any(|last| which == *last as u32);
         if last != (when == When::Last) {
             continue;
         }
@@ -116,6 +146,8 @@ pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
             write(c"/proc/self/coredump_filter", value)
         } else if which == Which::Personality as u32 {
             sys::process::set_personality(value)
+        } else if which == Which::LockFuture as u32 {
+            sys::memory::lock_all(value)
         } else {
             // SAFETY: none of the options that an image may name writes to memory.
             unsafe { sys::process::prctl(which as usize, value as usize, 0, 0) }.map(drop)

@@ -92,6 +92,15 @@ pub fn unlock(addr: usize, len: usize) {
     let _ = unsafe { call(Sysno::munlock, [addr, len]) };
 }
 
+/// mlockall(2).
+///
+/// # Errors
+/// The call's.
+pub fn lock_all(flags: u64) -> Result<()> {
+    // SAFETY: contents and addresses stay as they are.
+    unsafe { call(Sysno::mlockall, [flags as usize]) }.map(drop)
+}
+
 /// `PAGEMAP_SCAN` on an open `/proc/PID/pagemap`: how many regions were filled in.
 ///
 /// # Errors

@@ -231,3 +231,21 @@ fn gdb_attaches_to_a_restarted_process() -> Result<()> {
         Ok(())
     })
 }
+
+/// `mlockall(MCL_FUTURE)`: in the process that was saved, and in the restarted one.
+#[test]
+fn what_is_mapped_later_is_locked() -> Result<()> {
+    User::each(|user| {
+        for how in ["all", "onfault"] {
+            let place = Place::new(user)?;
+            let image = place.file("job.ckpt");
+            let mut job = Job::start(place.command(place.guest("lockall")?).arg(how))?;
+            job.wait_line(READY)?;
+            place.save(job.pid(), &image, &[])?;
+            place.go()?;
+            job.end()?.expect_pass()?;
+            Job::start(&mut place.stub(&image))?.end()?.expect_pass()?;
+        }
+        Ok(())
+    })
+}

@@ -200,3 +200,30 @@ fn a_lock_of_another_is_named() -> Result<()> {
         other.kill().map(drop)
     })
 }
+
+/// Bytes that were stored through a mapping after a live save: time and size of a file in memory do not tell of them.
+#[test]
+fn a_file_that_was_stored_to_after_a_live_save_is_named() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let file = format!("/dev/shm/ckpt-suite-{}-{user:?}", std::process::id());
+        let mut job = Job::start(place.command(place.guest("stores")?).arg(&file))?;
+        job.wait_line(READY)?;
+        let saved = Job::start(place.ckpt().arg("save").arg(job.pid().to_string()).arg("-o").arg(&image))?.end()?;
+        saved.expect_code(0)?;
+        place.go()?;
+        job.end()?.expect_pass()?;
+        let restart = |policy: &str| Job::start(place.stub(&image).args(["--files", policy]))?.end();
+        for policy in ["verify", "rollback"] {
+            let ended = restart(policy)?;
+            ended.expect_code(ExitCode::FileChanged as i32)?;
+            ensure!(ended.err.contains(&file) && ended.out.is_empty(), "the file is not named: {ended:#?}");
+        }
+        let ignored = restart("ignore")?;
+        fs::remove_file(&file)?;
+        ignored.expect_code(1)?;
+        ensure!(ignored.out.contains("later bytes"), "the guest does not find them: {ignored:#?}");
+        Ok(())
+    })
+}

@@ -368,3 +368,18 @@ fn whose_calls_are_watched_is_not_touched() -> Result<()> {
         Ok(())
     })
 }
+
+/// A process whose first thread has ended while another one goes on.
+#[test]
+fn without_a_first_thread() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let mut job = Job::start(&mut place.command(place.guest("headless")?))?;
+        job.wait_line(READY)?;
+        let refused = place.try_save(job.pid(), &place.file("job.ckpt"), &[])?;
+        refused.expect_code(88)?;
+        ensure!(refused.err.contains("first thread"), "{refused:#?}");
+        place.go()?;
+        job.end()?.expect_pass()
+    })
+}

@@ -26,7 +26,10 @@ impl Copy {
     /// # Errors
     /// It is gone.
     pub fn new(pid: i32) -> Result<Self> {
+        use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACESYSGOOD};
         let open = || -> sys::Result<(Owned, Owned)> {
+            let Some(Event::Stopped(..)) = ptrace::wait(pid, true)? else { return Err(Errno::ESRCH) };
+            ptrace::set_options(pid, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)?;
             let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0)?;
             let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0)?;
             Ok((proc, mem))

@@ -24,7 +24,6 @@ mod thread;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::string::ToString;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -141,7 +140,7 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options) -> Result<Repor
                 (pause, frozen) = (Pause::Frozen, Some(lacking));
                 continue;
             }
-            Err(e) if e.to_string().contains(UNREAD) => patience.with_reader(e)?,
+            Err(e) if e.is(UNREAD) => patience.with_reader(e)?,
             Ok(Attempt::CopyFailed(_, why)) | Err(why) => return Err(why),
         }
         output.restart()?;
@@ -252,7 +251,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     let bytes = match saved {
         Ok(bytes) => bytes,
         // What a fork wipes, and what somebody has killed, the process itself still has.
-        Err(e) if lacking.is_some() || thawed.is_some() && (e.to_string().contains(WIPED) || !remote.copy_lives()) => {
+        Err(e) if lacking.is_some() || thawed.is_some() && (e.is(WIPED) || !remote.copy_lives()) => {
             return Ok(Attempt::CopyFailed(lacking.unwrap_or("its copy could not be saved"), e));
         }
         Err(e) => return Err(e),
@@ -267,8 +266,13 @@ fn check_kind(pid: i32, proc: &Owned) -> Result<()> {
     let mut buffer = [0; 64];
     let state = state::target::status_value(proc.fd(), c"status", b"State", &mut buffer).ok().flatten();
     if matches!(state, Some([b'Z' | b'X', ..])) {
-        let why = "has ended and waits for its parent";
-        return Err(Error::refused(format_args!("process {pid}"), why, "there is nothing left to save"));
+        let mut count = [0; 16];
+        let threads = state::target::status_value(proc.fd(), c"status", b"Threads", &mut count).ok().flatten();
+        let (why, remedy) = match threads {
+            None | Some(b"0" | b"1") => ("has ended and waits for its parent", "there is nothing left to save"),
+            Some(_) => ("has ended its first thread, without which the others cannot be carried", "end main() last"),
+        };
+        return Err(Error::refused(format_args!("process {pid}"), why, remedy));
     }
     if pid == sys::process::pid() {
         return Err(Error::refused(format_args!("process {pid}"), "is the saver itself", "name another"));

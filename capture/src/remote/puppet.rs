@@ -233,7 +233,7 @@ impl Puppet {
         self.result()
     }
 
-    /// Makes a copy of the process; returns the copy's pid (as we see it), standing still, traced and ended with us.
+    /// Makes a copy of the process; returns the copy's pid (as we see it), traced and about to stop; let go, it ends at once.
     /// `Err` within: the kernel refuses another process.
     ///
     /// # Errors
@@ -259,10 +259,7 @@ impl Puppet {
             let _ = ptrace::resume(middle, 0);
             if let Ok(Some(Event::Stopped(_, sys::abi::ptrace::PTRACE_EVENT_CLONE))) = ptrace::wait(middle, true)
                 && let Ok(pid) = ptrace::event_message(middle)
-                && first_stop(pid as i32)
             {
-                let options = PTRACE_O_EXITKILL | sys::abi::ptrace::PTRACE_O_TRACESYSGOOD;
-                let _ = ptrace::set_options(pid as i32, options);
                 copy = Ok(pid as i32);
             }
             let _ = ptrace::resume(middle, 0);

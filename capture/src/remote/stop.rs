@@ -207,6 +207,9 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         let mut left = std::mem::take(&mut self.tids);
         left.retain(|tid| ptrace::detach(*tid, 0) == Err(Errno::ESRCH));
+        for tid in &left {
+            let _ = ptrace::interrupt(*tid);
+        }
         let start = Instant::now();
         while !left.is_empty() && start.elapsed() < PATIENCE {
             left.retain(|tid| match ptrace::wait(*tid, false) {

@@ -293,15 +293,12 @@ impl Target for Remote {
     fn thaw(&mut self) -> Result<()> {
         if self.pause == Pause::Live {
             match self.make_copy() {
-                Ok(()) => {
+                Ok(copy) => {
                     self.let_go(false);
                     self.thawed = Some(self.since.elapsed());
-                    self.part_copy()?;
+                    self.take_copy(copy)?;
                 }
-                Err(why) => {
-                    self.held = Some(why);
-                    self.copy = None;
-                }
+                Err(why) => self.held = Some(why),
             }
         }
         if self.lost.load(Ordering::Relaxed) {

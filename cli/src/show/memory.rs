@@ -2,6 +2,7 @@
 
 use image_format::record::content::{Content, ContentKind};
 use image_format::record::memory::{Backing, Vma, VmaFlags, VmaKind};
+use image_format::record::shared_file::SharedFile;
 use image_format::{Fault, Image};
 use serde::Serialize;
 
@@ -20,6 +21,29 @@ pub struct Memory {
     pub mappings: Vec<Mapping>,
     /// Contents that no named file holds, mapped or open.
     pub contents: Vec<Contents>,
+    /// Named files that are written through shared mappings.
+    pub shared_files: Vec<SharedBytes>,
+}
+
+/// A named file that must hold at the restart what it held: its bytes are not in the image.
+#[derive(Debug, Serialize)]
+pub struct SharedBytes {
+    /// The file.
+    pub path: String,
+    /// Bytes whose checksums are in the image.
+    pub bytes: u64,
+}
+
+fn shared_files(image: &Image<'_>) -> Result<Vec<SharedBytes>, Fault> {
+    let mut files: Vec<SharedBytes> = Vec::new();
+    for piece in image.table::<SharedFile>()? {
+        let (path, bytes) = (string(image, piece.path)?, u64::from(piece.len.get()));
+        match files.iter_mut().find(|file| file.path == path) {
+            Some(file) => file.bytes += bytes,
+            None => files.push(SharedBytes { path, bytes }),
+        }
+    }
+    Ok(files)
 }
 
 /// The contents of a memfd, of a deleted file, of shared memory.
@@ -179,6 +203,7 @@ impl Memory {
             kinds: kinds.into_iter().filter(|sum| sum.mappings > 0).collect(),
             mappings,
             contents: contents(image)?,
+            shared_files: shared_files(image)?,
         })
     }
 }

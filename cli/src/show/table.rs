@@ -109,6 +109,10 @@ fn memory_rows(process: &Process) -> Vec<Vec<String>> {
         let (bytes, saved) = memory.contents.iter().fold((0, 0), |(b, s), c| (b + c.bytes, s + c.saved));
         rows.push(row("contents without a name", memory.contents.len(), bytes, saved));
     }
+    if !memory.shared_files.is_empty() {
+        let bytes = memory.shared_files.iter().map(|file| file.bytes).sum();
+        rows.push(row("in shared files, compared", memory.shared_files.len(), bytes, 0));
+    }
     rows.push(row("all", memory.mappings.len(), memory.mapped, memory.saved));
     rows
 }

@@ -35,6 +35,8 @@ bitflags::bitflags! {
         const NOTICES = 1 << 13;
         /// Contents of files that have a name ([`super::content::ContentKind::Named`]).
         const CARRIED_FILES = 1 << 18;
+        /// Files that are written through shared mappings must hold what they held ([`super::shared_file::SharedFile`]).
+        const SHARED_FILES = 1 << 20;
     }
 }
 

@@ -31,6 +31,7 @@ pub mod regular;
 pub mod rlimit;
 pub mod sched;
 pub mod setting;
+pub mod shared_file;
 pub mod sigaction;
 pub mod signalfd;
 pub mod socket;
@@ -114,6 +115,8 @@ pub enum NoteType {
     ContentFile = 0x434b_0021,
     /// [`guard::Guard`], ascending and disjoint.
     Guard = 0x434b_0022,
+    /// [`shared_file::SharedFile`].
+    SharedFile = 0x434b_002c,
     /// [`socket::Socket`], ascending by id.
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
@@ -149,7 +152,7 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
-    put!(content::Content, content::ContentFile, guard::Guard);
+    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     sizes
 };

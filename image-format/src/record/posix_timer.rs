@@ -4,6 +4,12 @@ use zerocopy::little_endian::{I32, U32, U64};
 
 use super::record;
 
+/// The numbers by which the kernel lists timers of CPU-time clocks (`make_process_cpuclock(0, CPUCLOCK_SCHED)`, and of a thread;
+/// include/linux/posix-timers.h): the own process, the thread that has made the timer.
+pub const PROCESS_CPU: i32 = -6;
+/// As above.
+pub const THREAD_CPU: i32 = -2;
+
 record! {
     /// One timer of timer_create(2).
     PosixTimer, PosixTimer, 48, {

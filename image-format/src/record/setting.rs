@@ -63,4 +63,6 @@ which! {
     OomScore = 0x1_0001, "oom-score-adj";
     /// `/proc/PID/coredump_filter`.
     CoredumpFilter = 0x1_0002, "coredump-filter";
+    /// `MCL_FUTURE` and `MCL_ONFAULT` of mlockall(2).
+    LockFuture = 0x1_0003, "lock-future";
 }

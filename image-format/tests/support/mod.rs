@@ -26,6 +26,7 @@ use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
 use image_format::record::setting::Setting;
+use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
@@ -81,6 +82,7 @@ pub struct Parts {
     pub events: Events,
     pub contents: Contents,
     pub guards: Vec<Guard>,
+    pub shared_files: Vec<SharedFile>,
     pub runs: Vec<Run>,
 }
 
@@ -129,6 +131,7 @@ impl Parts {
             events: Events::default(),
             contents: Contents::default(),
             guards: Vec::new(),
+            shared_files: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -262,6 +265,7 @@ impl Parts {
         self.events.put(&mut notes);
         self.contents.put(&mut notes);
         put(&mut notes, &self.guards);
+        put(&mut notes, &self.shared_files);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out

@@ -1,9 +1,10 @@
-//! Contents without a named file: made again and filled, before any descriptor or mapping of them is opened.
+//! Contents without a named file: made again and filled, before any descriptor or mapping of them is opened. Those of named
+//! files that are mapped shared: compared.
 
 use image_format::record::content::{Content, ContentKind};
 use image_format::{Checked, Fault, Part, SEGMENT_MAX, seal};
 use loader::options::Options;
-use state::{Error, Result};
+use state::{Error, FilesPolicy, Result};
 use sys::fs::Fd;
 use sys::text::Shown;
 use zerocopy::little_endian::U64;
@@ -16,7 +17,7 @@ use crate::start::tell;
 /// Makes all of them; for each the descriptor of its file.
 ///
 /// # Errors
-/// No file can be made, no room for it, or a checksum that does not match.
+/// No file can be made, no room for it, or a checksum that does not match; a named file was written.
 pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd) -> Result<&'static mut [Fd]> {
     let table = image.table::<Content>();
     let files = heap::descriptors(table.len())?;
@@ -24,6 +25,9 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
         Error::failed(format_args!("shared contents"), "cannot be made again", e).code(image_format::ExitCode::NoRoom)
     };
     let buffer = input::memory(SEGMENT_MAX).map_err(failed)?;
+    if options.files != FilesPolicy::Ignore {
+        state::shared_file::check(image, buffer)?;
+    }
     let sums = seal::read(input.seal, image.image().seal_span().0)?.1;
     let sums = sums.get(image.segments().len()..).unwrap_or_default();
     for (content, slot) in table.iter().zip(&mut *files) {

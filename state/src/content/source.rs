@@ -289,7 +289,7 @@ fn swaps() -> bool {
 }
 
 /// Which pages have contents, of shared memory that is no file on a disk; all, when the kernel does not tell.
-fn resident<T: Target>(target: &mut T, addr: u64, pages: u64, to: &mut [u8]) {
+pub(crate) fn resident<T: Target>(target: &mut T, addr: u64, pages: u64, to: &mut [u8]) {
     let zero = Arg::Value(0);
     let args = [Arg::Value(addr as usize), Arg::Value((pages * PAGE) as usize), Arg::Data(0), zero, zero, zero];
     if target.call(Sysno::mincore, args, to).is_err() {

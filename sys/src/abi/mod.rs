@@ -291,7 +291,9 @@ pub const F_GET_SEALS: usize = 1034;
 pub const F_SEAL_SEAL: u32 = 1;
 pub const SEEK_DATA: usize = 3;
 pub const SEEK_HOLE: usize = 4;
-/// `f_type` of huge pages as files (linux/magic.h).
+/// `f_type` of tmpfs (linux/magic.h).
+pub const TMPFS_MAGIC: u64 = 0x0102_1994;
+/// As above, of huge pages as files.
 pub const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// `RSEQ_FLAG_UNREGISTER`.

@@ -29,25 +29,25 @@ impl Remote {
         Ok(())
     }
 
-    pub(super) fn make_copy(&mut self) -> Result<(), &'static str> {
+    /// Makes a copy; returns its id.
+    pub(super) fn make_copy(&mut self) -> Result<i32, &'static str> {
         self.copyable()?;
         let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
-        let pid = match puppet.fork() {
-            Ok(Ok(pid)) => pid,
-            Ok(Err(_)) => return Err("no further process is allowed"),
+        match puppet.fork() {
+            Ok(Ok(pid)) => Ok(pid),
+            Ok(Err(_)) => Err("no further process is allowed"),
             Err(_) => {
                 self.lost.store(true, Ordering::Relaxed);
-                return Err("it has ended");
+                Err("it has ended")
             }
-        };
-        self.copy = Some(Copy::new(pid).map_err(|_| "its copy cannot be read")?);
-        Ok(())
+        }
     }
 
-    /// Makes sure that the copy is one, and stands alone: left with the process's table of descriptors, it would keep files and
-    /// locks of a program that ends, or calls exec, before the image is written.
-    pub(super) fn part_copy(&mut self) -> Result<()> {
-        let Some(copy) = &self.copy else { return Ok(()) };
+    /// Takes over the copy when the process goes on already, and makes sure that it is one and stands alone: left with the process's
+    /// table of descriptors, it would keep files and locks of a program that ends, or calls exec, before the image is written.
+    pub(super) fn take_copy(&mut self, pid: i32) -> Result<()> {
+        self.lacking = Some("its copy could not be saved");
+        let copy = self.copy.insert(Copy::new(pid)?);
         let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
         let failed = |e| Error::failed(format_args!("copy of process {}", self.outer), "cannot be used", e);
         copy.call(&self.place, Sysno::close_range, all).map_err(failed)?;
@@ -58,6 +58,7 @@ impl Remote {
             self.lacking = Some("it has memory that is left out of copies (MADV_DONTFORK)");
             return Err(failed(Errno::ENODATA));
         }
+        self.lacking = None;
         Ok(())
     }
 
