@@ -66,7 +66,7 @@ fn settings_of_another_kernel() -> Result<()> {
         machine.must("rm -f /tmp/n/*")?;
         machine.must(&format!("sysctl -w kernel.yama.ptrace_scope={scope} >/dev/null"))?;
         let done = machine.run_as(User::Nobody, &format!("{start}; ckpt save $(cat pid) -o /tmp/n/yama.ckpt"))?;
-        refused(&done, 88, "Yama")?;
+        refused(&done, 88, "may not be traced")?;
         let check = machine.run_as(User::Nobody, "ckpt check")?;
         ensure!(check.text().contains("ptrace-scope") && check.text().contains(&scope.to_string()), "{check:?}");
         machine.must("touch /tmp/n/go; until grep -q PASS /tmp/n/out; do sleep 0.1; done")?;
