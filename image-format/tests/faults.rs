@@ -219,13 +219,11 @@ fn contents_that_cannot_be() {
     contents("impossible kind, name", |p| p.contents.contents[0].kind = 9.into());
     contents("impossible kind, name", |p| p.contents.contents[1].kind = 5.into());
     contents("shared contents that are not there", |p| {
-        p.header.required = (p.header.required.get() | Features::CARRIED_FILES.bits()).into();
-        p.contents.contents[0].kind = 5.into();
+        (p.header.required, p.contents.contents[0].kind) = (((1 << 8) | (1 << 18) | 3).into(), 5.into());
         p.contents.contents[0].name = p.contents.contents[1].name;
     });
     contents("impossible kind, name", |p| p.contents.contents[1].id = 7.into());
     contents("impossible kind, name", |p| p.contents.contents[1].name.len = 0.into());
-    contents("impossible kind, name", |p| p.contents.contents[0].seals = 0x40.into());
     contents("impossible kind, name", |p| p.contents.contents[0].identity.size = u64::MAX.into());
     contents("impossible kind, name", |p| p.contents.contents[1].first = 1.into());
     contents("parts are missing", |p| p.contents.contents[1].segments = u32::MAX.into());

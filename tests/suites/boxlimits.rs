@@ -35,7 +35,7 @@ fn settings_of_another_kernel() -> Result<()> {
         machine.must("rm -f /tmp/job.ckpt /tmp/go /tmp/out; sysctl -w vm.overcommit_memory=0 >/dev/null")?;
         saved(&mut machine, user)?;
         let go_on = |machine: &mut Machine| -> Result<()> {
-            let done = machine.run_as(user, "cd /tmp; exec restart-stub job.ckpt </dev/null")?;
+            let done = machine.run_as(user, "cd /tmp; exec restart-stub --files ignore job.ckpt </dev/null")?;
             ensure!(done.code == 0, "{done:?} {}", machine.console());
             Ok(())
         };
@@ -43,8 +43,8 @@ fn settings_of_another_kernel() -> Result<()> {
         // Few mappings.
         let before = machine.must("cat /proc/sys/vm/max_map_count")?;
         machine.must("sysctl -w vm.max_map_count=200 >/dev/null")?;
-        refused(&machine.run_as(user, "restart-stub /tmp/job.ckpt")?, 80, "max_map_count")?;
-        refused(&machine.run_as(user, "ckpt restart /tmp/job.ckpt")?, 80, "max_map_count")?;
+        refused(&machine.run_as(user, "restart-stub --files ignore /tmp/job.ckpt")?, 80, "max_map_count")?;
+        refused(&machine.run_as(user, "ckpt restart --files ignore /tmp/job.ckpt")?, 80, "max_map_count")?;
         refused(&machine.run_as(user, "ckpt check /tmp/job.ckpt")?, 80, "max_map_count")?;
         machine.must(&format!("sysctl -w vm.max_map_count={before} >/dev/null"))?;
         // Memory that is promised: enough, then none.
@@ -53,7 +53,7 @@ fn settings_of_another_kernel() -> Result<()> {
         // No user namespaces.
         machine.must("sysctl -w user.max_user_namespaces=0 >/dev/null")?;
         if user == User::Nobody {
-            refused(&machine.run_as(user, "ckpt restart --namespace /tmp/job.ckpt")?, 80, "namespace")?;
+            refused(&machine.run_as(user, "ckpt restart --files ignore --namespace /tmp/job.ckpt")?, 80, "namespace")?;
             let check = machine.run_as(user, "ckpt check")?;
             ensure!(check.text().contains("--namespace: no"), "{check:?}");
         }
@@ -66,7 +66,7 @@ fn settings_of_another_kernel() -> Result<()> {
         machine.must("rm -f /tmp/n/*")?;
         machine.must(&format!("sysctl -w kernel.yama.ptrace_scope={scope} >/dev/null"))?;
         let done = machine.run_as(User::Nobody, &format!("{start}; ckpt save $(cat pid) -o /tmp/n/yama.ckpt"))?;
-        refused(&done, 88, "Yama")?;
+        refused(&done, 88, "may not be traced")?;
         let check = machine.run_as(User::Nobody, "ckpt check")?;
         ensure!(check.text().contains("ptrace-scope") && check.text().contains(&scope.to_string()), "{check:?}");
         machine.must("touch /tmp/n/go; until grep -q PASS /tmp/n/out; do sleep 0.1; done")?;
