@@ -10,7 +10,7 @@ pub const FDS_MAX: usize = 32;
 pub const HELP: &str = "\
 Usage: restart-stub [OPTIONS] IMAGE
 
-Becomes the process that was saved to IMAGE. The first word behind an option is the default; `ckpt restart --help` explains.
+Becomes the process saved to IMAGE. `ckpt restart --help` explains.
 
   --files verify|rollback|ignore
   --fd N=PATH (repeatable)

@@ -16,7 +16,8 @@ const SYMBOL: u64 = 24;
 const HEADER: u64 = 56;
 const DYNAMIC: u64 = 16;
 
-/// A little-endian number of up to eight bytes; 0 behind the end.
+/// A little-endian number of up to eight bytes; 0 behind the end. Places are counted modulo 2^64, as what they lead to is checked.
+#[inline(never)] // So that it exists once.
 fn number(elf: &[u8], at: u64, len: usize) -> u64 {
     let bytes = usize::try_from(at).ok().and_then(|at| elf.get(at..)).unwrap_or_default();
     bytes.iter().take(len).rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
@@ -29,8 +30,8 @@ pub fn entries(elf: &[u8]) -> Entries {
     let headers = number(elf, 32, 8);
     let (mut base, mut dynamic) = (0u64, 0);
     for i in 0..number(elf, 56, 2) {
-        let at = headers.saturating_add(HEADER * i);
-        let (offset, address) = (number(elf, at.saturating_add(8), 8), number(elf, at.saturating_add(16), 8));
+        let at = headers.wrapping_add(HEADER * i);
+        let (offset, address) = (number(elf, at.wrapping_add(8), 8), number(elf, at.wrapping_add(16), 8));
         match number(elf, at, 4) {
             // PT_LOAD, PT_DYNAMIC.
             1 => base = address.wrapping_sub(offset),
@@ -40,8 +41,8 @@ pub fn entries(elf: &[u8]) -> Entries {
     }
     let (mut strings, mut symbols) = (0u64, 0u64);
     for i in 0..SYMBOLS {
-        let at = dynamic.saturating_add(DYNAMIC * i);
-        let value = number(elf, at.saturating_add(8), 8).wrapping_sub(base);
+        let at = dynamic.wrapping_add(DYNAMIC * i);
+        let value = number(elf, at.wrapping_add(8), 8).wrapping_sub(base);
         match number(elf, at, 8) {
             // DT_NULL, DT_STRTAB, DT_SYMTAB.
             0 => break,
@@ -51,16 +52,16 @@ pub fn entries(elf: &[u8]) -> Entries {
         }
     }
     for i in 1..SYMBOLS {
-        let at = symbols.saturating_add(SYMBOL * i);
+        let at = symbols.wrapping_add(SYMBOL * i);
         // The names lie behind the symbols, whose number no field tells.
         if at >= strings {
             break;
         }
-        let name = strings.saturating_add(number(elf, at, 4));
+        let name = strings.wrapping_add(number(elf, at, 4));
         let name = usize::try_from(name).ok().and_then(|at| elf.get(at..)).unwrap_or_default();
         let name = name.split(|byte| *byte == 0).next().and_then(|name| after(name, b"__vdso_"));
-        let start = number(elf, at.saturating_add(8), 8).wrapping_sub(base);
-        let fits = number(elf, at.saturating_add(16), 8) >= DETOUR as u64
+        let start = number(elf, at.wrapping_add(8), 8).wrapping_sub(base);
+        let fits = number(elf, at.wrapping_add(16), 8) >= DETOUR as u64
             && start.checked_add(DETOUR as u64).is_some_and(|end| end <= elf.len() as u64);
         let names = words(ENTRY_NAMES).step_by(2);
         for (entry, _) in found.iter_mut().zip(names).filter(|(_, known)| fits && name == Some(*known)) {

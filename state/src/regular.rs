@@ -196,7 +196,7 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
                 return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", None, remedy));
             }
             Change::Grown => {
-                let remedy = "--files rollback cuts it back and keeps the tail, --files ignore takes it as it is";
+                let remedy = "--files rollback keeps the tail aside, --files ignore takes it as it is";
                 let why = "has grown since the save, and the program writes to it";
                 return Err(failed(ExitCode::FileChanged, why, None, remedy));
             }

@@ -57,7 +57,7 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     }
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
         if let Err(e) = state::descriptor::restore(descriptor, *open) {
-            die("putting a descriptor in place", e);
+            die("placing a descriptor", e);
         }
     }
     for terminal in image.each::<Terminal>() {
@@ -110,7 +110,7 @@ fn close_others(plan: &Plan, wanted: &[Descriptor]) {
         if fd > from
             && let Err(e) = sys::fs::close_range(from, fd - 1)
         {
-            die("closing the stub's descriptors", e);
+            die("closing descriptors", e);
         }
         from = fd.saturating_add(1);
     };

@@ -108,7 +108,7 @@ pub fn load(plan: &Plan, image: &Checked<'_>) {
             // writable, piece by piece.
             if start != opened && !open_for_loading(start, end - start) {
                 if !open_for_loading(segment.addr, segment.len) {
-                    die("opening memory for loading", Errno::ENOMEM);
+                    die("opening memory", Errno::ENOMEM);
                 }
                 return;
             }

@@ -68,7 +68,7 @@ pub fn plan(image: &Checked<'_>, input: &Input) -> Result<Vdso> {
     bridge(image, then, input, owns).ok_or_else(|| {
         let release = &image.header().release;
         let release = release.split(|byte| *byte == 0).next().unwrap_or_default();
-        let why = "is not that of this kernel, and has no entries that could lead to it";
+        let why = "is not this kernel's, and has no entries to lead to it";
         let remedy = "restart it on the kernel that it was saved on";
         Error::refused(format_args!("vdso of kernel {}", Shown(release)), why, remedy).code(ExitCode::Kernel)
     })
