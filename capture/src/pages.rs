@@ -4,7 +4,7 @@
 //! file's other pages in the range, marked as the file's own bytes. Untouched pages cost nothing.
 
 use image_format::elf::{PF_CONTENT, PF_FILE_BYTES, PF_R, PF_W, PF_X};
-use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaKind};
+use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::writer::Full;
 use image_format::{PAGE, align_up};
 use state::content::Contents;
@@ -137,6 +137,7 @@ pub fn plan<T: Target>(
     for vma in vmas {
         let (start, end) = (vma.start.get(), vma.end.get());
         match VmaKind::from_number(vma.kind.get()) {
+            _ if vma.flags.get() & VmaFlags::DROPPABLE.bits() != 0 => {}
             Some(VmaKind::Anonymous) => {
                 scanner.scan(start, end, &mut |from, to, guard| {
                     if guard { guards.push(vma, from, to) } else { runs.push(vma, from, to, false) }?;

@@ -77,6 +77,7 @@ fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
             b"rr" => VmaFlags::RANDOM,
             b"mg" => VmaFlags::MERGEABLE,
             b"mw" => VmaFlags::MAY_WRITE,
+            b"dp" => VmaFlags::DROPPABLE,
             b"ht" => return Err("hugetlb memory"),
             b"pf" | b"io" => return Err("a device's memory"),
             b"um" | b"uw" | b"ui" => return Err("memory registered with userfaultfd"),
@@ -114,7 +115,12 @@ pub fn collect<T: Target>(
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
-                Ok(flags) if flags.contains(VmaFlags::WIPE_ON_FORK) && save.target.is_copy() => {
+                // What the kernel may drop is lost in any case, as it shall be: random numbers must not come twice.
+                Ok(flags)
+                    if flags.contains(VmaFlags::WIPE_ON_FORK)
+                        && !flags.contains(VmaFlags::DROPPABLE)
+                        && save.target.is_copy() =>
+                {
                     let mapping = format_args!("mapping {:x}-{:x}", vma.start, vma.end);
                     save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
                 }

@@ -249,3 +249,23 @@ fn what_is_mapped_later_is_locked() -> Result<()> {
         Ok(())
     })
 }
+
+/// What the kernel may drop, a libc's random state, comes back empty and does not hold up a live save.
+#[test]
+fn droppable_memory_comes_back_empty() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut place.command(place.guest("droppable")?))?;
+        job.wait_line(READY)?;
+        let said = place.save(job.pid(), &image, &["-v"])?;
+        ensure!(!said.out.contains("frozen"), "{said:#?}");
+        place.go()?;
+        let ended = job.end()?;
+        ended.expect_pass()?;
+        if ended.out.contains("unknown") {
+            println!("left out: this kernel has no MAP_DROPPABLE (Linux 6.11)");
+        }
+        Job::start(&mut place.stub(&image))?.end()?.expect_pass()
+    })
+}

@@ -86,7 +86,7 @@ pub struct Registers {
     pub tid: i32,
     /// General registers: what it gets back when it goes on here.
     pub regs: UserRegs,
-    /// XSAVE area as in a core; empty on a CPU without.
+    /// XSAVE area as in a core.
     pub xstate: Vec<u8>,
     /// Its signal mask.
     pub mask: u64,
@@ -159,6 +159,11 @@ impl Registers {
             return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
         }
         let len = ptrace::extended_state(tid, room).unwrap_or(0);
+        if len == 0 {
+            let object = format_args!("thread {tid} (floating-point registers)");
+            let why = "cannot be read from outside, as this CPU has no XSAVE";
+            return Err(Error::refused(object, why, "save it on another CPU"));
+        }
         let mut xstate = room.get(..len).unwrap_or_default().to_vec();
         forget_zeros(&mut xstate);
         let word = |at: usize| xstate.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);

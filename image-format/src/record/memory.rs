@@ -65,6 +65,8 @@ bitflags::bitflags! {
         const MAY_WRITE = 1 << 11;
         /// A private mapping that was a shared one for reading alone: it is shared where its file is used.
         const READ_ALONG = 1 << 12;
+        /// The kernel may drop its pages at any time (`dp`): it has no contents in the image.
+        const DROPPABLE = 1 << 13;
     }
 }
 
