@@ -356,6 +356,9 @@ impl Origin {
 fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u64; 2]) -> Header {
     let Origin { uuid, boot_id, release, cpu } = facts.origin;
     let [monotonic, boottime] = clocks;
+    // In a time namespace the clocks are nobody else's: as after another boot.
+    let here = sys::time::now(CLOCK_MONOTONIC).sec as u64;
+    let boot_id = if here.abs_diff(monotonic / 1_000_000_000) > 1 { [0; 16] } else { boot_id };
     let wall = sys::time::now(CLOCK_REALTIME);
     let threads = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
     let required = threads | state::descriptor::features(files);

@@ -10,15 +10,9 @@ pub const FDS_MAX: usize = 32;
 pub const HELP: &str = "\
 Usage: restart-stub [OPTIONS] IMAGE
 
-Becomes the process saved to IMAGE. `ckpt restart --help` explains.
-
-  --files verify|rollback|ignore
-  --fd N=PATH (repeatable)
-  --map-path OLD=NEW (repeatable)
-  --cpu verify|ignore
-  --pid new|keep
-  --trust
-  -v, --help, --version
+Becomes the process saved to IMAGE. `ckpt restart --help` explains:
+--files verify|rollback|ignore --cpu verify|ignore --pid new|keep
+--fd N=PATH --map-path OLD=NEW --trust -v --help --version
 ";
 
 /// What `--version` prints.

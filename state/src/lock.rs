@@ -88,6 +88,6 @@ pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
     done.map_err(|e| {
         Error::failed(format_args!("lock on descriptor {}", Decimal(lock.fd)), "cannot be taken again", e)
             .code(ExitCode::Descriptor)
-            .remedy("end the process that holds it (see /proc/locks)")
+            .remedy("end its holder (see /proc/locks)")
     })
 }

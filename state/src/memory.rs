@@ -16,6 +16,8 @@ use crate::content::{Contents, DELETED, Object};
 use crate::regular::identity;
 use crate::{Error, Result, Save, Target};
 
+mod along;
+
 /// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
 pub const WIPED: &str = "is memory that a fork wipes, and so lacking in a copy";
 
@@ -124,12 +126,8 @@ pub fn collect<T: Target>(
                     let mapping = format_args!("mapping {:x}-{:x}", vma.start, vma.end);
                     save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
                 }
-                // Whoever only reads, and may not write, cannot tell them apart; and the bytes of a private one are in the image.
                 Ok(flags)
-                    if kind == Some(VmaKind::FileShared)
-                        && !flags.contains(VmaFlags::MAY_WRITE)
-                        && vma.end.get() - vma.start.get() <= READ_ALONG
-                        && is_named(&vma, backings) =>
+                    if kind == Some(VmaKind::FileShared) && along::is_table(&vma, flags, backings, &save.notes) =>
                 {
                     vma.kind = (VmaKind::FilePrivate as u32).into();
                     vma.flags = (flags | VmaFlags::READ_ALONG).bits().into();
@@ -163,16 +161,6 @@ pub fn collect<T: Target>(
         }
     }
     Ok((count, files))
-}
-
-/// The longest shared mapping for reading alone that is taken for a private one, bytes: libraries' tables (glibc's list of
-/// character sets), which another machine does not have. Databases are the files' business.
-const READ_ALONG: u64 = 1 << 20;
-
-/// Whether a mapping's file has a name by which it is found again.
-fn is_named(vma: &Vma, backings: &[Backing]) -> bool {
-    let other = (BackingFlags::CONTENT | BackingFlags::GONE).bits();
-    backings.get(vma.backing.get() as usize).is_some_and(|backing| backing.flags.get() & other == 0)
 }
 
 /// Whether a mapping is what an earlier restart has left behind, and nobody needs any more.

@@ -178,7 +178,12 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
     let now = stat(path, flags)
         .map_err(|e| failed(ExitCode::FileMissing, "is not there any more", Some(e), "put it back under this name"))?;
     if (now.mode ^ file.identity.mode.get()) & S_IFMT != 0 {
-        return Err(failed(ExitCode::FileChanged, "is of another kind now", None, "put it back under this name"));
+        return Err(failed(
+            ExitCode::FileChanged,
+            "is of another kind now",
+            None,
+            "put the old file back, or --files ignore",
+        ));
     }
     if policy != FilesPolicy::Ignore && now.mode & S_IFMT == S_IFREG && !in_proc(path) {
         match compare(&file.identity, &now, writes) {
@@ -237,7 +242,7 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
     sys::fs::truncate(opened.fd(), keep).map_err(|e| failed("cannot be cut back", e))?;
     // It is again what it was: a restart that fails after this can be tried again.
     let then = Timespec { sec: file.identity.mtime_sec.get(), nsec: i64::from(file.identity.mtime_nsec.get()) };
-    sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed("its time of change cannot be set back", e))
+    sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed("its time cannot be set back", e))
 }
 
 #[inline(never)] // For its buffer.

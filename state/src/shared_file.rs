@@ -182,9 +182,14 @@ fn piece<T: Target>(
 /// # Errors
 /// One has been written.
 pub fn check(image: &Checked<'_>, room: &mut [u8]) -> Result<()> {
+    let (mut last, mut file) = (None, None);
     for one in image.each::<SharedFile>() {
-        let path = image.string(one.path);
-        let Ok(file) = sys::fs::open_path(path, O_RDONLY, 0) else { continue };
+        let name = one.path.at.get();
+        // Its pieces lie side by side: one file is opened once, and its name looked up.
+        if last.replace(name) != Some(name) {
+            file = sys::fs::open_path(image.string(one.path), O_RDONLY, 0).ok();
+        }
+        let Some(file) = &file else { continue };
         let len = one.len.get();
         let whole = room.get_mut(..align_up(len.into(), PAGE) as usize).unwrap_or_default();
         whole.fill(0);
@@ -195,9 +200,9 @@ pub fn check(image: &Checked<'_>, room: &mut [u8]) -> Result<()> {
             || sys::fs::pread_exact(file.fd(), read, one.offset.get()).is_err()
             || one.sum.get() != seal::sum(whole)
         {
+            let object = format_args!("file {} (mapped shared)", Shown(image.string(one.path)));
             let why = "was written after the save: put the old file back, or --files ignore";
-            return Err(Error::told(format_args!("file {}, which is mapped shared", Shown(path)), why)
-                .code(ExitCode::FileChanged));
+            return Err(Error::told(object, why).code(ExitCode::FileChanged));
         }
     }
     Ok(())

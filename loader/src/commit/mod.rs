@@ -42,10 +42,7 @@ pub fn say_ready(fd: i32) {
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
     let (stage, errno) = (Plain(stage), Named(errno));
-    tell(
-        error_fd(),
-        format_args!("failed while restoring ({stage}: {errno}): nothing was run, the image is unchanged"),
-    );
+    tell(error_fd(), format_args!("failed while restoring ({stage}: {errno}): nothing was run"));
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 

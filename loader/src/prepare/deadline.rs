@@ -22,11 +22,6 @@ pub fn is_movable(image: &Checked<'_>, deadline: &Deadline) -> bool {
 pub fn warn(image: &Checked<'_>) {
     for deadline in image.each::<Deadline>().filter(|one| !is_movable(image, one)) {
         let tid = Decimal(deadline.tid);
-        tell(
-            2,
-            format_args!(
-                "thread {tid}: waits for a moment of the old clock, perhaps for long: ckpt restart --namespace"
-            ),
-        );
+        tell(2, format_args!("thread {tid}: waits by the old clock, perhaps for long: ckpt restart --namespace"));
     }
 }

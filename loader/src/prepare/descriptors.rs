@@ -197,7 +197,7 @@ fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Resu
         (None, Some(p)) => ("pipe", image.string(p.path)),
         (None, None) => ("nothing", b"" as &[u8]),
     };
-    let why = "was open to the outside, and this restart has no such descriptor";
+    let why = "led outside, and this restart has no such descriptor";
     Err(Error::descriptor(fd, kind, path, why, None).code(ExitCode::Descriptor).remedy("--fd N=PATH gives it one"))
 }
 

@@ -1,6 +1,6 @@
 //! The files behind mappings: the original where it is still the same, the image's copy else.
 
-use image_format::record::memory::{Backing, BackingFlags, Vma, VmaKind};
+use image_format::record::memory::{Backing, BackingFlags, Vma, VmaFlags, VmaKind};
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
 use state::regular::{Change, compare};
@@ -31,7 +31,11 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
     let vmas = image.table::<Vma>();
     for (backing, (index, slot)) in image.each::<Backing>().zip(files.backings.iter_mut().enumerate()) {
         let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
-        let shared = users().find(|v| v.kind.get() == VmaKind::FileShared as u32);
+        let shared = users().find(|v| {
+            let along = v.flags.get() & VmaFlags::READ_ALONG.bits() != 0;
+            // The file that was mapped is shared again, or says that it was written; its copy is for where it is not.
+            v.kind.get() == VmaKind::FileShared as u32 || along && is_same(image, backing)
+        });
         let fd = match shared {
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
@@ -47,6 +51,12 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
         *slot = fd;
     }
     Ok(())
+}
+
+/// Whether the path leads to the very file.
+fn is_same(image: &Checked<'_>, backing: &Backing) -> bool {
+    let then = (backing.identity.dev.get(), backing.identity.ino.get());
+    sys::fs::stat_path(image.string(backing.path)).is_ok_and(|now| (now.dev, now.ino) == then)
 }
 
 /// How a mapped file must be open.

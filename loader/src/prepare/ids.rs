@@ -18,7 +18,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
     let (then, now) = (image.header().pid.get(), sys::process::pid() as u32);
     if then != now {
         let object = format_args!("process id {}", Decimal(then));
-        let why = "is not that of restart-stub itself, which becomes the process";
+        let why = "is not restart-stub's own, which becomes the process";
         return Err(Error::refused(object, why, "ckpt restart --pid keep starts it so").code(ExitCode::Kernel));
     }
     if threads.len() > 1 {

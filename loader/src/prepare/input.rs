@@ -101,7 +101,7 @@ fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
     let refuse =
         |why, remedy| Err(Error::refused(format_args!("image {}", Shown(path)), why, remedy).code(ExitCode::Untrusted));
     if stat.uid != 0 && stat.uid != me {
-        return refuse("belongs to another user, whose code it would run as you", "--trust, if you trust that user");
+        return refuse("belongs to another user", "--trust, if you trust that user");
     }
     if stat.mode & 0o022 != 0 {
         return refuse("may be written by others", "chmod go-w, or --trust");

@@ -34,7 +34,7 @@ pub use vdso::Special;
 /// What is wrong, with the object and the remedy; nothing was started.
 pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static Plan> {
     if privileged {
-        let why = "will not run with rights that its caller does not have";
+        let why = "will not run with rights of its own";
         return Err(Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit or capabilities")
             .code(ExitCode::Untrusted));
     }

@@ -69,7 +69,7 @@ pub fn plan(image: &Checked<'_>, input: &Input) -> Result<Vdso> {
         let release = &image.header().release;
         let release = release.split(|byte| *byte == 0).next().unwrap_or_default();
         let why = "is not this kernel's, and has no entries to lead to it";
-        let remedy = "restart it on the kernel that it was saved on";
+        let remedy = "restart it on the old kernel";
         Error::refused(format_args!("vdso of kernel {}", Shown(release)), why, remedy).code(ExitCode::Kernel)
     })
 }
