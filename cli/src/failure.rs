@@ -40,6 +40,12 @@ impl Failure {
         self.code == 0
     }
 
+    /// The same with something more to say.
+    pub fn but(mut self, more: impl fmt::Display) -> Self {
+        self.message += &format!("; {more}");
+        self
+    }
+
     /// A failure of one of the project's kinds.
     pub fn new(code: ExitCode, message: impl fmt::Display) -> Self {
         Self { code: code as u8, message: message.to_string() }

@@ -157,7 +157,6 @@ fn wrong_command_lines() {
         (&["restart", "--pid", "new", "--namespace", "x"], "excludes"),
         (&["restart", "--pidfile", "/nonexistent/pid", "x"], "/nonexistent/pid: the pid cannot be written"),
         (&["check", "0"], "0"),
-        (&["check", "sh"], "sh"),
         (&["restart", "--fd", "x", "y"], "N=PATH"),
         (&["restart", "--files", "some", "x"], "verify"),
         (&["fly"], "fly"),
@@ -166,6 +165,8 @@ fn wrong_command_lines() {
         let arguments: Vec<_> = arguments.iter().map(|a| a.as_ref()).collect();
         failed(&run(&arguments), 64, says);
     }
+    // What is no number is an image.
+    failed(&run(&["check".as_ref(), "sh".as_ref()]), 66, "sh: the image cannot be opened");
 }
 
 #[test]

@@ -218,7 +218,9 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     for tid in stopped.tids().to_vec() {
         registers.extend(Registers::read(&mut stopped, tid, &place, mem.fd(), &mut room)?);
     }
-    if stopped.has_changed() {
+    // One may have been made while the last ones were being seized.
+    let all = registers.first().is_none_or(|first| first.status.threads == registers.len() as u64);
+    if stopped.has_changed() || !all {
         return Ok(Attempt::Executed);
     }
     let at = registers.iter().map(|r| r.regs.rip).collect();
@@ -232,7 +234,11 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     };
     let inner = first.status.own;
     let subject = Subject { outer: pid, inner, proc, mem, pidfd, stopped, place, at };
-    let mut remote = Remote::new(subject, &first, pause, paused)?;
+    let mut remote = match Remote::new(subject, &first, pause, paused) {
+        // It has mapped something there since the place was found.
+        Err(e) if e.errno() == Some(Errno::EEXIST) => return Ok(Attempt::Executed),
+        other => other?,
+    };
     (remote.reset_tcp, remote.with_files) = (options.reset_tcp, options.with_files);
     let others = others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
     let waiting = count_signals(pid, &others)?;

@@ -28,6 +28,8 @@ const SPIN: Duration = Duration::from_micros(200);
 pub struct Stopped {
     pid: i32,
     tids: Vec<i32>,
+    /// How many of them, from the first on, are known to stand still with no signal in their hands.
+    still: usize,
     /// What is known of the threads is void: one was made, or the process called exec, since all stood still.
     changed: bool,
 }
@@ -46,7 +48,7 @@ impl Stopped {
     /// # Errors
     /// Not allowed, or gone.
     pub fn seize(pid: i32, proc: Fd) -> Result<Self> {
-        let mut stopped = Self { pid, tids: Vec::new(), changed: false };
+        let mut stopped = Self { pid, tids: Vec::new(), still: 0, changed: false };
         // A thread that was not seized yet may have made another one.
         while stopped.seize_new(proc)? {}
         if stopped.tids.is_empty() {
@@ -63,11 +65,10 @@ impl Stopped {
         for tid in &self.tids {
             let _ = ptrace::interrupt(*tid);
         }
-        let mut settled = 0;
-        while let Some(tid) = self.tids.get(settled).copied() {
+        while let Some(tid) = self.tids.get(self.still).copied() {
             match self.settle(tid)? {
-                Settled::Still => settled += 1,
-                Settled::Gone => drop(self.tids.remove(settled)),
+                Settled::Still => self.still += 1,
+                Settled::Gone => drop(self.tids.remove(self.still)),
                 Settled::Executed => return Ok(false),
             }
         }
@@ -144,7 +145,9 @@ impl Stopped {
                     self.made_by(tid);
                     let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, 0));
                 }
+                // A signal that is ignored interrupts no call of a program that nobody traces.
                 Some(Event::Stopped(signal, 0)) if signal & 0x80 == 0 => {
+                    forgive(tid);
                     let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, signal));
                 }
                 Some(Event::Stopped(..)) => {
@@ -205,22 +208,29 @@ impl Drop for Stopped {
     /// Lets all threads go; first those that stand still, then those that have not stopped yet, as only a stopped one can be
     /// let go. They are waited for together: one that never stops must not hold the others.
     fn drop(&mut self) {
-        let mut left = std::mem::take(&mut self.tids);
-        left.retain(|tid| ptrace::detach(*tid, 0) == Err(Errno::ESRCH));
+        let mut tids = std::mem::take(&mut self.tids);
+        let mut left = tids.split_off(self.still.min(tids.len()));
+        left.extend(tids.into_iter().filter(|tid| ptrace::detach(*tid, 0) == Err(Errno::ESRCH)));
         for tid in &left {
             let _ = ptrace::interrupt(*tid);
         }
         let start = Instant::now();
         while !left.is_empty() && start.elapsed() < PATIENCE {
+            let mut made = Vec::new();
             left.retain(|tid| match ptrace::wait(*tid, false) {
                 Ok(None) => true,
                 Ok(Some(Event::Stopped(signal, event))) => {
+                    if event == PTRACE_EVENT_CLONE {
+                        made.extend(ptrace::event_message(*tid).ok().and_then(|new| i32::try_from(new).ok()));
+                    }
                     forgive(*tid);
+                    // A signal that it was about to take is its own.
                     let own = if event == 0 && signal & 0x80 == 0 { signal } else { 0 };
                     ptrace::detach(*tid, own).is_err()
                 }
                 Ok(Some(Event::Gone)) | Err(_) => false,
             });
+            left.extend(made.into_iter().filter(|new| !left.contains(new)).collect::<Vec<_>>());
             std::thread::sleep(Duration::from_micros(100));
         }
     }

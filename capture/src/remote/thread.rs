@@ -41,6 +41,8 @@ pub struct Status {
     pub locks_memory: bool,
     /// Its address space, KiB.
     pub size: u64,
+    /// How many threads the process has.
+    pub threads: u64,
     /// Signals that wait, for it or for the process.
     pub waiting: u64,
     /// Signals that it blocks.
@@ -68,6 +70,7 @@ impl Status {
                 b"VmSize" => {
                     status.size = sys::text::words(value).next().and_then(sys::text::decimal).unwrap_or(0);
                 }
+                b"Threads" => status.threads = sys::text::decimal(value).unwrap_or(0),
                 b"VmLck" => status.locks_memory = !value.starts_with(b"0 "),
                 b"SigPnd" | b"ShdPnd" => status.waiting |= set().unwrap_or(0),
                 b"SigBlk" => status.blocked = set(),

@@ -142,7 +142,12 @@ pub fn main(args: Args) -> Result<(), Failure> {
             ))
         }
         (Ok(_), None) => Err(there.lost(told)),
-        (Err(failure), _) => Err(there.failed(failure, told)),
+        // It was not ended here.
+        (Err(failure), Some(runs)) => {
+            let host = text::plain(args.host.as_bytes());
+            Err(failure.but(format_args!("it runs on {host}, too, as {}: end one of them", runs.pid)))
+        }
+        (Err(failure), None) => Err(there.failed(failure, told)),
     }
 }
 
