@@ -19,7 +19,8 @@ use crate::{User, dist};
 /// What a box is like.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
-    /// QEMU's `-cpu`: `max` has all that it can emulate (AVX2, no AVX-512), `qemu64` what every x86_64 has.
+    /// QEMU's `-cpu`: `max` has all that it can emulate (AVX2, no AVX-512), `qemu64` what every x86_64 has. MPX is left out, which
+    /// no CPU has any more: QEMU puts it into each signal frame, and no other one can return from such a frame (docs/limits.md).
     pub cpu: &'a str,
     /// Number of its CPUs.
     pub cpus: u32,
@@ -33,7 +34,7 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { cpu: "max", cpus: 2, memory: 768, append: "", arguments: &[] }
+        Self { cpu: "max,mpx=off", cpus: 2, memory: 768, append: "", arguments: &[] }
     }
 }
 
