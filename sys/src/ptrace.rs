@@ -7,7 +7,7 @@ use crate::abi::ptrace::{
     IO_VEC_LEN, NT_PRSTATUS, NT_X86_XSTATE, PEEKSIGINFO_SHARED, PTRACE_CONT, PTRACE_DETACH,
     PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, PTRACE_GETEVENTMSG, PTRACE_GETREGSET,
     PTRACE_GETSIGMASK, PTRACE_INTERRUPT, PTRACE_PEEKSIGINFO, PTRACE_SEIZE, PTRACE_SETOPTIONS, PTRACE_SETREGSET,
-    PTRACE_SETSIGMASK, PTRACE_SYSCALL, RseqConfiguration, UserRegs, WALL, WEXITED,
+    PTRACE_SETSIGMASK, PTRACE_SYSCALL, RseqConfiguration, UserRegs, WALL,
 };
 use crate::abi::signal::Siginfo;
 use crate::{Result, Sysno, call};
@@ -203,16 +203,4 @@ pub fn wait(tid: i32, block: bool) -> Result<Option<Event>> {
         return Ok(Some(Event::Gone));
     }
     Ok(Some(Event::Stopped(status >> 8 & 0xff, status >> 16)))
-}
-
-/// Takes note of the end of a thread or child, if it has ended; stops stay to be told by [`wait`]. True: it is gone.
-#[must_use]
-pub fn reap(tid: i32) -> bool {
-    const P_PID: usize = 1;
-    const WNOHANG: usize = 1;
-    let mut info = Siginfo::zeroed();
-    let options = WALL | WEXITED | WNOHANG;
-    // SAFETY: the kernel writes the details, which are that long.
-    let told = unsafe { call(Sysno::waitid, [P_PID, tid as usize, (&raw mut info) as usize, options, 0]) };
-    told.is_ok() && info.signo != 0
 }

@@ -132,10 +132,7 @@ impl Stopped {
                         "try again when that is over",
                     ));
                 }
-                None if start.elapsed() > SPIN => {
-                    self.bury(tid);
-                    std::thread::sleep(Duration::from_micros(50));
-                }
+                None if start.elapsed() > SPIN => std::thread::sleep(Duration::from_micros(50)),
                 None => std::hint::spin_loop(),
                 Some(Event::Gone) => return Ok(Settled::Gone),
                 Some(Event::Stopped(_, PTRACE_EVENT_STOP)) => {
@@ -161,14 +158,6 @@ impl Stopped {
                 }
             }
         }
-    }
-
-    /// Takes note of threads that have ended while `waited` is waited for: it may itself wait for that, inside exec.
-    fn bury(&mut self, waited: i32) {
-        let dead: Vec<i32> = self.tids.iter().copied().filter(|tid| *tid != waited && ptrace::reap(*tid)).collect();
-        let before = self.tids.iter().take(self.still).filter(|tid| dead.contains(tid)).count();
-        self.still -= before;
-        self.tids.retain(|tid| !dead.contains(tid));
     }
 
     /// A seized thread has made another one, which is seized with it; or a process, which is none of ours.
