@@ -4,15 +4,14 @@
 
 use image_format::record::frame::Component;
 use image_format::record::header::Cpu;
+use state::frame::XSTATE_BV;
 use sys::fs::Fd;
+use zerocopy::FromZeros;
 
 use crate::session::Threads;
 
 /// The environment variable by which a program is known that was started to run on other CPUs, too (`ckpt run --portable`).
 pub const MARK: &str = "CKPT_PORTABLE=x86-64-v3";
-
-/// Offset of XSTATE_BV, the components in use, in an XSAVE area.
-const XSTATE_BV: usize = 512;
 
 /// Components that say nothing of what the program has chosen: protection keys are set for everybody.
 const NOBODYS: u64 = 1 << 9;
@@ -57,16 +56,34 @@ fn is_marked(proc: Fd) -> bool {
     false
 }
 
+/// Components that XCR0 has bits for, but x87 and SSE, which have no places of their own.
+const COMPONENTS: core::ops::Range<u32> = 2..63;
+
 /// Where the components of the extended state lie on this CPU.
-pub fn components(into: &mut [Component]) -> &[Component] {
-    let (_, xcr0, _) = sys::arch::cpu_features();
-    let mut count = 0;
-    for number in (2..63).filter(|number| xcr0 & (1 << number) != 0) {
-        let [at, len] = sys::arch::xsave_component(number);
-        if let Some(slot) = into.get_mut(count) {
+#[derive(Clone, Copy, Debug)]
+pub struct Components {
+    table: [Component; (COMPONENTS.end - COMPONENTS.start) as usize],
+    count: usize,
+}
+
+impl Components {
+    /// Asks the CPU, which may take its time: many virtual ones are asked by way of the host.
+    #[must_use]
+    pub fn here() -> Self {
+        let (_, xcr0, _) = sys::arch::cpu_features();
+        let mut here = Self { table: FromZeros::new_zeroed(), count: 0 };
+        let known = COMPONENTS.filter(|number| xcr0 & (1 << number) != 0);
+        for (slot, number) in here.table.iter_mut().zip(known) {
+            let [at, len] = sys::arch::xsave_component(number);
             *slot = Component { number: number.into(), at: at.into(), len: len.into(), reserved: 0.into() };
-            count += 1;
+            here.count += 1;
         }
+        here
     }
-    into.get(..count).unwrap_or_default()
+
+    /// The table.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Component] {
+        self.table.get(..self.count).unwrap_or_default()
+    }
 }

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use image_format::record::deadline::Deadline;
 use image_format::record::frame::Frame as FrameRecord;
-use image_format::record::header::{Cpu, Features, Header, MAGIC, VERSION};
+use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::id_word::IdWord;
 use image_format::record::memory::{Backing, Vma, VmaKind};
 use image_format::record::thread::Thread;
@@ -23,6 +23,7 @@ use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
 use crate::core_notes::{self, Frame, Ids as Owner};
 use crate::cpu;
+use crate::origin::Origin;
 use crate::output::{Ids, Output};
 use crate::pages::{self, Run, Runs};
 
@@ -123,7 +124,6 @@ pub fn save<T: Target>(
     let files = state::descriptor::collect(&mut save)?;
     let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
     let mut header = header(ids, facts, files, clocks(save.target)?);
-    header.cpu = cpu::needed(header.cpu, save.target.proc(), threads);
     save.notes.table(&[header])?;
     write_threads(&mut save, threads, facts, ids)?;
     let table = keep_room(&mut save, threads)?;
@@ -157,6 +157,7 @@ pub fn save<T: Target>(
     state::guard::save(&mut save, &guards)?;
     let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
     header.required = (header.required.get() | (contents.features() | shared_files | guards).bits()).into();
+    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads);
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 
@@ -258,7 +259,7 @@ fn write_threads<T: Target>(
     save.notes.end()?;
     if facts.full_frames {
         save.notes.table(frames)?;
-        save.notes.table(cpu::components(save.scratch.take(64)?))?;
+        save.notes.table(facts.origin.components.as_slice())?;
         write_deadlines(save, threads)?;
     }
     Ok(())
@@ -330,31 +331,9 @@ fn clocks(inside: &mut impl Inside) -> Result<[u64; 2]> {
     Ok(clocks)
 }
 
-/// What an image's header tells of this machine and of the save itself: known before the process is stopped.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    uuid: [u8; 16],
-    boot_id: [u8; 16],
-    release: [u8; 64],
-    cpu: Cpu,
-}
-
-impl Origin {
-    /// Of a save that begins now.
-    ///
-    /// # Errors
-    /// No random number.
-    pub fn now() -> Result<Self> {
-        let mut uuid = [0; 16];
-        let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
-        sys::process::random(&mut uuid).map_err(random)?;
-        Ok(Self { uuid, boot_id: sys::process::boot_id(), release: sys::process::kernel_release(), cpu: cpu::all() })
-    }
-}
-
-/// All of the header but the vdso's checksum.
+/// All of the header but what is known later: the vdso's checksum, and what the process needs of the CPU.
 fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u64; 2]) -> Header {
-    let Origin { uuid, boot_id, release, cpu } = facts.origin;
+    let Origin { uuid, boot_id, release, cpu, .. } = facts.origin;
     let [monotonic, boottime] = clocks;
     // In a time namespace the clocks are nobody else's: as after another boot.
     let here = sys::time::now(CLOCK_MONOTONIC).sec as u64;

@@ -16,7 +16,7 @@ use sys::abi::signal::{
 const SW_BYTES: usize = 464;
 
 /// Offset of the XSAVE header, which begins with the components that are present.
-const HEADER: usize = 512;
+pub const XSTATE_BV: usize = 512;
 
 /// Offset of the extended state in the room for a frame, bytes; it must be a multiple of 64.
 const STATE_AT: usize = 384;
@@ -89,7 +89,7 @@ pub fn build(
         let len = xstate.len;
         // Of the components that the core had, those that there are here. XRSTOR refuses an area that claims another.
         let word = |at: usize| Some(u64::from_le_bytes(*saved.get(at..)?.first_chunk()?) & xstate.features);
-        let (features, present) = (word(SW_BYTES)?, word(HEADER)?);
+        let (features, present) = (word(SW_BYTES)?, word(XSTATE_BV)?);
         // The magic number, the length with the closing one, the components, the length, zeros.
         let sw = [u64::from(FP_XSTATE_MAGIC1) | u64::from(len + 4) << 32, features, u64::from(len), 0, 0, 0];
         put(to, STATE_AT, saved.get(..FIXED)?)?;
@@ -99,7 +99,7 @@ pub fn build(
             put(to, STATE_AT + *place as usize, saved.get(from..from + *len as usize).unwrap_or_default())?;
         }
         put(to, STATE_AT + SW_BYTES, sw.map(u64::to_le_bytes).as_flattened())?;
-        put(to, STATE_AT + HEADER, &present.to_le_bytes())?;
+        put(to, STATE_AT + XSTATE_BV, &present.to_le_bytes())?;
         put(to, STATE_AT + len as usize, &FP_XSTATE_MAGIC2.to_le_bytes())?;
     }
     // The kernel finds the frame eight bytes below: where a return address would be.

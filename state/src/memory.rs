@@ -17,6 +17,7 @@ use crate::regular::identity;
 use crate::{Error, Result, Save, Target};
 
 mod along;
+pub mod shared;
 
 /// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
 pub const WIPED: &str = "is memory that a fork wipes, and so lacking in a copy";

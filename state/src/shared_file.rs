@@ -15,7 +15,7 @@ use sys::text::Shown;
 
 use crate::content::{DELETED, resident};
 use crate::descriptor::OpenFile;
-use crate::memory::{Head, head};
+use crate::memory::{Head, shared};
 use crate::{Error, Result, Save, Target};
 
 /// Bytes of a piece at most.
@@ -29,31 +29,25 @@ const PAGES: usize = 512;
 /// # Errors
 /// The list of mappings or the page map cannot be read; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<Features> {
-    let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);
-    let mut buffer = [0; 8192];
-    let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"maps", &mut buffer).map_err(failed)?;
     let mut room: &mut [u8] = &mut [];
     let mut any = Features::empty();
     save.notes.begin(NoteType::SharedFile)?;
-    // As most processes do, it may share nothing: then its mappings need not be read.
-    let shares = sys::memory::shares_any(save.target.proc()).unwrap_or(true);
-    while shares && let Some(line) = lines.next_line().map_err(failed)? {
-        let Some(head) = head(line).filter(|h| matches!(h.perms, [_, b'w', _, b's'])) else { continue };
-        if !head.name.starts_with(b"/") || head.name.ends_with(DELETED) {
-            continue;
+    shared::each(save, |save, head| {
+        if head.perms.get(1) != Some(&b'w') || !head.name.starts_with(b"/") || head.name.ends_with(DELETED) {
+            return Ok(());
         }
         // Another file, or none that can be carried, is the business of the mappings.
-        let Ok(stat) = sys::fs::stat_path(head.name) else { continue };
+        let Ok(stat) = sys::fs::stat_path(head.name) else { return Ok(()) };
         if stat.ino != head.ino || stat.mode & S_IFMT != S_IFREG {
-            continue;
+            return Ok(());
         }
         if room.is_empty() {
             room = save.scratch.bytes(PIECE)?;
         }
         any = Features::SHARED_FILES;
         let locked = T::IN_PROCESS && files.iter().any(|f| (f.dev, f.ino, f.locked) == (stat.dev, stat.ino, 1));
-        mapping(save, &head, &stat, locked, room)?;
-    }
+        mapping(save, head, &stat, locked, room)
+    })?;
     save.notes.end()?;
     Ok(any)
 }

@@ -2,6 +2,7 @@
  * every value against a system call's. Clocks may jump once, where the program went on elsewhere: a value belongs to one side
  * of the jump or to the other. Prints how often they called. */
 #include "guest.h"
+#include "vdso.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,24 +25,10 @@ static size_t state_len;
 static atomic_int stop;
 static atomic_long calls[THREADS];
 
-/* An entry of the vdso, by its name in the dynamic symbols; NULL when it has none. */
+/* An entry of the vdso; NULL when there is no vdso, or no such entry. */
 static void *entry(const char *name) {
     char *vdso = (char *)getauxval(AT_SYSINFO_EHDR);
-    if (!vdso) return NULL;
-    uint64_t phoff = *(uint64_t *)(vdso + 32), dynamic = 0, base = 0;
-    for (int i = 0; i < *(uint16_t *)(vdso + 56); i++) {
-        char *ph = vdso + phoff + 56 * i;
-        if (*(uint32_t *)ph == 2) dynamic = *(uint64_t *)(ph + 16);
-        if (*(uint32_t *)ph == 1) base = *(uint64_t *)(ph + 16) - *(uint64_t *)(ph + 8);
-    }
-    char *symbols = NULL, *strings = NULL;
-    for (uint64_t *d = (uint64_t *)(vdso + dynamic - base); d[0]; d += 2) {
-        if (d[0] == 6) symbols = vdso + d[1] - base;
-        if (d[0] == 5) strings = vdso + d[1] - base;
-    }
-    for (char *s = symbols + 24; s < strings; s += 24)
-        if (!strcmp(strings + *(uint32_t *)s, name)) return vdso + *(uint64_t *)(s + 8) - base;
-    return NULL;
+    return vdso ? vdso_entry(vdso, name) : NULL;
 }
 
 static double seconds(const struct timespec *t) {

@@ -1,5 +1,6 @@
 /* The kernel's own code: moved to another place by the program, or (with the argument `none`) taken away. */
 #include "guest.h"
+#include "vdso.h"
 
 #include <sys/auxv.h>
 
@@ -21,25 +22,6 @@ static int parts(char *at[PARTS], size_t len[PARTS]) {
 }
 
 typedef int clock_call(clockid_t, struct timespec *);
-
-/* clock_gettime of the vdso: found by its name in the dynamic symbols, the libc's copy of the address is the old one. */
-static clock_call *find(char *vdso) {
-    uint64_t phoff = *(uint64_t *)(vdso + 32);
-    uint64_t dynamic = 0, base = 0;
-    for (int i = 0; i < *(uint16_t *)(vdso + 56); i++) {
-        char *ph = vdso + phoff + 56 * i;
-        if (*(uint32_t *)ph == 2) dynamic = *(uint64_t *)(ph + 16);
-        if (*(uint32_t *)ph == 1) base = *(uint64_t *)(ph + 16) - *(uint64_t *)(ph + 8);
-    }
-    char *symbols = NULL, *strings = NULL;
-    for (uint64_t *d = (uint64_t *)(vdso + dynamic - base); d[0]; d += 2) {
-        if (d[0] == 6) symbols = vdso + d[1] - base;
-        if (d[0] == 5) strings = vdso + d[1] - base;
-    }
-    for (char *s = symbols + 24; s < strings; s += 24)
-        if (!strcmp(strings + *(uint32_t *)s, "__vdso_clock_gettime")) return (clock_call *)(vdso + *(uint64_t *)(s + 8) - base);
-    return NULL;
-}
 
 int main(int argc, char **argv) {
     (void)argv;
@@ -76,7 +58,8 @@ int main(int argc, char **argv) {
     }
     CHECK(now_count == count, "there are %d parts, were %d", now_count, count);
     for (int i = 0; i < count; i++) CHECK(now[i] == at[i] && now_len[i] == len[i], "part %d is at %p, was at %p", i, (void *)now[i], (void *)at[i]);
-    clock_call *call = find(vdso);
+    /* The libc's copy of the address is the old one. */
+    clock_call *call = (clock_call *)vdso_entry(vdso, "__vdso_clock_gettime");
     CHECK(call, "no clock_gettime");
     struct timespec one, two;
     CHECK(call(CLOCK_MONOTONIC, &one) == 0 && !syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &two), "clock_gettime");

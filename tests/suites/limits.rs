@@ -52,6 +52,13 @@ impl Saved {
         Ok(())
     }
 
+    /// It does not fit, which nobody finds out too late; and the image stays whole.
+    fn is_too_large(&self, limit: &str, says: &str) -> Result<()> {
+        self.refused(limit, says)?;
+        self.stub_says(limit, &[80, 86, 87])?;
+        self.passes("true")
+    }
+
     /// Both restart under it.
     fn passes(&self, limit: &str) -> Result<()> {
         for program in ["\"$STUB\"", "\"$CKPT\" restart"] {
@@ -76,22 +83,14 @@ fn no_limit() -> Result<()> {
 #[test]
 fn address_space() -> Result<()> {
     User::each(|user| {
-        let saved = Saved::new(user, "large holes 64")?;
-        saved.refused("ulimit -v 60000", "address space: more than the limit")?;
-        saved.stub_says("ulimit -v 60000", &[80, 86, 87])?;
-        // The image is whole.
-        saved.passes("true")
+        Saved::new(user, "large holes 64")?.is_too_large("ulimit -v 60000", "address space: more than the limit")
     })
 }
 
 #[test]
 fn writable_memory() -> Result<()> {
     User::each(|user| {
-        let saved = Saved::new(user, "large holes 64")?;
-        saved.refused("ulimit -d 30000", "writable memory: more than the limit")?;
-        saved.stub_says("ulimit -d 30000", &[80, 86, 87])?;
-        // The image is whole.
-        saved.passes("true")
+        Saved::new(user, "large holes 64")?.is_too_large("ulimit -d 30000", "writable memory: more than the limit")
     })
 }
 

@@ -14,6 +14,7 @@ use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
 use super::target::Local;
 use super::window::{PENDING_MAX, Slot, Window};
 use crate::core_notes::Frame;
+use crate::origin::Origin;
 use crate::output::Output;
 use crate::session::{self, Facts, Stopped, Threads};
 
@@ -163,7 +164,7 @@ fn save_stopped(
 ) -> Result<()> {
     let mut output = Output::create(work.request.path)?;
     let mut target = open_target(work.window, output.descriptors())?;
-    let origin = session::Origin::now()?;
+    let origin = Origin::now()?;
     stop::collect(slot, context)?;
     let posix_timers = state::posix_timer::read(&mut target)?;
     let (pending, timers) = stop.take_shared(&mut target, shared)?;

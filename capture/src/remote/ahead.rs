@@ -55,7 +55,7 @@ impl Table {
         let entries = self.bytes.chunks_exact(ENTRY);
         let answer = |((entry, question), data): ((&[u8], &Question), usize)| Answer {
             question: *question,
-            result: entry.last_chunk().map_or(0, |word| i64::from_le_bytes(*word)),
+            result: entry.last_chunk().map_or(0, |word| u64::from_le_bytes(*word)),
             data: self.bytes.get(data..data + question.len).unwrap_or_default().to_vec(),
         };
         entries.zip(questions).zip(places(questions)).map(answer).collect()
@@ -66,7 +66,7 @@ impl Table {
 #[derive(Debug)]
 pub struct Answer {
     question: Question,
-    result: i64,
+    result: u64,
     data: Vec<u8>,
 }
 
@@ -83,10 +83,8 @@ impl Answer {
     /// # Errors
     /// The call's.
     pub fn give(self, data: &mut [u8]) -> sys::Result<usize> {
-        if (-4095..0).contains(&self.result) {
-            return Err(Errno::new(-self.result as i32));
-        }
+        let result = Errno::from_ret(self.result as usize)?;
         data.copy_from_slice(&self.data);
-        Ok(self.result as usize)
+        Ok(result)
     }
 }

@@ -50,8 +50,9 @@ use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;
 use self::target::{Pause, Remote, Subject};
 use self::thread::{Registers, XSAVE_MAX};
+use crate::origin::Origin;
 use crate::output::Output;
-use crate::session::{self, Facts, Origin, Stopped, Threads};
+use crate::session::{self, Facts, Stopped, Threads};
 
 /// How often a process is tried that keeps calling exec, or making threads.
 const ATTEMPTS: u32 = 20;
@@ -216,7 +217,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     }
     let mut registers = Vec::new();
     for tid in stopped.tids().to_vec() {
-        registers.extend(Registers::read(&mut stopped, tid, &place, mem.fd(), &mut room)?);
+        registers.extend(Registers::read(&mut stopped, tid, (&place, mem.fd()), &origin.components, &mut room)?);
     }
     // One may have been made while the last ones were being seized.
     let all = registers.first().is_none_or(|first| first.status.threads == registers.len() as u64);

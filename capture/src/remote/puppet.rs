@@ -222,8 +222,7 @@ impl Puppet {
 
     fn result(&self) -> Result<sys::Result<usize>> {
         let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
-        let value = regs.rax as i64;
-        Ok(if (-4095..0).contains(&value) { Err(Errno::new(-value as i32)) } else { Ok(value as usize) })
+        Ok(Errno::from_ret(regs.rax as usize))
     }
 
     /// Makes a call. The outer result is about the thread, the inner one is the call's.
@@ -252,9 +251,8 @@ impl Puppet {
         if event.is_none() {
             // No event: the call failed; the thread asks for the end of a child that does not exist and goes back.
             let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
-            let result = if tells { regs.r9 } else { regs.rax } as i64;
-            let errno = if (-4095..0).contains(&result) { Errno::new(-result as i32) } else { Errno::EAGAIN };
-            return Ok(Err(errno));
+            let result = if tells { regs.r9 } else { regs.rax };
+            return Ok(Err(Errno::from_ret(result as usize).err().unwrap_or(Errno::EAGAIN)));
         }
         let middle = ptrace::event_message(self.tid).map_err(|_| ended(self.tid))? as i32;
         let mut copy = Err(Errno::EAGAIN);

@@ -1,10 +1,10 @@
 //! One stopped thread: its registers, what the kernel keeps for it, and the signals that wait for it.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 use std::vec::Vec;
 
 use image_format::record::thread::{Thread, ThreadFlags};
+use state::frame::XSTATE_BV;
 use state::{Error, Result};
 use sys::Errno;
 use sys::abi::ptrace::UserRegs;
@@ -17,15 +17,13 @@ use sys::text::Text;
 use super::place::Place;
 use super::stop::Stopped;
 use crate::core_notes::{Frame, XCR0_IN_CORE};
+use crate::cpu::Components;
 
 /// Code segment of 64-bit programs (`__USER_CS`).
 const USER_CS: u64 = 0x33;
 
 /// Room for any XSAVE area, bytes: AMX's tiles alone take 8 KiB.
 pub const XSAVE_MAX: usize = 32 << 10;
-
-/// Offset of XSTATE_BV, the components that are not in their initial state, in an XSAVE area.
-const XSTATE_BV: usize = 512;
 
 /// How often a thread may be found inside the vdso, after a microsecond more each time, before the save is given up.
 const NUDGES: u32 = 400;
@@ -102,17 +100,12 @@ pub struct Registers {
 
 /// Takes components for unused that hold zeros, as after a reset: not every CPU tells (QEMU's says that all are in use), and
 /// what is not in use need not be there where the process goes on.
-fn forget_zeros(xstate: &mut [u8]) {
-    static PLACES: OnceLock<Vec<(u64, [usize; 2])>> = OnceLock::new();
-    let places = PLACES.get_or_init(|| {
-        let (_, xcr0, _) = sys::arch::cpu_features();
-        let known = (2..63).filter(|number| xcr0 & (1 << number) != 0);
-        known.map(|number| (1 << number, sys::arch::xsave_component(number).map(|n| n as usize))).collect()
-    });
+fn forget_zeros(xstate: &mut [u8], components: &Components) {
     let header = xstate.get(XSTATE_BV..XSTATE_BV + 8).and_then(|b| b.try_into().ok());
     let Some(mut present) = header.map(u64::from_le_bytes) else { return };
-    for (bit, [at, len]) in places {
-        if present & bit != 0 && xstate.get(*at..at + len).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+    for component in components.as_slice() {
+        let (bit, at, len) = (1 << component.number.get(), component.at.get() as usize, component.len.get() as usize);
+        if present & bit != 0 && xstate.get(at..at + len).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
             present &= !bit;
         }
     }
@@ -131,7 +124,13 @@ impl Registers {
     ///
     /// # Errors
     /// 32-bit code, AMX tiles in use, what forbids calls inside.
-    pub fn read(stopped: &mut Stopped, tid: i32, place: &Place, mem: Fd, room: &mut [u8]) -> Result<Option<Self>> {
+    pub fn read(
+        stopped: &mut Stopped,
+        tid: i32,
+        (place, mem): (&Place, Fd),
+        components: &Components,
+        room: &mut [u8],
+    ) -> Result<Option<Self>> {
         let mut regs;
         let mut nudges = 0;
         loop {
@@ -168,7 +167,7 @@ impl Registers {
             return Err(Error::refused(object, why, "save it on another CPU"));
         }
         let mut xstate = room.get(..len).unwrap_or_default().to_vec();
-        forget_zeros(&mut xstate);
+        forget_zeros(&mut xstate, components);
         let word = |at: usize| xstate.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
         if word(XSTATE_BV) & sys::abi::XTILEDATA != 0 {
             return Err(Error::refused(

@@ -14,12 +14,9 @@ use sys::{Errno, Sysno};
 use super::DELETED;
 use super::source::{Object, View, kind_of, position};
 use crate::descriptor::{Kind, OpenFile};
-use crate::memory::{Head, head};
+use crate::memory::{Head, shared};
 use crate::target::{Arg, Save, Target};
 use crate::{Error, Result, WithFiles};
-
-/// Longest line of maps.
-const LINE_MAX: usize = 8192;
 
 /// What was found so far.
 pub(super) struct Finder<'b> {
@@ -134,18 +131,10 @@ impl Finder<'_> {
     }
 
     pub(super) fn mappings<T: Target>(&mut self, save: &mut Save<'_, '_, T>) -> Result<()> {
-        let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);
-        let mut buffer = [0; LINE_MAX];
-        // Most processes share nothing, and some have very many mappings.
-        let shares = sys::memory::shares_any(save.target.proc()).unwrap_or(true);
-        let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"maps", &mut buffer).map_err(failed)?;
-        while shares && let Some(line) = lines.next_line().map_err(failed)? {
-            let Some(head) = head(line) else { continue };
-            let alike = head.perms.last() == Some(&b's') && head.name.ends_with(DELETED);
-            if alike && !head.name.starts_with(b"/anon_hugepage") {
-                self.mapping(save, &head)?;
-            }
-        }
+        shared::each(save, |save, head| {
+            let gone = head.name.ends_with(DELETED) && !head.name.starts_with(b"/anon_hugepage");
+            if gone { self.mapping(save, head) } else { Ok(()) }
+        })?;
         for object in self.known().iter().filter(|o| o.kind == ContentKind::SysV as u32) {
             attached(save.target, object)?;
         }

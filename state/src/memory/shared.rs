@@ -1,0 +1,28 @@
+//! The shared mappings of a process, one after the other.
+//!
+//! Must cost nothing where there are none: most processes share nothing, and some have very many mappings.
+
+use super::{Head, LINE_MAX, head};
+use crate::{Error, Result, Save, Target};
+
+/// Calls `f` for each shared mapping, ascending.
+///
+/// # Errors
+/// They cannot be read, or what `f` returns.
+pub fn each<'b, T: Target>(
+    save: &mut Save<'_, 'b, T>,
+    mut f: impl FnMut(&mut Save<'_, 'b, T>, &Head<'_>) -> Result<()>,
+) -> Result<()> {
+    if matches!(sys::memory::shares_any(save.target.proc()), Ok(false)) {
+        return Ok(());
+    }
+    let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);
+    let mut buffer = [0; LINE_MAX];
+    let mut lines = sys::fs::Lines::open_at(save.target.proc(), c"maps", &mut buffer).map_err(failed)?;
+    while let Some(line) = lines.next_line().map_err(failed)? {
+        if let Some(head) = head(line).filter(|head| head.perms.last() == Some(&b's')) {
+            f(save, &head)?;
+        }
+    }
+    Ok(())
+}
