@@ -111,6 +111,7 @@ impl Fault {
 
     /// The exit code of a program that stops for this fault.
     #[must_use]
+    #[inline(never)] // So that it exists once.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Empty => ExitCode::Empty,
@@ -126,10 +127,12 @@ impl Fault {
     }
 }
 
-#[cfg(feature = "terse")]
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Fault {
+    /// What it is, without details.
+    #[must_use]
+    #[inline(never)] // So that it exists once.
+    pub fn brief(&self) -> &'static str {
+        match self {
             Self::Empty => "empty: it is no image",
             Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => "not an image",
             Self::Compressed => "compressed with zstd: `ckpt restart` reads it",
@@ -138,7 +141,14 @@ impl fmt::Display for Fault {
             Self::Checksum(_) => "damaged: use another copy",
             Self::Malformed { .. } | Self::Address { .. } => "a rule is broken, which `ckpt verify` names",
             Self::Newer(_) | Self::Feature(_) => "newer than this program: update it",
-        })
+        }
+    }
+}
+
+#[cfg(feature = "terse")]
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.brief())
     }
 }
 

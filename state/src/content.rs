@@ -14,7 +14,7 @@ use sys::abi::{
     F_ADD_SEALS, MFD_ALLOW_SEALING, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
 };
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Shown, Text, after};
+use sys::text::{Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -93,8 +93,13 @@ pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)
 pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) -> sys::Result<bool>) -> Result<()> {
     let path = image.string(content.name);
     let failed = |e| {
-        let error = Error::failed(format_args!("file {}", Shown(path)), "is missing, and cannot be restored", e);
-        error.code(ExitCode::FileMissing).remedy("make its directory, or --map-path OLD=NEW")
+        let error = Error::about(
+            "file @: is missing, and cannot be restored (!): make its directory, or --map-path OLD=NEW",
+            0u32,
+            path,
+            e,
+        );
+        error.code(ExitCode::FileMissing)
     };
     let file = match sys::fs::open_path(path, O_RDWR | O_CREAT | O_EXCL, 0o600) {
         Err(sys::Errno::EEXIST) => return Ok(()),
@@ -110,7 +115,7 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
         let _ = sys::fs::unlink_path(path);
         failed(e)
     })?;
-    let text = Text::<640>::of(format_args!("restart-stub: file {} was missing: restored\n", Shown(path)));
+    let text = Text::<640>::filled("restart-stub: file @ was missing: restored\n", 0, path, 0);
     let _ = sys::fs::write_all(2, text.as_bytes());
     Ok(())
 }
@@ -120,7 +125,7 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
 /// # Errors
 /// The kernel's.
 pub fn open_again(fd: Fd, flags: u32) -> sys::Result<Owned> {
-    sys::fs::open(Text::<32>::of(format_args!("/proc/self/fd/{}", Decimal(fd as u32))).as_c_str(), flags, 0)
+    sys::fs::open(Text::<32>::filled("/proc/self/fd/#", fd as u64, b"", 0).as_c_str(), flags, 0)
 }
 
 /// Opens contents for a description; `made`: their file.

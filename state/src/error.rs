@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
 use sys::Errno;
-use sys::text::{Decimal, Named, Plain, Shown, Text};
+use sys::text::Text;
 
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -26,7 +26,7 @@ struct Facts {
     errno: Option<Errno>,
     why: &'static str,
     remedy: &'static str,
-    object: Text<320>,
+    object: Text<512>,
 }
 
 /// Empty until its first error: all zero, so that it costs no byte of the file.
@@ -48,10 +48,14 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+        Self::made(Text::of(object), why, errno, remedy)
+    }
+
+    fn made(object: Text<512>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));
-        let facts = Facts { code: ExitCode::SaveFailed, object: Text::of(object), why, errno, remedy };
+        let facts = Facts { code: ExitCode::SaveFailed, object, why, errno, remedy };
         // SAFETY: the slot is this error's own, see `Slot`; what it held before needs no drop.
         unsafe { (*error.0.0.get()).write(facts) };
         error
@@ -78,12 +82,48 @@ impl Error {
         Self::new(object, why, Some(errno), "")
     }
 
+    /// What went wrong at a restart: the whole line as a pattern (see [`Text::fill`]), in which `#` or `*` stands for the number,
+    /// `@` for the bytes, `!` for the kernel's word.
+    #[must_use]
+    #[cold]
+    #[inline(always)]
+    pub fn about(line: &'static str, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
+        Self::filled(line, number.into(), bytes, errno.into().map_or(0, Errno::into_raw))
+    }
+
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    fn filled(line: &str, number: u64, bytes: &[u8], errno: i32) -> Self {
+        let errno_told = Some(Errno::new(errno)).filter(|_| errno != 0);
+        Self::made(Text::filled(line, number, bytes, errno), "", errno_told, "")
+    }
+
     /// What went wrong with a descriptor of this kind and name.
     #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
     pub fn descriptor(fd: u32, kind: &str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
-        Self::new(format_args!("descriptor {} ({} {})", Decimal(fd), Plain(kind), Shown(path)), why, errno, "")
+        let mut object = Text::filled("descriptor # (@ ", fd.into(), kind.as_bytes(), 0);
+        object.fill("@)", 0, path, 0);
+        Self::made(object, why, errno, "")
+    }
+
+    /// All of it as one line, shown as [`fmt::Display`] does.
+    #[must_use]
+    pub fn line(&self) -> Text<1024> {
+        let Facts { object, why, errno, remedy, .. } = self.facts();
+        let mut line = Text::filled("@", 0, object.as_bytes(), 0);
+        // A pattern of `about` has all in one.
+        if !why.is_empty() {
+            line.fill(": @", 0, why.as_bytes(), 0);
+            if let Some(errno) = errno {
+                line.fill(" (!)", 0, b"", errno.into_raw());
+            }
+        }
+        if !remedy.is_empty() {
+            line.fill(": @", 0, remedy.as_bytes(), 0);
+        }
+        line
     }
 
     fn change(self, f: impl FnOnce(&mut Facts)) {
@@ -100,6 +140,13 @@ impl Error {
     #[must_use]
     pub fn code(self, code: ExitCode) -> Self {
         self.change(|facts| facts.code = code);
+        self
+    }
+
+    /// The same with a reason behind what it says of the object.
+    #[must_use]
+    pub fn why(self, why: &'static str) -> Self {
+        self.change(|facts| facts.why = why);
         self
     }
 
@@ -131,15 +178,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { object, why, errno, remedy, .. } = self.facts();
-        write!(f, "{object}: {}", Plain(why))?;
-        if let Some(errno) = errno {
-            write!(f, " ({})", Named(*errno))?;
-        }
-        if !remedy.is_empty() {
-            write!(f, ": {}", Plain(remedy))?;
-        }
-        Ok(())
+        fmt::Display::fmt(&self.line(), f)
     }
 }
 
@@ -173,8 +212,9 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        let gap = Plain(if path.is_empty() { "" } else { " " });
-        Self::refused(format_args!("image{gap}{}: {fault}", Shown(path)), "nothing was started", "")
-            .code(fault.exit_code())
+        let gap = if path.is_empty() { "image" } else { "image @" };
+        let mut object = Text::filled(gap, 0, path, 0);
+        object.fill(": @: nothing was started", 0, fault.brief().as_bytes(), 0);
+        Self::made(object, "", None, "").code(fault.exit_code())
     }
 }

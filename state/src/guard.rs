@@ -71,7 +71,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         })
     };
     tried.map_err(|e| {
-        Error::failed(format_args!("guard regions"), "are not known to this kernel", e)
+        Error::about("guard regions: are not known to this kernel (!)", 0u32, b"", e)
             .code(ExitCode::Kernel)
             .remedy("use Linux 6.13 or newer")
     })

@@ -207,7 +207,7 @@ pub fn restore_fifo(image: &Checked<'_>, data: &PipeData) -> Result<Option<Owned
     let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
     let fifo = restore(image, &Pipe { flags: (O_RDWR | mode).into(), ..*pipe }, data.read.get())?;
     if sys::fs::waiting(fifo.fd()) == Ok(0) {
-        let failed = |e| Error::failed(format_args!("FIFO"), "cannot hold what it held", e).code(ExitCode::Descriptor);
+        let failed = |e| Error::about("FIFO: cannot hold what it held (!)", 0u32, b"", e).code(ExitCode::Descriptor);
         fill(image, data, fifo.fd()).map_err(failed)?;
     }
     Ok(Some(fifo))

@@ -8,7 +8,7 @@ use sys::abi::{
     O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::Owned;
-use sys::text::{Decimal, Shown, Text};
+use sys::text::{Shown, Text};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
@@ -231,7 +231,7 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
         return Ok(());
     }
     let path = image.string(file.path);
-    let failed = |what, e| Error::failed(format_args!("file {}", Shown(path)), what, e).code(ExitCode::FileChanged);
+    let failed = |what, e| Error::about("file @", 0u32, path, e).why(what).code(ExitCode::FileChanged);
     let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed("cannot be opened to cut it back", e))?;
     let size = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be read", e))?.size as u64;
     let keep = file.identity.size.get();
@@ -247,12 +247,12 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
 
 #[inline(never)] // For its buffer.
 fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
-    let mut n = 1u32;
+    let mut n = 1;
     let tail = loop {
         let mut name = Text::<4128>::new();
         name.push(path);
         // Text cuts what does not fit: then the name is too long for the kernel, too.
-        name.add(format_args!(".after-restart.{}", Decimal(n)));
+        name.fill(".after-restart.#", n, b"", 0);
         match sys::fs::open(name.as_c_str(), sys::abi::O_WRONLY | O_CREAT | O_EXCL, 0o600) {
             Err(sys::Errno::EEXIST) => n += 1,
             other => break other?,

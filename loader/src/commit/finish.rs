@@ -15,7 +15,7 @@ use image_format::record::timerfd::Timerfd;
 use state::setting::When;
 use sys::Errno;
 use sys::fs::Fd;
-use sys::text::{Decimal, Named, Plain};
+use sys::text::Text;
 use zerocopy::little_endian::U32;
 
 use super::{die, error_fd};
@@ -39,13 +39,14 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
 
 /// What the process has set for itself.
 pub fn settings(image: &Checked<'_>, when: When) {
-    state::setting::restore(image, when, |which, errno| warn("setting", which, "it", errno));
+    state::setting::restore(image, when, |which, errno| warn("setting #: it", which, "", errno));
 }
 
 /// Says that a thing cannot be had again, and that the process goes on without.
+/// `object` is a pattern, see [`Text::fill`].
 pub fn warn(object: &str, number: u32, what: &str, errno: Errno) {
-    let (object, number, what, errno) = (Plain(object), Decimal(number), Plain(what), Named(errno));
-    tell(error_fd(), format_args!("{object} {number}: {what} cannot be had again ({errno}): it goes on without"));
+    let line = Text::<128>::filled(object, number.into(), what.as_bytes(), 0);
+    tell(error_fd(), "@ cannot be had again (!): it goes on without", 0, line.as_bytes(), errno.into_raw());
 }
 
 /// The program's descriptors take their numbers; all others are closed.

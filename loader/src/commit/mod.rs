@@ -14,7 +14,6 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use image_format::{Checked, ExitCode, Fault, Part};
 use sys::Errno;
-use sys::text::{Named, Plain};
 
 use crate::prepare::Plan;
 use crate::start::tell;
@@ -41,14 +40,14 @@ pub fn say_ready(fd: i32) {
 
 /// Ends the process: a stage of the restore failed.
 pub fn die(stage: &str, errno: Errno) -> ! {
-    let (stage, errno) = (Plain(stage), Named(errno));
-    tell(error_fd(), format_args!("failed while restoring ({stage}: {errno}): nothing was run"));
+    tell(error_fd(), "failed while restoring (@: !): nothing was run", 0, stage.as_bytes(), errno.into_raw());
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 
 /// Ends the process: the memory at this address is not what was saved.
 pub fn die_damaged(addr: u64) -> ! {
-    tell(error_fd(), format_args!("image: {}: nothing was run", Fault::Checksum(Part::Segment(addr.into()))));
+    let what = Fault::Checksum(Part::Segment(addr.into())).brief();
+    tell(error_fd(), "image: @: nothing was run", 0, what.as_bytes(), 0);
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
 

@@ -149,7 +149,7 @@ fn complete(image: &Checked<'_>, thread: &Thread) {
         die(what, e);
     }
     let tid = thread.tid.get();
-    state::sched::restore(image, tid, |what, errno| finish::warn("thread", tid, what, errno));
+    state::sched::restore(image, tid, |what, errno| finish::warn("thread #: @", tid, what, errno));
     for signal in image.each::<Pending>().filter(|p| p.tid.get() == tid) {
         if let Err(e) = state::pending::restore(signal, image.header().pid.get()) {
             die("queueing a signal", e);

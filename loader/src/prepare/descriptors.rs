@@ -13,7 +13,6 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_APPEND, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::text::{Decimal, Shown};
 
 use super::files::Files;
 use crate::heap;
@@ -69,9 +68,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         } else {
             reopen(image, options, (fd, file), files.contents)?
         };
-        let failed = |e| {
-            Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
-        };
+        let failed = |e| Error::about("descriptor #: cannot be kept (!)", fd, b"", e).code(ExitCode::Descriptor);
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
         if let Some(place) = files.descriptors.get_mut(index) {
             *place = open;
@@ -90,9 +87,13 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
     // place of a pipe.
     for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
         state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
-            Error::failed(format_args!("descriptor {}", Decimal(fd as u32)), "cannot be watched by epoll any more", e)
-                .remedy("--fd N=PATH, with a pipe or a terminal")
-                .code(ExitCode::Descriptor)
+            Error::about(
+                "descriptor #: cannot be watched by epoll any more (!): --fd N=PATH, with a pipe or a terminal",
+                fd as u32,
+                b"",
+                e,
+            )
+            .code(ExitCode::Descriptor)
         })?;
     }
     Ok(files)
@@ -162,10 +163,8 @@ fn by_option(fd: u32, file: OpenFile<'_>, path: &[u8]) -> Result<sys::Result<Fd>
     let mode = file.flags() & O_ACCMODE;
     // Standard output and error may be led to the same file; and nothing that is there is lost.
     let flags = if mode == O_RDONLY { mode } else { mode | O_APPEND };
-    let opened = sys::fs::open_path(path, flags, 0).map_err(|e| {
-        Error::failed(format_args!("--fd {}={}", Decimal(fd), Shown(path)), "cannot be opened", e)
-            .code(ExitCode::Descriptor)
-    })?;
+    let opened = sys::fs::open_path(path, flags, 0)
+        .map_err(|e| Error::about("--fd #=@: cannot be opened (!)", fd, path, e).code(ExitCode::Descriptor))?;
     Ok(Ok(opened.release()))
 }
 

@@ -7,7 +7,6 @@ use state::regular::{Change, compare};
 use state::{Error, FilesPolicy, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
-use sys::text::{Hex, Shown};
 
 /// What was opened.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
         let fd = match shared {
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
-                let failed = |e| Error::failed(format_args!("shared contents"), "cannot be opened", e);
+                let failed = |e| Error::about("shared contents: cannot be opened (!)", 0u32, b"", e);
                 state::content::open_again(made, mode(backing)).map_err(failed)?.release()
             }
             Some(vma) => open_shared(image, backing, vma, options.files)?,
@@ -67,9 +66,7 @@ fn mode(backing: &Backing) -> u32 {
 fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
     let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
-        Error::failed(format_args!("mapping {} of file {}", Hex(start), Shown(path)), why, e)
-            .code(code)
-            .remedy("put the file back")
+        Error::about("mapping * of file @", start, path, e).code(code).why(why).remedy("put the file back")
     };
     let written = mode(backing) == O_RDWR;
     let file =

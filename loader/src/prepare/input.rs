@@ -7,7 +7,6 @@ use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
 use sys::fs::Owned;
-use sys::text::{Decimal, Shown};
 
 /// An open image with its prefix and seal in memory.
 #[derive(Debug)]
@@ -30,8 +29,7 @@ impl Input {
     /// # Errors
     /// What is wrong with it.
     pub fn open(options: &Options<'_>) -> Result<Self> {
-        let failed =
-            |why, e| Error::failed(format_args!("image {}", Shown(options.image)), why, e).code(ExitCode::NoImage);
+        let failed = |why, e| Error::about("image @", 0u32, options.image, e).code(ExitCode::NoImage).why(why);
         let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
         let stat = sys::fs::fstat(file.fd()).map_err(|e| failed("cannot be examined", e))?;
         if stat.mode & S_IFMT != S_IFREG {
@@ -61,9 +59,13 @@ impl Input {
     /// The limit of descriptors.
     pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
         let moved = sys::fs::dup_above(self.file.fd(), base).map_err(|e| {
-            Error::failed(format_args!("descriptor {}", Decimal(base as u32)), "is above the limit of descriptors", e)
-                .code(ExitCode::Kernel)
-                .remedy("raise it (ulimit -n)")
+            Error::about(
+                "descriptor #: is above the limit of descriptors (!): raise it (ulimit -n)",
+                base as u32,
+                b"",
+                e,
+            )
+            .code(ExitCode::Kernel)
         })?;
         self.file = Owned::new(moved);
         Ok(())
@@ -98,13 +100,12 @@ fn read(file: &Owned, len: u64, at: u64) -> sys::Result<&'static [u8]> {
 #[inline(never)] // A smaller frame has shorter addresses.
 fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
     let me = sys::process::effective_uid();
-    let refuse =
-        |why, remedy| Err(Error::refused(format_args!("image {}", Shown(path)), why, remedy).code(ExitCode::Untrusted));
+    let refuse = |what| Err(Error::about(what, 0u32, path, None).code(ExitCode::Untrusted));
     if stat.uid != 0 && stat.uid != me {
-        return refuse("belongs to another user", "--trust, if you trust that user");
+        return refuse("image @: belongs to another user: --trust, if you trust that user");
     }
     if stat.mode & 0o022 != 0 {
-        return refuse("may be written by others", "chmod go-w, or --trust");
+        return refuse("image @: may be written by others: chmod go-w, or --trust");
     }
     Ok(())
 }
