@@ -5,7 +5,8 @@ use core::ffi::CStr;
 use image_format::ExitCode;
 use loader::options::{Options, parse};
 use state::Error;
-use sys::text::Text;
+use sys::packed;
+use sys::text::{Line, Packed};
 
 sys::entry_point!(main);
 
@@ -22,7 +23,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     let mut options = Options::new();
     let error = match parse(&mut options, args) {
         Ok(Some(text)) => {
-            let _ = sys::fs::write_all(1, text.as_bytes());
+            let _ = sys::fs::write_all(1, Line::filled(text, 0, b"", 0).as_bytes());
             sys::process::exit(0)
         }
         Ok(None) => match crate::prepare::prepare(&options, is_privileged(sp)) {
@@ -30,19 +31,19 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
             Err(error) => error,
         },
         Err((why, argument)) => {
-            let mut told = Text::<256>::filled("argument @: ", 0, argument, 0);
-            told.push(why.as_bytes());
-            Error::about("@: see --help", 0u32, told.as_bytes(), None).code(ExitCode::Usage)
+            let mut told = Line::filled(packed!("argument @: "), 0, argument, 0);
+            told.fill(why, 0, b"", 0);
+            Error::about(packed!("@: see --help"), 0u32, told.as_bytes(), None).code(ExitCode::Usage)
         }
     };
-    tell(2, "@", 0, error.line().as_bytes(), 0);
+    tell(2, packed!("@"), 0, error.line().as_bytes(), 0);
     sys::process::exit(i32::from(error.exit_code() as u8))
 }
 
 /// Says a line, which begins with this program's name.
 /// `what` is a pattern, see [`Text::fill`].
-pub fn tell(fd: sys::fs::Fd, what: &str, number: u64, bytes: &[u8], errno: i32) {
-    let mut line = Text::<1100>::filled("restart-stub: ", 0, b"", 0);
+pub fn tell(fd: sys::fs::Fd, what: Packed, number: u64, bytes: &[u8], errno: i32) {
+    let mut line = Line::filled(packed!("restart-stub: "), 0, b"", 0);
     line.fill(what, number, bytes, errno);
     line.push(b"\n");
     let _ = sys::fs::write_all(fd, line.as_bytes());
@@ -72,7 +73,7 @@ fn is_privileged(sp: *const usize) -> bool {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
-    tell(crate::commit::error_fd(), "internal error: @:#", line.into(), file.as_bytes(), 0);
+    tell(crate::commit::error_fd(), packed!("internal error: @:#"), line.into(), file.as_bytes(), 0);
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 

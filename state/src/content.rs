@@ -14,7 +14,8 @@ use sys::abi::{
     F_ADD_SEALS, MFD_ALLOW_SEALING, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
 };
 use sys::fs::{Fd, Owned};
-use sys::text::{Text, after};
+use sys::packed;
+use sys::text::{Line, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -94,7 +95,7 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
     let path = image.string(content.name);
     let failed = |e| {
         let error = Error::about(
-            "file @: is missing, and cannot be restored (!): make its directory, or --map-path OLD=NEW",
+            packed!("file @: is missing, and cannot be restored (!): make its directory, or --map-path OLD=NEW"),
             0u32,
             path,
             e,
@@ -115,7 +116,7 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
         let _ = sys::fs::unlink_path(path);
         failed(e)
     })?;
-    let text = Text::<640>::filled("restart-stub: file @ was missing: restored\n", 0, path, 0);
+    let text = Line::filled(packed!("restart-stub: file @ was missing: restored\n"), 0, path, 0);
     let _ = sys::fs::write_all(2, text.as_bytes());
     Ok(())
 }
@@ -125,7 +126,7 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
 /// # Errors
 /// The kernel's.
 pub fn open_again(fd: Fd, flags: u32) -> sys::Result<Owned> {
-    sys::fs::open(Text::<32>::filled("/proc/self/fd/#", fd as u64, b"", 0).as_c_str(), flags, 0)
+    sys::fs::open(Line::filled(packed!("/proc/self/fd/#"), fd as u64, b"", 0).as_c_str(), flags, 0)
 }
 
 /// Opens contents for a description; `made`: their file.

@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
-use sys::Errno;
-use sys::text::Text;
+use sys::text::{Line, Packed, Text};
+use sys::{Errno, packed};
 
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -26,7 +26,7 @@ struct Facts {
     errno: Option<Errno>,
     why: &'static str,
     remedy: &'static str,
-    object: Text<512>,
+    object: Line,
 }
 
 /// Empty until its first error: all zero, so that it costs no byte of the file.
@@ -51,7 +51,7 @@ impl Error {
         Self::made(Text::of(object), why, errno, remedy)
     }
 
-    fn made(object: Text<512>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+    fn made(object: Line, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));
@@ -87,41 +87,69 @@ impl Error {
     #[must_use]
     #[cold]
     #[inline(always)]
-    pub fn about(line: &'static str, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
+    pub fn about(line: Packed, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
         Self::filled(line, number.into(), bytes, errno.into().map_or(0, Errno::into_raw))
     }
 
     #[cold]
     #[inline(never)] // So that it exists once.
-    fn filled(line: &str, number: u64, bytes: &[u8], errno: i32) -> Self {
-        let errno_told = Some(Errno::new(errno)).filter(|_| errno != 0);
-        Self::made(Text::filled(line, number, bytes, errno), "", errno_told, "")
+    fn filled(line: Packed, number: u64, bytes: &[u8], errno: i32) -> Self {
+        let told = Some(Errno::new(errno)).filter(|_| errno != 0);
+        Self::made(Text::filled(line, number, bytes, errno), "", told, "")
     }
 
-    /// What went wrong with a descriptor of this kind and name.
+    /// What went wrong at a restart with a descriptor of this kind and name.
     #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn descriptor(fd: u32, kind: &str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
-        let mut object = Text::filled("descriptor # (@ ", fd.into(), kind.as_bytes(), 0);
-        object.fill("@)", 0, path, 0);
-        Self::made(object, why, errno, "")
+    pub fn descriptor(fd: u32, kind: Packed, path: &[u8], why: Packed, errno: Option<Errno>) -> Self {
+        let mut object = Text::filled(packed!("descriptor # ("), fd.into(), b"", 0);
+        object.fill(kind, 0, b"", 0);
+        object.fill(packed!(" @)"), 0, path, 0);
+        Self::made(object, "", errno, "").why(why)
+    }
+
+    /// The same with a reason, and the kernel's word, behind what a pattern says.
+    #[must_use]
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    pub fn why(self, why: Packed) -> Self {
+        let errno = self.errno().map(Errno::into_raw);
+        let told = self.hint(why);
+        if let Some(errno) = errno {
+            told.change(|facts| facts.object.fill(packed!(" (!)"), 0, b"", errno));
+        }
+        told
+    }
+
+    /// The same with a remedy behind what a pattern says; an empty one is none.
+    #[must_use]
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    pub fn hint(self, remedy: Packed) -> Self {
+        if !remedy.is_empty() {
+            self.change(|facts| {
+                facts.object.fill(packed!(": "), 0, b"", 0);
+                facts.object.fill(remedy, 0, b"", 0);
+            });
+        }
+        self
     }
 
     /// All of it as one line, shown as [`fmt::Display`] does.
     #[must_use]
-    pub fn line(&self) -> Text<1024> {
+    pub fn line(&self) -> Line {
         let Facts { object, why, errno, remedy, .. } = self.facts();
-        let mut line = Text::filled("@", 0, object.as_bytes(), 0);
-        // A pattern of `about` has all in one.
+        let mut line = Text::filled(packed!("@"), 0, object.as_bytes(), 0);
+        // A pattern has all in one.
         if !why.is_empty() {
-            line.fill(": @", 0, why.as_bytes(), 0);
+            line.fill(packed!(": @"), 0, why.as_bytes(), 0);
             if let Some(errno) = errno {
-                line.fill(" (!)", 0, b"", errno.into_raw());
+                line.fill(packed!(" (!)"), 0, b"", errno.into_raw());
             }
         }
         if !remedy.is_empty() {
-            line.fill(": @", 0, remedy.as_bytes(), 0);
+            line.fill(packed!(": @"), 0, remedy.as_bytes(), 0);
         }
         line
     }
@@ -140,13 +168,6 @@ impl Error {
     #[must_use]
     pub fn code(self, code: ExitCode) -> Self {
         self.change(|facts| facts.code = code);
-        self
-    }
-
-    /// The same with a reason behind what it says of the object.
-    #[must_use]
-    pub fn why(self, why: &'static str) -> Self {
-        self.change(|facts| facts.why = why);
         self
     }
 
@@ -212,9 +233,18 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        let gap = if path.is_empty() { "image" } else { "image @" };
-        let mut object = Text::filled(gap, 0, path, 0);
-        object.fill(": @: nothing was started", 0, fault.brief().as_bytes(), 0);
-        Self::made(object, "", None, "").code(fault.exit_code())
+        let what = match fault {
+            Fault::Empty => packed!("empty: it is no image"),
+            Fault::NotElf | Fault::NotCore(_) | Fault::NotCheckpoint => packed!("not an image"),
+            Fault::Compressed => packed!("compressed with zstd: `ckpt restart` reads it"),
+            Fault::WrongMachine(_) => packed!("of another machine"),
+            Fault::Truncated { .. } | Fault::Unsealed => packed!("truncated: use another copy"),
+            Fault::Checksum(_) => packed!("damaged: use another copy"),
+            Fault::Malformed { .. } | Fault::Address { .. } => packed!("a rule is broken, which `ckpt verify` names"),
+            Fault::Newer(_) | Fault::Feature(_) => packed!("newer than this program: update it"),
+        };
+        let gap = if path.is_empty() { packed!("image") } else { packed!("image @") };
+        let error = Self::about(gap, 0u32, path, None).why(what).hint(packed!("nothing was started"));
+        error.code(fault.exit_code())
     }
 }

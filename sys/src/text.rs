@@ -5,8 +5,10 @@
 use core::ffi::CStr;
 use core::fmt;
 
+mod packed;
 mod parse;
 
+pub use packed::{Packed, pack, packed_len};
 pub use parse::{Words, after, choice, cut, decimal, hex, numbered, octal, words};
 
 /// A string of at most `N` bytes, kept with a closing NUL behind it.
@@ -40,14 +42,14 @@ impl<const N: usize> Text<N> {
     }
 
     /// Appends a pattern; what does not fit is cut. See [`fill`].
-    pub fn fill(&mut self, pattern: &str, number: u64, bytes: &[u8], errno: i32) {
+    pub fn fill(&mut self, pattern: Packed, number: u64, bytes: &[u8], errno: i32) {
         let mut rest = Rest { buffer: &mut self.bytes, len: &mut self.len, cut: &mut self.cut };
         fill(&mut rest, pattern, number, bytes, errno);
     }
 
     /// A string of a pattern.
     #[must_use]
-    pub fn filled(pattern: &str, number: u64, bytes: &[u8], errno: i32) -> Self {
+    pub fn filled(pattern: Packed, number: u64, bytes: &[u8], errno: i32) -> Self {
         let mut text = Self::new();
         text.fill(pattern, number, bytes, errno);
         text
@@ -85,6 +87,9 @@ impl<const N: usize> Text<N> {
     }
 }
 
+/// A message of the stub. One size for all, so that the code exists once.
+pub type Line = Text<1024>;
+
 /// A text of any size, for the formatter: so that its code exists once.
 struct Rest<'a> {
     buffer: &'a mut [u8],
@@ -99,8 +104,8 @@ impl fmt::Write for Rest<'_> {
     }
 }
 
-/// Room for a number and for the name of an error.
-const NAMED_MAX: usize = 40;
+/// Room for what follows a name.
+const BEHIND: usize = 250;
 
 /// Where text goes. Cutting is no failure, and a formatter's own is told at the end: nothing to ask at each piece.
 trait Sink {
@@ -135,21 +140,19 @@ fn show(f: &mut fmt::Formatter<'_>, what: impl FnOnce(&mut Shower<'_, '_>)) -> f
 /// Writes a pattern: `#` stands for the number in decimal, `*` for it in hexadecimal, `!` for the error's name, and `@` for the
 /// bytes as [`printable`] shows them. For the stub's messages: the core library's formatting costs it 2 KiB.
 #[inline(never)] // So that it exists once.
-fn fill(to: &mut Rest<'_>, pattern: &str, number: u64, bytes: &[u8], errno: i32) {
-    for byte in pattern.as_bytes() {
-        match byte {
-            b'#' => digits(number, 10, to),
-            b'*' => digits(number, 16, to),
-            b'!' => named(errno as u64, to),
-            b'@' => {
-                // What follows a name is never cut by it.
-                let room = to.buffer.len().saturating_sub(pattern.len() + NAMED_MAX);
-                let buffer = to.buffer.get_mut(..room).unwrap_or_default();
-                printable(bytes, &mut Rest { buffer, len: to.len, cut: to.cut });
-            }
-            other => to.put(&[*other]),
+fn fill(to: &mut Rest<'_>, pattern: Packed, number: u64, bytes: &[u8], errno: i32) {
+    pattern.each(|byte| match byte {
+        b'#' => digits(number, 10, to),
+        b'*' => digits(number, 16, to),
+        b'!' => named(errno as u64, to),
+        b'@' => {
+            // What follows a name is never cut by it.
+            let room = to.buffer.len().saturating_sub(BEHIND);
+            let buffer = to.buffer.get_mut(..room).unwrap_or_default();
+            printable(bytes, &mut Rest { buffer, len: to.len, cut: to.cut });
         }
-    }
+        other => to.put(&[other]),
+    });
 }
 
 /// Appends to a buffer whose last byte stays NUL; tells whether something was cut. Apart, so that it exists once.

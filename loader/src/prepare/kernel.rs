@@ -8,6 +8,7 @@ use loader::options::Options;
 use state::frame::{FIXED, Move};
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
+use sys::packed;
 use sys::text::{cut, decimal, hex, words};
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
@@ -50,7 +51,7 @@ const OWN_MAX: usize = 64;
 pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     let (features, xcr0, _) = sys::arch::cpu_features();
     if !options.any_cpu && loader::cpu::lacks(&image.header().cpu, &features, xcr0) {
-        let what = "CPU: lacks what the program may use, which `ckpt restart` names: --cpu ignore to try";
+        let what = packed!("CPU: lacks what the program may use, which `ckpt restart` names: --cpu ignore to try");
         return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Cpu));
     }
     let mut buffer = [0; 32];
@@ -59,7 +60,7 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     if let Some(limit) = words(limit).next().and_then(decimal)
         && mappings + SPARE_MAPPINGS > limit
     {
-        let what = "# mappings: are more than vm.max_map_count allows here: sysctl -w vm.max_map_count=…";
+        let what = packed!("# mappings: are more than vm.max_map_count allows here: sysctl -w vm.max_map_count=N");
         return Err(Error::about(what, mappings, b"", None).code(ExitCode::Kernel));
     }
     Ok(())
@@ -99,8 +100,9 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
     if used == 0 || options.any_cpu {
         return Ok(here);
     }
-    let what =
-        "XSAVE components 0x*: are in use, and this CPU has none of their kind: restart it on the same kind of CPU";
+    let what = packed!(
+        "XSAVE components 0x*: are in use, and this CPU has none of their kind: restart it on the same kind of CPU"
+    );
     Err(Error::about(what, used, b"", None).code(ExitCode::Cpu))
 }
 
@@ -110,8 +112,9 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
 /// `/proc` is not there.
 #[inline(never)] // For its buffer.
 pub fn own_mappings() -> Result<&'static [Own]> {
-    let failed =
-        |e| Error::about("/proc/self/maps: cannot be read (!): mount /proc", 0u32, b"", e).code(ExitCode::Kernel);
+    let failed = |e| {
+        Error::about(packed!("/proc/self/maps: cannot be read (!): mount /proc"), 0u32, b"", e).code(ExitCode::Kernel)
+    };
     let mut buffer = [0; OWN_MAX * 128];
     let text = sys::fs::read_file_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
     if text.len() == OWN_MAX * 128 {

@@ -17,7 +17,8 @@ use image_format::checked::Renames;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
-use sys::text::Text;
+use sys::packed;
+use sys::text::Line;
 
 use crate::heap;
 use crate::start::tell;
@@ -34,7 +35,7 @@ pub use vdso::Special;
 /// What is wrong, with the object and the remedy; nothing was started.
 pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static Plan> {
     if privileged {
-        let what = "restart-stub: will not run with rights of its own: remove its set-uid bit or capabilities";
+        let what = packed!("restart-stub: will not run with rights of its own: remove its set-uid bit or capabilities");
         return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Untrusted));
     }
     let mut input = Input::open(options)?;
@@ -77,9 +78,9 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
 fn say(image: &Checked<'_>, options: &Options<'_>, files: &files::Files) {
     let kept = files.backings.iter().filter(|b| **b >= 0).count();
     let what: &[u8] = if options.keep_pid { b"keep" } else { b"new" };
-    let mut line = Text::<256>::filled("process # goes on as ", image.header().pid.into(), b"", 0);
-    line.fill("# (--pid @); ", sys::process::pid() as u64, what, 0);
-    line.fill("# of ", kept as u64, b"", 0);
-    line.fill("# mapped files from disk, the others from the image", files.backings.len() as u64, b"", 0);
-    tell(2, "@", 0, line.as_bytes(), 0);
+    let mut line = Line::filled(packed!("process # goes on as "), image.header().pid.into(), b"", 0);
+    line.fill(packed!("# (--pid @); "), sys::process::pid() as u64, what, 0);
+    line.fill(packed!("# of "), kept as u64, b"", 0);
+    line.fill(packed!("# mapped files from disk, the others from the image"), files.backings.len() as u64, b"", 0);
+    tell(2, packed!("@"), 0, line.as_bytes(), 0);
 }

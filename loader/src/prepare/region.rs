@@ -13,6 +13,7 @@ use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
+use sys::packed;
 
 use super::Input;
 use super::files::Files;
@@ -128,7 +129,8 @@ pub fn build(
     let theirs = image.each::<Vma>().map(|v| (v.start.get(), v.end.get()));
     let hole = loader::hole::find(mine.iter().map(|m| (m.start, m.end)), theirs, len, USER_END);
     let no_room = |e| {
-        Error::about("# bytes of address space: free in both maps are needed (!)", len, b"", e).code(ExitCode::NoRoom)
+        Error::about(packed!("# bytes of address space: free in both maps are needed (!)"), len, b"", e)
+            .code(ExitCode::NoRoom)
     };
     let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
     let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
@@ -152,7 +154,7 @@ pub fn build(
 
     let forbidden = |e| {
         Error::about(
-            "this kernel: lets no memory be written and run (!): relax its policy for restart-stub",
+            packed!("this kernel: lets no memory be written and run (!): relax its policy for restart-stub"),
             0u32,
             b"",
             e,
@@ -163,7 +165,7 @@ pub fn build(
     unsafe { sys::memory::protect(gate as usize, gate_len as usize, PROT_READ | PROT_WRITE | PROT_EXEC) }
         .map_err(forbidden)?;
     let failed = |e| {
-        Error::about("descriptors: cannot be kept out of the program's way (!)", 0u32, b"", e)
+        Error::about(packed!("descriptors: cannot be kept out of the program's way (!)"), 0u32, b"", e)
             .code(ExitCode::Descriptor)
     };
     let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };

@@ -5,6 +5,7 @@ use image_format::{Checked, ExitCode};
 use sys::abi::net::{ADDRESS_MAX, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK};
 use sys::abi::{AT_FDCWD, F_SETFL, S_IFMT, S_IFSOCK};
 use sys::fs::{Fd, Owned};
+use sys::packed;
 use sys::socket::{Rights, request};
 use sys::{Errno, Sysno};
 
@@ -86,9 +87,14 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
             Err(Errno::ENOTCONN) if what == Step::Shutdown => {}
             Err(Errno::EINPROGRESS) if what == Step::Connect => {}
             Err(e) => {
-                let why = if what == Step::Bind { "cannot have its address" } else { "cannot be made again" };
-                let error = Error::descriptor(socket.id.get(), "socket", image.string(socket.name), why, Some(e));
-                return Err(error.code(ExitCode::Descriptor).remedy("end whoever has it"));
+                let why = if what == Step::Bind {
+                    packed!("cannot have its address")
+                } else {
+                    packed!("cannot be made again")
+                };
+                let error =
+                    Error::descriptor(socket.id.get(), packed!("socket"), image.string(socket.name), why, Some(e));
+                return Err(error.code(ExitCode::Descriptor).hint(packed!("end whoever has it")));
             }
         }
     }
