@@ -50,8 +50,7 @@ impl Packed {
 #[macro_export]
 macro_rules! packed {
     ($text:expr) => {{
-        const TEXT: &str = $text;
-        const PACKED: [u8; $crate::text::packed_len(TEXT)] = $crate::text::pack(TEXT);
+        const PACKED: [u8; $crate::text::packed_len($text)] = $crate::text::pack($text);
         $crate::text::Packed::new(&PACKED)
     }};
 }
