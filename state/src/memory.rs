@@ -318,7 +318,8 @@ pub fn save<T: Target>(
     Ok(())
 }
 
-/// Maps one mapping at its place, from `file` when there is one, as empty anonymous memory else.
+/// Maps one mapping at its place, from `file` when there is one, as empty anonymous memory else, with its advice: contents that come
+/// later must find it, as huge pages have no holes. Advice that the kernel no longer offers is a matter of speed and left out silently.
 ///
 /// # Errors
 /// The kernel's; EEXIST when something is in the way.
@@ -348,7 +349,16 @@ pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
     // SAFETY: the caller vouches for the range.
     let at = unsafe { sys::memory::map(start, len, vma.prot.get(), how, fd, offset) }?;
     // Kernels before 4.17 do not know MAP_FIXED_NOREPLACE and take the address for a hint.
-    if at == start { Ok(()) } else { Err(sys::Errno::EEXIST) }
+    if at != start {
+        return Err(sys::Errno::EEXIST);
+    }
+    for (flag, advice) in &ADVICE {
+        if flags.contains(*flag) {
+            // SAFETY: this advice keeps all contents.
+            let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
+        }
+    }
+    Ok(())
 }
 
 /// Advice by the flag that tells of it.
@@ -363,8 +373,7 @@ const ADVICE: [(VmaFlags, u8); 8] = [
     (VmaFlags::MERGEABLE, MADV_MERGEABLE as u8),
 ];
 
-/// Gives a mapping its advice and locks, when its contents are in place. What the kernel no longer offers (same-page
-/// merging, huge pages) is a matter of speed and left out silently; a lock that is refused is an error.
+/// Locks a mapping that was locked, when its contents are in place.
 ///
 /// # Errors
 /// mlock(2)'s.
@@ -372,12 +381,6 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
     let start = vma.start.get() as usize;
     let len = (vma.end.get() - vma.start.get()) as usize;
-    for (flag, advice) in &ADVICE {
-        if flags.contains(*flag) {
-            // SAFETY: this advice keeps all contents.
-            let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
-        }
-    }
     if flags.contains(VmaFlags::LOCKED) {
         return match sys::memory::lock(start, len) {
             // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.

@@ -61,7 +61,7 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
     plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0)
 }
 
-/// Maps everything at its place, empty or from its file.
+/// Maps everything at its place, empty or from its file, with its advice.
 pub fn map(plan: &Plan, image: &Checked<'_>) {
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         // SAFETY: the range is the program's.
@@ -193,7 +193,7 @@ pub fn mend_deadlines(plan: &Plan, image: &Checked<'_>) {
     }
 }
 
-/// Gives all mappings their final protection, advice and locks, and the kernel's their places.
+/// Gives all mappings their final protection and locks, and the kernel's their places.
 pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     for detour in plan.vdso.detours.iter().filter(|d| d.at != 0) {
         let code = sys::arch::detour(detour.to.map(|to| plan.parking + to), detour.number);
