@@ -2,12 +2,17 @@
 //!
 //! glibc: the owner of a recursive or error-checking mutex, the writer of a read-write lock
 //! (sysdeps/nptl/bits/struct_mutex.h, struct_rwlock.h). musl: the lock word of such mutexes (src/internal/pthread_impl.h).
-//! Must only name words that hold the id of a living thread in the midst of what a lock looks like.
+//! Must only name words that hold the id of a living thread in the midst of what a lock looks like, and of which something
+//! else says that they are one: what glibc's locks look like, a table of small numbers looks like, too.
 
 use std::vec::Vec;
 
 use image_format::record::id_word::IdWord;
+use image_format::record::memory::Vma;
 use state::Target;
+
+use super::Holder;
+use super::evidence::Evidence;
 
 /// `FUTEX_TID_MASK`.
 const TID_MASK: u32 = 0x3fff_ffff;
@@ -39,6 +44,50 @@ fn go_id<T: Target>(target: &T, tid: u64, fs: u64) -> Option<u64> {
     place.filter(|_| places.next().is_none())
 }
 
+/// What looks like a lock of glibc's that a thread holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Address of the lock.
+    pub lock: u64,
+    /// Bytes of the lock.
+    pub len: u64,
+    /// Addresses of the words that name the holder; the second one may be 0.
+    words: [u64; 2],
+    /// The holder's id.
+    pub tid: u32,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Words that are to be corrected.
+    words: Vec<IdWord>,
+    /// What looks like a lock, but may be something else.
+    candidates: Vec<Candidate>,
+}
+
+impl Found {
+    /// Adds what another one has found.
+    pub fn append(&mut self, other: &mut Self) {
+        self.words.append(&mut other.words);
+        self.candidates.append(&mut other.candidates);
+    }
+
+    fn add(&mut self, addr: u64, tid: u32) {
+        self.words.push(IdWord { addr: addr.into(), tid: (tid & TID_MASK).into(), reserved: 0.into() });
+    }
+
+    /// The words of all that is a lock for certain, ascending.
+    pub fn confirmed<T: Target>(mut self, target: &T, threads: &[Holder], vmas: &[Vma]) -> Vec<IdWord> {
+        for candidate in Evidence::new(target, threads, vmas).confirmed(&self.candidates) {
+            candidate.words.iter().filter(|addr| **addr != 0).for_each(|addr| self.add(*addr, candidate.tid));
+        }
+        self.words.sort_unstable_by_key(|word| word.addr.get());
+        self.words.dedup_by_key(|word| word.addr.get());
+        self.words
+    }
+}
+
 /// What to look for.
 #[derive(Clone, Debug)]
 pub struct Holders {
@@ -50,11 +99,11 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Looks for the ids of these threads (id and thread pointer of each).
+    /// Looks for the ids of these threads.
     #[must_use]
-    pub fn new<T: Target>(target: &T, threads: &[[u64; 2]]) -> Self {
-        let musl = threads.first().is_some_and(|[tid, fs]| musl_id(target, *tid, *fs).is_some());
-        let mut tids: Vec<u32> = threads.iter().map(|[tid, _]| *tid as u32).collect();
+    pub fn new<T: Target>(target: &T, threads: &[Holder]) -> Self {
+        let musl = threads.first().is_some_and(|thread| musl_id(target, thread.tid, thread.fs).is_some());
+        let mut tids: Vec<u32> = threads.iter().map(|thread| thread.tid as u32).collect();
         tids.sort_unstable();
         let least = tids.first().copied().unwrap_or(0);
         let span = tids.last().copied().unwrap_or(0) - least;
@@ -70,16 +119,16 @@ impl Holders {
     }
 
     /// Finds where a language's own runtime keeps a thread's id for signals that it sends: musl, and Go without a C library.
-    pub fn cached<T: Target>(&self, target: &T, threads: &[[u64; 2]], found: &mut Vec<IdWord>) {
-        for [tid, fs] in threads {
+    pub fn cached<T: Target>(&self, target: &T, threads: &[Holder], found: &mut Found) {
+        for Holder { tid, fs, .. } in threads {
             if let Some(addr) = musl_id(target, *tid, *fs).or_else(|| go_id(target, *tid, *fs)) {
-                found.push(IdWord { addr: addr.into(), tid: (*tid as u32).into(), reserved: 0.into() });
+                found.add(addr, *tid as u32);
             }
         }
     }
 
     /// Looks through memory that was read at `addr`, a multiple of 8.
-    pub fn scan<T: Target>(&self, target: &T, addr: u64, bytes: &[u8], found: &mut Vec<IdWord>) {
+    pub fn scan<T: Target>(&self, target: &T, addr: u64, bytes: &[u8], found: &mut Found) {
         let (words, _) = bytes.as_chunks::<8>();
         for (block, at) in words.chunks(BLOCK).zip((addr..).step_by(BLOCK * 8)) {
             // Without a branch for each word: most blocks hold nothing like an id.
@@ -97,26 +146,21 @@ impl Holders {
         }
     }
 
-    fn judge<T: Target>(&self, target: &T, at: u64, (low, high): (u32, u32), found: &mut Vec<IdWord>) {
-        let mut add = |addr: u64, tid: u32| {
-            found.push(IdWord { addr: addr.into(), tid: (tid & TID_MASK).into(), reserved: 0.into() });
-        };
+    fn judge<T: Target>(&self, target: &T, at: u64, (low, high): (u32, u32), found: &mut Found) {
         if !self.musl && self.is_thread(low) && low & !TID_MASK == 0 {
-            let mutex = words::<10, T>(target, at.wrapping_sub(8));
-            match mutex.map(|mutex| self.mutex_of(low, &mutex)) {
-                Some(Some(Owner::Field)) => add(at, low),
-                Some(Some(Owner::FieldAndLock)) => {
-                    add(at - 8, low);
-                    add(at, low);
-                }
-                _ => {}
+            let lock = at.wrapping_sub(8);
+            let owner = words::<10, T>(target, lock).and_then(|mutex| self.mutex_of(low, &mutex));
+            if let Some(owner) = owner {
+                let words = [at, if matches!(owner, Owner::FieldAndLock) { lock } else { 0 }];
+                found.candidates.push(Candidate { lock, len: 40, words, tid: low });
             }
-            if high <= 1 && words(target, at.wrapping_sub(24)).is_some_and(|lock| self.is_written_rwlock(&lock)) {
-                add(at, low);
+            let lock = at.wrapping_sub(24);
+            if high <= 1 && words(target, lock).is_some_and(|lock| self.is_written_rwlock(&lock)) {
+                found.candidates.push(Candidate { lock, len: 56, words: [at, 0], tid: low });
             }
         }
-        if self.musl && self.is_thread(high) && words(target, at).is_some_and(|lock| is_musl_mutex(&lock)) {
-            add(at + 4, high);
+        if self.musl && self.is_thread(high) && words(target, at).is_some_and(|lock| is_musl_mutex(target, at, &lock)) {
+            found.add(at + 4, high);
         }
     }
 
@@ -167,19 +211,22 @@ enum Owner {
     FieldAndLock,
 }
 
-/// musl's mutex: type, lock, waiters, nothing, nothing, count, links of its holder's list.
-fn is_musl_mutex(lock: &[u32; 10]) -> bool {
+/// musl's mutex: type, lock, waiters, nothing, nothing, count, links of its holder's list, of which the first one leads to
+/// where the mutex's second one is named.
+fn is_musl_mutex<T: Target>(target: &T, at: u64, lock: &[u32; 10]) -> bool {
     const RECURSIVE: u32 = 1;
     const ERROR_CHECK: u32 = 2;
     /// Robust within one process: the kernel's list of the holder does not have it. Its plain kind names the holder, too.
     const ROBUST: u32 = 4;
-    let [kind, _, waiters, none, nothing, count, links @ ..] = *lock;
+    const NEXT: u64 = 32;
+    let [kind, _, waiters, none, nothing, count, previous, previous_high, ..] = *lock;
+    let previous = u64::from(previous) | u64::from(previous_high) << 32;
     let kind = kind & !0x80;
     (matches!(kind & !ROBUST, RECURSIVE | ERROR_CHECK) || kind == ROBUST)
         && waiters < 1 << 20
         && count < 1 << 20
         && none | nothing == 0
-        && links != [0; 4]
+        && word(target, previous) == Some(at + NEXT)
 }
 
 /// Words of memory; `None` where it ends.
