@@ -100,7 +100,7 @@ fn base(kernel: &Kernel) -> Result<Archive> {
     for (i, module) in kernel.modules.iter().enumerate() {
         archive.copy(&format!("modules/{i}.ko"), 0o644, module)?;
     }
-    // `ckpt` is an ordinary program and needs the C library, which programs from images bring along.
+    // Where `ckpt` could not be linked statically it needs the C library, which programs from images bring along.
     for library in libraries()? {
         let path = library.trim_start_matches('/').to_owned();
         let parents: Vec<_> = path.match_indices('/').map(|(i, _)| path[..i].to_owned()).collect();
@@ -112,7 +112,7 @@ fn base(kernel: &Kernel) -> Result<Archive> {
     Ok(archive)
 }
 
-/// What `ckpt` is linked with, by absolute path.
+/// What `ckpt` is linked with, by absolute path: nothing, where there is a static C library.
 fn libraries() -> Result<Vec<String>> {
     let listed = Command::new("ldd").arg(dist::dir()?.join("ckpt")).output().context("ldd")?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
