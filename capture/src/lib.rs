@@ -23,6 +23,7 @@ pub mod core_notes;
 pub mod cpu;
 pub mod hooks;
 pub mod local;
+pub mod locks;
 pub mod origin;
 pub mod output;
 pub mod pages;

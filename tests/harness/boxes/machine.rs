@@ -105,7 +105,7 @@ fn base(kernel: &Kernel, files: &[(String, PathBuf)]) -> Result<Archive> {
     for (i, module) in kernel.modules.iter().enumerate() {
         archive.copy(&format!("modules/{i}.ko"), 0o644, module)?;
     }
-    // `ckpt` is an ordinary program and needs the C library, which programs from images bring along.
+    // Where `ckpt` could not be linked statically it needs the C library, which programs from images bring along.
     for library in libraries()? {
         archive.bring(&library, library.as_ref())?;
     }
@@ -115,7 +115,7 @@ fn base(kernel: &Kernel, files: &[(String, PathBuf)]) -> Result<Archive> {
     Ok(archive)
 }
 
-/// What `ckpt` is linked with, by absolute path.
+/// What `ckpt` is linked with, by absolute path: nothing, where there is a static C library.
 fn libraries() -> Result<Vec<String>> {
     let listed = Command::new("ldd").arg(dist::dir()?.join("ckpt")).output().context("ldd")?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
