@@ -59,11 +59,33 @@ for line in open("/proc/self/maps"):
                 print(entry.path)
 "#;
 
-/// Files of here, by absolute path, which the box needs at the same places to start python3.
+/// What a program is linked with, by absolute path: nothing, where it is static.
+///
+/// # Errors
+/// There is no ldd.
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = Command::new("ldd").arg(program).output().context("ldd")?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    Ok(text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+        .map(PathBuf::from)
+        .collect())
+}
+
+/// Files of here, by absolute path, which the box needs at the same places to start a program, python3 with `travel.py`.
 ///
 /// # Errors
 /// It does not run here.
-pub fn python_needs(python: &Path) -> Result<Vec<PathBuf>> {
+pub fn needs(kind: &Kind) -> Result<Vec<PathBuf>> {
+    let mut files = libraries(&kind.program)?;
+    if kind.name == "python" {
+        files.extend(python_needs(&kind.program)?);
+    }
+    Ok(files)
+}
+
+fn python_needs(python: &Path) -> Result<Vec<PathBuf>> {
     let made = Command::new(python).args(["-c", LOADED]).env_clear().output()?;
     ensure!(made.status.success(), "{}: {}", python.display(), String::from_utf8_lossy(&made.stderr));
     let listed = str::from_utf8(&made.stdout).context("paths")?;

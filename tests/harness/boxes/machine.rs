@@ -11,6 +11,7 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use super::kinds::libraries;
 use super::{Archive, Kernel};
 use crate::job::Capture;
 use crate::programs::tool;
@@ -106,20 +107,13 @@ fn base(kernel: &Kernel, files: &[(String, PathBuf)]) -> Result<Archive> {
         archive.copy(&format!("modules/{i}.ko"), 0o644, module)?;
     }
     // Where `ckpt` could not be linked statically it needs the C library, which programs from images bring along.
-    for library in libraries()? {
-        archive.bring(&library, library.as_ref())?;
+    for library in libraries(&dist::dir()?.join("ckpt"))? {
+        archive.bring(&library.display().to_string(), &library)?;
     }
     for (there, here) in files {
         archive.bring(there, here)?;
     }
     Ok(archive)
-}
-
-/// What `ckpt` is linked with, by absolute path: nothing, where there is a static C library.
-fn libraries() -> Result<Vec<String>> {
-    let listed = Command::new("ldd").arg(dist::dir()?.join("ckpt")).output().context("ldd")?;
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    Ok(text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect())
 }
 
 impl Machine {

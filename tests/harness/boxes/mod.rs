@@ -13,7 +13,7 @@ mod travel;
 
 pub use initramfs::Archive;
 pub use kernel::{KERNELS, Kernel, fetch};
-pub use kinds::{Kind, kinds, python_needs};
+pub use kinds::{Kind, kinds, needs};
 pub use machine::{Done, Machine, Options};
 pub use pipe::Stream;
 pub use travel::Guest;
