@@ -265,6 +265,35 @@ fn deadlines_move_with_the_clock() -> Result<()> {
     Job::start(place.stub(&path).current_dir("/tmp"))?.end()?.expect_pass()
 }
 
+/// This machine's signal handlers return there, and that one's here: whatever the kernels' frames look like.
+#[test]
+fn signal_handlers_return_on_another_cpu() -> Result<()> {
+    let kernel = fetch("6.1")?;
+    let place = Place::new(User::Own)?;
+    let image = saved_here(&place, "handler", true, "ready")?;
+    // With MPX, which QEMU puts into each frame.
+    let mut machine = Machine::boot(&kernel, &Options { cpu: "max", ..Options::default() })?;
+    machine.go_on(&[
+        guest("here", User::Own, &image, "restart-stub"),
+        guest("nobody", User::Nobody, &image, "restart-stub"),
+    ])?;
+    machine.put("/tmp/handler", &std::fs::read(place.linked_guest("handler", Link::Static)?)?)?;
+    let go = place.file("go");
+    machine.must("chmod 755 /tmp/handler; touch /tmp/there.ckpt")?;
+    let command = format!("env CKPT_PORTABLE=x86-64-v3 GUEST_GO={} /tmp/handler", go.display());
+    machine.go_on(&[guest("there", User::Own, b"", &command)])?;
+    let (there, _) = machine.save_there("there", User::Own, "ready")?;
+    machine.must(&format!("mkdir -p {}; chmod 755 {0}; touch {}", place.work().display(), go.display()))?;
+    for name in ["here", "nobody"] {
+        let said = machine.end(name)?;
+        ensure!(said == "PASS\n", "{name}: {said}");
+    }
+    let path = place.write("there.ckpt", &there)?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
+    place.go()?;
+    Job::start(place.stub(&path).current_dir("/tmp"))?.end()?.expect_pass()
+}
+
 /// Exit code of a restart on a CPU that lacks something.
 const CPU: i32 = 79;
 
