@@ -123,3 +123,31 @@ fn another_cpu() -> Result<()> {
     ensure!(lost.out.contains("FAIL: byte 16 of register 0"), "{lost:#?}");
     Job::start(&mut place.stub(&image))?.end()?.expect_pass()
 }
+
+/// Threads that a process's own signal finds in the kernel's code are led out of it before the save.
+#[test]
+fn none_in_the_kernels_code() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut place.armed(place.guest("clocks")?, &image))?;
+        job.wait_line(READY)?;
+        for _ in 0..12 {
+            job.save(&image)?;
+            let shown = Job::start(place.ckpt().args(["show", "--json"]).arg(&image))?.end()?;
+            let report: serde_json::Value = serde_json::from_str(&shown.out)?;
+            let process = &report["processes"][0];
+            let threads = process["threads"].as_array().context("no threads")?;
+            let inside =
+                |thread: &serde_json::Value| thread["stopped_in"].as_str().is_none_or(|at| at.starts_with("[vdso]"));
+            ensure!(threads.len() == 5 && !threads.iter().any(inside), "{threads:#?}");
+            ensure!(!process["caught_signals"].to_string().contains("TRAP"), "{}", process["caught_signals"]);
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", job.pid()))?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).context("no SigCgt")?;
+        ensure!(u64::from_str_radix(caught.trim(), 16)? & 1 << 4 == 0, "SIGTRAP is still caught: {caught}");
+        place.go()?;
+        job.end()?.expect_pass()?;
+        Job::start(&mut place.stub(&image))?.end()?.expect_pass()
+    })
+}
