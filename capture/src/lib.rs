@@ -24,6 +24,7 @@ pub mod cpu;
 pub mod handlers;
 pub mod hooks;
 pub mod local;
+pub mod locks;
 pub mod origin;
 pub mod output;
 pub mod pages;

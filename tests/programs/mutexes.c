@@ -6,10 +6,10 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
-enum { THREADS = 4, FAKES = 400 };
+enum { THREADS = 4, FAKES = 400, BEFORE = 5000 };
 
-/* Numbers that look like a held lock and are none: glibc's recursive mutex, musl's. As other programs have them, in a long table and
- * in small pieces of the heap. Nobody may correct them. */
+/* Numbers that look like a held lock and are none: glibc's recursive mutex, musl's. As other programs have them, in a long table, in
+ * small pieces of the heap, and as running numbers of a table in .bss. Nobody may correct them. */
 struct fake {
     unsigned lock, count, owner, users, kind, spins;
     void *list[2];
@@ -19,6 +19,8 @@ struct fake {
 };
 static struct fake *table;
 static struct fake **pieces;
+static struct fake running[BEFORE + 100];
+static unsigned first_number;
 static unsigned complement[THREADS];
 
 static void fake(struct fake *f, unsigned id) {
@@ -33,9 +35,13 @@ static void make_fakes(void) {
         fake(&table[i], ~complement[i % THREADS]);
         fake(pieces[i] = malloc(sizeof **pieces), ~complement[i % THREADS]);
     }
+    first_number = getpid() - BEFORE;
+    for (unsigned i = 0; i < BEFORE + 100; i++) fake(&running[i], first_number + i);
 }
 
 static void expect_fakes(void) {
+    for (unsigned i = 0; i < BEFORE + 100; i++)
+        CHECK(running[i].owner == first_number + i, "running number %u is %u", first_number + i, running[i].owner);
     for (int i = 0; i < FAKES; i++) {
         unsigned id = ~complement[i % THREADS];
         CHECK(table[i].owner == id && table[i].id == id, "number %d of the table is %u %u, was %u", i, table[i].owner, table[i].id, id);

@@ -7,8 +7,8 @@ use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ckpt_tests::boxes::{Guest, KERNELS, Kernel, Machine, Options, fetch};
-use ckpt_tests::programs::{Link, sources, tool};
+use ckpt_tests::boxes::{Guest, KERNELS, Kernel, Kind, Machine, Options, fetch, kinds};
+use ckpt_tests::programs::Link;
 use ckpt_tests::{Job, Place, User, job};
 
 /// All kernels that can be had.
@@ -48,25 +48,6 @@ impl Traveller {
     fn command(&self, usual: &'static str) -> &'static str {
         if self.name.starts_with("go-") { "ckpt restart --namespace" } else { usual }
     }
-}
-
-/// The programs: name, file, arguments.
-fn programs(place: &Place) -> Result<Vec<(&'static str, PathBuf, Vec<String>)>> {
-    let guest = |name: &str, link| place.linked_guest(name, link);
-    let bring = |from: &str, link, to: &str| -> Result<PathBuf> {
-        let built = guest(from, link)?;
-        let path = place.bin().join(to);
-        std::fs::rename(built, &path)?;
-        Ok(path)
-    };
-    let script = std::fs::read_to_string(sources().join("travel.py"))?;
-    Ok(vec![
-        ("static", bring("travel", Link::Static, "travel-static")?, Vec::new()),
-        ("musl", bring("travel", Link::StaticMusl, "travel-musl")?, Vec::new()),
-        ("threads", bring("travel", Link::Dynamic, "travel-threads")?, Vec::new()),
-        ("go", bring("travel.go", Link::Dynamic, "travel-go")?, Vec::new()),
-        ("python", tool("python3", "python3")?, vec!["-c".to_owned(), script]),
-    ])
 }
 
 /// Starts a program so that it runs on other CPUs too, as `ckpt run --portable` does, and saves it in the middle.
@@ -170,7 +151,7 @@ fn programs_travel_from_each_to_each() -> Result<()> {
     let kernels = kernels();
     let workshop = Place::new(User::Own)?;
     let mut travellers = Vec::new();
-    for (name, program, arguments) in programs(&workshop)? {
+    for Kind { name, program, arguments } in kinds(&workshop)? {
         for user in User::all() {
             let one = depart(name, &program, &arguments, user).with_context(|| format!("{name} as {user:?}"))?;
             travellers.push(one);

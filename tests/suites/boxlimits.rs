@@ -73,29 +73,3 @@ fn settings_of_another_kernel() -> Result<()> {
     }
     Ok(())
 }
-
-/// What a box writes to its serial port comes here whole: an image, compressed, whose every checksum is right.
-#[test]
-fn a_stream_out_of_a_box() -> Result<()> {
-    use std::io::Read;
-    let mut machine = machine("6.1")?;
-    let mut data = machine.take_data()?;
-    let reader = std::thread::spawn(move || -> Result<Vec<u8>> {
-        let (mut len, mut bytes) = ([0; 12], Vec::new());
-        data.read_exact(&mut len)?;
-        let len: u64 = std::str::from_utf8(&len)?.trim().parse()?;
-        data.take(len).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    });
-    machine.must(
-        "cd /tmp; rm -f go; GUEST_GO=/tmp/go ./guest areas 300 >out 2>&1 </dev/null & pid=$!
-        until grep -q ready out; do sleep 0.1; done; ckpt save $pid -q -o - --compress zstd --kill >stream
-        (printf %12d $(stat -c %s stream); cat stream) >/dev/data",
-    )?;
-    let bytes = reader.join().map_err(|_| anyhow::anyhow!("the reader has died"))??;
-    let place = ckpt_tests::Place::new(User::Own)?;
-    let image = place.write("box.zst", bytes)?;
-    let verify = ckpt_tests::Job::start(place.ckpt().arg("verify").arg(&image))?.end()?;
-    ensure!(verify.code() == Some(0) && verify.out.contains("sound"), "{verify:#?}");
-    Ok(())
-}

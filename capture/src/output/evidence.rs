@@ -1,9 +1,10 @@
 //! Whether what looks like a lock that a thread holds is one.
 //!
 //! A word that is a thread's id by chance must never be corrected: that is another number in the program's data (a compiler's
-//! live ranges, seen in the JVM, have every number up to some thousands). So something else must speak for a lock: that it is a
-//! variable of a program or library, or of its holder's stack; that a thread waits for it; or that its holder, or such a variable,
-//! has a pointer to it. The others stay as they are.
+//! live ranges, seen in the JVM, have every number up to some thousands). Where a program has data that looks like locks which
+//! nobody's id holds, something else must speak for each one that names a thread: that it is a variable of a program or library, or
+//! of its holder's stack; that a thread waits for it; or that its holder, or such a variable, has a pointer to it. The others
+//! stay as they are.
 
 use std::vec;
 use std::vec::Vec;
