@@ -123,7 +123,7 @@ impl<T: Target> Search<'_, T> {
     fn stack(&self, at: u64, end: u64) -> Range<u64> {
         let vma = self.vmas.get(self.vmas.partition_point(|vma| vma.end.get() <= at));
         let own = |vma: &&Vma| {
-            let private = vma.prot.get() & PROT_WRITE != 0 && vma.kind.get() != VmaKind::FileShared as u32;
+            let private = vma.prot.get() & PROT_WRITE != 0 && vma.kind.get() < VmaKind::FileShared as u32;
             private && vma.start.get() <= at
         };
         vma.filter(own).map_or(0..0, |vma| at..vma.end.get().min(end).min(at.saturating_add(STACK)))

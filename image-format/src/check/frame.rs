@@ -76,7 +76,7 @@ impl Check<'_, '_> {
                 self.image.each::<Component>().filter(fits).fold(0b11, |bits, one| bits | 1 << one.number.get());
             let vma = vmas.get(vmas.partition_point(|vma| vma.end.get() <= at));
             let inside = vma.is_some_and(|vma| {
-                let own = vma.prot.get() & PROT_WRITE != 0 && vma.kind.get() != VmaKind::FileShared as u32;
+                let own = vma.prot.get() & PROT_WRITE != 0 && vma.kind.get() < VmaKind::FileShared as u32;
                 own && vma.start.get() <= at && at + len + MAGIC2 <= vma.end.get()
             });
             let sane = (XSTATE_MIN as u64..=XSTATE_LARGEST as u64).contains(&len) && at.is_multiple_of(64);
