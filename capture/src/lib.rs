@@ -21,6 +21,7 @@ extern crate std;
 
 pub mod core_notes;
 pub mod cpu;
+pub mod handlers;
 pub mod hooks;
 pub mod local;
 pub mod locks;

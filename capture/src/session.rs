@@ -23,6 +23,7 @@ use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
 use crate::core_notes::{self, Frame, Ids as Owner};
 use crate::cpu;
+use crate::handlers;
 use crate::origin::Origin;
 use crate::output::{Holder, Ids, Output};
 use crate::pages::{self, Run, Runs};
@@ -156,8 +157,10 @@ pub fn save<T: Target>(
     state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
     let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
-    header.required = (header.required.get() | (contents.features() | shared_files | guards).bits()).into();
-    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads);
+    let (handlers, held) = handlers::save(&mut save, threads, vmas, runs, facts.origin.components.as_slice())?;
+    let found = contents.features() | shared_files | guards | handlers;
+    header.required = (header.required.get() | found.bits()).into();
+    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 
@@ -257,9 +260,9 @@ fn write_threads<T: Target>(
         save.notes.push(t.record)?;
     }
     save.notes.end()?;
+    save.notes.table(facts.origin.components.as_slice())?;
     if facts.full_frames {
         save.notes.table(frames)?;
-        save.notes.table(facts.origin.components.as_slice())?;
         write_deadlines(save, threads)?;
     }
     Ok(())

@@ -231,7 +231,7 @@ fn vma_of<T: Target>(
         _ => {
             vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
             vma.offset = head.offset.into();
-            vma.backing = (backing(save, head, (shared, deleted, held), backings, files)? as u32).into();
+            vma.backing = (backing(save, head, (shared, deleted, held), backings, files, contents)? as u32).into();
         }
     }
     if head.name.starts_with(b"[") {
@@ -263,6 +263,7 @@ fn backing<T: Target>(
     (shared, deleted, held): (bool, bool, Option<&Object>),
     backings: &mut [Backing],
     files: &mut usize,
+    contents: &Contents<'_>,
 ) -> Result<usize> {
     let dev = head.dev;
     let known = backings.get(..*files).unwrap_or_default();
@@ -285,7 +286,8 @@ fn backing<T: Target>(
             if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
                 return Err(refuse(head.start, head.end, head.name, "a device's memory"));
             }
-            id = identity(&stat);
+            // What is carried is what it was in the pause.
+            id = contents.named(stat.dev, stat.ino).map_or_else(|| identity(&stat), Object::identity);
         }
         _ if shared => return Err(refuse(head.start, head.end, head.name, "a shared mapping of a file that is gone")),
         _ => flags |= BackingFlags::GONE,

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use image_format::record::deadline::Deadline;
+use image_format::record::frame::SignalFrame;
 use image_format::record::guard::Guard;
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
 use image_format::seal;
@@ -178,6 +179,16 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
     let sum = seal::sum(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
     if job.sums.get(index).is_none_or(|expected| expected.get() != sum) {
         die_damaged(segment.addr);
+    }
+}
+
+/// Signal handlers that are running return by frames that this CPU's kernel takes.
+pub fn mend_frames(plan: &Plan, image: &Checked<'_>) {
+    for one in image.each::<SignalFrame>() {
+        // SAFETY: checked to lie in the program's own writable memory, which is complete and not in use yet.
+        let area =
+            unsafe { core::slice::from_raw_parts_mut(one.at.get() as usize as *mut u8, one.len.get() as usize + 4) };
+        let _ = state::frame::convert(area, one.present.get(), &plan.xstate.as_xstate());
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{User, dist};
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     /// QEMU's `-cpu`: `max` has all that it can emulate (AVX2, no AVX-512), `qemu64` what every x86_64 has. MPX is left out, which
-    /// no CPU has any more: QEMU puts it into each signal frame, and no other one can return from such a frame (docs/limits.md).
+    /// no CPU has any more.
     pub cpu: &'a str,
     /// Number of its CPUs.
     pub cpus: u32,
