@@ -37,6 +37,8 @@ bitflags::bitflags! {
         const CARRIED_FILES = 1 << 18;
         /// Files that are written through shared mappings must hold what they held ([`super::shared_file::SharedFile`]).
         const SHARED_FILES = 1 << 20;
+        /// Frames of signal handlers are to be converted ([`super::frame::SignalFrame`]).
+        const SIGNAL_FRAMES = 1 << 21;
     }
 }
 
