@@ -21,7 +21,7 @@ pub const XCR0_IN_CORE: usize = 464;
 const XCR0_IN_SIGNAL_FRAME: usize = 472;
 
 /// Number of registers in `struct user_regs_struct`.
-const REGS: usize = 27;
+pub const REGS: usize = 27;
 
 /// A thread's registers as a debugger shall see them.
 #[derive(Clone, Copy, Debug)]

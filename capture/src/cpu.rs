@@ -23,15 +23,16 @@ pub fn all() -> Cpu {
     Cpu { words: words.map(Into::into), xcr0: xcr0.into(), xsave_size: size.into(), reserved: 0.into() }
 }
 
-/// What a CPU must have on which the process shall go on: `all` that this one has, or less.
+/// What a CPU must have on which the process shall go on: `all` that this one has, or less. `held`: components in use below signal
+/// handlers.
 #[must_use]
-pub fn needed(all: Cpu, proc: Fd, threads: &impl Threads) -> Cpu {
+pub fn needed(all: Cpu, proc: Fd, threads: &impl Threads, held: u64) -> Cpu {
     let present = |i| {
         let area = threads.get(i).frame.xsave;
         let bytes = area.get(XSTATE_BV..XSTATE_BV + 8).and_then(|b| b.try_into().ok());
         bytes.map_or(0, u64::from_le_bytes)
     };
-    let used = (0..threads.count()).map(present).fold(0, |all, one| all | one);
+    let used = (0..threads.count()).map(present).fold(held, |all, one| all | one);
     // Whoever has other registers in use did not keep to it.
     if used & !(Cpu::PORTABLE_STATES | NOBODYS) == 0 && is_marked(proc) { all.portable() } else { all }
 }

@@ -21,8 +21,10 @@ extern crate std;
 
 pub mod core_notes;
 pub mod cpu;
+pub mod handlers;
 pub mod hooks;
 pub mod local;
+pub mod locks;
 pub mod origin;
 pub mod output;
 pub mod pages;

@@ -23,8 +23,9 @@ use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
 use crate::core_notes::{self, Frame, Ids as Owner};
 use crate::cpu;
+use crate::handlers;
 use crate::origin::Origin;
-use crate::output::{Ids, Output};
+use crate::output::{Holder, Ids, Output};
 use crate::pages::{self, Run, Runs};
 
 /// Most bytes of shared contents that are copied so that the process can go on: copying takes some 0.2 ms for 1 MiB, and
@@ -156,8 +157,10 @@ pub fn save<T: Target>(
     state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
     let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
-    header.required = (header.required.get() | (contents.features() | shared_files | guards).bits()).into();
-    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads);
+    let (handlers, held) = handlers::save(&mut save, threads, vmas, runs, facts.origin.components.as_slice())?;
+    let found = contents.features() | shared_files | guards | handlers;
+    header.required = (header.required.get() | found.bits()).into();
+    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(&header)?;
 
@@ -172,10 +175,10 @@ pub fn save<T: Target>(
     for (i, page) in rseq.iter_mut().enumerate() {
         *page = threads.get(i).record.rseq.get() & !(image_format::PAGE - 1);
     }
-    let ids = scratch.take::<[u64; 2]>(threads.count())?;
-    for (i, pair) in ids.iter_mut().enumerate() {
-        let record = threads.get(i).record;
-        *pair = [record.tid.get().into(), record.jmp.fs_base.get()];
+    let holders = scratch.take::<Holder>(if T::IN_PROCESS { 0 } else { threads.count() })?;
+    for (i, holder) in holders.iter_mut().enumerate() {
+        let Stopped { record, frame, .. } = threads.get(i);
+        *holder = Holder { tid: record.tid.get().into(), fs: record.jmp.fs_base.get(), regs: frame.regs };
     }
     let headers = usize::try_from(headers).map_err(|_| Full)?;
     let table = table.start + headers..table.end + headers;
@@ -184,7 +187,7 @@ pub fn save<T: Target>(
         &layout,
         prefix,
         (runs, &contents),
-        &Ids { rseq_pages: rseq, threads: ids, table },
+        &Ids { rseq_pages: rseq, threads: holders, vmas, table },
         &mut scratch,
     )?;
     Ok(layout.file_len())
@@ -257,9 +260,9 @@ fn write_threads<T: Target>(
         save.notes.push(t.record)?;
     }
     save.notes.end()?;
+    save.notes.table(facts.origin.components.as_slice())?;
     if facts.full_frames {
         save.notes.table(frames)?;
-        save.notes.table(facts.origin.components.as_slice())?;
         write_deadlines(save, threads)?;
     }
     Ok(())

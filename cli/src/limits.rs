@@ -5,6 +5,7 @@
 use std::fs;
 
 use image_format::record::descriptor::Descriptor;
+use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
@@ -21,16 +22,41 @@ pub const NO_PROC: &str = "/proc: is not mounted: mount it (mount -t proc proc /
 /// `PROT_WRITE`.
 const WRITE: u32 = 2;
 
-/// What this CPU lacks.
-pub fn cpu(image: &Image<'_>) -> Option<String> {
+/// What this CPU lacks: what the program may use by the features that there were, and what its threads have in use.
+pub fn cpu(image: &Image<'_>) -> Result<Option<String>, Fault> {
     let (features, xcr0, _) = sys::arch::cpu_features();
     let names: sys::text::Text<1024> = loader::cpu::lacking(&image.header().cpu, &features, xcr0);
-    let what = || {
-        format!(
-            "CPU without {names}: the program may use these: start it by ckpt run --portable; or --cpu ignore to try"
-        )
+    if !names.as_bytes().is_empty() {
+        let remedy = "start it by ckpt run --portable; or --cpu ignore to try";
+        return Ok(Some(format!("CPU without {names}: the program may use these: {remedy}")));
+    }
+    let missing = states(image, xcr0)?;
+    let remedy = "restart it on the same kind of CPU; or --cpu ignore to lose them";
+    let what = || format!("{}: in use, and this CPU has none of their kind: {remedy}", missing.join(", "));
+    Ok((!missing.is_empty()).then(what))
+}
+
+/// Components of the extended state that are in use, and that this CPU does not have, or has in another size.
+fn states(image: &Image<'_>, xcr0: u64) -> Result<Vec<String>, Fault> {
+    /// x87 and SSE are the same everywhere; protection keys and AMX are in no image.
+    const EVERYWHERE: u64 = 0b11 | 1 << 9 | 0b111 << 17;
+    const XSTATE_BV: std::ops::Range<usize> = 512..520;
+    let known = image.table::<Component>()?.iter().filter(|component| {
+        let number = component.number.get() & 63;
+        xcr0 & 1 << number != 0 && sys::arch::xsave_component(number)[1] == component.len.get()
+    });
+    let known = known.fold(EVERYWHERE, |all, component| all | 1 << (component.number.get() & 63));
+    let used = image.table::<Frame>()?.iter().fold(0, |all, frame| {
+        let present = image.xstate(frame).and_then(|area| area.get(XSTATE_BV)).and_then(|b| b.try_into().ok());
+        all | present.map_or(0, u64::from_le_bytes)
+    });
+    let name = |number| match number {
+        2 => " (AVX)",
+        5..=7 => " (AVX-512)",
+        _ => "",
     };
-    (!names.as_bytes().is_empty()).then(what)
+    let missing = (0..64).filter(|number| used & !known & 1 << number != 0);
+    Ok(missing.map(|number| format!("XSAVE component {number}{}", name(number))).collect())
 }
 
 /// Everything that cannot work here, a line each: the object, the reason, the remedy.
@@ -56,7 +82,7 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
     let hard = |which| getrlimit(which).maximum;
     within("address space", bytes(&|_| true) + SPARE_BYTES, hard(Resource::As), "v");
     within("writable memory", bytes(&|v| private(v) && !stack(v)), hard(Resource::Data), "d");
-    if !may_lock() {
+    if !has(IPC_LOCK) {
         within("locked memory", bytes(&|v| flags(v).contains(VmaFlags::LOCKED)), hard(Resource::Memlock), "l");
     }
     let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -69,7 +95,13 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
         lines.push(format!("{} mappings: more than {limit}: raise it (sysctl vm.max_map_count)", vmas.len()));
     }
     if number("/proc/sys/vm/overcommit_memory") == Some(2) {
-        let free = promised("CommitLimit").saturating_sub(promised("Committed_AS"));
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // This command's own goes before the program's comes.
+        let own = kib(&status, "VmData").unwrap_or(0) + kib(&status, "VmStk").unwrap_or(0);
+        let kept = if has(SYS_ADMIN) { 0 } else { number("/proc/sys/vm/admin_reserve_kbytes").unwrap_or(0) << 10 };
+        let system = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let limit = kib(&system, "CommitLimit").unwrap_or(u64::MAX);
+        let free = limit.saturating_add(own).saturating_sub(kib(&system, "Committed_AS").unwrap_or(0) + kept);
         let need = bytes(&private);
         if need > free {
             let (need, free) = (text::size(need), text::size(free));
@@ -80,17 +112,19 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
     Ok(lines)
 }
 
-/// A line of `/proc/meminfo`, bytes.
-fn promised(name: &str) -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+/// A line of `/proc/meminfo` or of a process's `status`, bytes.
+fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(u64::MAX >> 10) << 10
+    Some(line?.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
-/// Whether the limit of locked memory does not hold for this user (`CAP_IPC_LOCK`).
-fn may_lock() -> bool {
-    const IPC_LOCK: u64 = 1 << 14;
+/// `CAP_IPC_LOCK`: the limit of locked memory does not hold. `CAP_SYS_ADMIN`: what the system keeps for root may be had.
+const IPC_LOCK: u64 = 1 << 14;
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// Whether this user has a capability.
+fn has(capability: u64) -> bool {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & IPC_LOCK != 0)
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & capability != 0)
 }

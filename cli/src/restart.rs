@@ -99,7 +99,7 @@ impl Source {
     fn look(&self, options: &Options) -> Result<(), Failure> {
         let file = ImageFile::open(self.path())?;
         let checked = file.checked()?;
-        match limits::cpu(&checked.image) {
+        match limits::cpu(&checked.image).map_err(|fault| file.fault(fault))? {
             Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
             _ => {}
         }

@@ -9,7 +9,7 @@ use image_format::record::device::Device;
 use image_format::record::directory::Directory;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
-use image_format::record::frame::{Component, Frame};
+use image_format::record::frame::{Component, Frame, SignalFrame};
 use image_format::record::guard::Guard;
 use image_format::record::header::Header;
 use image_format::record::id_word::IdWord;
@@ -63,6 +63,7 @@ fn each_record_is_described() {
     described::<Frame>();
     described::<Component>();
     described::<Deadline>();
+    described::<SignalFrame>();
     described::<IdWord>();
     described::<Vma>();
     described::<Backing>();

@@ -3,10 +3,10 @@
 
 mod support;
 
-use image_format::USER_END;
 use image_format::record::deadline::Deadline;
-use image_format::record::frame::Component;
-use image_format::record::header::Cpu;
+use image_format::record::frame::{Component, SignalFrame};
+use image_format::record::header::{Cpu, Features};
+use image_format::{PAGE, USER_END};
 use support::Parts;
 
 fn component(number: u32, at: u32, len: u32) -> Component {
@@ -49,6 +49,45 @@ fn deadlines_that_cannot_be() {
         let fault = check(at, clock).expect_err("a fault");
         assert!(fault.to_string().contains("a deadline"), "{fault}");
     }
+}
+
+#[test]
+fn frames_of_signal_handlers_that_cannot_be() {
+    let check = |frames: &[(u64, u64, u32)], features: Features| {
+        let mut parts = Parts::new();
+        parts.header.required = (parts.header.required.get() | features.bits()).into();
+        parts.components = vec![component(2, 576, 256), component(9, 2688, 8)];
+        let frame = |(at, present, len): &(u64, u64, u32)| SignalFrame {
+            at: (*at).into(),
+            present: (*present).into(),
+            len: (*len).into(),
+            reserved: 0.into(),
+        };
+        parts.handlers = frames.iter().map(frame).collect();
+        support::check(&parts.image())
+    };
+    let (at, need) = (support::STACK, Features::SIGNAL_FRAMES);
+    check(&[(at, 7, 832), (at + 832, 0x207, 2816)], need).unwrap();
+    for wrong in [
+        vec![(at + 8, 7, 832)],
+        vec![(at, 7, 512)],
+        vec![(at, 7, 70_000)],
+        // Its end, or the magic number, lies outside.
+        vec![(at + 4 * PAGE - 832, 7, 832)],
+        vec![(at - 64, 7, 832)],
+        vec![(u64::MAX - 63, 7, 832)],
+        // Code; a component without a place, or with one outside the area.
+        vec![(support::TEXT, 7, 832)],
+        vec![(at, 0x27, 2816)],
+        vec![(at, 0x207, 832)],
+        // Twice, or one in the other.
+        vec![(at, 7, 832), (at, 7, 832)],
+        vec![(at, 7, 832), (at + 768, 7, 832)],
+    ] {
+        let fault = check(&wrong, need).expect_err("a fault");
+        assert!(fault.to_string().contains("a signal handler's frame"), "{wrong:x?}: {fault}");
+    }
+    check(&[(at, 7, 832)], Features::empty()).expect_err("no feature");
 }
 
 #[test]

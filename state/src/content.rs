@@ -10,6 +10,7 @@ mod source;
 use image_format::record::Identity;
 use image_format::record::content::{Content, ContentFile, ContentKind};
 use image_format::{Checked, ExitCode};
+use sys::Errno;
 use sys::abi::{
     F_ADD_SEALS, MFD_ALLOW_SEALING, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
 };
@@ -70,8 +71,7 @@ pub fn save<T: Target>(
 pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)> {
     let path = image.string(content.name);
     let deleted = content.kind.get() == ContentKind::Deleted as u32;
-    let slash = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
-    let (dir, base) = path.split_at_checked(slash).unwrap_or_default();
+    let (dir, base) = split(path);
     let there = if deleted { sys::fs::open_path(dir, O_TMPFILE | O_RDWR, 0o600).ok() } else { None };
     let elsewhere = deleted && there.is_none();
     let file = match there {
@@ -87,38 +87,51 @@ pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)
     Ok((file, elsewhere))
 }
 
-/// Makes a file that is missing from its contents, which `fill` writes, as it was; one that is there stays as it is.
+/// Makes a file that is missing from its contents, which `fill` writes, as it was; one that is there stays as it is. It has its name
+/// when it is whole: a restart that is killed leaves nothing (where the file system knows no files without a name, a shorter one).
 ///
 /// # Errors
 /// It cannot be made: then it is still missing.
 pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) -> sys::Result<bool>) -> Result<()> {
     let path = image.string(content.name);
-    let failed = |e| {
-        let error = Error::about(
-            packed!("file @: is missing, and cannot be restored (!): make its directory, or --map-path OLD=NEW"),
-            0u32,
-            path,
-            e,
-        );
-        error.code(ExitCode::FileMissing)
+    if sys::fs::lstat_path(path).is_ok() {
+        return Ok(());
+    }
+    let failed = |what, name, e| {
+        let error = Error::about(what, 0u32, name, e).code(ExitCode::FileMissing);
+        error.why(packed!("is missing, and cannot be restored")).hint(packed!("put it there, or --map-path OLD=NEW"))
     };
-    let file = match sys::fs::open_path(path, O_RDWR | O_CREAT | O_EXCL, 0o600) {
-        Err(sys::Errno::EEXIST) => return Ok(()),
-        other => other.map_err(failed)?,
+    let (dir, _) = split(path);
+    let nameless = match sys::fs::open_path(dir, O_TMPFILE | O_RDWR, 0o600) {
+        Err(e @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed(packed!("directory @"), dir, e)),
+        other => other.ok(),
     };
+    let named = nameless.is_none();
+    let made = nameless.map_or_else(|| sys::fs::open_path(path, O_RDWR | O_CREAT | O_EXCL, 0o600), Ok);
     let then = &content.identity;
     let time = Timespec { sec: then.mtime_sec.get(), nsec: i64::from(then.mtime_nsec.get()) };
-    let made = sys::fs::truncate(file.fd(), then.size.get())
-        .and_then(|()| if fill(file.fd())? { Ok(()) } else { Err(sys::Errno::EBADMSG) })
-        .and_then(|()| sys::fs::chmod(file.fd(), then.mode.get() & 0o777))
-        .and_then(|()| sys::fs::set_mtime(file.fd(), time));
-    made.map_err(|e| {
-        let _ = sys::fs::unlink_path(path);
-        failed(e)
-    })?;
+    let made = made.and_then(|file| {
+        let whole = |whole| if whole { sys::fs::truncate(file.fd(), then.size.get()) } else { Err(Errno::EBADMSG) };
+        let done = fill(file.fd())
+            .and_then(whole)
+            .and_then(|()| sys::fs::chmod(file.fd(), then.mode.get() & 0o777))
+            .and_then(|()| sys::fs::set_mtime(file.fd(), time))
+            .and_then(|()| if named { Ok(()) } else { sys::fs::link_path(file.fd(), path) });
+        if named && done.is_err() {
+            let _ = sys::fs::unlink_path(path);
+        }
+        done
+    });
+    made.map_err(|e| failed(packed!("file @"), path, e))?;
     let text = Line::filled(packed!("restart-stub: file @ was missing: restored\n"), 0, path, 0);
     let _ = sys::fs::write_all(2, text.as_bytes());
     Ok(())
+}
+
+/// A path's directory, with the slash, and the name in it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let slash = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    path.split_at_checked(slash).unwrap_or_default()
 }
 
 /// Opens a file once more, for a description of its own.

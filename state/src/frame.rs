@@ -13,7 +13,7 @@ use sys::abi::signal::{
 };
 
 /// Offset of `struct _fpx_sw_bytes` in an XSAVE area of a frame, and of XCR0 in that of a core.
-const SW_BYTES: usize = 464;
+pub const SW_BYTES: usize = 464;
 
 /// Offset of the XSAVE header, which begins with the components that are present.
 pub const XSTATE_BV: usize = 512;
@@ -40,6 +40,8 @@ pub const FIXED: usize = 576;
 /// A component's place in an area that was saved, and in one of here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Move {
+    /// The component's bit.
+    pub bit: u64,
     /// Offset there.
     pub from: u32,
     /// Offset here.
@@ -93,7 +95,7 @@ pub fn build(
         // The magic number, the length with the closing one, the components, the length, zeros.
         let sw = [u64::from(FP_XSTATE_MAGIC1) | u64::from(len + 4) << 32, features, u64::from(len), 0, 0, 0];
         put(to, STATE_AT, saved.get(..FIXED)?)?;
-        for Move { from, to: place, len } in xstate.moves {
+        for Move { from, to: place, len, .. } in xstate.moves {
             let from = *from as usize;
             // A shorter area has no more than that.
             put(to, STATE_AT + *place as usize, saved.get(from..from + *len as usize).unwrap_or_default())?;
@@ -106,6 +108,25 @@ pub fn build(
     Some(at)
 }
 
+/// What the kernel has put into a program's memory for a signal handler gets the form that this CPU's kernel takes: `area` is an
+/// XSAVE area of the saving one and the magic number behind it, `present` what it holds. The kernel takes a smaller area than its own.
+pub fn convert(area: &mut [u8], present: u64, xstate: &Xstate<'_>) -> Option<()> {
+    let mut kept = present & 0b11;
+    // Ascending and downwards: nothing is overwritten that has still to move.
+    for one in xstate.moves.iter().filter(|one| one.bit & present != 0 && one.to <= one.from) {
+        for i in 0..one.len {
+            let byte = *area.get((one.from + i) as usize)?;
+            *area.get_mut((one.to + i) as usize)? = byte;
+        }
+        kept |= one.bit;
+    }
+    let len = xstate.len.min((area.len() as u32).checked_sub(4)?);
+    put(area, XSTATE_BV, &kept.to_le_bytes())?;
+    put(area, SW_BYTES + 4, &(len + 4).to_le_bytes())?;
+    put(area, SW_BYTES + 16, &len.to_le_bytes())?;
+    put(area, len as usize, &FP_XSTATE_MAGIC2.to_le_bytes())
+}
+
 /// Puts bytes in their place.
 #[inline(never)] // So that it exists once.
 fn put(to: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
@@ -113,4 +134,47 @@ fn put(to: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
         *to = *from;
     }
     Some(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn word(area: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(*area[at..].first_chunk().unwrap())
+    }
+
+    /// AVX stays, what is lower there moves, what is missing there or higher is forgotten; the area ends where that CPU's does.
+    #[test]
+    fn a_frame_gets_another_cpus_form() {
+        let mut area = [0; 2696 + 4];
+        area[576..832].fill(2);
+        area[1088..1152].fill(5);
+        area[1152..1664].fill(6);
+        area[2688..2696].fill(9);
+        let moves = [
+            Move { bit: 1 << 2, from: 576, to: 576, len: 256 },
+            Move { bit: 1 << 5, from: 1088, to: 832, len: 64 },
+            Move { bit: 1 << 6, from: 1152, to: 896, len: 512 },
+            Move { bit: 1 << 9, from: 960, to: 2432, len: 8 },
+        ];
+        let xstate = Xstate { features: 0x267, len: 2440, moves: &moves };
+        convert(&mut area, 0x2e7, &xstate).unwrap();
+        assert!(area[576..832].iter().all(|b| *b == 2) && area[832..896].iter().all(|b| *b == 5));
+        assert!(area[896..1408].iter().all(|b| *b == 6));
+        assert_eq!([word(&area, 512), word(&area, 468), word(&area, 480)], [0x67, 2444, 2440]);
+        assert_eq!(word(&area, 2440), FP_XSTATE_MAGIC2);
+    }
+
+    /// A smaller area keeps its size.
+    #[test]
+    fn a_smaller_frame_stays() {
+        let mut area = [0; 832 + 4];
+        let moves = [Move { bit: 1 << 2, from: 576, to: 576, len: 256 }];
+        convert(&mut area, 7, &Xstate { features: 0xe7, len: 2696, moves: &moves }).unwrap();
+        assert_eq!([word(&area, 512), word(&area, 468), word(&area, 480)], [7, 836, 832]);
+        assert_eq!(word(&area, 832), FP_XSTATE_MAGIC2);
+        assert!(convert(&mut area[..600], 7, &Xstate { features: 7, len: 832, moves: &moves }).is_none());
+    }
 }

@@ -231,7 +231,7 @@ fn vma_of<T: Target>(
         _ => {
             vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
             vma.offset = head.offset.into();
-            vma.backing = (backing(save, head, (shared, deleted, held), backings, files)? as u32).into();
+            vma.backing = (backing(save, head, (shared, deleted, held), backings, files, contents)? as u32).into();
         }
     }
     if head.name.starts_with(b"[") {
@@ -263,6 +263,7 @@ fn backing<T: Target>(
     (shared, deleted, held): (bool, bool, Option<&Object>),
     backings: &mut [Backing],
     files: &mut usize,
+    contents: &Contents<'_>,
 ) -> Result<usize> {
     let dev = head.dev;
     let known = backings.get(..*files).unwrap_or_default();
@@ -285,7 +286,8 @@ fn backing<T: Target>(
             if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
                 return Err(refuse(head.start, head.end, head.name, "a device's memory"));
             }
-            id = identity(&stat);
+            // What is carried is what it was in the pause.
+            id = contents.named(stat.dev, stat.ino).map_or_else(|| identity(&stat), Object::identity);
         }
         _ if shared => return Err(refuse(head.start, head.end, head.name, "a shared mapping of a file that is gone")),
         _ => flags |= BackingFlags::GONE,
@@ -318,7 +320,8 @@ pub fn save<T: Target>(
     Ok(())
 }
 
-/// Maps one mapping at its place, from `file` when there is one, as empty anonymous memory else.
+/// Maps one mapping at its place, from `file` when there is one, as empty anonymous memory else, with its advice: contents that come
+/// later must find it, as huge pages have no holes. Advice that the kernel no longer offers is a matter of speed and left out silently.
 ///
 /// # Errors
 /// The kernel's; EEXIST when something is in the way.
@@ -348,7 +351,16 @@ pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
     // SAFETY: the caller vouches for the range.
     let at = unsafe { sys::memory::map(start, len, vma.prot.get(), how, fd, offset) }?;
     // Kernels before 4.17 do not know MAP_FIXED_NOREPLACE and take the address for a hint.
-    if at == start { Ok(()) } else { Err(sys::Errno::EEXIST) }
+    if at != start {
+        return Err(sys::Errno::EEXIST);
+    }
+    for (flag, advice) in &ADVICE {
+        if flags.contains(*flag) {
+            // SAFETY: this advice keeps all contents.
+            let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
+        }
+    }
+    Ok(())
 }
 
 /// Advice by the flag that tells of it.
@@ -363,8 +375,7 @@ const ADVICE: [(VmaFlags, u8); 8] = [
     (VmaFlags::MERGEABLE, MADV_MERGEABLE as u8),
 ];
 
-/// Gives a mapping its advice and locks, when its contents are in place. What the kernel no longer offers (same-page
-/// merging, huge pages) is a matter of speed and left out silently; a lock that is refused is an error.
+/// Locks a mapping that was locked, when its contents are in place.
 ///
 /// # Errors
 /// mlock(2)'s.
@@ -372,12 +383,6 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
     let start = vma.start.get() as usize;
     let len = (vma.end.get() - vma.start.get()) as usize;
-    for (flag, advice) in &ADVICE {
-        if flags.contains(*flag) {
-            // SAFETY: this advice keeps all contents.
-            let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
-        }
-    }
     if flags.contains(VmaFlags::LOCKED) {
         return match sys::memory::lock(start, len) {
             // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.

@@ -14,7 +14,8 @@ mod transfer;
 use core::ffi::CStr;
 
 use crate::abi::{self, Flock, Stat};
-use crate::text::Text;
+use crate::packed;
+use crate::text::{Line, Text};
 use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
@@ -262,6 +263,20 @@ pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
 pub fn unlink_path(path: &[u8]) -> Result<()> {
     // SAFETY: the kernel only reads the path.
     unsafe { call_with_path(Sysno::unlinkat, path, 0, 0) }.map(drop)
+}
+
+/// Gives a name to an open file that has none.
+///
+/// # Errors
+/// The kernel's; EEXIST: something has that name.
+pub fn link_path(file: Fd, path: &[u8]) -> Result<()> {
+    let from = Line::filled(packed!("/proc/self/fd/#"), file as u64, b"", 0);
+    let mut to = Text::<{ abi::PATH_MAX }>::new();
+    to.push(path);
+    let (from, to) = (from.as_c_str().as_ptr() as usize, to.as_c_str().as_ptr() as usize);
+    let here = arg(abi::AT_FDCWD);
+    // SAFETY: the kernel only reads the names.
+    unsafe { call(Sysno::linkat, [here, from, here, to, abi::AT_SYMLINK_FOLLOW]) }.map(drop)
 }
 
 /// fchmod(2).

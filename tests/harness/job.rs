@@ -289,6 +289,11 @@ impl Job {
         Ok(stdin.flush()?)
     }
 
+    /// Standard input, to be closed by dropping it.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
     /// Closes standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;

@@ -13,6 +13,7 @@ pub mod place;
 pub mod proc;
 pub mod programs;
 pub mod pty;
+pub mod relaid;
 pub mod remote;
 pub mod sshd;
 pub mod table;

@@ -6,7 +6,48 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
-enum { THREADS = 4 };
+enum { THREADS = 4, FAKES = 400, BEFORE = 5000 };
+
+/* Numbers that look like a held lock and are none: glibc's recursive mutex, musl's. As other programs have them, in a long table, in
+ * small pieces of the heap, and as running numbers of a table in .bss. Nobody may correct them. */
+struct fake {
+    unsigned lock, count, owner, users, kind, spins;
+    void *list[2];
+    unsigned type, id, waiters, none[2], uses;
+    void *links[2];
+    char more[64];
+};
+static struct fake *table;
+static struct fake **pieces;
+static struct fake running[BEFORE + 100];
+static unsigned first_number;
+static unsigned complement[THREADS];
+
+static void fake(struct fake *f, unsigned id) {
+    memset(f, 0, sizeof *f);
+    *f = (struct fake){.lock = 1, .count = 1, .owner = id, .users = 1, .kind = 1, .type = 1, .id = id, .links = {f, f}};
+}
+
+static void make_fakes(void) {
+    table = malloc(FAKES * sizeof *table);
+    pieces = malloc(FAKES * sizeof *pieces);
+    for (int i = 0; i < FAKES; i++) {
+        fake(&table[i], ~complement[i % THREADS]);
+        fake(pieces[i] = malloc(sizeof **pieces), ~complement[i % THREADS]);
+    }
+    first_number = getpid() - BEFORE;
+    for (unsigned i = 0; i < BEFORE + 100; i++) fake(&running[i], first_number + i);
+}
+
+static void expect_fakes(void) {
+    for (unsigned i = 0; i < BEFORE + 100; i++)
+        CHECK(running[i].owner == first_number + i, "running number %u is %u", first_number + i, running[i].owner);
+    for (int i = 0; i < FAKES; i++) {
+        unsigned id = ~complement[i % THREADS];
+        CHECK(table[i].owner == id && table[i].id == id, "number %d of the table is %u %u, was %u", i, table[i].owner, table[i].id, id);
+        CHECK(pieces[i]->owner == id && pieces[i]->id == id, "piece %d is %u %u, was %u", i, pieces[i]->owner, pieces[i]->id, id);
+    }
+}
 
 struct locks {
     pthread_mutex_t recursive, checking, robust;
@@ -67,13 +108,16 @@ static void expect_free(struct locks *locks, const char *where) {
 static void *one(void *number) {
     int i = own = (int)(intptr_t)number;
     struct locks in_stack;
+    complement[i] = ~(unsigned)syscall(SYS_gettid);
     of[i][0] = &in_bss[i];
     of[i][1] = malloc(sizeof in_stack);
     of[i][2] = &in_stack;
     for (int k = 0; k < 3; k++) set(of[i][k]);
     pthread_barrier_wait(&held);
+    if (i == 0) make_fakes();
     if (i == 0) say("ready");
     wait_to_go();
+    if (i == 0) expect_fakes();
     for (int k = 0; k < 3; k++) {
         int other = pthread_mutex_trylock(&of[(i + 1) % THREADS][k]->recursive);
         /* The neighbour may have let go already. */

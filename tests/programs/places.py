@@ -13,13 +13,21 @@ with open(home + "/map", "wb") as f:
 mapped = open(home + "/map", "r+b")
 view = mmap.mmap(mapped.fileno(), 8192)
 mapped.close()
+# As Java's counters: mapped, and not open.
+with open(home + "/counters", "wb") as f:
+    f.write(b"c" * 4096)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+file = os.open(home + "/counters", os.O_RDWR)
+counters = ctypes.cast(libc.mmap(None, 4096, 3, mmap.MAP_SHARED, file, 0), ctypes.POINTER(ctypes.c_char))
+os.close(file)
 os.mkfifo("fifo")
 fifo = os.open(home + "/fifo", os.O_RDWR | os.O_NONBLOCK)
 os.write(fifo, b"in the fifo")
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(home + "/socket")
 listener.listen()
-libc = ctypes.CDLL(None, use_errno=True)
 notify = libc.inotify_init1(os.O_NONBLOCK)
 libc.inotify_add_watch(notify, os.fsencode(home), 0x100)
 print("ready", flush=True)
@@ -43,6 +51,10 @@ check("data", here(data.fileno()) == later + "/data" and data.read() == b"DEF")
 view[0:1] = b"M"
 view.flush()
 check("map", open(later + "/map", "rb").read(2) == b"Mm")
+check("counters", counters[0] == b"c" and open(later + "/counters", "rb").read() == b"c" * 4096)
+counters[0] = b"C"
+check("counters are shared", open(later + "/counters", "rb").read(1) == b"C")
+counters[0] = b"c"
 check("fifo", here(fifo) == later + "/fifo" and os.read(fifo, 99) == b"in the fifo")
 client = socket.socket(socket.AF_UNIX)
 client.connect(later + "/socket")

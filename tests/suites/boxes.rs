@@ -7,8 +7,8 @@ use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ckpt_tests::boxes::{Guest, KERNELS, Kernel, Machine, Options, fetch};
-use ckpt_tests::programs::{Link, sources, tool};
+use ckpt_tests::boxes::{Guest, KERNELS, Kernel, Kind, Machine, Options, fetch, kinds};
+use ckpt_tests::programs::Link;
 use ckpt_tests::{Job, Place, User, job};
 
 /// All kernels that can be had.
@@ -48,25 +48,6 @@ impl Traveller {
     fn command(&self, usual: &'static str) -> &'static str {
         if self.name.starts_with("go-") { "ckpt restart --namespace" } else { usual }
     }
-}
-
-/// The programs: name, file, arguments.
-fn programs(place: &Place) -> Result<Vec<(&'static str, PathBuf, Vec<String>)>> {
-    let guest = |name: &str, link| place.linked_guest(name, link);
-    let bring = |from: &str, link, to: &str| -> Result<PathBuf> {
-        let built = guest(from, link)?;
-        let path = place.bin().join(to);
-        std::fs::rename(built, &path)?;
-        Ok(path)
-    };
-    let script = std::fs::read_to_string(sources().join("travel.py"))?;
-    Ok(vec![
-        ("static", bring("travel", Link::Static, "travel-static")?, Vec::new()),
-        ("musl", bring("travel", Link::StaticMusl, "travel-musl")?, Vec::new()),
-        ("threads", bring("travel", Link::Dynamic, "travel-threads")?, Vec::new()),
-        ("go", bring("travel.go", Link::Dynamic, "travel-go")?, Vec::new()),
-        ("python", tool("python3", "python3")?, vec!["-c".to_owned(), script]),
-    ])
 }
 
 /// Starts a program so that it runs on other CPUs too, as `ckpt run --portable` does, and saves it in the middle.
@@ -170,7 +151,7 @@ fn programs_travel_from_each_to_each() -> Result<()> {
     let kernels = kernels();
     let workshop = Place::new(User::Own)?;
     let mut travellers = Vec::new();
-    for (name, program, arguments) in programs(&workshop)? {
+    for Kind { name, program, arguments } in kinds(&workshop)? {
         for user in User::all() {
             let one = depart(name, &program, &arguments, user).with_context(|| format!("{name} as {user:?}"))?;
             travellers.push(one);
@@ -241,6 +222,43 @@ fn clocks_are_right_under_each_kernel() -> Result<()> {
     job.end()?.expect_pass()
 }
 
+/// The same, of a process that saved itself: no thread of it comes back in the midst of a vdso that is no more, and the handlers that
+/// saved it return on another CPU.
+#[test]
+fn what_saved_itself_goes_on_under_another_kernel() -> Result<()> {
+    let kernel = fetch("6.1")?;
+    let place = Place::new(User::Own)?;
+    let image = place.file("self.ckpt");
+    // What `ckpt run --portable` sets, without its being the parent.
+    let unused = place.file("unused.ckpt");
+    let told =
+        Job::start(place.ckpt().args(["run", "--portable", "-o"]).arg(unused).args(["--", "/usr/bin/env"]))?.end()?;
+    let portable = told
+        .out
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| name.contains("_TUNABLES") || *name == "CKPT_PORTABLE");
+    let mut command = place.armed(place.guest("clocks")?, &image);
+    job::with_no_other_descriptors(command.envs(portable).current_dir("/tmp"));
+    let job = Job::start(&mut command)?;
+    job.wait_line("called")?;
+    let image = std::fs::read(job.save(&image).map(|()| image)?)?;
+    let mut machine = Machine::boot(&kernel, &Options::default())?;
+    machine.go_on(&[
+        guest("self", User::Own, &image, "restart-stub"),
+        guest("nobody", User::Nobody, &image, "restart-stub"),
+    ])?;
+    for name in ["self", "nobody"] {
+        machine.await_line(name, "called")?;
+    }
+    machine.must(&format!("mkdir -p {0}; chmod 755 {0}; touch {0}/go", place.work().display()))?;
+    for name in ["self", "nobody"] {
+        let said = machine.end(name)?;
+        ensure!(said.replace("called\n", "") == "PASS\n", "{name}: {said}");
+    }
+    Ok(())
+}
+
 /// The box's monotonic clock stands hours lower than this machine's, and this machine's hours higher.
 #[test]
 fn deadlines_move_with_the_clock() -> Result<()> {
@@ -262,6 +280,35 @@ fn deadlines_move_with_the_clock() -> Result<()> {
     let (image, _) = machine.save_there("there", User::Own, "ready")?;
     let path = place.write("there.ckpt", &image)?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
+    Job::start(place.stub(&path).current_dir("/tmp"))?.end()?.expect_pass()
+}
+
+/// This machine's signal handlers return there, and that one's here: whatever the kernels' frames look like.
+#[test]
+fn signal_handlers_return_on_another_cpu() -> Result<()> {
+    let kernel = fetch("6.1")?;
+    let place = Place::new(User::Own)?;
+    let image = saved_here(&place, "handler", true, "ready")?;
+    // With MPX, which QEMU puts into each frame.
+    let mut machine = Machine::boot(&kernel, &Options { cpu: "max", ..Options::default() })?;
+    machine.go_on(&[
+        guest("here", User::Own, &image, "restart-stub"),
+        guest("nobody", User::Nobody, &image, "restart-stub"),
+    ])?;
+    machine.put("/tmp/handler", &std::fs::read(place.linked_guest("handler", Link::Static)?)?)?;
+    let go = place.file("go");
+    machine.must("chmod 755 /tmp/handler; touch /tmp/there.ckpt")?;
+    let command = format!("env CKPT_PORTABLE=x86-64-v3 GUEST_GO={} /tmp/handler", go.display());
+    machine.go_on(&[guest("there", User::Own, b"", &command)])?;
+    let (there, _) = machine.save_there("there", User::Own, "ready")?;
+    machine.must(&format!("mkdir -p {}; chmod 755 {0}; touch {}", place.work().display(), go.display()))?;
+    for name in ["here", "nobody"] {
+        let said = machine.end(name)?;
+        ensure!(said == "PASS\n", "{name}: {said}");
+    }
+    let path = place.write("there.ckpt", &there)?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
+    place.go()?;
     Job::start(place.stub(&path).current_dir("/tmp"))?.end()?.expect_pass()
 }
 

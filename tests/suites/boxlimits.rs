@@ -13,11 +13,14 @@ fn machine(name: &'static str) -> Result<Machine> {
     Ok(machine)
 }
 
-/// Starts the guest as this user, saves and kills it; `$1` comes before `ckpt save`.
-fn saved(machine: &mut Machine, user: User) -> Result<()> {
-    let script = "cd /tmp; rm -f go job.ckpt; GUEST_GO=/tmp/go ./guest areas 300 >out 2>&1 </dev/null & pid=$!
-        until grep -q ready out; do sleep 0.1; done; ckpt save $pid -o job.ckpt --kill; code=$?; touch go; exit $code";
-    let done = machine.run_as(user, script)?;
+/// Starts the guest as this user, saves and kills it.
+fn saved(machine: &mut Machine, user: User, guest: &str) -> Result<()> {
+    machine.must("rm -f /tmp/job.ckpt /tmp/go /tmp/out")?;
+    let script = format!(
+        "cd /tmp; GUEST_GO=/tmp/go ./guest {guest} >out 2>&1 </dev/null & pid=$!
+        until grep -q ready out; do sleep 0.1; done; ckpt save $pid -o job.ckpt --kill; code=$?; touch go; exit $code"
+    );
+    let done = machine.run_as(user, &script)?;
     ensure!(done.code == 0, "{done:?}");
     Ok(())
 }
@@ -32,8 +35,7 @@ fn refused(done: &Done, code: i32, says: &str) -> Result<()> {
 fn settings_of_another_kernel() -> Result<()> {
     let mut machine = machine("6.12").context("box")?;
     for user in [User::Own, User::Nobody] {
-        machine.must("rm -f /tmp/job.ckpt /tmp/go /tmp/out; sysctl -w vm.overcommit_memory=0 >/dev/null")?;
-        saved(&mut machine, user)?;
+        saved(&mut machine, user, "areas 300")?;
         let go_on = |machine: &mut Machine| -> Result<()> {
             let done = machine.run_as(user, "cd /tmp; exec restart-stub --files ignore job.ckpt </dev/null")?;
             ensure!(done.code == 0, "{done:?} {}", machine.console());
@@ -47,7 +49,7 @@ fn settings_of_another_kernel() -> Result<()> {
         refused(&machine.run_as(user, "ckpt restart --files ignore /tmp/job.ckpt")?, 80, "max_map_count")?;
         refused(&machine.run_as(user, "ckpt check /tmp/job.ckpt")?, 80, "max_map_count")?;
         machine.must(&format!("sysctl -w vm.max_map_count={before} >/dev/null"))?;
-        // Memory that is promised: enough, then none.
+        // Memory is promised, and there is enough.
         machine.must("sysctl -w vm.overcommit_memory=2 vm.overcommit_ratio=90 >/dev/null")?;
         go_on(&mut machine)?;
         // No user namespaces.
@@ -60,6 +62,7 @@ fn settings_of_another_kernel() -> Result<()> {
         machine.must("sysctl -w user.max_user_namespaces=1000 vm.overcommit_memory=0 >/dev/null")?;
         go_on(&mut machine)?;
     }
+    promised_memory(&mut machine)?;
     // Yama: a process that is no descendant.
     let start = "cd /tmp/n; (GUEST_GO=/tmp/n/go setsid /tmp/guest areas 300 >out 2>&1 </dev/null & echo $! >pid); until grep -q ready out; do sleep 0.1; done";
     for scope in 1..=3 {
@@ -74,28 +77,39 @@ fn settings_of_another_kernel() -> Result<()> {
     Ok(())
 }
 
-/// What a box writes to its serial port comes here whole: an image, compressed, whose every checksum is right.
-#[test]
-fn a_stream_out_of_a_box() -> Result<()> {
-    use std::io::Read;
-    let mut machine = machine("6.1")?;
-    let mut data = machine.take_data()?;
-    let reader = std::thread::spawn(move || -> Result<Vec<u8>> {
-        let (mut len, mut bytes) = ([0; 12], Vec::new());
-        data.read_exact(&mut len)?;
-        let len: u64 = std::str::from_utf8(&len)?.trim().parse()?;
-        data.take(len).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    });
-    machine.must(
-        "cd /tmp; rm -f go; GUEST_GO=/tmp/go ./guest areas 300 >out 2>&1 </dev/null & pid=$!
-        until grep -q ready out; do sleep 0.1; done; ckpt save $pid -q -o - --compress zstd --kill >stream
-        (printf %12d $(stat -c %s stream); cat stream) >/dev/data",
-    )?;
-    let bytes = reader.join().map_err(|_| anyhow::anyhow!("the reader has died"))??;
-    let place = ckpt_tests::Place::new(User::Own)?;
-    let image = place.write("box.zst", bytes)?;
-    let verify = ckpt_tests::Job::start(place.ckpt().arg("verify").arg(&image))?.end()?;
-    ensure!(verify.code() == Some(0) && verify.out.contains("sound"), "{verify:#?}");
+/// 64 MiB of writable memory where the kernel promises no more than there is: a restart, or a refusal that says so.
+fn promised_memory(machine: &mut Machine) -> Result<()> {
+    const MIB: u64 = 64;
+    const RESTARTS: [&str; 2] = ["restart-stub", "ckpt restart"];
+    for user in User::all() {
+        saved(machine, user, &format!("holes {MIB}"))?;
+        let promise = |machine: &mut Machine, more: u64| {
+            let script = format!(
+                "now=$(awk '/^Committed_AS/ {{ print $2 }}' /proc/meminfo)
+                sysctl -w vm.overcommit_kbytes=$((now + {more} * 1024)) vm.overcommit_memory=2 >/dev/null"
+            );
+            machine.must(&script).map(drop)
+        };
+        // Of what there is, the system keeps 8 MiB for root.
+        let (less, enough) = if user == User::Own { (MIB - 16, MIB + 6) } else { (MIB + 6, MIB + 20) };
+        for much_less in [24, less] {
+            promise(machine, much_less)?;
+            refused(&machine.run_as(user, "ckpt restart /tmp/job.ckpt")?, 80, "this system promises")?;
+            refused(&machine.run_as(user, "ckpt check /tmp/job.ckpt")?, 80, "this system promises")?;
+            let stub = machine.run_as(user, "restart-stub /tmp/job.ckpt")?;
+            println!("{user:?}, {much_less} MiB: {stub:?}");
+            let named = [86, 87].contains(&stub.code) && stub.err.contains("ENOMEM") && stub.out.is_empty();
+            ensure!(named, "{user:?}, {much_less} MiB: {stub:?}");
+        }
+        promise(machine, enough)?;
+        for restart in RESTARTS {
+            let done = machine.run_as(user, &format!("cd /tmp; exec {restart} --files ignore job.ckpt </dev/null"))?;
+            let said = machine.run("cat /tmp/out")?.text();
+            ensure!(done.code == 0, "{restart} as {user:?}: {done:?} {said}");
+        }
+        let check = machine.run_as(user, "ckpt check /tmp/job.ckpt")?;
+        ensure!(check.code == 0, "{check:?}");
+        machine.must("sysctl -w vm.overcommit_memory=0 >/dev/null")?;
+    }
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use ckpt_tests::{Job, Place, READY, User, programs};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// A program that has its files in this directory, and will look for them in that one.
 fn start(place: &Place, home: &Path, later: &Path) -> Result<Job> {
@@ -36,7 +38,7 @@ fn a_prefix_moves() -> Result<()> {
         fs::rename(&home, &later)?;
         let missing = Job::start(&mut place.stub(&image))?.end()?;
         missing.expect_code(81)?;
-        let named = missing.err.contains("descriptor ") && missing.err.contains(&format!("{}/", home.display()));
+        let named = missing.err.contains(&format!("directory {}/", home.display()));
         ensure!(named, "{missing:#?}");
         // Neither a part of a name, nor another directory, is the prefix.
         let wrong = format!("{}={}", place.file("ol").display(), later.display());
@@ -108,7 +110,49 @@ fn files_come_along() -> Result<()> {
         fs::remove_dir_all(&home)?;
         let nowhere = Job::start(&mut place.stub(&carried))?.end()?;
         nowhere.expect_code(81)?;
-        ensure!(nowhere.err.contains("is missing, and cannot be restored"), "{nowhere:#?}");
+        let named = format!("directory {}/: is missing, and cannot be restored", home.display());
+        ensure!(nowhere.err.contains(&named), "{nowhere:#?}");
+        Ok(())
+    })
+}
+
+/// Small files that are only mapped are carried always: what somebody took for a leftover is there again. Large ones when asked for.
+#[test]
+fn mapped_files_come_along() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let home = place.file("home");
+        let image = saved(&place, start(&place, &home, &home)?, &[])?;
+        fs::remove_file(home.join("counters"))?;
+        place.go()?;
+        let ended = Job::start(&mut place.stub(&image))?.end()?;
+        ensure!(ended.code() == Some(0) && ended.out.lines().last() == Some("PASS"), "{ended:#?}");
+        ensure!(ended.err.contains("/counters was missing: restored"), "{ended:#?}");
+        Ok(())
+    })
+}
+
+/// A restart that is killed in the middle leaves no file that is not whole.
+#[test]
+fn a_killed_restart_leaves_no_half_of_a_file() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let home = place.file("home");
+        let image = saved(&place, start(&place, &home, &home)?, &["--with-files"])?;
+        fs::remove_file(home.join("map"))?;
+        let mut command = place.stub(&image);
+        // SAFETY: a system call alone.
+        unsafe {
+            command.pre_exec(|| {
+                let limit = Rlimit { current: Some(4096), maximum: Some(4096) };
+                Ok(setrlimit(Resource::Fsize, limit)?)
+            });
+        }
+        let killed = Job::start(&mut command)?.end()?;
+        ensure!(!killed.status.success() && !home.join("map").exists(), "{killed:#?}");
+        place.go()?;
+        let ended = Job::start(&mut place.stub(&image))?.end()?;
+        ensure!(ended.code() == Some(0) && ended.out.lines().last() == Some("PASS"), "{ended:#?}");
         Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask boxes`: images travel between this machine and virtual ones with other kernels and other CPUs.
 //!
-//! The suite `boxes`, with its set-up and with all that it says: which kernels could be had, and what was seen.
+//! The suites `boxes` and `boxpipes`, with their set-up and with all that they say: which kernels could be had, and what was seen.
 
 use anyhow::Result;
 use xshell::cmd;
@@ -8,7 +8,7 @@ use xshell::cmd;
 use crate::workspace::Workspace;
 use crate::{dist, test};
 
-/// Sets up, builds `dist/`, runs the suite.
+/// Sets up, builds `dist/`, runs the suites.
 ///
 /// # Errors
 /// A package is missing, the build fails, or a restart does.
@@ -17,6 +17,6 @@ pub fn run(ws: &Workspace) -> Result<()> {
     test::set_up(&sh, ws)?;
     dist::run(ws)?;
     sh.set_var("CKPT_STUB", ws.dist("restart-stub"));
-    let tests = ["-p", "ckpt-tests", "--test", "boxes", "--", "--nocapture", "--test-threads=1"];
+    let tests = ["-p", "ckpt-tests", "--test", "boxes", "--test", "boxpipes", "--", "--nocapture", "--test-threads=1"];
     Ok(cmd!(sh, "env --default-signal cargo test {tests...}").run()?)
 }

@@ -5,11 +5,13 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use sys::abi::signal::{NSIG, SIG_DFL, SIG_IGN, Sigaction, Siginfo, Ucontext};
+use sys::abi::signal::{NSIG, Sigaction, Siginfo, Ucontext};
 use sys::{Errno, Result};
 
-use super::save::{Outcome, Request, save};
-use super::stop::{action, call_handler};
+use super::own::pass_on;
+use super::save::{Outcome, Request, claim, save_claimed};
+use super::stop::action;
+use super::vdso;
 use crate::output::PATH_MAX;
 
 /// What the process does when its image is written.
@@ -141,18 +143,27 @@ unsafe extern "C" fn on_save(signal: i32, info: *const Siginfo, context: *const 
         not_ours(signal, info, context);
         return;
     }
+    if !claim() {
+        // Another save is under way and stops this thread at once: the signal waits until it is over.
+        let _ = sys::process::kill(sys::process::pid(), signal);
+        return;
+    }
+    // SAFETY: the kernel's frame, to which this handler returns at once.
+    if !unsafe { vdso::lead_out(signal, context) } {
+        save_at(signal, context);
+    }
+}
+
+/// Saves on the thread that has claimed it, which a signal has interrupted there.
+pub fn save_at(signal: i32, context: *const Ucontext) {
     let after = AFTER.get(signal as usize).map_or(0, |a| a.load(Ordering::Acquire));
     // SAFETY: see PATH.
     let (bytes, len) = unsafe { &*PATH.0.get() };
     let path = bytes.get(..*len).unwrap_or_default();
     let exit = (after >= 256).then_some((after & 0xff) as i32);
-    match save(Request { path, signal, interrupted: context, exit }) {
-        Some(Ok(Outcome::Saved | Outcome::Restarted)) => {}
-        // Another save is under way and stops this thread at once: the signal waits until it is over.
-        None => {
-            let _ = sys::process::kill(sys::process::pid(), signal);
-        }
-        Some(Err(error)) => report(&error),
+    match save_claimed(Request { path, signal, interrupted: context, exit }) {
+        Ok(Outcome::Saved | Outcome::Restarted) => {}
+        Err(error) => report(&error),
     }
 }
 
@@ -164,16 +175,5 @@ pub fn report(error: &state::Error) {
 
 /// Does what the program's own action says, in a child that is not armed.
 fn not_ours(signal: i32, info: *const Siginfo, context: *const Ucontext) {
-    let own = SHADOW.get(signal);
-    match own.handler {
-        SIG_IGN => {}
-        SIG_DFL => {
-            // As if the handler had never been: the default action, once this handler returns.
-            // SAFETY: the default action is no code.
-            let _ = unsafe { sys::signal::set_action(signal, &Sigaction::default()) };
-            let _ = sys::process::kill(sys::process::pid(), signal);
-        }
-        // SAFETY: the program's own handler of this signal.
-        _ => unsafe { call_handler(&own, signal, info, context) },
-    }
+    pass_on(&SHADOW.get(signal), signal, info, context);
 }

@@ -7,10 +7,13 @@ use core::sync::atomic::Ordering;
 
 use image_format::PAGE;
 use sys::abi::signal::{SI_QUEUE, SI_TKILL, SI_USER, Siginfo, Ucontext};
+use sys::fs::Fd;
 use sys::text::{cut, hex, words};
 
-/// Bytes of glibc's locks on x86_64, of the smaller (`pthread_mutex_t`).
-const LOCK: usize = 40;
+use crate::locks::{self, Mutex, Owner, TID_MASK};
+
+/// Most threads that may wait for a lock.
+const THREADS_MAX: u32 = 1 << 16;
 
 /// Most bytes of .bss that are looked through.
 const BSS_MAX: u64 = 16 << 20;
@@ -93,7 +96,7 @@ impl Before {
                     let pages = || (at..end).step_by(PAGE as usize);
                     let stop = pages().find(|page| !readable(page)).unwrap_or(end);
                     // SAFETY: mapped and readable, and all threads that could unmap it wait.
-                    unsafe { self.mend_range(at as usize, stop as usize, new) };
+                    unsafe { self.mend_range(at as usize, stop as usize, new, mem.fd()) };
                     at = (stop..end).step_by(PAGE as usize).find(readable).unwrap_or(end);
                 }
                 data_end = end;
@@ -104,33 +107,30 @@ impl Before {
 
     /// # Safety
     /// The range is mapped readable and writable.
-    unsafe fn mend_range(self, start: usize, end: usize, new: i32) {
-        for at in (start..end.saturating_sub(LOCK)).step_by(8) {
-            let word = at as *mut i32;
-            // SAFETY: inside the range, aligned.
-            let words: [i32; 8] = core::array::from_fn(|i| unsafe { word.add(i).read_volatile() });
-            let owner = match words {
-                [_, _, owner, ..] if owner == self.tid && is_mutex(words) => 2,
-                [.., owner, _] if owner == self.tid && is_rwlock(words) => 6,
+    unsafe fn mend_range(self, start: usize, end: usize, new: i32, mem: Fd) {
+        let old = self.tid as u32;
+        for at in (start..=end.saturating_sub(size_of::<Mutex>())).step_by(8) {
+            let word = at as *mut u32;
+            // SAFETY: inside the range, aligned; behind its end it is zero.
+            let read = |i| if at + 4 * i < end { unsafe { word.add(i).read_volatile() } } else { 0 };
+            let places = match (read(2) == old, read(6) == old) {
+                (true, _) => match locks::mutex_owner(old, &core::array::from_fn(read), THREADS_MAX) {
+                    Some(Owner::Field) => [2, 2],
+                    Some(Owner::FieldAndLock) => [2, 0],
+                    None => continue,
+                },
+                (_, true) if locks::is_written(old, &core::array::from_fn(read), THREADS_MAX) => [6, 6],
                 _ => continue,
             };
-            // SAFETY: as above; the owner is this thread, which waits here.
-            unsafe { word.add(owner).write_volatile(new) };
+            let readable = |from: u64, to: &mut [u8]| sys::fs::pread_exact(mem, to, from).is_ok();
+            if locks::is_running_number((at + 4 * places[0]) as u64, old, readable) {
+                continue;
+            }
+            for place in places {
+                // SAFETY: as above; the owner is this thread, which waits here.
+                unsafe { word.add(place).write_volatile(read(place) & !TID_MASK | new as u32) };
+            }
         }
         core::sync::atomic::fence(Ordering::Release);
     }
-}
-
-/// A held mutex: lock, count, owner, users, kind (1 recursive, 2 error-checking; the latter does not count).
-fn is_mutex([lock, count, _, users, kind, ..]: [i32; 8]) -> bool {
-    matches!(lock, 1 | 2)
-        && (0..1 << 16).contains(&count)
-        && (1..1 << 16).contains(&users)
-        && matches!(kind & 0x7f, 1 | 2)
-}
-
-/// A read-write lock held by a writer: `__readers` has both low bits (write phase, write-locked), the two futexes are
-/// 0 to 3, the padding is zero, `__shared` is 0 or 1.
-fn is_rwlock([readers, _, phase, futex, pad, _, _, shared]: [i32; 8]) -> bool {
-    readers & 3 == 3 && (0..4).contains(&phase) && (0..4).contains(&futex) && pad == 0 && matches!(shared, 0 | 1)
 }

@@ -6,9 +6,11 @@
 
 pub mod arm;
 mod mend;
+mod own;
 pub mod save;
 mod stop;
 mod target;
+mod vdso;
 mod window;
 
 pub use arm::After;

@@ -12,6 +12,7 @@ use sys::fs::Fd;
 use super::mend::Before;
 use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
 use super::target::Local;
+use super::vdso;
 use super::window::{PENDING_MAX, Slot, Window};
 use crate::core_notes::Frame;
 use crate::origin::Origin;
@@ -68,15 +69,26 @@ struct Work<'a> {
 /// # Errors
 /// The save failed: the process is as it was, the old image too.
 pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
+    claim().then(|| save_claimed(request))
+}
+
+/// Makes the calling thread the one that saves, with all signals blocked from now on; false: another one is.
+pub fn claim() -> bool {
     let pid = sys::process::pid();
-    if BUSY.swap(pid, Ordering::AcqRel) == pid {
-        return None;
-    }
+    BUSY.swap(pid, Ordering::AcqRel) != pid
+}
+
+/// Saves this process, on the thread that has [`claim`]ed it.
+///
+/// # Errors
+/// The save failed: the process is as it was, the old image too.
+pub fn save_claimed(request: Request<'_>) -> Result<Outcome> {
     let window = match Window::map() {
         Ok(window) => window,
         Err(e) => {
+            vdso::done();
             BUSY.store(0, Ordering::Release);
-            return Some(Err(Error::failed(format_args!("the saver's memory"), "cannot be mapped", e)));
+            return Err(Error::failed(format_args!("the saver's memory"), "cannot be mapped", e));
         }
     };
     let round = ROUND.load(Ordering::Acquire);
@@ -92,15 +104,16 @@ pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
         // SAFETY: the frame of this very thread; all others wait.
         unsafe { before.mend(request.interrupted) };
         restarted(entered, round);
-        return Some(Ok(Outcome::Restarted));
+        return Ok(Outcome::Restarted);
     }
     let Work { error, clean, .. } = work;
     if clean {
+        vdso::done();
         // SAFETY: all threads are out of it, and the leader's stack is left.
         unsafe { window.unmap() };
     }
     BUSY.store(0, Ordering::Release);
-    Some(error.map_or(Ok(Outcome::Saved), Err))
+    error.map_or(Ok(Outcome::Saved), Err)
 }
 
 /// In the restarted process: waits until all threads have come back, frees what the stub left, counts.

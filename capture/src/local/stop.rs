@@ -3,7 +3,8 @@
 //! The signal is 33, which libcs keep for themselves and do not let programs block. Its handler is ours only
 //! during a save, and passes on what is not ours. While a thread waits it runs in its [`Slot`]'s stack; it comes
 //! back from there either because the save is over, or in a restarted process. Both times it counts itself in
-//! [`BACK`] and waits for [`ROUND`] to move on: nobody leaves before all are out of the window.
+//! [`BACK`] and waits for [`ROUND`] to move on: nobody leaves before all are out of the window. One that the signal finds in the
+//! kernel's own code is led out of it first (`vdso.rs`).
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -19,6 +20,8 @@ use sys::arch::Context;
 use sys::text::decimal;
 
 use super::mend::Before;
+use super::own::{Own, call_handler};
+use super::vdso;
 use super::window::{Slot, Window};
 
 /// `SIGSETXID` of glibc, `SIGCANCEL` of musl.
@@ -34,7 +37,7 @@ pub static ROUND: AtomicU32 = AtomicU32::new(1);
 /// Threads that are out of the window, of this round.
 pub static BACK: AtomicU32 = AtomicU32::new(0);
 /// The program's own action for the stop signal, while ours is in place.
-static PASS_ON: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+static PASS_ON: Own = Own::new();
 /// The slots of the save that runs; null when none does.
 static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(core::ptr::null_mut());
 static SLOT_COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -96,7 +99,7 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
     let ours = info.code == SI_QUEUE && info.pid == sys::process::pid();
     if !ours || slots.is_null() || sent_round != round || index >= SLOT_COUNT.load(Ordering::Acquire) {
         if !ours {
-            let own = own_action();
+            let own = PASS_ON.get();
             if own.handler != SIG_DFL && own.handler != SIG_IGN {
                 // SAFETY: the program's own handler of this signal.
                 unsafe { call_handler(&own, signal, info, context) };
@@ -104,10 +107,23 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
         }
         return;
     }
-    let before = Before::now();
-    // SAFETY: the leader gave this slot to this thread, and the window lives until all are back.
+    // SAFETY: the leader gave this slot to this thread, and the frame is the kernel's, to which this handler returns at once.
     unsafe {
         let slot = slots.add(index);
+        if !vdso::follow_out(slot, context) {
+            stand(slot, round, context);
+        }
+    }
+}
+
+/// Records what the calling thread is, and waits for the end of the save.
+///
+/// # Safety
+/// The slot is this thread's own, and the context what a signal has interrupted on it.
+pub unsafe fn stand(slot: *mut Slot, round: u32, context: *const Ucontext) {
+    let before = Before::now();
+    // SAFETY: the caller's promise; the window lives until all are back.
+    unsafe {
         (*slot).interrupted = context;
         (*slot).round = round;
         let top = Slot::stack_top(slot);
@@ -120,30 +136,6 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
     BACK.fetch_add(1, Ordering::AcqRel);
     sys::thread::wake(&BACK);
     sys::thread::wait_while(&ROUND, round);
-}
-
-/// The program's own action for the stop signal.
-fn own_action() -> Sigaction {
-    let [handler, flags, restorer, mask] =
-        [0, 1, 2, 3].map(|i: usize| PASS_ON.get(i).map_or(0, |w| w.load(Ordering::Acquire)));
-    Sigaction { handler, flags: flags as u64, restorer, mask: mask as u64 }
-}
-
-/// Calls a handler of the program's own, as the kernel would.
-///
-/// # Safety
-/// The action's handler is the program's function for this signal, neither default nor ignore.
-pub unsafe fn call_handler(own: &Sigaction, signal: i32, info: *const Siginfo, context: *const Ucontext) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if own.flags & SA_SIGINFO != 0 {
-            let f: extern "C" fn(i32, *const Siginfo, *const Ucontext) = core::mem::transmute(own.handler);
-            f(signal, info, context);
-        } else {
-            let f: extern "C" fn(i32) = core::mem::transmute(own.handler);
-            f(signal);
-        }
-    }
 }
 
 /// Waits until this many threads are out of the window.
@@ -191,19 +183,15 @@ impl Stop {
         BACK.store(0, Ordering::Release);
         let mut stop = Self { replaced: Sigaction::default(), count: 1 };
         // SAFETY: the handler is async-signal-safe and passes on what is not ours.
-        match unsafe { sys::signal::set_action(STOP_SIGNAL, &action(on_stop as *const () as usize)) } {
-            Ok(old) => stop.replaced = old,
+        match unsafe { PASS_ON.replace(STOP_SIGNAL, &action(on_stop as *const () as usize)) } {
+            Ok(own) => stop.replaced = own,
             Err(e) => return (stop, Err(Error::failed(format_args!("signal {STOP_SIGNAL}"), "cannot be handled", e))),
         }
-        if stop.replaced.handler == on_stop as *const () as usize {
-            // Left over from a save that failed: the program's own is in PASS_ON still.
-            stop.replaced = own_action();
-        }
-        let own = stop.replaced;
-        for (to, word) in PASS_ON.iter().zip([own.handler, own.flags as usize, own.restorer, own.mask as usize]) {
-            to.store(word, Ordering::Release);
-        }
+        vdso::prepare();
         let result = stop.rounds(window, target);
+        if result.is_ok() {
+            vdso::done();
+        }
         (stop, result)
     }
 
@@ -309,6 +297,7 @@ impl Stop {
     /// Lets all go on and waits until they are out of the window. `clean`: all had stopped, so that no stop signal
     /// is still on its way and the program gets its own action back.
     pub fn release(self, window: &Window, leader: &Slot, clean: bool) {
+        vdso::wait();
         if clean {
             // SAFETY: the program's own action.
             let _ = unsafe { sys::signal::set_action(STOP_SIGNAL, &self.replaced) };
@@ -322,6 +311,17 @@ impl Stop {
         wait_for_back(standing);
         SHARED.store(core::ptr::null_mut(), Ordering::Release);
     }
+}
+
+/// The slot of a thread that has been asked to stop; which round that is.
+pub fn asked(tid: i32) -> Option<(*mut Slot, u32)> {
+    let slots = SLOTS.load(Ordering::Acquire);
+    let count = if slots.is_null() { 0 } else { SLOT_COUNT.load(Ordering::Acquire) };
+    // SAFETY: inside the window, which lives as long as it is published.
+    let mut all = (1..count).map(|i| unsafe { slots.add(i) });
+    // SAFETY: as above; only the atomic is looked at.
+    all.find(|slot| unsafe { (**slot).tid.load(Ordering::Acquire) == tid })
+        .map(|slot| (slot, ROUND.load(Ordering::Acquire)))
 }
 
 /// The shared view of a slot: only its atomics may be used while its thread runs.

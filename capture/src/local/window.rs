@@ -45,6 +45,8 @@ pub struct Slot {
     pub record: Thread,
     /// The frame that the signal interrupted; null for a call.
     pub interrupted: *const Ucontext,
+    /// What the thread blocks, while it is led out of the vdso.
+    pub mask: u64,
     /// How many signals were taken off its queue.
     pub pending_len: usize,
     /// Those signals.

@@ -1,22 +1,29 @@
 //! Locks in a process's memory that name their holder by its thread id, found while the memory goes by.
 //!
-//! glibc: the owner of a recursive or error-checking mutex, the writer of a read-write lock
-//! (sysdeps/nptl/bits/struct_mutex.h, struct_rwlock.h). musl: the lock word of such mutexes (src/internal/pthread_impl.h).
-//! Must only name words that hold the id of a living thread in the midst of what a lock looks like.
+//! glibc: the owner of a recursive or error-checking mutex, the writer of a read-write lock. musl: the lock word of such
+//! mutexes (src/internal/pthread_impl.h).
+//! Must only name words that hold the id of a living thread in the midst of what a lock looks like, and of which something
+//! else says that they are one: what glibc's locks look like, a table of small numbers looks like, too.
 
 use std::vec::Vec;
 
 use image_format::record::id_word::IdWord;
+use image_format::record::memory::Vma;
 use state::Target;
 
-/// `FUTEX_TID_MASK`.
-const TID_MASK: u32 = 0x3fff_ffff;
+use super::Holder;
+use super::evidence::Evidence;
+use crate::locks::{self, Mutex, Owner, RwLock, TID_MASK};
 
 /// Offset of the id in musl's `struct pthread`.
 const MUSL_TID: u64 = 0x30;
 
 /// Words that are looked at together.
 const BLOCK: usize = 512;
+
+/// How far from the threads' ids numbers are looked at that are nobody's id: what looks like a lock that such a one holds is
+/// something else, and so may be what names a thread.
+const AROUND: u32 = 64;
 
 fn word<T: Target>(target: &T, at: u64) -> Option<u64> {
     let mut bytes = [0; 8];
@@ -39,6 +46,56 @@ fn go_id<T: Target>(target: &T, tid: u64, fs: u64) -> Option<u64> {
     place.filter(|_| places.next().is_none())
 }
 
+/// What looks like a lock of glibc's that a thread holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Address of the lock.
+    pub lock: u64,
+    /// Bytes of the lock.
+    pub len: u64,
+    /// Addresses of the words that name the holder; the second one may be 0.
+    words: [u64; 2],
+    /// The holder's id.
+    pub tid: u32,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Words that are to be corrected.
+    words: Vec<IdWord>,
+    /// What looks like a lock, but may be something else.
+    candidates: Vec<Candidate>,
+    /// The program has other things that look so.
+    doubtful: bool,
+}
+
+impl Found {
+    /// Adds what another one has found.
+    pub fn append(&mut self, other: &mut Self) {
+        self.words.append(&mut other.words);
+        self.candidates.append(&mut other.candidates);
+        self.doubtful |= core::mem::take(&mut other.doubtful);
+    }
+
+    fn add(&mut self, addr: u64, tid: u32) {
+        self.words.push(IdWord { addr: addr.into(), tid: (tid & TID_MASK).into(), reserved: 0.into() });
+    }
+
+    /// The words of all that is a lock for certain, ascending.
+    pub fn confirmed<T: Target>(mut self, target: &T, threads: &[Holder], vmas: &[Vma]) -> Vec<IdWord> {
+        let candidates = core::mem::take(&mut self.candidates);
+        let evidence = Evidence::new(target, threads, vmas);
+        let sure = if self.doubtful { evidence.confirmed(&candidates) } else { candidates };
+        for candidate in sure {
+            candidate.words.iter().filter(|addr| **addr != 0).for_each(|addr| self.add(*addr, candidate.tid));
+        }
+        self.words.sort_unstable_by_key(|word| word.addr.get());
+        self.words.dedup_by_key(|word| word.addr.get());
+        self.words
+    }
+}
+
 /// What to look for.
 #[derive(Clone, Debug)]
 pub struct Holders {
@@ -50,14 +107,14 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Looks for the ids of these threads (id and thread pointer of each).
+    /// Looks for the ids of these threads.
     #[must_use]
-    pub fn new<T: Target>(target: &T, threads: &[[u64; 2]]) -> Self {
-        let musl = threads.first().is_some_and(|[tid, fs]| musl_id(target, *tid, *fs).is_some());
-        let mut tids: Vec<u32> = threads.iter().map(|[tid, _]| *tid as u32).collect();
+    pub fn new<T: Target>(target: &T, threads: &[Holder]) -> Self {
+        let musl = threads.first().is_some_and(|thread| musl_id(target, thread.tid, thread.fs).is_some());
+        let mut tids: Vec<u32> = threads.iter().map(|thread| thread.tid as u32).collect();
         tids.sort_unstable();
-        let least = tids.first().copied().unwrap_or(0);
-        let span = tids.last().copied().unwrap_or(0) - least;
+        let least = tids.first().copied().unwrap_or(0).saturating_sub(AROUND);
+        let span = tids.last().copied().unwrap_or(0) + AROUND - least;
         Self { tids, least, span, musl }
     }
 
@@ -70,16 +127,16 @@ impl Holders {
     }
 
     /// Finds where a language's own runtime keeps a thread's id for signals that it sends: musl, and Go without a C library.
-    pub fn cached<T: Target>(&self, target: &T, threads: &[[u64; 2]], found: &mut Vec<IdWord>) {
-        for [tid, fs] in threads {
+    pub fn cached<T: Target>(&self, target: &T, threads: &[Holder], found: &mut Found) {
+        for Holder { tid, fs, .. } in threads {
             if let Some(addr) = musl_id(target, *tid, *fs).or_else(|| go_id(target, *tid, *fs)) {
-                found.push(IdWord { addr: addr.into(), tid: (*tid as u32).into(), reserved: 0.into() });
+                found.add(addr, *tid as u32);
             }
         }
     }
 
     /// Looks through memory that was read at `addr`, a multiple of 8.
-    pub fn scan<T: Target>(&self, target: &T, addr: u64, bytes: &[u8], found: &mut Vec<IdWord>) {
+    pub fn scan<T: Target>(&self, target: &T, addr: u64, bytes: &[u8], found: &mut Found) {
         let (words, _) = bytes.as_chunks::<8>();
         for (block, at) in words.chunks(BLOCK).zip((addr..).step_by(BLOCK * 8)) {
             // Without a branch for each word: most blocks hold nothing like an id.
@@ -92,99 +149,72 @@ impl Holders {
                 continue;
             }
             for (word, at) in block.iter().map(halves).zip((at..).step_by(8)) {
-                self.judge(target, at, word, found);
+                self.judge(target, (addr, bytes), at, word, found);
             }
         }
     }
 
-    fn judge<T: Target>(&self, target: &T, at: u64, (low, high): (u32, u32), found: &mut Vec<IdWord>) {
-        let mut add = |addr: u64, tid: u32| {
-            found.push(IdWord { addr: addr.into(), tid: (tid & TID_MASK).into(), reserved: 0.into() });
-        };
-        if !self.musl && self.is_thread(low) && low & !TID_MASK == 0 {
-            let mutex = words::<10, T>(target, at.wrapping_sub(8));
-            match mutex.map(|mutex| self.mutex_of(low, &mutex)) {
-                Some(Some(Owner::Field)) => add(at, low),
-                Some(Some(Owner::FieldAndLock)) => {
-                    add(at - 8, low);
-                    add(at, low);
+    fn judge<T: Target>(&self, target: &T, piece: Piece<'_>, at: u64, (low, high): (u32, u32), found: &mut Found) {
+        if !self.musl && self.near(low) && low & !TID_MASK == 0 {
+            let (threads, is_thread) = (self.tids.len() as u32, self.is_thread(low));
+            let read = |at, to: &mut [u8]| target.read_memory(at, to).is_ok();
+            let mut may_be = |lock: u64, len, other| {
+                if !is_thread {
+                    found.doubtful = true;
+                } else if !locks::is_running_number(at, low, read) {
+                    found.candidates.push(Candidate { lock, len, words: [at, other], tid: low });
                 }
-                _ => {}
+            };
+            let lock = at.wrapping_sub(8);
+            let mutex: Option<Mutex> = words(target, piece, lock);
+            match mutex.and_then(|mutex| locks::mutex_owner(low, &mutex, threads)) {
+                Some(Owner::Field) => may_be(lock, size_of::<Mutex>() as u64, 0),
+                Some(Owner::FieldAndLock) => may_be(lock, size_of::<Mutex>() as u64, lock),
+                None => {}
             }
-            if high <= 1 && words(target, at.wrapping_sub(24)).is_some_and(|lock| self.is_written_rwlock(&lock)) {
-                add(at, low);
+            let lock = at.wrapping_sub(24);
+            let rwlock: Option<RwLock> = if high <= 1 { words(target, piece, lock) } else { None };
+            if rwlock.is_some_and(|rwlock| locks::is_written(low, &rwlock, threads)) {
+                may_be(lock, size_of::<RwLock>() as u64, 0);
             }
         }
-        if self.musl && self.is_thread(high) && words(target, at).is_some_and(|lock| is_musl_mutex(&lock)) {
-            add(at + 4, high);
+        if self.musl
+            && self.is_thread(high)
+            && words(target, piece, at).is_some_and(|lock| is_musl_mutex(target, at, &lock))
+        {
+            found.add(at + 4, high);
         }
-    }
-
-    /// `pthread_mutex_t`: lock, count, owner, nusers, kind, spins and elision, list (unused but for robust ones).
-    fn mutex_of(&self, tid: u32, mutex: &[u32; 10]) -> Option<Owner> {
-        const RECURSIVE: u32 = 1;
-        const ERROR_CHECK: u32 = 2;
-        /// Priority inheritance, process-shared; robust ones are on their holder's list.
-        const FLAGS: u32 = 32 | 128;
-        let [lock, count, _, users, kind, spins, list @ ..] = *mutex;
-        let counted = match kind & !FLAGS {
-            RECURSIVE => (1..1 << 20).contains(&count),
-            ERROR_CHECK => count == 0,
-            _ => false,
-        };
-        if !counted || !(1..=self.tids.len() as u32).contains(&users) || spins != 0 || list != [0; 4] {
-            return None;
-        }
-        match lock {
-            1 | 2 => Some(Owner::Field),
-            lock if lock & TID_MASK == tid => Some(Owner::FieldAndLock),
-            _ => None,
-        }
-    }
-
-    /// `pthread_rwlock_t`: readers, writers, wrphase_futex, writers_futex, two pads, cur_writer, shared, elision and pad,
-    /// pad, flags.
-    fn is_written_rwlock(&self, lock: &[u32; 14]) -> bool {
-        /// Write phase, write-locked.
-        const WRITTEN: u32 = 3;
-        let [readers, writers, phase, futex, pads @ .., flags, _] = *lock;
-        let [pad3, pad4, _, _, elision, elision2, pad2, pad2b] = pads;
-        readers & WRITTEN == WRITTEN
-            && (readers >> 3) as usize <= self.tids.len()
-            && writers as usize <= self.tids.len()
-            && matches!(phase, 1 | 3)
-            && matches!(futex, 1 | 3)
-            && [pad3, pad4, elision, elision2, pad2, pad2b] == [0; 6]
-            && flags <= 3
     }
 }
 
-/// Where a held mutex names its holder.
-enum Owner {
-    /// In its owner field.
-    Field,
-    /// In the lock itself, too: priority inheritance.
-    FieldAndLock,
-}
-
-/// musl's mutex: type, lock, waiters, nothing, nothing, count, links of its holder's list.
-fn is_musl_mutex(lock: &[u32; 10]) -> bool {
+/// musl's mutex: type, lock, waiters, nothing, nothing, count, links of its holder's list, of which the first one leads to
+/// where the mutex's second one is named.
+fn is_musl_mutex<T: Target>(target: &T, at: u64, lock: &[u32; 10]) -> bool {
     const RECURSIVE: u32 = 1;
     const ERROR_CHECK: u32 = 2;
     /// Robust within one process: the kernel's list of the holder does not have it. Its plain kind names the holder, too.
     const ROBUST: u32 = 4;
-    let [kind, _, waiters, none, nothing, count, links @ ..] = *lock;
+    const NEXT: u64 = 32;
+    let [kind, _, waiters, none, nothing, count, previous, previous_high, ..] = *lock;
+    let previous = u64::from(previous) | u64::from(previous_high) << 32;
     let kind = kind & !0x80;
     (matches!(kind & !ROBUST, RECURSIVE | ERROR_CHECK) || kind == ROBUST)
         && waiters < 1 << 20
         && count < 1 << 20
         && none | nothing == 0
-        && links != [0; 4]
+        && word(target, previous) == Some(at + NEXT)
 }
 
-/// Words of memory; `None` where it ends.
-fn words<const N: usize, T: Target>(target: &T, at: u64) -> Option<[u32; N]> {
+/// Memory that has been read: from where on, and its bytes.
+type Piece<'p> = (u64, &'p [u8]);
+
+/// Words of memory, from the piece if they lie there; `None` where it ends.
+fn words<const N: usize, T: Target>(target: &T, (from, piece): Piece<'_>, at: u64) -> Option<[u32; N]> {
     let mut bytes = [[0; 4]; N];
-    target.read_memory(at, bytes.as_flattened_mut()).ok()?;
+    let known = usize::try_from(at.wrapping_sub(from)).ok().and_then(|start| piece.get(start..)?.get(..4 * N));
+    match known {
+        Some(known) => bytes.as_flattened_mut().copy_from_slice(known),
+        None => target.read_memory(at, bytes.as_flattened_mut()).ok()?,
+    }
     Some(bytes.map(u32::from_le_bytes))
 }

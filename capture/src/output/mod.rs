@@ -1,6 +1,8 @@
 //! The image file on its way: a temporary name, contents, seal, fsync, rename. Never half an image under the name.
 
 #[cfg(feature = "std")]
+mod evidence;
+#[cfg(feature = "std")]
 mod held;
 #[cfg(feature = "std")]
 mod parallel;
@@ -8,6 +10,7 @@ mod parallel;
 use core::ops::Range;
 
 use image_format::Layout;
+use image_format::record::memory::Vma;
 use image_format::seal::Sum;
 use image_format::writer::Full;
 use state::content::Contents;
@@ -16,9 +19,9 @@ use sys::Errno;
 use sys::abi::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDWR};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
-#[cfg(feature = "std")]
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::core_notes::REGS;
 use crate::pages::Run;
 
 /// Bytes that are checksummed and written at a time: they stay in the core's cache in between.
@@ -27,13 +30,27 @@ const CHUNK: usize = 128 << 10;
 /// Longest path of an image, bytes.
 pub const PATH_MAX: usize = 4096;
 
+/// A thread, as far as the search for the locks that it holds needs it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Holder {
+    /// Its id.
+    pub tid: u64,
+    /// Its thread pointer.
+    pub fs: u64,
+    /// `user_regs_struct`.
+    pub regs: [u64; REGS],
+}
+
 /// Threads' ids, as far as the writer needs them.
 #[derive(Debug)]
 pub struct Ids<'a> {
     /// Pages with rseq areas, which the kernel may change at any time.
     pub rseq_pages: &'a [u64],
-    /// Id and thread pointer of each.
-    pub threads: &'a [[u64; 2]],
+    /// All threads; none where the process saves itself.
+    pub threads: &'a [Holder],
+    /// All mappings.
+    pub vmas: &'a [Vma],
     /// Where the table for [`image_format::record::id_word::IdWord`] lies, all zero, in the prefix.
     pub table: Range<usize>,
 }
@@ -183,7 +200,7 @@ impl Output {
         let job = parallel::Job { file, target, contents, holders: &holders, failed: &|e| self.failed(e) };
         let mut found = job.run(at, runs, sums)?;
         holders.cached(target, ids.threads, &mut found);
-        found.sort_unstable_by_key(|word| word.addr.get());
+        let found = found.confirmed(target, ids.threads, ids.vmas);
         let room = prefix.get_mut(ids.table.clone()).unwrap_or_default();
         let bytes = found.as_bytes();
         room.get_mut(..bytes.len())

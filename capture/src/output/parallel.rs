@@ -7,13 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::vec;
 use std::vec::Vec;
 
-use image_format::record::id_word::IdWord;
 use image_format::seal::Sum;
 use state::content::Contents;
 use state::{Error, Result, Target};
 use sys::fs::Fd;
 
-use super::held::Holders;
+use super::held::{Found, Holders};
 use crate::pages::Run;
 
 /// Bytes that are read, checksummed and written at a time: they stay in a core's cache in between.
@@ -52,7 +51,7 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
     ///
     /// # Errors
     /// Memory that cannot be read, a file that cannot be written.
-    pub fn run(&self, mut at: u64, mut runs: &[Run], mut sums: &mut [u64]) -> Result<Vec<IdWord>> {
+    pub fn run(&self, mut at: u64, mut runs: &[Run], mut sums: &mut [u64]) -> Result<Found> {
         let mut batches = Vec::new();
         while !runs.is_empty() {
             let (mut count, mut bytes) = (0, 0);
@@ -69,9 +68,9 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS).min(batches.len());
         let queue = Mutex::new(batches.into_iter());
-        let done = Mutex::new((Vec::new(), None));
+        let done = Mutex::new((Found::default(), None));
         let work = || {
-            let (mut buffer, mut found) = (vec![0; CHUNK], Vec::new());
+            let (mut buffer, mut found) = (vec![0; CHUNK], Found::default());
             loop {
                 // In a statement of its own: as a loop's condition it would hold the lock while the batch is written.
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -96,7 +95,7 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
         error.map_or(Ok(found), Err)
     }
 
-    fn batch(&self, batch: Batch<'_>, buffer: &mut [u8], found: &mut Vec<IdWord>) -> Result<()> {
+    fn batch(&self, batch: Batch<'_>, buffer: &mut [u8], found: &mut Found) -> Result<()> {
         let (mut at, mut filled) = (batch.at, 0);
         for (run, place) in batch.runs.iter().zip(batch.sums) {
             let (mut sum, mut done) = (Sum::new(), 0);

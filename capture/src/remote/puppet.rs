@@ -100,7 +100,7 @@ impl Puppet {
         let xstate = thread.xstate.get(..sys::arch::xsave_core_size(thread.xcr0())).unwrap_or_default();
         let regs = lead_back(&self.regs, Some(mem));
         let rest = xstate.len().saturating_sub(FIXED) as u32;
-        let same = [Move { from: FIXED as u32, to: FIXED as u32, len: rest }];
+        let same = [Move { bit: 0, from: FIXED as u32, to: FIXED as u32, len: rest }];
         let whole = Xstate { features: u64::MAX, len: xstate.len() as u32, moves: &same };
         let sp = state::frame::build(&mut frame, at, &regs, self.mask, stack, xstate, &whole);
         let sp = sp.ok_or(image_format::writer::Full)?;

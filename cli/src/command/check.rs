@@ -92,7 +92,8 @@ fn process(pid: i32, json: bool) -> Result<(), Failure> {
 fn image(path: &Path, json: bool) -> Result<(), Failure> {
     let file = ImageFile::open(path)?;
     let checked = file.checked()?;
-    let mut blockers: Vec<String> = limits::cpu(&checked.image).into_iter().collect();
+    let missing = limits::cpu(&checked.image).map_err(|fault| file.fault(fault))?;
+    let mut blockers: Vec<String> = missing.into_iter().collect();
     let no_cpu = !blockers.is_empty();
     blockers.extend(limits::judge(&checked.image).map_err(|fault| file.fault(fault))?);
     let blocked = !blockers.is_empty();

@@ -149,6 +149,19 @@ pub struct Process {
     pub ignored_signals: Vec<String>,
     /// Sent and not delivered.
     pub pending_signals: Vec<PendingSignal>,
+    /// What handlers that were running had interrupted.
+    pub signal_frames: Vec<SignalFrame>,
+}
+
+/// What a signal had interrupted: its extended state in the program's memory.
+#[derive(Debug, Serialize)]
+pub struct SignalFrame {
+    /// Where its XSAVE area lies.
+    pub address: String,
+    /// The area's size.
+    pub bytes: u32,
+    /// Numbers of the components that it holds.
+    pub components: Vec<u32>,
 }
 
 /// A resource limit.
@@ -281,6 +294,7 @@ impl Process {
             caught_signals: signals(|handler| handler > 1),
             ignored_signals: signals(|handler| handler == 1),
             pending_signals: image.table::<Pending>()?.iter().map(PendingSignal::new).collect(),
+            signal_frames: image.table::<record::frame::SignalFrame>()?.iter().map(SignalFrame::new).collect(),
         })
     }
 }
@@ -289,6 +303,17 @@ impl Process {
 fn command(image: &Image<'_>) -> Result<String, Fault> {
     let info = image.note_of(note::CORE, note::standard::NT_PRPSINFO)?;
     Ok(info.get(56..136).map(until_nul).unwrap_or_default().trim_end().to_owned())
+}
+
+impl SignalFrame {
+    fn new(frame: &record::frame::SignalFrame) -> Self {
+        let present = frame.present.get();
+        Self {
+            address: format!("{:#x}", frame.at.get()),
+            bytes: frame.len.get(),
+            components: (0..64).filter(|number| present >> number & 1 != 0).collect(),
+        }
+    }
 }
 
 impl Limit {

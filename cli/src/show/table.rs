@@ -58,6 +58,14 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
         let to = pending.tid.map_or_else(String::new, |tid| format!(" for thread {tid}"));
         line(out, "pending", &format!("SIG{}{to}", pending.signal))?;
     }
+    for frame in &process.signal_frames {
+        let components = frame.components.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        line(
+            out,
+            "handler",
+            &format!("running; XSAVE components {components} of what it interrupted at {}", frame.address),
+        )?;
+    }
     let limits = process.limits.iter().filter(|limit| limit.soft.is_some());
     line(out, "limits", &limits.map(limit_text).collect::<Vec<_>>().join(", "))?;
     writeln!(out, "\n{}", table(&["THREAD", "NAME", "STOPPED IN", ""], &[0], thread_rows(process)))?;

@@ -5,8 +5,9 @@
 
 use zerocopy::little_endian::U64;
 
-use crate::record::frame::{Component, Frame};
+use crate::record::frame::{Component, Frame, SignalFrame};
 use crate::record::header::Features;
+use crate::record::memory::{Vma, VmaKind};
 use crate::record::thread::Thread;
 
 use super::{Check, Result};
@@ -23,6 +24,12 @@ const XSTATE_MAX: usize = 16 << 10;
 
 /// The most bytes of one with AMX, whose components have their places, too.
 const XSTATE_LARGEST: usize = 64 << 10;
+
+/// Bytes of the magic number behind the area of a signal handler's frame.
+const MAGIC2: u64 = 4;
+
+/// `PROT_WRITE`.
+const PROT_WRITE: u32 = 2;
 
 /// MXCSR in the legacy area, and the header's bytes that must be zero in the standard format.
 const MXCSR: usize = 24;
@@ -52,6 +59,31 @@ impl Check<'_, '_> {
         }
         for (frame, thread) in frames.iter().zip(threads) {
             self.frame(frame, thread)?;
+        }
+        self.signal_frames()
+    }
+
+    fn signal_frames(&self) -> Result {
+        let (vmas, mut least) = (self.image.rows::<Vma>(), 0);
+        for frame in self.image.each::<SignalFrame>() {
+            let (at, len, present) = (frame.at.get(), u64::from(frame.len.get()), frame.present.get());
+            // Of those that are present each has its place, inside the area.
+            let fits = |component: &&Component| {
+                let end = u64::from(component.at.get()) + u64::from(component.len.get());
+                present >> component.number.get() & 1 != 0 && end <= len
+            };
+            let known =
+                self.image.each::<Component>().filter(fits).fold(0b11, |bits, one| bits | 1 << one.number.get());
+            let vma = vmas.get(vmas.partition_point(|vma| vma.end.get() <= at));
+            let inside = vma.is_some_and(|vma| {
+                let own = vma.prot.get() & PROT_WRITE != 0 && vma.kind.get() < VmaKind::FileShared as u32;
+                own && vma.start.get() <= at && at + len + MAGIC2 <= vma.end.get()
+            });
+            let sane = (XSTATE_MIN as u64..=XSTATE_LARGEST as u64).contains(&len) && at.is_multiple_of(64);
+            if !sane || at < least || !inside || present & !known != 0 || !self.requires(Features::SIGNAL_FRAMES) {
+                return self.bad("a signal handler's frame that no kernel has made", frame);
+            }
+            least = at + len;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! A thread's full register frame: all that a thread had which was stopped from outside, between any two instructions.
+//! A thread's full register frame: all that a thread had which was stopped from outside, between any two instructions. And what
+//! the kernel has put on its stack for a signal handler that was running.
 
 use zerocopy::little_endian::{U32, U64};
 
@@ -8,7 +9,8 @@ use super::record;
 pub const REGS: usize = 27;
 
 record! {
-    /// Where a component of the extended state lies in the areas of [`Frame`]s: not every CPU keeps it at the same place.
+    /// Where a component of the extended state lies in the areas of [`Frame`]s and [`SignalFrame`]s: not every CPU keeps it at
+    /// the same place.
     Component, Component, 16, {
         /// Its number, the bit in XCR0: 2 is AVX. x87 and SSE, 0 and 1, have the same place everywhere.
         number: U32,
@@ -31,6 +33,21 @@ record! {
         xstate_at: U64,
         /// Their number; 0 when there are none.
         xstate_len: U32,
+        /// Zero.
+        reserved: U32,
+    }
+}
+
+record! {
+    /// The extended state of code that a signal has interrupted, as the kernel has put it into the program's memory: the handler
+    /// was running still. Another CPU's kernel would not take it as it is.
+    SignalFrame, SignalFrame, 24, {
+        /// Address of the XSAVE area, in memory of the program's own that can be written.
+        at: U64,
+        /// Its components that hold something.
+        present: U64,
+        /// Bytes of the area (`xstate_size` in `struct _fpx_sw_bytes`); `FP_XSTATE_MAGIC2` lies behind them.
+        len: U32,
         /// Zero.
         reserved: U32,
     }

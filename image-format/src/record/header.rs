@@ -37,8 +37,10 @@ bitflags::bitflags! {
         const CARRIED_FILES = 1 << 18;
         /// Files that are written through shared mappings must hold what they held ([`super::shared_file::SharedFile`]).
         const SHARED_FILES = 1 << 20;
+        /// Frames of signal handlers are to be converted ([`super::frame::SignalFrame`]).
+        const SIGNAL_FRAMES = 1 << 21;
         /// Pseudo-terminals with both ends inside the process ([`super::pty::Pty`]).
-        const PTYS = 1 << 21;
+        const PTYS = 1 << 23;
     }
 }
 

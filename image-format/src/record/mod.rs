@@ -117,10 +117,12 @@ pub enum NoteType {
     ContentFile = 0x434b_0021,
     /// [`guard::Guard`], ascending and disjoint.
     Guard = 0x434b_0022,
-    /// [`frame::Component`], ascending by number; where there are frames.
+    /// [`frame::Component`], ascending by number.
     Component = 0x434b_0026,
     /// [`deadline::Deadline`], each address once.
     Deadline = 0x434b_0027,
+    /// [`frame::SignalFrame`], ascending.
+    SignalFrame = 0x434b_0028,
     /// [`shared_file::SharedFile`].
     SharedFile = 0x434b_002c,
     /// [`pty::Pty`], ascending by id.
@@ -155,7 +157,7 @@ const SIZES: [u8; TYPES] = {
             sizes[(<$record>::TYPE as u32 - BASE) as usize] = size_of::<$record>() as u8;
         )* };
     }
-    put!(deadline::Deadline);
+    put!(deadline::Deadline, frame::SignalFrame);
     put!(
         thread::Thread,
         frame::Frame,

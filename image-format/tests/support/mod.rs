@@ -14,7 +14,7 @@ use image_format::record::deadline::Deadline;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
-use image_format::record::frame::{Component, Frame};
+use image_format::record::frame::{Component, Frame, SignalFrame};
 use image_format::record::guard::Guard;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::itimer::Itimer;
@@ -86,6 +86,7 @@ pub struct Parts {
     pub shared_files: Vec<SharedFile>,
     pub components: Vec<Component>,
     pub deadlines: Vec<Deadline>,
+    pub handlers: Vec<SignalFrame>,
     pub runs: Vec<Run>,
 }
 
@@ -137,6 +138,7 @@ impl Parts {
             shared_files: Vec::new(),
             components: Vec::new(),
             deadlines: Vec::new(),
+            handlers: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -273,6 +275,7 @@ impl Parts {
         put(&mut notes, &self.shared_files);
         put(&mut notes, &self.components);
         put(&mut notes, &self.deadlines);
+        put(&mut notes, &self.handlers);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out

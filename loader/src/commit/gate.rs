@@ -14,7 +14,6 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use image_format::record::frame::Frame;
 use image_format::record::thread::Thread;
 use image_format::{Checked, PAGE, align_up};
-use state::frame::Xstate;
 use state::gate::{Gate, MAGIC};
 use sys::Errno;
 use sys::abi::Timespec;
@@ -24,7 +23,7 @@ use sys::arch::{LEAVE_LEN, Orders};
 use sys::packed;
 
 use super::die;
-use crate::prepare::{Components, Plan};
+use crate::prepare::Plan;
 
 /// How often the leader looks whether the others have gone, and how much oftener for each: they may have to share a core.
 const LOOKS: usize = 2000;
@@ -96,10 +95,9 @@ fn build(plan: &Plan, image: &Checked<'_>, index: usize, at: u64, rip: Option<u6
         size: thread.altstack_size.get() as usize,
         ..Altstack::default()
     };
-    let Components { features, len, ref moves } = plan.xstate;
-    let xstate = Xstate { features, len, moves };
+    let xstate = plan.xstate.as_xstate();
     // SAFETY: `room` was counted for every frame, here and in the gate.
-    let to = unsafe { bytes(at, room(image, len) as usize) };
+    let to = unsafe { bytes(at, room(image, xstate.len) as usize) };
     let built = state::frame::build(to, at, &regs, thread.jmp.sigmask.get(), stack, image.xstate(frame), &xstate);
     built.unwrap_or_else(|| die(packed!("building a frame"), Errno::EINVAL))
 }

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use image_format::record::deadline::Deadline;
+use image_format::record::frame::SignalFrame;
 use image_format::record::guard::Guard;
 use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
 use image_format::seal;
@@ -62,7 +63,7 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
     plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0)
 }
 
-/// Maps everything at its place, empty or from its file.
+/// Maps everything at its place, empty or from its file, with its advice.
 pub fn map(plan: &Plan, image: &Checked<'_>) {
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         // SAFETY: the range is the program's.
@@ -182,6 +183,16 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
     }
 }
 
+/// Signal handlers that are running return by frames that this CPU's kernel takes.
+pub fn mend_frames(plan: &Plan, image: &Checked<'_>) {
+    for one in image.each::<SignalFrame>() {
+        // SAFETY: checked to lie in the program's own writable memory, which is complete and not in use yet.
+        let area =
+            unsafe { core::slice::from_raw_parts_mut(one.at.get() as usize as *mut u8, one.len.get() as usize + 4) };
+        let _ = state::frame::convert(area, one.present.get(), &plan.xstate.as_xstate());
+    }
+}
+
 /// Moves the moments that threads wait for, where the clocks have begun anew.
 pub fn mend_deadlines(plan: &Plan, image: &Checked<'_>) {
     let header = image.header();
@@ -194,7 +205,7 @@ pub fn mend_deadlines(plan: &Plan, image: &Checked<'_>) {
     }
 }
 
-/// Gives all mappings their final protection, advice and locks, and the kernel's their places.
+/// Gives all mappings their final protection and locks, and the kernel's their places.
 pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     for detour in plan.vdso.detours.iter().filter(|d| d.at != 0) {
         let code = sys::arch::detour(detour.to.map(|to| plan.parking + to), detour.number);

@@ -76,6 +76,7 @@ unsafe extern "C" fn in_the_copy(plan: *const Plan) -> ! {
     memory::map(plan, &image);
     memory::load(plan, &image);
     memory::mend_deadlines(plan, &image);
+    memory::mend_frames(plan, &image);
     memory::seal_off(plan, &image);
     finish::process(plan, &image);
     finish::descriptors(plan, &image);

@@ -1,11 +1,11 @@
 //! What this kernel, this CPU and this user's limits must allow.
 
 use crate::heap;
-use image_format::record::frame::{Component, Frame};
+use image_format::record::frame::{Component, Frame, SignalFrame};
 use image_format::record::memory::Vma;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
-use state::frame::{FIXED, Move};
+use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
 use sys::packed;
@@ -41,6 +41,13 @@ pub struct Components {
     pub moves: [Move; COMPONENTS],
 }
 
+impl Components {
+    /// The same for the frames.
+    pub fn as_xstate(&self) -> Xstate<'_> {
+        Xstate { features: self.features, len: self.len, moves: &self.moves }
+    }
+}
+
 /// Mappings that this process may have: it has about a dozen.
 const OWN_MAX: usize = 64;
 
@@ -66,10 +73,10 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What becomes of the extended state in full frames: each component goes to where this CPU has it.
+/// What becomes of the extended state in full frames and those of signal handlers: each component goes to where this CPU has it.
 ///
 /// # Errors
-/// A thread used components that this CPU has not.
+/// A thread, or what a signal has interrupted in it, used components that this CPU has not.
 pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> {
     /// Which no image has in use.
     const AMX: u64 = 0b111 << 17;
@@ -77,6 +84,8 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
     const UNUSED: u64 = AMX | 1 << 9;
     let (_, xcr0, _) = sys::arch::cpu_features();
     let mut here = Components { features: 0b11, len: FIXED as u32, moves: [Move::default(); COMPONENTS] };
+    // Those that have room in a signal handler's frame, which lies where it lies.
+    let mut lower = 0b11;
     let mut places = here.moves.iter_mut();
     for component in image.each::<Component>() {
         let number = component.number.get();
@@ -86,8 +95,12 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
             && len == component.len.get()
             && let Some(place) = places.next()
         {
-            *place = Move { from: component.at.get(), to, len };
+            let from = component.at.get();
+            *place = Move { bit, from, to, len };
             here.features |= bit;
+            if to <= from {
+                lower |= bit;
+            }
             here.len = here.len.max(to + len);
         }
     }
@@ -96,7 +109,11 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
         let present = image.xstate(frame).get(512..).and_then(|header| header.first_chunk());
         used |= present.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     }
-    used &= !here.features & !UNUSED;
+    used &= !here.features;
+    for frame in image.each::<SignalFrame>() {
+        used |= frame.present.get() & !lower;
+    }
+    used &= !UNUSED;
     if used == 0 || options.any_cpu {
         return Ok(here);
     }

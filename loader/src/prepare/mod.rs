@@ -25,7 +25,6 @@ use crate::start::tell;
 
 pub use descriptors::is_fragile;
 pub use input::Input;
-pub use kernel::Components;
 pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
 pub use vdso::Special;
 

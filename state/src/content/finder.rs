@@ -18,6 +18,9 @@ use crate::memory::{Head, shared};
 use crate::target::{Arg, Save, Target};
 use crate::{Error, Result, WithFiles};
 
+/// Most bytes of a file that is carried because it is mapped.
+const SMALL: i64 = 64 << 10;
+
 /// What was found so far.
 pub(super) struct Finder<'b> {
     pub(super) objects: &'b mut [Object],
@@ -122,6 +125,33 @@ impl Finder<'_> {
             let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0).map_err(failed)?;
             let stat = sys::fs::stat_at(opened.fd(), c"", AT_EMPTY_PATH).map_err(failed)?;
             let index = self.add(save, path.as_bytes(), &stat)?;
+            if let Some(object) = self.objects.get_mut(index) {
+                object.kind = ContentKind::Named as u32;
+                (object.fd, object.own) = (opened.release(), 1);
+            }
+        }
+        shared::each(save, |save, head| {
+            let named = head.name.starts_with(b"/") && !head.name.ends_with(DELETED);
+            if named && head.perms.get(1) == Some(&b'w') { self.mapped(save, files, head) } else { Ok(()) }
+        })
+    }
+
+    /// A file with a name that the process writes to by a mapping alone: carried if all such are, or if it is small. Somebody
+    /// may take it for a leftover while the process is not there, as Java does with its counters of other processes.
+    fn mapped<T: Target>(&mut self, save: &mut Save<'_, '_, T>, files: &[OpenFile], head: &Head<'_>) -> Result<()> {
+        let Ok(stat) = sys::fs::stat_path(head.name) else { return Ok(()) };
+        let same = |dev: u64, ino: u64| (dev, ino) == (stat.dev, stat.ino);
+        // One that is open is none of these; closing it here could give up locks.
+        let known = files.iter().any(|f| same(f.dev, f.ino)) || self.known().iter().any(|o| same(o.dev, o.ino));
+        let wanted = save.target.carries_files() != WithFiles::None || stat.size <= SMALL;
+        if known || !wanted || stat.ino != head.ino || stat.mode & S_IFMT != S_IFREG {
+            return Ok(());
+        }
+        // Who may not read it now has mapped it before: it must be there, then.
+        let Ok(opened) = sys::fs::open_path(head.name, O_RDONLY, 0) else { return Ok(()) };
+        let Ok(stat) = sys::fs::fstat(opened.fd()) else { return Ok(()) };
+        if same(stat.dev, stat.ino) {
+            let index = self.add(save, head.name, &stat)?;
             if let Some(object) = self.objects.get_mut(index) {
                 object.kind = ContentKind::Named as u32;
                 (object.fd, object.own) = (opened.release(), 1);

@@ -163,6 +163,12 @@ impl<'b> Contents<'b> {
         self.objects.iter().position(|o| (o.dev, o.ino) == (dev, ino)).map(|i| i as u32)
     }
 
+    /// A file with a name that is carried.
+    #[must_use]
+    pub fn named(&self, dev: u64, ino: u64) -> Option<&Object> {
+        self.objects.iter().find(|o| o.kind == ContentKind::Named as u32 && (o.dev, o.ino) == (dev, ino))
+    }
+
     /// The object behind a mapping, which some file systems give another device than its descriptors.
     #[must_use]
     pub fn find(&self, dev: u64, ino: u64, name: &[u8]) -> Option<&Object> {

@@ -13,6 +13,7 @@ use static_assertions::const_assert_eq;
 // fcntl.h
 pub const AT_FDCWD: i32 = -100;
 pub const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+pub const AT_SYMLINK_FOLLOW: usize = 0x400;
 pub const AT_EMPTY_PATH: usize = 0x1000;
 pub const O_ACCMODE: u32 = 3;
 pub const O_RDONLY: u32 = 0;

@@ -3,6 +3,7 @@
 use static_assertions::const_assert_eq;
 
 pub const SIGHUP: i32 = 1;
+pub const SIGTRAP: i32 = 5;
 pub const SIGKILL: i32 = 9;
 pub const SIGUSR1: i32 = 10;
 pub const SIGSEGV: i32 = 11;

@@ -1,5 +1,6 @@
 //! An initramfs: a cpio archive ("newc"), written by hand, as it is no more than headers in hexadecimal.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{fs, io};
 
@@ -32,9 +33,22 @@ impl Archive {
     /// # Errors
     /// It cannot be read.
     pub fn copy(&mut self, path: &str, permissions: u32, from: &Path) -> io::Result<()> {
-        let contents = fs::read(from).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", from.display())))?;
-        self.file(path, permissions, &contents);
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", from.display()));
+        let (contents, time) = (fs::read(from).map_err(named)?, fs::metadata(from).map_err(named)?.mtime());
+        self.timed_entry(path, REGULAR | permissions, (0, 0), &contents, u32::try_from(time).unwrap_or(0));
         Ok(())
+    }
+
+    /// The same with the directories above it, for everybody to run.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn bring(&mut self, path: &str, from: &Path) -> io::Result<()> {
+        let path = path.trim_start_matches('/');
+        for (end, _) in path.match_indices('/') {
+            self.directory(&path[..end], 0o755);
+        }
+        self.copy(path, 0o755, from)
     }
 
     /// A symbolic link.
@@ -48,12 +62,16 @@ impl Archive {
     }
 
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), contents: &[u8]) {
+        self.timed_entry(path, mode, device, contents, 0);
+    }
+
+    fn timed_entry(&mut self, path: &str, mode: u32, device: (u32, u32), contents: &[u8], time: u32) {
         self.entries += 1;
         let path = path.trim_start_matches('/');
         // Inode, mode, uid, gid, links, time, size, device of the file system (2), device (2), length of the name, checksum.
         let size = contents.len() as u32;
         let name = path.len() as u32 + 1;
-        let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name, 0];
+        let fields = [self.entries, mode, 0, 0, 1, time, size, 0, 0, device.0, device.1, name, 0];
         self.bytes.extend(b"070701");
         for field in fields {
             self.bytes.extend(format!("{field:08x}").bytes());

@@ -1,7 +1,9 @@
 //! A running box: a shell at the other end of a virtio port, a second port for streams, and what the kernel says.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, io};
@@ -9,6 +11,7 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use super::kinds::libraries;
 use super::{Archive, Kernel};
 use crate::job::Capture;
 use crate::programs::tool;
@@ -20,7 +23,7 @@ use crate::{User, dist};
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     /// QEMU's `-cpu`: `max` has all that it can emulate (AVX2, no AVX-512), `qemu64` what every x86_64 has. MPX is left out, which
-    /// no CPU has any more: QEMU puts it into each signal frame, and no other one can return from such a frame (docs/limits.md).
+    /// no CPU has any more.
     pub cpu: &'a str,
     /// Number of its CPUs.
     pub cpus: u32,
@@ -30,11 +33,13 @@ pub struct Options<'a> {
     pub append: &'a str,
     /// More arguments for QEMU.
     pub arguments: &'a [&'a str],
+    /// Files besides: path there (not under `/tmp`), path here.
+    pub files: &'a [(String, PathBuf)],
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { cpu: "max,mpx=off", cpus: 2, memory: 768, append: "", arguments: &[] }
+        Self { cpu: "max,mpx=off", cpus: 2, memory: 768, append: "", arguments: &[], files: &[] }
     }
 }
 
@@ -46,8 +51,8 @@ pub struct Machine {
     child: Child,
     console: Capture,
     control: BufReader<UnixStream>,
-    data: Option<UnixStream>,
-    _dir: TempDir,
+    pub(super) streams: Cell<u32>,
+    dir: TempDir,
 }
 
 /// How a script ended.
@@ -76,7 +81,7 @@ const SLOWER: u32 = 8;
 ///
 /// # Errors
 /// Something is not built, or not installed.
-fn base(kernel: &Kernel) -> Result<Archive> {
+fn base(kernel: &Kernel, files: &[(String, PathBuf)]) -> Result<Archive> {
     let mut archive = Archive::default();
     for (path, mode) in [("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("modules", 0o755), ("proc", 0o555)] {
         archive.directory(path, mode);
@@ -87,6 +92,7 @@ fn base(kernel: &Kernel) -> Result<Archive> {
     archive.device("dev/console", 0o600, (5, 1));
     archive.device("dev/null", 0o666, (1, 3));
     archive.file("init", 0o755, include_bytes!("init.sh"));
+    archive.file("bin/stream", 0o755, include_bytes!("stream.sh"));
     archive.file(
         "etc/passwd",
         0o644,
@@ -100,23 +106,14 @@ fn base(kernel: &Kernel) -> Result<Archive> {
     for (i, module) in kernel.modules.iter().enumerate() {
         archive.copy(&format!("modules/{i}.ko"), 0o644, module)?;
     }
-    // `ckpt` is an ordinary program and needs the C library, which programs from images bring along.
-    for library in libraries()? {
-        let path = library.trim_start_matches('/').to_owned();
-        let parents: Vec<_> = path.match_indices('/').map(|(i, _)| path[..i].to_owned()).collect();
-        for parent in parents {
-            archive.directory(&parent, 0o755);
-        }
-        archive.copy(&path, 0o755, library.as_ref())?;
+    // Where `ckpt` could not be linked statically it needs the C library, which programs from images bring along.
+    for library in libraries(&dist::dir()?.join("ckpt"))? {
+        archive.bring(&library.display().to_string(), &library)?;
+    }
+    for (there, here) in files {
+        archive.bring(there, here)?;
     }
     Ok(archive)
-}
-
-/// What `ckpt` is linked with, by absolute path.
-fn libraries() -> Result<Vec<String>> {
-    let listed = Command::new("ldd").arg(dist::dir()?.join("ckpt")).output().context("ldd")?;
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    Ok(text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect())
 }
 
 impl Machine {
@@ -128,9 +125,9 @@ impl Machine {
         let qemu = tool("qemu-system-x86_64", "qemu-system-x86")?;
         let dir = tempfile::Builder::new().prefix("ckpt-box-").tempdir()?;
         let initrd = dir.path().join("initrd");
-        fs::write(&initrd, base(kernel)?.finish())?;
+        fs::write(&initrd, base(kernel, options.files)?.finish())?;
         let ports = ["control", "data"].map(|name| dir.path().join(name));
-        let [control, data] = [UnixListener::bind(&ports[0])?, UnixListener::bind(&ports[1])?];
+        let control = UnixListener::bind(&ports[0])?;
         let mut command = Command::new(qemu);
         command.args([
             "-nodefaults",
@@ -146,8 +143,9 @@ impl Machine {
         command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&initrd);
         command.args(["-append", &format!("console=ttyS0 quiet panic=-1 {}", options.append)]);
         command.args(["-device", "virtio-serial-pci"]);
-        for (name, port) in ["control", "data"].iter().zip(&ports) {
-            command.args(["-chardev", &format!("socket,id={name},path={}", port.display())]);
+        // Each stream through `data` is a connection of its own, which we make.
+        for ((name, port), side) in ["control", "data"].iter().zip(&ports).zip(["", ",server=on,wait=off"]) {
+            command.args(["-chardev", &format!("socket,id={name},path={}{side}", port.display())]);
             command.args(["-device", &format!("virtserialport,chardev={name},name={name}")]);
         }
         command.args(options.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -155,19 +153,18 @@ impl Machine {
         let console = Capture::of(child.stdout.take().context("piped")?);
         let errors = Capture::of(child.stderr.take().context("piped")?);
         let said = || format!("{}: {} {}", kernel.name, errors.text(), console.text());
-        let connected = [control, data].map(|port| accept(&port, &mut child).with_context(said));
-        let mut connected = connected.into_iter();
-        let mut next = || connected.next().context("two ports")?;
-        // From here on the value turns it off.
-        let (control, data) = (next(), next());
-        let (Ok(control), Ok(data)) = (control, data) else {
-            drop(child.kill());
-            drop(child.wait());
-            bail!("qemu does not start: {}", said());
+        let control = match accept(&control, &mut child).with_context(said) {
+            Ok(control) => control,
+            Err(error) => {
+                drop(child.kill());
+                drop(child.wait());
+                return Err(error.context("qemu does not start"));
+            }
         };
-        control.set_read_timeout(Some(patience() * SLOWER))?;
+        // From here on the value turns it off.
         let control = BufReader::new(control);
-        let mut machine = Self { name: kernel.name, child, console, control, data: Some(data), _dir: dir };
+        let mut machine = Self { name: kernel.name, child, console, control, streams: Cell::new(0), dir };
+        machine.control.get_ref().set_read_timeout(Some(patience() * SLOWER))?;
         let hello = machine.line()?;
         ensure!(hello == format!("hello {}", kernel.release), "kernel {} says '{hello}'", kernel.release);
         Ok(machine)
@@ -179,12 +176,15 @@ impl Machine {
         self.console.text()
     }
 
-    /// The other end of `/dev/data` in the box, once.
+    /// A new connection to `/dev/data` in the box.
     ///
     /// # Errors
-    /// It was taken before.
-    pub fn take_data(&mut self) -> Result<UnixStream> {
-        self.data.take().context("the data port is taken")
+    /// QEMU is gone.
+    pub(super) fn connect(&self) -> Result<UnixStream> {
+        let stream = UnixStream::connect(self.dir.path().join("data")).context("the data port")?;
+        stream.set_read_timeout(Some(patience() * SLOWER))?;
+        stream.set_write_timeout(Some(patience() * SLOWER))?;
+        Ok(stream)
     }
 
     fn line(&mut self) -> Result<String> {

@@ -6,10 +6,14 @@
 
 mod initramfs;
 mod kernel;
+mod kinds;
 mod machine;
+mod pipe;
 mod travel;
 
 pub use initramfs::Archive;
 pub use kernel::{KERNELS, Kernel, fetch};
+pub use kinds::{Kind, kinds, needs};
 pub use machine::{Done, Machine, Options};
+pub use pipe::Stream;
 pub use travel::Guest;

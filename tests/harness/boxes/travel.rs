@@ -1,10 +1,12 @@
 //! Processes that go on in a box: several at once, each with its output in a file, as one that is let go on by a shell.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
-use super::Machine;
+use super::{Machine, Stream};
 use crate::User;
 use crate::user::NOBODY;
 
@@ -12,6 +14,13 @@ use crate::user::NOBODY;
 const GO: &str = r#"name=$1 user=$2 command=$3
 cd /tmp
 su "$user" -s /bin/sh -c "echo \$\$ > /tmp/$name.pid; cd /tmp; exec $command" < /dev/null 2>&1 | cat > "/tmp/$name.out"
+touch "/tmp/$name.end"
+"#;
+
+/// The same out of a stream: name, user, the stream's number.
+const FROM: &str = r#"name=$1 user=$2 number=$3
+cd /tmp
+su "$user" -s /bin/sh -c "stream from $number | ckpt restart - --pidfile /tmp/$name.pid" < /dev/null 2>&1 | cat > "/tmp/$name.out"
 touch "/tmp/$name.end"
 "#;
 
@@ -26,15 +35,22 @@ done
 there
 "#;
 
-/// Saves the process whose pid is in NAME.pid, or its child where that is `ckpt`, which stays the parent.
+/// Saves the process whose pid is in NAME.pid, or its child where that is `ckpt`, which stays the parent; with these options.
 const SAVE: &str = r#"name=$1
+shift
 pid=$(cat "/tmp/$name.pid")
 if [ "$(cat /proc/$pid/comm)" = ckpt ]; then
     for child in $(cat /proc/$pid/task/$pid/children); do
         case $(cat /proc/$child/comm) in ckpt*) ;; *) pid=$child ;; esac
     done
 fi
-exec ckpt save "$pid" -o "/tmp/$name.next" --kill
+exec ckpt save "$pid" "$@"
+"#;
+
+/// What the process whose pid is in NAME.pid does just now, each thread of it, and who else there is.
+const LOOK: &str = r#"name=$1
+ps -o pid,ppid,stat,args
+cd "/proc/$(cat "/tmp/$name.pid")/task" && grep -E 'State|SigPnd|ShdPnd|SigBlk' */status && grep . */syscall */wchan */stack
 "#;
 
 /// A process to let go on in a box.
@@ -60,9 +76,7 @@ impl Machine {
     /// # Errors
     /// The box has no room.
     pub fn go_on(&mut self, guests: &[Guest<'_>]) -> Result<()> {
-        self.put("/run/go", GO.as_bytes())?;
-        self.put("/run/await", AWAIT.as_bytes())?;
-        self.put("/run/save", SAVE.as_bytes())?;
+        self.scripts()?;
         let mut script = String::new();
         for guest in guests {
             let (name, command) = (&guest.name, guest.command);
@@ -78,6 +92,40 @@ impl Machine {
         Ok(())
     }
 
+    fn scripts(&mut self) -> Result<()> {
+        for (name, script) in [("go", GO), ("from", FROM), ("await", AWAIT), ("save", SAVE), ("look", LOOK)] {
+            self.put(&format!("/run/{name}"), script.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Lets one go on out of a stream.
+    ///
+    /// # Errors
+    /// The box does not answer.
+    pub fn go_on_from(&mut self, stream: &Stream, name: &str, whose: User) -> Result<()> {
+        self.scripts()?;
+        let number = &stream.number;
+        self.must(&format!("sh /run/from {name} {} {number} > /dev/null 2>&1 &", user(whose)))?;
+        Ok(())
+    }
+
+    /// Saves a process there, as its user, with these options, into a stream; what comes out of it goes to `to`. The number of bytes.
+    ///
+    /// # Errors
+    /// It is not saved, or `to` takes no more.
+    pub fn save_into_stream(&mut self, name: &str, whose: User, options: &str, to: impl Write + Send) -> Result<u64> {
+        let stream = self.stream()?;
+        let pipeline = format!("sh /run/save {name} -q -o - {options} | stream to {}", stream.number);
+        thread::scope(|scope| {
+            let received = scope.spawn(|| stream.receive(to));
+            let done = self.run_as(whose, &format!("set -o pipefail; {pipeline}"))?;
+            let received = received.join().map_err(|_| anyhow!("the receiver has died"))?;
+            ensure!(done.code == 0 && done.err.is_empty(), "box {}: {name}: {done:?}", self.name);
+            received
+        })
+    }
+
     /// Waits for a line of a process's output; what it has written so far.
     ///
     /// # Errors
@@ -86,7 +134,10 @@ impl Machine {
         let done = self.run(&format!("sh /run/await {name} '{line}'"))?;
         let said = self.get(&format!("/tmp/{name}.out"))?;
         let said = String::from_utf8_lossy(&said).into_owned();
-        ensure!(done.code == 0, "box {}: {name} does not say '{line}' or end, but says:\n{said}", self.name);
+        if done.code != 0 {
+            let looks = self.run(&format!("sh /run/look {name}"))?.text();
+            bail!("box {}: {name} does not say '{line}' or end, but says:\n{said}\n{looks}", self.name);
+        }
         Ok(said)
     }
 
@@ -96,7 +147,7 @@ impl Machine {
     /// It is not saved.
     pub fn save_there(&mut self, name: &str, whose: User, line: &str) -> Result<(Vec<u8>, String)> {
         self.await_line(name, line)?;
-        let done = self.run_as(whose, &format!("sh /run/save {name}"))?;
+        let done = self.run_as(whose, &format!("sh /run/save {name} -o /tmp/{name}.next --kill"))?;
         ensure!(done.code == 0, "box {}: {name}: {}", self.name, done.err);
         let said = self.end(name)?;
         let image = self.get(&format!("/tmp/{name}.next"))?;

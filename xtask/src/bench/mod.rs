@@ -22,9 +22,29 @@ mod samples;
 mod stream;
 mod subject;
 
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The stub's size.
+    Stub,
+    /// The small program.
+    Small,
+    /// Reserved memory.
+    Sparse,
+    /// Saves by pid: pause and whole.
+    Pid,
+    /// Migration through a pipe.
+    Pipe,
+    /// Random memory of some sizes.
+    Memory,
+}
+
 /// What `cargo xtask bench` accepts.
 #[derive(clap::Args)]
 pub struct Options {
+    /// What is measured; all by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
     /// How often each step is measured.
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -60,12 +80,24 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
     for place in places(ws, options)? {
         let scratch = tempfile::Builder::new().prefix("ckpt-bench-").tempdir_in(&place)?;
         let bench = Bench { ws, options, peer: &peer, criu: criu.as_deref(), dir: scratch.path() };
-        let mut rows = vec![stub_size(ws)?];
-        bench.small(&counter, &mut rows)?;
-        bench.sparse(&memory, &mut rows)?;
-        bench.by_pid(&counter, &mut rows)?;
-        bench.through_a_pipe(&mut rows)?;
-        for mib in &options.mib {
+        let mut rows = Vec::new();
+        let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+        if wanted(Part::Stub) {
+            rows.push(stub_size(ws)?);
+        }
+        if wanted(Part::Small) {
+            bench.small(&counter, &mut rows)?;
+        }
+        if wanted(Part::Sparse) {
+            bench.sparse(&memory, &mut rows)?;
+        }
+        if wanted(Part::Pid) {
+            bench.by_pid(&counter, &mut rows)?;
+        }
+        if wanted(Part::Pipe) {
+            bench.through_a_pipe(&mut rows)?;
+        }
+        for mib in options.mib.iter().filter(|_| wanted(Part::Memory)) {
             bench.memory(&memory, *mib, &mut rows)?;
         }
         println!("\nImages in {} ({} runs after one to warm up; ratios of the medians)", place.display(), options.runs);

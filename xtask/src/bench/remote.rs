@@ -13,6 +13,9 @@ use super::{Bench, Row};
 /// Memory of the processes whose pause is measured, MiB.
 const SIZES: [u64; 4] = [16, 256, 1024, 4096];
 
+/// Up to here, MiB, what a tracer cannot do without takes as long as the copying itself, and is measured, too.
+const SMALL: u64 = 16;
+
 /// What one save took.
 #[derive(Clone, Copy, Default)]
 struct Saved {
@@ -73,6 +76,7 @@ impl Bench<'_> {
         for mib in SIZES {
             self.pause(&forker, mib, rows).with_context(|| format!("pause of {mib} MiB"))?;
         }
+        self.least_pause(&forker, SMALL, rows).context("least pause")?;
         let mut command = Command::new(counter);
         command
             .args(["4000000000", "/dev/null", "10"])
@@ -116,6 +120,21 @@ impl Bench<'_> {
         })?;
         rows.push(Row::times(&format!("{name}: save"), &totals, "write + fsync", &written, "≤ 1.11"));
         std::fs::remove_file(&plain)?;
+        Ok(())
+    }
+
+    /// What no saver by ptrace can beat that leaves the process without a child, beside one fork of as much.
+    fn least_pause(&self, forker: &Path, mib: u64, rows: &mut Vec<Row>) -> Result<()> {
+        let least = self.ws.compile(&self.ws.root.join("xtask/bench/least.c"))?;
+        let (mut least, mut forker) = (Forker::start(&least, mib, 0)?, Forker::start(forker, mib, 100)?);
+        let mut leasts = Vec::new();
+        let forks = Samples::take(self.runs(), || {
+            leasts.push(least.fork()?);
+            forker.fork()
+        })?;
+        let mut next = leasts.into_iter();
+        let leasts = Samples::take(self.runs(), || next.next().context("as many pauses as forks"))?;
+        rows.push(Row::times(&format!("{mib} MiB: least pause by ptrace"), &leasts, "one fork()", &forks, ""));
         Ok(())
     }
 
