@@ -2,6 +2,7 @@
 //!
 //! Must never carry text from the image: a hostile file does not get to write on somebody's terminal.
 
+#[cfg(not(feature = "terse"))]
 use core::fmt;
 
 use crate::ExitCode;
@@ -111,6 +112,7 @@ impl Fault {
 
     /// The exit code of a program that stops for this fault.
     #[must_use]
+    #[inline(never)] // So that it exists once.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Empty => ExitCode::Empty,
@@ -123,22 +125,6 @@ impl Fault {
             Self::Address { .. } => ExitCode::BadAddress,
             Self::Newer(_) | Self::Feature(_) => ExitCode::Newer,
         }
-    }
-}
-
-#[cfg(feature = "terse")]
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "empty: it is no image",
-            Self::NotElf | Self::NotCore(_) | Self::NotCheckpoint => "not an image",
-            Self::Compressed => "compressed with zstd: `ckpt restart` reads it",
-            Self::WrongMachine(_) => "of another machine",
-            Self::Truncated { .. } | Self::Unsealed => "truncated: use another copy",
-            Self::Checksum(_) => "damaged: use another copy",
-            Self::Malformed { .. } | Self::Address { .. } => "a rule is broken, which `ckpt verify` names",
-            Self::Newer(_) | Self::Feature(_) => "newer than this program: update it",
-        })
     }
 }
 
@@ -206,4 +192,5 @@ fn digits(before: &str, number: u64, base: u64, f: &mut fmt::Formatter<'_>) -> f
     fmt::Write::write_char(f, char::from_digit((number % base) as u32, base as u32).unwrap_or('?'))
 }
 
+#[cfg(not(feature = "terse"))]
 impl core::error::Error for Fault {}

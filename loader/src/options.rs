@@ -1,22 +1,25 @@
 //! The stub's command line: few options, by hand, as there is no libc and no allocator.
 
 use state::FilesPolicy;
-use sys::text::{choice, cut, decimal};
+use sys::packed;
+use sys::text::{Packed, choice, cut, decimal};
 
 /// Most `--fd` options, and most `--map-path` options.
 pub const FDS_MAX: usize = 32;
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub const HELP: Packed = packed!(
+    "\
 Usage: restart-stub [OPTIONS] IMAGE
 
 Becomes the process saved to IMAGE. `ckpt restart --help` explains:
 --files verify|rollback|ignore --cpu verify|ignore --pid new|keep
 --fd N=PATH --map-path OLD=NEW --trust -v --help --version
-";
+"
+);
 
 /// What `--version` prints.
-const VERSION: &str = concat!("restart-stub ", env!("CARGO_PKG_VERSION"), "\n");
+const VERSION: Packed = packed!(concat!("restart-stub ", env!("CARGO_PKG_VERSION"), "\n"));
 
 /// The options.
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +45,13 @@ pub struct Options<'a> {
 }
 
 /// A command line that is wrong: the reason and the argument.
-pub type Wrong<'a> = (&'static str, &'a [u8]);
+pub type Wrong<'a> = (Packed, &'a [u8]);
 
 /// The options' names, which [`parse`] knows by their places.
 const NAMES: &[u8] = b"--help -h --version -V -- -v --verbose --trust --files --cpu --pid --fd --map-path --ready";
 
 /// What is said of the 33rd `--fd`.
-const MANY: &str = "one too many";
+const MANY: Packed = packed!("one too many");
 
 /// The values of those from `--files` to `--pid`, the default one first, as the message that lists them.
 const VALUES: [&str; 3] = ["not one of: verify rollback ignore", "not one of: verify ignore", "not one of: new keep"];
@@ -61,13 +64,13 @@ const VALUES: [&str; 3] = ["not one of: verify rollback ignore", "not one of: ve
 pub fn parse<'a>(
     options: &mut Options<'a>,
     mut args: impl Iterator<Item = &'a [u8]>,
-) -> Result<Option<&'static str>, Wrong<'a>> {
+) -> Result<Option<Packed>, Wrong<'a>> {
     let mut only_names = false;
     let mut image = None;
     while let Some(arg) = args.next() {
         if only_names || !arg.starts_with(b"-") || arg == b"-" {
             if image.replace(arg).is_some() {
-                return Err(("more than one image", arg));
+                return Err((packed!("more than one image"), arg));
             }
             continue;
         }
@@ -84,13 +87,13 @@ pub fn parse<'a>(
             5 | 6 => options.verbose = true,
             7 => options.trust = true,
             8..=13 => {
-                let value = attached.or_else(|| args.next()).ok_or(("a value is missing behind", arg))?;
+                let value = attached.or_else(|| args.next()).ok_or((packed!("a value is missing behind"), arg))?;
                 options.set(place - 8, value).map_err(|why| (why, value))?;
             }
-            _ => return Err(("unknown option", arg)),
+            _ => return Err((packed!("unknown option"), arg)),
         }
     }
-    options.image = image.ok_or(("no image named", b"" as &[u8]))?;
+    options.image = image.ok_or((packed!("no image named"), b"" as &[u8]))?;
     Ok(None)
 }
 
@@ -112,10 +115,11 @@ impl<'a> Options<'a> {
     }
 
     /// Takes the value of an option, counted from `--files` on.
-    fn set(&mut self, option: usize, value: &'a [u8]) -> Result<(), &'static str> {
+    fn set(&mut self, option: usize, value: &'a [u8]) -> Result<(), Packed> {
         if let Some(list) = VALUES.get(option) {
             // The first three words are no values.
-            let chosen = choice(value, list.as_bytes()).and_then(|place| place.checked_sub(3)).ok_or(*list)?;
+            let chosen =
+                choice(value, list.as_bytes()).and_then(|place| place.checked_sub(3)).ok_or(Packed::plain(list))?;
             match option {
                 0 => self.files = FilesPolicy::from_number(chosen),
                 1 => self.any_cpu = chosen == 1,
@@ -123,10 +127,10 @@ impl<'a> Options<'a> {
             }
         } else if option == VALUES.len() {
             let entry = cut(value, b'=').and_then(|(n, path)| Some((u32::try_from(decimal(n)?).ok()?, path)));
-            let entry = entry.filter(|(_, path)| !path.is_empty()).ok_or("not of the form N=PATH")?;
+            let entry = entry.filter(|(_, path)| !path.is_empty()).ok_or(packed!("not of the form N=PATH"))?;
             *self.fds.iter_mut().find(|slot| slot.is_none()).ok_or(MANY)? = Some(entry);
         } else if option == VALUES.len() + 1 {
-            let entry = cut(value, b'=').ok_or("not of the form OLD=NEW")?;
+            let entry = cut(value, b'=').ok_or(packed!("not of the form OLD=NEW"))?;
             *self.maps.iter_mut().find(|slot| slot.is_none()).ok_or(MANY)? = Some(entry);
         } else {
             self.ready = decimal(value).map_or(-1, |n| n as i32);

@@ -5,7 +5,8 @@ use core::ffi::CStr;
 use image_format::ExitCode;
 use loader::options::{Options, parse};
 use state::Error;
-use sys::text::{Decimal, Plain, Shown, Text};
+use sys::packed;
+use sys::text::{Line, Packed};
 
 sys::entry_point!(main);
 
@@ -22,7 +23,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     let mut options = Options::new();
     let error = match parse(&mut options, args) {
         Ok(Some(text)) => {
-            let _ = sys::fs::write_all(1, text.as_bytes());
+            let _ = sys::fs::write_all(1, Line::filled(text, 0, b"", 0).as_bytes());
             sys::process::exit(0)
         }
         Ok(None) => match crate::prepare::prepare(&options, is_privileged(sp)) {
@@ -30,16 +31,22 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
             Err(error) => error,
         },
         Err((why, argument)) => {
-            Error::refused(format_args!("argument {}", Shown(argument)), why, "see --help").code(ExitCode::Usage)
+            let mut told = Line::filled(packed!("argument @: "), 0, argument, 0);
+            told.fill(why, 0, b"", 0);
+            Error::about(packed!("@: see --help"), 0u32, told.as_bytes(), None).code(ExitCode::Usage)
         }
     };
-    tell(2, format_args!("{error}"));
+    tell(2, packed!("@"), 0, error.line().as_bytes(), 0);
     sys::process::exit(i32::from(error.exit_code() as u8))
 }
 
 /// Says a line, which begins with this program's name.
-pub fn tell(fd: sys::fs::Fd, what: core::fmt::Arguments<'_>) {
-    let _ = sys::fs::write_all(fd, Text::<640>::of(format_args!("restart-stub: {what}\n")).as_bytes());
+/// `what` is a pattern, see [`Text::fill`].
+pub fn tell(fd: sys::fs::Fd, what: Packed, number: u64, bytes: &[u8], errno: i32) {
+    let mut line = Line::filled(packed!("restart-stub: "), 0, b"", 0);
+    line.fill(what, number, bytes, errno);
+    line.push(b"\n");
+    let _ = sys::fs::write_all(fd, line.as_bytes());
 }
 
 /// Whether the kernel says that this program's file gives it rights (`AT_SECURE`: set-uid, set-gid, capabilities).
@@ -66,7 +73,7 @@ fn is_privileged(sp: *const usize) -> bool {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
-    tell(crate::commit::error_fd(), format_args!("internal error: {}:{}", Plain(file), Decimal(line)));
+    tell(crate::commit::error_fd(), packed!("internal error: @:#"), line.into(), file.as_bytes(), 0);
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 

@@ -15,7 +15,8 @@ use sys::abi::{
     F_ADD_SEALS, MFD_ALLOW_SEALING, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
 };
 use sys::fs::{Fd, Owned};
-use sys::text::{Decimal, Plain, Shown, Text, after};
+use sys::packed;
+use sys::text::{Line, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -96,14 +97,13 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
     if sys::fs::lstat_path(path).is_ok() {
         return Ok(());
     }
-    let failed = |what, name, e| {
-        let error =
-            Error::failed(format_args!("{} {}", Plain(what), Shown(name)), "is missing, and cannot be restored", e);
-        error.code(ExitCode::FileMissing).remedy("put it there, or --map-path OLD=NEW")
-    };
+    let failed = |pattern, name, e| Error::about(pattern, 0u32, name, e).code(ExitCode::FileMissing);
+    let no_file = packed!("file @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW");
+    let no_directory =
+        packed!("directory @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW");
     let (dir, _) = split(path);
     let nameless = match sys::fs::open_path(dir, O_TMPFILE | O_RDWR, 0o600) {
-        Err(e @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed("directory", dir, e)),
+        Err(e @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed(no_directory, dir, e)),
         other => other.ok(),
     };
     let named = nameless.is_none();
@@ -122,8 +122,8 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
         }
         done
     });
-    made.map_err(|e| failed("file", path, e))?;
-    let text = Text::<640>::of(format_args!("restart-stub: file {} was missing: restored\n", Shown(path)));
+    made.map_err(|e| failed(no_file, path, e))?;
+    let text = Line::filled(packed!("restart-stub: file @ was missing: restored\n"), 0, path, 0);
     let _ = sys::fs::write_all(2, text.as_bytes());
     Ok(())
 }
@@ -139,7 +139,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// # Errors
 /// The kernel's.
 pub fn open_again(fd: Fd, flags: u32) -> sys::Result<Owned> {
-    sys::fs::open(Text::<32>::of(format_args!("/proc/self/fd/{}", Decimal(fd as u32))).as_c_str(), flags, 0)
+    sys::fs::open(Line::filled(packed!("/proc/self/fd/#"), fd as u64, b"", 0).as_c_str(), flags, 0)
 }
 
 /// Opens contents for a description; `made`: their file.

@@ -2,6 +2,7 @@
 
 use image_format::record::cwd::Cwd;
 use image_format::{Checked, ExitCode};
+use sys::packed;
 use sys::text::Shown;
 
 use crate::{Error, Result, Save, Target};
@@ -41,7 +42,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 pub fn restore(image: &Checked<'_>) -> Result<()> {
     let path = image.string(image.single::<Cwd>().path);
     sys::fs::chdir(path).map_err(|e| {
-        Error::failed(format_args!("working directory ({})", Shown(path)), "cannot be entered", e)
+        Error::about(packed!("working directory (@): cannot be entered (!)"), 0u32, path, e)
             .code(ExitCode::FileMissing)
             .remedy("create it again")
     })

@@ -4,6 +4,7 @@ use image_format::record::device::Device;
 use image_format::{Checked, ExitCode};
 use sys::abi::{S_IFCHR, S_IFMT};
 use sys::fs::Owned;
+use sys::packed;
 use sys::text::numbered;
 
 use crate::descriptor::{Kind, OpenFile};
@@ -40,15 +41,15 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// Missing, or another device.
 pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> Result<Owned> {
     let path = image.string(file.path);
-    let failed = |why, e| Error::descriptor(fd, "device", path, why, Some(e)).code(ExitCode::FileMissing);
+    let failed = |why, e| Error::descriptor(fd, packed!("device"), path, why, Some(e)).code(ExitCode::FileMissing);
     let flags = file.flags.get();
     // The old name may be one of another root directory (containers bind these devices): then the usual one.
     let opened = sys::fs::open_path(path, flags, 0)
         .or_else(|e| usual_name(file.rdev.get()).map_or(Err(e), |name| sys::fs::open_path(name, flags, 0)))
-        .map_err(|e| failed("cannot be opened", e))?;
-    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
+        .map_err(|e| failed(packed!("cannot be opened"), e))?;
+    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed(packed!("cannot be examined"), e))?;
     if stat.mode & S_IFMT != S_IFCHR || stat.rdev != file.rdev.get() {
-        return Err(failed("is another device", sys::Errno::ENXIO).code(ExitCode::FileChanged));
+        return Err(failed(packed!("is another device"), sys::Errno::ENXIO).code(ExitCode::FileChanged));
     }
     Ok(opened)
 }

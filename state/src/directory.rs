@@ -4,6 +4,7 @@ use image_format::record::directory::Directory;
 use image_format::{Checked, ExitCode};
 use sys::abi::{O_PATH, SEEK_SET};
 use sys::fs::Owned;
+use sys::packed;
 use sys::text::Shown;
 
 use crate::descriptor::{Kind, OpenFile};
@@ -41,14 +42,16 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |why, e| {
-        Error::descriptor(fd, "directory", path, why, Some(e)).code(ExitCode::FileMissing).remedy("create it again")
+        Error::descriptor(fd, packed!("directory"), path, why, Some(e))
+            .code(ExitCode::FileMissing)
+            .hint(packed!("create it again"))
     };
     let flags = file.flags.get();
-    let opened =
-        sys::fs::open_path(path, flags | sys::abi::O_DIRECTORY, 0).map_err(|e| failed("cannot be opened", e))?;
+    let opened = sys::fs::open_path(path, flags | sys::abi::O_DIRECTORY, 0)
+        .map_err(|e| failed(packed!("cannot be opened"), e))?;
     if flags & O_PATH == 0 && file.offset.get() != 0 {
         sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
-            .map_err(|e| failed("cannot be put to its position", e))?;
+            .map_err(|e| failed(packed!("cannot be put to its position"), e))?;
     }
     Ok(opened)
 }

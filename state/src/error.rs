@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
-use sys::Errno;
-use sys::text::{Decimal, Named, Plain, Shown, Text};
+use sys::text::{Line, Packed, Text};
+use sys::{Errno, packed};
 
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -26,7 +26,7 @@ struct Facts {
     errno: Option<Errno>,
     why: &'static str,
     remedy: &'static str,
-    object: Text<320>,
+    object: Line,
 }
 
 /// Empty until its first error: all zero, so that it costs no byte of the file.
@@ -48,10 +48,14 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+        Self::made(Text::of(object), why, errno, remedy)
+    }
+
+    fn made(object: Line, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));
-        let facts = Facts { code: ExitCode::SaveFailed, object: Text::of(object), why, errno, remedy };
+        let facts = Facts { code: ExitCode::SaveFailed, object, why, errno, remedy };
         // SAFETY: the slot is this error's own, see `Slot`; what it held before needs no drop.
         unsafe { (*error.0.0.get()).write(facts) };
         error
@@ -78,12 +82,76 @@ impl Error {
         Self::new(object, why, Some(errno), "")
     }
 
-    /// What went wrong with a descriptor of this kind and name.
+    /// What went wrong at a restart: the whole line as a pattern (see [`Text::fill`]), in which `#` or `*` stands for the number,
+    /// `@` for the bytes, `!` for the kernel's word.
+    #[must_use]
+    #[cold]
+    #[inline(always)]
+    pub fn about(line: Packed, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
+        Self::filled(line, number.into(), bytes, errno.into().map_or(0, Errno::into_raw))
+    }
+
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    fn filled(line: Packed, number: u64, bytes: &[u8], errno: i32) -> Self {
+        let told = Some(Errno::new(errno)).filter(|_| errno != 0);
+        Self::made(Text::filled(line, number, bytes, errno), "", told, "")
+    }
+
+    /// What went wrong at a restart with a descriptor of this kind and name.
     #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn descriptor(fd: u32, kind: &str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
-        Self::new(format_args!("descriptor {} ({} {})", Decimal(fd), Plain(kind), Shown(path)), why, errno, "")
+    pub fn descriptor(fd: u32, kind: Packed, path: &[u8], why: Packed, errno: Option<Errno>) -> Self {
+        let mut object = Text::filled(packed!("descriptor # ("), fd.into(), b"", 0);
+        object.fill(kind, 0, b"", 0);
+        object.fill(packed!(" @)"), 0, path, 0);
+        Self::made(object, "", errno, "").why(why)
+    }
+
+    /// The same with a reason, and the kernel's word, behind what a pattern says.
+    #[must_use]
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    pub fn why(self, why: Packed) -> Self {
+        let errno = self.errno().map(Errno::into_raw);
+        let told = self.hint(why);
+        if let Some(errno) = errno {
+            told.change(|facts| facts.object.fill(packed!(" (!)"), 0, b"", errno));
+        }
+        told
+    }
+
+    /// The same with a remedy behind what a pattern says; an empty one is none.
+    #[must_use]
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    pub fn hint(self, remedy: Packed) -> Self {
+        if !remedy.is_empty() {
+            self.change(|facts| {
+                facts.object.fill(packed!(": "), 0, b"", 0);
+                facts.object.fill(remedy, 0, b"", 0);
+            });
+        }
+        self
+    }
+
+    /// All of it as one line, shown as [`fmt::Display`] does.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        let Facts { object, why, errno, remedy, .. } = self.facts();
+        let mut line = Text::filled(packed!("@"), 0, object.as_bytes(), 0);
+        // A pattern has all in one.
+        if !why.is_empty() {
+            line.fill(packed!(": @"), 0, why.as_bytes(), 0);
+            if let Some(errno) = errno {
+                line.fill(packed!(" (!)"), 0, b"", errno.into_raw());
+            }
+        }
+        if !remedy.is_empty() {
+            line.fill(packed!(": @"), 0, remedy.as_bytes(), 0);
+        }
+        line
     }
 
     fn change(self, f: impl FnOnce(&mut Facts)) {
@@ -131,15 +199,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { object, why, errno, remedy, .. } = self.facts();
-        write!(f, "{object}: {}", Plain(why))?;
-        if let Some(errno) = errno {
-            write!(f, " ({})", Named(*errno))?;
-        }
-        if !remedy.is_empty() {
-            write!(f, ": {}", Plain(remedy))?;
-        }
-        Ok(())
+        fmt::Display::fmt(&self.line(), f)
     }
 }
 
@@ -173,8 +233,18 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        let gap = Plain(if path.is_empty() { "" } else { " " });
-        Self::refused(format_args!("image{gap}{}: {fault}", Shown(path)), "nothing was started", "")
-            .code(fault.exit_code())
+        let what = match fault {
+            Fault::Empty => packed!("empty: it is no image"),
+            Fault::NotElf | Fault::NotCore(_) | Fault::NotCheckpoint => packed!("not an image"),
+            Fault::Compressed => packed!("compressed with zstd: `ckpt restart` reads it"),
+            Fault::WrongMachine(_) => packed!("of another machine"),
+            Fault::Truncated { .. } | Fault::Unsealed => packed!("truncated: use another copy"),
+            Fault::Checksum(_) => packed!("damaged: use another copy"),
+            Fault::Malformed { .. } | Fault::Address { .. } => packed!("a rule is broken, which `ckpt verify` names"),
+            Fault::Newer(_) | Fault::Feature(_) => packed!("newer than this program: update it"),
+        };
+        let gap = if path.is_empty() { packed!("image") } else { packed!("image @") };
+        let error = Self::about(gap, 0u32, path, None).why(what).hint(packed!("nothing was started"));
+        error.code(fault.exit_code())
     }
 }

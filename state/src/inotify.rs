@@ -5,6 +5,7 @@ use image_format::writer::Full;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{AT_FDCWD, O_DIRECTORY, O_NONBLOCK, O_PATH, PATH_MAX, S_IFDIR, S_IFMT, Stat};
 use sys::fs::{Fd, Lines, Owned};
+use sys::packed;
 use sys::text::{Text, cut, decimal, hex, words};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
@@ -245,14 +246,14 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> Result<sys::Result<Fd>
         let (at, mask) = (text.as_c_str().as_ptr() as usize, watch.mask.get() as usize);
         // Numbers only ever rise: those in between are used up.
         loop {
-            let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0, 0]).map_err(|e| {
-                Error::descriptor(inotify.id.get(), "inotify of", path, "cannot be watched", Some(e))
+            let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0]).map_err(|e| {
+                Error::descriptor(inotify.id.get(), packed!("inotify of"), path, packed!("cannot be watched"), Some(e))
                     .code(ExitCode::FileMissing)
             })?;
             if wd >= watch.wd.get() as usize {
                 break;
             }
-            let _ = sys::socket::request(Sysno::inotify_rm_watch, [made, wd, 0, 0, 0, 0]);
+            let _ = sys::socket::request(Sysno::inotify_rm_watch, [made, wd, 0, 0, 0]);
         }
     }
     // What that has told.

@@ -4,7 +4,8 @@ use image_format::record::lock::{Lock, LockKind};
 use image_format::{ExitCode, NoteType};
 use sys::abi::{F_OFD_SETLK, F_RDLCK, F_SETLK, F_WRLCK, Flock, LOCK_EX, LOCK_NB, LOCK_SH};
 use sys::fs::Fd;
-use sys::text::{Decimal, Text, decimal, words};
+use sys::packed;
+use sys::text::{Text, decimal, words};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -86,7 +87,7 @@ pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
         _ => sys::fs::flock(fd, if write { LOCK_EX } else { LOCK_SH } | LOCK_NB),
     };
     done.map_err(|e| {
-        Error::failed(format_args!("lock on descriptor {}", Decimal(lock.fd)), "cannot be taken again", e)
+        Error::about(packed!("lock on descriptor #: cannot be taken again (!)"), lock.fd, b"", e)
             .code(ExitCode::Descriptor)
             .remedy("end its holder (see /proc/locks)")
     })

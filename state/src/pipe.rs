@@ -10,6 +10,7 @@ use sys::abi::{
     F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT,
 };
 use sys::fs::{Fd, Owned};
+use sys::packed;
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -180,15 +181,15 @@ fn copy_of(end: &Owned, size: usize, len: usize) -> sys::Result<Owned> {
 pub fn restore(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<Owned> {
     let path = image.string(pipe.path);
     let failed = |why, e| {
-        Error::descriptor(fd, "FIFO", path, why, Some(e))
+        Error::descriptor(fd, packed!("FIFO"), path, why, Some(e))
             .code(ExitCode::FileMissing)
-            .remedy("create it and start its other end, or --fd N=PATH")
+            .hint(packed!("create it and start its other end, or --fd N=PATH"))
     };
-    let opened =
-        sys::fs::open_path(path, pipe.flags.get() | O_NONBLOCK, 0).map_err(|e| failed("cannot be opened", e))?;
-    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
+    let opened = sys::fs::open_path(path, pipe.flags.get() | O_NONBLOCK, 0)
+        .map_err(|e| failed(packed!("cannot be opened"), e))?;
+    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed(packed!("cannot be examined"), e))?;
     if stat.mode & S_IFMT != S_IFIFO {
-        return Err(failed("is no FIFO any more", sys::Errno::ENXIO).code(ExitCode::FileChanged));
+        return Err(failed(packed!("is no FIFO any more"), sys::Errno::ENXIO).code(ExitCode::FileChanged));
     }
     Ok(opened)
 }
@@ -207,7 +208,8 @@ pub fn restore_fifo(image: &Checked<'_>, data: &PipeData) -> Result<Option<Owned
     let mode = if data.packet.get() != 0 { O_DIRECT } else { 0 };
     let fifo = restore(image, &Pipe { flags: (O_RDWR | mode).into(), ..*pipe }, data.read.get())?;
     if sys::fs::waiting(fifo.fd()) == Ok(0) {
-        let failed = |e| Error::failed(format_args!("FIFO"), "cannot hold what it held", e).code(ExitCode::Descriptor);
+        let failed =
+            |e| Error::about(packed!("FIFO: cannot hold what it held (!)"), 0u32, b"", e).code(ExitCode::Descriptor);
         fill(image, data, fifo.fd()).map_err(failed)?;
     }
     Ok(Some(fifo))

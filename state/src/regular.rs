@@ -8,7 +8,8 @@ use sys::abi::{
     O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::Owned;
-use sys::text::{Decimal, Shown, Text};
+use sys::packed;
+use sys::text::{Shown, Text};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
@@ -171,18 +172,20 @@ fn is_virtual(then: &Identity) -> bool {
 #[inline(never)] // A smaller frame has shorter addresses.
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
     let path = image.string(file.path);
-    let failed =
-        |code, why, errno, remedy| Error::descriptor(fd, "regular file", path, why, errno).code(code).remedy(remedy);
+    let failed = |code, why, errno, remedy| {
+        Error::descriptor(fd, packed!("regular file"), path, why, errno).code(code).hint(remedy)
+    };
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
-    let now = stat(path, flags)
-        .map_err(|e| failed(ExitCode::FileMissing, "is not there any more", Some(e), "put it back under this name"))?;
+    let now = stat(path, flags).map_err(|e| {
+        failed(ExitCode::FileMissing, packed!("is not there any more"), Some(e), packed!("put it back under this name"))
+    })?;
     if (now.mode ^ file.identity.mode.get()) & S_IFMT != 0 {
         return Err(failed(
             ExitCode::FileChanged,
-            "is of another kind now",
+            packed!("is of another kind now"),
             None,
-            "put the old file back, or --files ignore",
+            packed!("put the old file back, or --files ignore"),
         ));
     }
     if policy != FilesPolicy::Ignore && now.mode & S_IFMT == S_IFREG && !in_proc(path) {
@@ -193,29 +196,40 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
                 if policy == FilesPolicy::Rollback
                     && (flags & O_APPEND != 0 || file.offset.get() == file.identity.size.get()) => {}
             Change::Grown if policy == FilesPolicy::Rollback => {
-                let why = "has grown since the save, and the program writes inside it";
-                return Err(failed(ExitCode::FileChanged, why, None, "put the old file back, or --files ignore"));
+                let why = packed!("has grown since the save, and the program writes inside it");
+                return Err(failed(
+                    ExitCode::FileChanged,
+                    why,
+                    None,
+                    packed!("put the old file back, or --files ignore"),
+                ));
             }
             Change::Shrank => {
-                let remedy = "put the old contents back, or --files ignore";
-                return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", None, remedy));
+                let remedy = packed!("put the old contents back, or --files ignore");
+                return Err(failed(ExitCode::FileShrank, packed!("is shorter than it was at the save"), None, remedy));
             }
             Change::Grown => {
-                let remedy = "--files rollback keeps the tail aside, --files ignore takes it as it is";
-                let why = "has grown since the save, and the program writes to it";
+                let remedy = packed!("--files rollback keeps the tail aside, --files ignore takes it as it is");
+                let why = packed!("has grown since the save, and the program writes to it");
                 return Err(failed(ExitCode::FileChanged, why, None, remedy));
             }
             Change::Replaced => {
-                let remedy = "put the old file back, or --files ignore";
-                return Err(failed(ExitCode::FileChanged, "was written or replaced since the save", None, remedy));
+                let remedy = packed!("put the old file back, or --files ignore");
+                return Err(failed(
+                    ExitCode::FileChanged,
+                    packed!("was written or replaced since the save"),
+                    None,
+                    remedy,
+                ));
             }
         }
     }
     let opened = sys::fs::open_path(path, flags & REOPEN, 0)
-        .map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", Some(e), ""))?;
+        .map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be opened"), Some(e), packed!("")))?;
     if flags & O_PATH == 0 {
-        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
-            .map_err(|e| failed(ExitCode::FileChanged, "cannot be put to its position", Some(e), ""))?;
+        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET).map_err(|e| {
+            failed(ExitCode::FileChanged, packed!("cannot be put to its position"), Some(e), packed!(""))
+        })?;
     }
     Ok(opened)
 }
@@ -231,28 +245,30 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
         return Ok(());
     }
     let path = image.string(file.path);
-    let failed = |what, e| Error::failed(format_args!("file {}", Shown(path)), what, e).code(ExitCode::FileChanged);
-    let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed("cannot be opened to cut it back", e))?;
-    let size = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be read", e))?.size as u64;
+    let failed = |what, e| Error::about(packed!("file @"), 0u32, path, e).why(what).code(ExitCode::FileChanged);
+    let opened =
+        sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed(packed!("cannot be opened to cut it back"), e))?;
+    let size = sys::fs::fstat(opened.fd()).map_err(|e| failed(packed!("cannot be read"), e))?.size as u64;
     let keep = file.identity.size.get();
     if size <= keep {
         return Ok(());
     }
-    keep_tail(path, &opened, keep).map_err(|e| failed("its tail cannot be kept, so it was not cut back", e))?;
-    sys::fs::truncate(opened.fd(), keep).map_err(|e| failed("cannot be cut back", e))?;
+    keep_tail(path, &opened, keep)
+        .map_err(|e| failed(packed!("its tail cannot be kept, so it was not cut back"), e))?;
+    sys::fs::truncate(opened.fd(), keep).map_err(|e| failed(packed!("cannot be cut back"), e))?;
     // It is again what it was: a restart that fails after this can be tried again.
     let then = Timespec { sec: file.identity.mtime_sec.get(), nsec: i64::from(file.identity.mtime_nsec.get()) };
-    sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed("its time cannot be set back", e))
+    sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed(packed!("its time cannot be set back"), e))
 }
 
 #[inline(never)] // For its buffer.
 fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
-    let mut n = 1u32;
+    let mut n = 1;
     let tail = loop {
         let mut name = Text::<4128>::new();
         name.push(path);
         // Text cuts what does not fit: then the name is too long for the kernel, too.
-        name.add(format_args!(".after-restart.{}", Decimal(n)));
+        name.fill(packed!(".after-restart.#"), n, b"", 0);
         match sys::fs::open(name.as_c_str(), sys::abi::O_WRONLY | O_CREAT | O_EXCL, 0o600) {
             Err(sys::Errno::EEXIST) => n += 1,
             other => break other?,

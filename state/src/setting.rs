@@ -6,7 +6,8 @@ use image_format::record::setting::{Setting, Which};
 use image_format::{Checked, NoteType};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, MCL_FUTURE, MCL_ONFAULT, PROT_READ, PROT_WRITE};
 use sys::abi::{O_WRONLY, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE};
-use sys::text::{Decimal, Plain, Text};
+use sys::packed;
+use sys::text::Line;
 use sys::{Errno, Sysno};
 
 use crate::target::{Arg, status_value};
@@ -160,8 +161,8 @@ pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
 
 /// Writes a number, which may be a negative one, to a file of `/proc`.
 fn write(path: &core::ffi::CStr, value: u64) -> sys::Result<()> {
-    let sign = if (value as i64) < 0 { "-" } else { "" };
-    let number = Text::<24>::of(format_args!("{}{}", Plain(sign), Decimal((value as i64).unsigned_abs() as u32)));
+    let value = value as i64;
+    let number = Line::filled(if value < 0 { packed!("-#") } else { packed!("#") }, value.unsigned_abs(), b"", 0);
     let file = sys::fs::open(path, O_WRONLY, 0)?;
     sys::fs::write_all(file.fd(), number.as_bytes())
 }

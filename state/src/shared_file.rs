@@ -11,7 +11,7 @@ use sys::Errno;
 use sys::abi::mm::{PAGE_IS_PRESENT, PM_PRESENT, PageRegion, PmScanArg};
 use sys::abi::{O_PATH, O_RDONLY, S_IFMT, S_IFREG, Stat, TMPFS_MAGIC};
 use sys::fs::Owned;
-use sys::text::Shown;
+use sys::packed;
 
 use crate::content::{DELETED, resident};
 use crate::descriptor::OpenFile;
@@ -194,9 +194,10 @@ pub fn check(image: &Checked<'_>, room: &mut [u8]) -> Result<()> {
             || sys::fs::pread_exact(file.fd(), read, one.offset.get()).is_err()
             || one.sum.get() != seal::sum(whole)
         {
-            let object = format_args!("file {} (mapped shared)", Shown(image.string(one.path)));
-            let why = "was written after the save: put the old file back, or --files ignore";
-            return Err(Error::told(object, why).code(ExitCode::FileChanged));
+            let path = image.string(one.path);
+            let what =
+                packed!("file @ (mapped shared): was written after the save: put the old file back, or --files ignore");
+            return Err(Error::about(what, 0u32, path, None).code(ExitCode::FileChanged));
         }
     }
     Ok(())

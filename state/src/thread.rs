@@ -6,7 +6,8 @@ use image_format::rows::Rows;
 use sys::abi::signal::Altstack;
 use sys::arch::Context;
 use sys::fs::Fd;
-use sys::text::Text;
+use sys::packed;
+use sys::text::{Packed, Text};
 use sys::{Errno, Sysno};
 
 use crate::target::{Arg, Inside, Question, parent};
@@ -203,13 +204,13 @@ pub fn jmp(context: &Context) -> Jmp {
 ///
 /// # Safety
 /// The program's memory is in place; this code uses no thread-local storage.
-pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result::Result<(), (&'static str, Errno)> {
+pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result::Result<(), (Packed, Errno)> {
     // SAFETY: the program's own thread pointer; nothing here depends on the old one.
     unsafe {
         sys::process::arch_prctl(sys::abi::ARCH_SET_FS, thread.jmp.fs_base.get() as usize)
-            .map_err(|e| ("FS base", e))?;
+            .map_err(|e| (packed!("FS base"), e))?;
         sys::process::arch_prctl(sys::abi::ARCH_SET_GS, thread.jmp.gs_base.get() as usize)
-            .map_err(|e| ("GS base", e))?;
+            .map_err(|e| (packed!("GS base"), e))?;
     }
     let tid_address = thread.tid_address.get();
     sys::thread::set_tid_address(tid_address);
@@ -221,12 +222,12 @@ pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result:
     mend_locks(thread, words);
     if thread.robust_list.get() != 0 {
         sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get())
-            .map_err(|e| ("robust list", e))?;
+            .map_err(|e| (packed!("robust list"), e))?;
     }
     if thread.rseq.get() != 0 {
         // SAFETY: the thread's own area; a pending critical section ended when the signal came.
         unsafe { sys::thread::rseq(thread.rseq.get(), thread.rseq_len.get(), 0, thread.rseq_sig.get()) }
-            .map_err(|e| ("rseq", e))?;
+            .map_err(|e| (packed!("rseq"), e))?;
     }
     let stack = Altstack {
         sp: thread.altstack_sp.get() as usize,
@@ -236,7 +237,7 @@ pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result:
         pad: 0,
     };
     // SAFETY: the thread's own region.
-    unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
+    unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| (packed!("alternate signal stack"), e))?;
     let numbers = [
         (sys::abi::PR_SET_TIMERSLACK, thread.timer_slack.get()),
         (sys::abi::PR_SET_PDEATHSIG, thread.flags.get() >> DEATH_SIGNAL_SHIFT),

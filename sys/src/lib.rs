@@ -38,17 +38,20 @@ pub type Result<T, E = Errno> = core::result::Result<T, E>;
 #[inline(always)]
 pub unsafe fn call<const N: usize>(number: Sysno, args: [usize; N]) -> Result<usize> {
     // SAFETY: the caller vouches for the arguments.
-    unsafe {
+    let value = unsafe {
         match *args.as_slice() {
-            [] => syscalls::syscall!(number),
-            [a] => syscalls::syscall!(number, a),
-            [a, b] => syscalls::syscall!(number, a, b),
-            [a, b, c] => syscalls::syscall!(number, a, b, c),
-            [a, b, c, d] => syscalls::syscall!(number, a, b, c, d),
-            [a, b, c, d, e] => syscalls::syscall!(number, a, b, c, d, e),
-            [a, b, c, d, e, f] => syscalls::syscall!(number, a, b, c, d, e, f),
+            [] => syscalls::raw_syscall!(number),
+            [a] => syscalls::raw_syscall!(number, a),
+            [a, b] => syscalls::raw_syscall!(number, a, b),
+            [a, b, c] => syscalls::raw_syscall!(number, a, b, c),
+            [a, b, c, d] => syscalls::raw_syscall!(number, a, b, c, d),
+            [a, b, c, d, e] => syscalls::raw_syscall!(number, a, b, c, d, e),
+            [a, b, c, d, e, f] => syscalls::raw_syscall!(number, a, b, c, d, e, f),
             // There is no system call with more.
-            _ => Err(Errno::ENOSYS),
+            _ => return Err(Errno::ENOSYS),
         }
-    }
+    };
+    // The kernel's addresses and counts are positive, too: a shorter question than which negative numbers are errors.
+    let signed = value as isize;
+    if signed < 0 { Err(Errno::new(-signed as i32)) } else { Ok(value) }
 }

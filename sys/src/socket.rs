@@ -54,10 +54,16 @@ pub fn address(fd: Fd, peer: bool, to: &mut [u8; ADDRESS_MAX]) -> Result<usize> 
 ///
 /// # Errors
 /// The call's.
+#[inline(always)]
+pub fn request(number: Sysno, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
+    in_registers(a, b, c, d, e, number)
+}
+
+/// The call itself, which exists once; an array would be built in memory for each.
 #[inline(never)]
-pub fn request(number: Sysno, args: [usize; 6]) -> Result<usize> {
+fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number: Sysno) -> Result<usize> {
     // SAFETY: these calls only read what they are given addresses of, and cope with bad ones.
-    unsafe { call(number, args) }
+    unsafe { call(number, [a, b, c, d, e]) }
 }
 
 /// setsockopt(2).
@@ -66,7 +72,7 @@ pub fn request(number: Sysno, args: [usize; 6]) -> Result<usize> {
 /// The call's.
 pub fn set_option(fd: Fd, level: u32, name: u32, value: &[u8]) -> Result<()> {
     let value = (value.as_ptr() as usize, value.len());
-    request(Sysno::setsockopt, [arg(fd), level as usize, name as usize, value.0, value.1, 0]).map(drop)
+    request(Sysno::setsockopt, [arg(fd), level as usize, name as usize, value.0, value.1]).map(drop)
 }
 
 /// socketpair(2), close-on-exec.
@@ -127,7 +133,7 @@ pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<usiz
         flags: 0,
     };
     let how = MSG_DONTWAIT | MSG_NOSIGNAL;
-    let sent = request(Sysno::sendmsg, [arg(fd), (&raw const message) as usize, how, 0, 0, 0])?;
+    let sent = request(Sysno::sendmsg, [arg(fd), (&raw const message) as usize, how, 0, 0])?;
     rights.count = 0;
     Ok(sent)
 }

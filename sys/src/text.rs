@@ -5,6 +5,12 @@
 use core::ffi::CStr;
 use core::fmt;
 
+mod packed;
+mod parse;
+
+pub use packed::{Packed, pack, packed_len};
+pub use parse::{Words, after, choice, cut, decimal, hex, numbered, octal, words};
+
 /// A string of at most `N` bytes, kept with a closing NUL behind it.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
@@ -33,6 +39,20 @@ impl<const N: usize> Text<N> {
         let mut rest = Rest { buffer: &mut self.bytes, len: &mut self.len, cut: &mut self.cut };
         // Cutting is how it fails, and `is_cut` tells.
         let _ = fmt::Write::write_fmt(&mut rest, args);
+    }
+
+    /// Appends a pattern; what does not fit is cut. See [`fill`].
+    pub fn fill(&mut self, pattern: Packed, number: u64, bytes: &[u8], errno: i32) {
+        let mut rest = Rest { buffer: &mut self.bytes, len: &mut self.len, cut: &mut self.cut };
+        fill(&mut rest, pattern, number, bytes, errno);
+    }
+
+    /// A string of a pattern.
+    #[must_use]
+    pub fn filled(pattern: Packed, number: u64, bytes: &[u8], errno: i32) -> Self {
+        let mut text = Self::new();
+        text.fill(pattern, number, bytes, errno);
+        text
     }
 
     /// Appends bytes; what does not fit is cut.
@@ -67,6 +87,9 @@ impl<const N: usize> Text<N> {
     }
 }
 
+/// A message of the stub. One size for all, so that the code exists once.
+pub type Line = Text<1024>;
+
 /// A text of any size, for the formatter: so that its code exists once.
 struct Rest<'a> {
     buffer: &'a mut [u8],
@@ -79,6 +102,57 @@ impl fmt::Write for Rest<'_> {
         *self.cut |= append(self.buffer, self.len, s.as_bytes());
         Ok(())
     }
+}
+
+/// Room for what follows a name.
+const BEHIND: usize = 250;
+
+/// Where text goes. Cutting is no failure, and a formatter's own is told at the end: nothing to ask at each piece.
+trait Sink {
+    /// Takes some bytes, whole characters.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Rest<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        *self.cut |= append(self.buffer, self.len, bytes);
+    }
+}
+
+/// A formatter, until it fails.
+struct Shower<'a, 'f>(&'a mut fmt::Formatter<'f>, fmt::Result);
+
+impl Sink for Shower<'_, '_> {
+    fn put(&mut self, bytes: &[u8]) {
+        if self.1.is_ok() {
+            self.1 = self.0.write_str(core::str::from_utf8(bytes).unwrap_or("?"));
+        }
+    }
+}
+
+/// Lets a formatter be written to.
+fn show(f: &mut fmt::Formatter<'_>, what: impl FnOnce(&mut Shower<'_, '_>)) -> fmt::Result {
+    let mut shower = Shower(f, Ok(()));
+    what(&mut shower);
+    shower.1
+}
+
+/// Writes a pattern: `#` stands for the number in decimal, `*` for it in hexadecimal, `!` for the error's name, and `@` for the
+/// bytes as [`printable`] shows them. For the stub's messages: the core library's formatting costs it 2 KiB.
+#[inline(never)] // So that it exists once.
+fn fill(to: &mut Rest<'_>, pattern: Packed, number: u64, bytes: &[u8], errno: i32) {
+    pattern.each(|byte| match byte {
+        b'#' => digits(number, 10, to),
+        b'*' => digits(number, 16, to),
+        b'!' => named(errno as u64, to),
+        b'@' => {
+            // What follows a name is never cut by it.
+            let room = to.buffer.len().saturating_sub(BEHIND);
+            let buffer = to.buffer.get_mut(..room).unwrap_or_default();
+            printable(bytes, &mut Rest { buffer, len: to.len, cut: to.cut });
+        }
+        other => to.put(&[other]),
+    });
 }
 
 /// Appends to a buffer whose last byte stays NUL; tells whether something was cut. Apart, so that it exists once.
@@ -102,7 +176,7 @@ impl<const N: usize> Default for Text<N> {
 
 impl<const N: usize> fmt::Display for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        printable(self.as_bytes(), f)
+        show(f, |f| printable(self.as_bytes(), f))
     }
 }
 
@@ -114,24 +188,16 @@ impl<const N: usize> fmt::Debug for Text<N> {
 
 /// Writes bytes as text; control characters and what is no UTF-8 appear as `\xNN`, so that no name from a file
 /// system or an image can play with a terminal.
-///
-/// # Errors
-/// The formatter's own.
-pub fn printable(mut bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn printable(mut bytes: &[u8], to: &mut impl Sink) {
     while let Some(first) = bytes.first() {
-        let len = match character(bytes) {
-            Some(c) if !c.is_control() => {
-                fmt::Write::write_char(f, c)?;
-                c.len_utf8()
-            }
-            _ => {
-                escaped(*first, f)?;
-                1
-            }
-        };
-        bytes = bytes.get(len..).unwrap_or_default();
+        let shown = character(bytes).filter(|c| !c.is_control()).map_or(0, char::len_utf8);
+        if shown == 0 {
+            escaped(*first, to);
+        } else {
+            to.put(bytes.get(..shown).unwrap_or_default());
+        }
+        bytes = bytes.get(shown.max(1)..).unwrap_or_default();
     }
-    Ok(())
 }
 
 /// The character that these bytes begin with, if they are UTF-8 so far. By hand: the core library's reading is made for long
@@ -153,8 +219,10 @@ fn character(bytes: &[u8]) -> Option<char> {
 }
 
 /// One byte that is not to be shown as it is.
-fn escaped(byte: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "\\x{}{}", Hex(u64::from(byte >> 4)), Hex(u64::from(byte & 15)))
+fn escaped(byte: u8, to: &mut impl Sink) {
+    to.put(b"\\x");
+    digits(u64::from(byte >> 4), 16, to);
+    digits(u64::from(byte & 15), 16, to);
 }
 
 /// Bytes shown by [`printable`].
@@ -163,7 +231,7 @@ pub struct Shown<'a>(pub &'a [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        printable(self.0, f)
+        show(f, |f| printable(self.0, f))
     }
 }
 
@@ -183,7 +251,7 @@ pub struct Decimal<N>(pub N);
 
 impl<N: Into<u64> + Copy> fmt::Display for Decimal<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        digits(self.0.into(), 10, f)
+        show(f, |f| digits(self.0.into(), 10, f))
     }
 }
 
@@ -193,16 +261,17 @@ pub struct Hex(pub u64);
 
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        digits(self.0, 16, f)
+        show(f, |f| digits(self.0, 16, f))
     }
 }
 
 /// Writes the digits of a number, the first one first.
-fn digits(number: u64, radix: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn digits(number: u64, radix: u64, to: &mut impl Sink) {
     if number >= radix {
-        digits(number / radix, radix, f)?;
+        digits(number / radix, radix, to);
     }
-    fmt::Write::write_char(f, char::from_digit((number % radix) as u32, radix as u32).unwrap_or('?'))
+    let at = (number % radix) as usize;
+    to.put(b"0123456789abcdef".get(at..=at).unwrap_or_default());
 }
 
 /// The names of errors 1 to 40, in order, and some later ones behind their numbers (errno-base.h, errno.h).
@@ -218,101 +287,17 @@ pub struct Named(pub crate::Errno);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = u64::try_from(self.0.into_raw()).unwrap_or(0);
-        let index = (number as usize).wrapping_sub(1);
-        match words(ERRORS).nth(index).or_else(|| numbered(LATER_ERRORS, number)) {
-            Some(name) => printable(name, f),
-            None => write!(f, "error {}", Decimal(number)),
-        }
+        show(f, |f| named(u64::try_from(self.0.into_raw()).unwrap_or(0), f))
     }
 }
 
-/// Parses a decimal number that makes up all of `bytes`.
-#[must_use]
-pub fn decimal(bytes: &[u8]) -> Option<u64> {
-    number(bytes, 10)
-}
-
-/// Parses a hexadecimal number that makes up all of `bytes`.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> Option<u64> {
-    number(bytes, 16)
-}
-
-/// Parses an octal number that makes up all of `bytes`.
-#[must_use]
-pub fn octal(bytes: &[u8]) -> Option<u64> {
-    number(bytes, 8)
-}
-
-fn number(bytes: &[u8], radix: u8) -> Option<u64> {
-    let (first, rest) = bytes.split_first()?;
-    rest.iter().try_fold(u64::from(digit(*first, radix)?), |n, b| {
-        n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit(*b, radix)?))
-    })
-}
-
-fn digit(byte: u8, radix: u8) -> Option<u8> {
-    let value = match byte {
-        b'0'..=b'9' => byte - b'0',
-        b'a'..=b'z' => byte - b'a' + 10,
-        b'A'..=b'Z' => byte - b'A' + 10,
-        _ => return None,
-    };
-    Some(value).filter(|value| *value < radix)
-}
-
-/// The word behind this number in a list of numbers and words.
-#[must_use]
-#[inline(never)] // So that it exists once.
-pub fn numbered(list: &[u8], number: u64) -> Option<&[u8]> {
-    let mut list = words(list);
-    list.find(|word| decimal(word) == Some(number))?;
-    list.next()
-}
-
-/// Which of the words of a list this one is.
-#[must_use]
-pub fn choice(word: &[u8], list: &[u8]) -> Option<usize> {
-    words(list).position(|one| one == word)
-}
-
-/// What follows a prefix. Unlike the core library's own it cannot panic, which would cost the stub a message.
-#[must_use]
-pub fn after<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
-    text.get(prefix.len()..).filter(|_| text.starts_with(prefix))
-}
-
-/// Splits at the first `at`: what is before and what is behind it.
-#[must_use]
-pub fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let i = bytes.iter().position(|b| *b == at)?;
-    Some((bytes.get(..i)?, bytes.get(i + 1..)?))
-}
-
-/// The words of a line, between blanks and tabs.
-#[must_use]
-pub fn words(line: &[u8]) -> Words<'_> {
-    Words(line)
-}
-
-/// What [`words`] gives.
-#[derive(Clone, Debug)]
-pub struct Words<'a>(&'a [u8]);
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a [u8];
-
-    #[inline(never)] // So that it exists once.
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let is_blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\n');
-        let start = self.0.iter().position(|b| !is_blank(b))?;
-        let rest = self.0.get(start..)?;
-        let end = rest.iter().position(is_blank).unwrap_or(rest.len());
-        let (word, rest) = rest.split_at_checked(end)?;
-        self.0 = rest;
-        Some(word)
+fn named(number: u64, to: &mut impl Sink) {
+    let index = (number as usize).wrapping_sub(1);
+    if let Some(name) = words(ERRORS).nth(index).or_else(|| numbered(LATER_ERRORS, number)) {
+        return to.put(name);
     }
+    to.put(b"error ");
+    digits(number, 10, to);
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use image_format::record::timerfd::Timerfd;
 use state::setting::When;
 use sys::Errno;
 use sys::fs::Fd;
-use sys::text::{Decimal, Named, Plain};
+use sys::packed;
+use sys::text::{Line, Packed};
 use zerocopy::little_endian::U32;
 
 use super::{die, error_fd};
@@ -26,26 +27,27 @@ use crate::start::tell;
 pub fn process(plan: &Plan, image: &Checked<'_>) {
     let auxv = image.note_of(note::CORE, standard::NT_AUXV);
     if let Err(e) = state::mm::restore(&image.single::<Mm>(), auxv, plan.exe) {
-        die("setting the mm fields", e);
+        die(packed!("setting the mm fields"), e);
     }
     state::umask::restore(image);
     settings(image, When::First);
     for (signal, action) in (1..).zip(image.each::<Sigaction>()) {
         if let Err(e) = state::sigaction::restore(signal, action) {
-            die("setting a signal action", e);
+            die(packed!("setting a signal action"), e);
         }
     }
 }
 
 /// What the process has set for itself.
 pub fn settings(image: &Checked<'_>, when: When) {
-    state::setting::restore(image, when, |which, errno| warn("setting", which, "it", errno));
+    state::setting::restore(image, when, |which, errno| warn(packed!("setting #: it"), which, "", errno));
 }
 
 /// Says that a thing cannot be had again, and that the process goes on without.
-pub fn warn(object: &str, number: u32, what: &str, errno: Errno) {
-    let (object, number, what, errno) = (Plain(object), Decimal(number), Plain(what), Named(errno));
-    tell(error_fd(), format_args!("{object} {number}: {what} cannot be had again ({errno}): it goes on without"));
+/// `object` is a pattern, see [`Text::fill`].
+pub fn warn(object: Packed, number: u32, what: &str, errno: Errno) {
+    let line = Line::filled(object, number.into(), what.as_bytes(), 0);
+    tell(error_fd(), packed!("@ cannot be had again (!): it goes on without"), 0, line.as_bytes(), errno.into_raw());
 }
 
 /// The program's descriptors take their numbers; all others are closed.
@@ -53,11 +55,11 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     let wanted = image.table::<Descriptor>();
     // What is watched is known by its number too, and that may be another's by now: so this comes first.
     if let Err((_, e)) = state::epoll::control(image, 0, plan.descriptors) {
-        die("watching descriptors", e);
+        die(packed!("watching descriptors"), e);
     }
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
         if let Err(e) = state::descriptor::restore(descriptor, *open) {
-            die("placing a descriptor", e);
+            die(packed!("placing a descriptor"), e);
         }
     }
     for terminal in image.each::<Terminal>() {
@@ -72,7 +74,7 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     }
     for (content, made) in image.each::<Content>().zip(plan.contents) {
         if let Err(e) = state::content::finish(content, *made) {
-            die("sealing shared contents", e);
+            die(packed!("sealing shared contents"), e);
         }
     }
     close_others(plan, wanted);
@@ -89,7 +91,7 @@ pub fn timers(image: &Checked<'_>) {
         if let Some(fd) = first(image, timer.id)
             && let Err(e) = state::timerfd::start(timer, fd)
         {
-            die("starting a timerfd", e);
+            die(packed!("starting a timerfd"), e);
         }
     }
 }
@@ -98,7 +100,7 @@ pub fn timers(image: &Checked<'_>) {
 pub fn locks(image: &Checked<'_>) {
     for lock in image.each::<Lock>().filter(|l| is_fragile(l)) {
         if let Err(e) = state::lock::restore(lock, lock.fd.get() as i32) {
-            die("taking a lock again", e.errno().unwrap_or(Errno::EAGAIN));
+            die(packed!("taking a lock again"), e.errno().unwrap_or(Errno::EAGAIN));
         }
     }
 }
@@ -110,7 +112,7 @@ fn close_others(plan: &Plan, wanted: &[Descriptor]) {
         if fd > from
             && let Err(e) = sys::fs::close_range(from, fd - 1)
         {
-            die("closing descriptors", e);
+            die(packed!("closing descriptors"), e);
         }
         from = fd.saturating_add(1);
     };

@@ -20,6 +20,7 @@ use sys::abi::Timespec;
 use sys::abi::ptrace::UserRegs;
 use sys::abi::signal::{Altstack, EFLAGS_TF, SS_ONSTACK};
 use sys::arch::{LEAVE_LEN, Orders};
+use sys::packed;
 
 use super::die;
 use crate::prepare::Plan;
@@ -82,7 +83,7 @@ pub fn write(plan: &Plan, image: &Checked<'_>, leader: usize) {
 /// Builds a thread's frame at `at`, to go on at `rip` (or where it was); returns the stack pointer for the sigreturn.
 fn build(plan: &Plan, image: &Checked<'_>, index: usize, at: u64, rip: Option<u64>) -> u64 {
     let (Some(frame), Some(thread)) = (image.frame(index), image.table::<Thread>().get(index)) else {
-        die("finding a thread's frame", Errno::EINVAL)
+        die(packed!("finding a thread's frame"), Errno::EINVAL)
     };
     let mut regs = UserRegs::from_words(frame.regs.map(Into::into));
     // A step would be one in the gate.
@@ -98,7 +99,7 @@ fn build(plan: &Plan, image: &Checked<'_>, index: usize, at: u64, rip: Option<u6
     // SAFETY: `room` was counted for every frame, here and in the gate.
     let to = unsafe { bytes(at, room(image, xstate.len) as usize) };
     let built = state::frame::build(to, at, &regs, thread.jmp.sigmask.get(), stack, image.xstate(frame), &xstate);
-    built.unwrap_or_else(|| die("building a frame", Errno::EINVAL))
+    built.unwrap_or_else(|| die(packed!("building a frame"), Errno::EINVAL))
 }
 
 /// Prepares a thread's frame in its slot: what [`pass`] takes.

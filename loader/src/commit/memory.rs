@@ -16,6 +16,7 @@ use sys::abi::mm::{PROT_READ, PROT_WRITE};
 use sys::abi::{CLOCK_MONOTONIC, Timespec};
 use sys::arch::DETOUR;
 use sys::fs::Fd;
+use sys::packed;
 
 use super::{die, die_damaged};
 use crate::prepare::deadline::is_movable;
@@ -30,7 +31,7 @@ pub fn clear(plan: &Plan) {
     for Special { now, len, .. } in plan.vdso.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: nothing runs in the vdso here; the parking place is part of the region and unused.
         if let Err(e) = unsafe { sys::memory::move_to(*now as usize, *len as usize, at as usize) } {
-            die("moving the vdso aside", e);
+            die(packed!("moving the vdso aside"), e);
         }
         at += len;
     }
@@ -41,7 +42,7 @@ pub fn clear(plan: &Plan) {
             .and_then(|()| sys::memory::unmap(end as usize, (USER_END - end) as usize))
     };
     if let Err(e) = gone {
-        die("unmapping the stub", e);
+        die(packed!("unmapping the stub"), e);
     }
 }
 
@@ -67,7 +68,7 @@ pub fn map(plan: &Plan, image: &Checked<'_>) {
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         // SAFETY: the range is the program's.
         if let Err(e) = unsafe { state::memory::restore(vma, original(plan, vma)) } {
-            die("mapping memory", e);
+            die(packed!("mapping memory"), e);
         }
     }
 }
@@ -97,7 +98,7 @@ struct Job<'a> {
 /// Reads the contents of all segments that are not the mapped file's own, with as many threads as there are cores.
 pub fn load(plan: &Plan, image: &Checked<'_>) {
     let Ok((_, sums)) = seal::read(plan.seal, image.image().seal_span().0) else {
-        die("reading the seal", Errno::EINVAL)
+        die(packed!("reading the seal"), Errno::EINVAL)
     };
     let mut total = 0;
     let mut opened = 0;
@@ -109,7 +110,7 @@ pub fn load(plan: &Plan, image: &Checked<'_>) {
             // writable, piece by piece.
             if start != opened && !open_for_loading(start, end - start) {
                 if !open_for_loading(segment.addr, segment.len) {
-                    die("opening memory", Errno::ENOMEM);
+                    die(packed!("opening memory"), Errno::ENOMEM);
                 }
                 return;
             }
@@ -170,15 +171,15 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
         // SAFETY: the program's memory, mapped and not in use yet.
         let n = unsafe { sys::fs::pread_to(job.plan.input, at + done, len - done, segment.offset + done as u64) };
         match n {
-            Ok(0) => die("reading memory: the image was cut meanwhile", Errno::EIO),
+            Ok(0) => die(packed!("reading memory: the image was cut meanwhile"), Errno::EIO),
             Ok(n) => done += n,
-            Err(e) => die("reading memory", e),
+            Err(e) => die(packed!("reading memory"), e),
         }
     }
     // SAFETY: just filled, and nobody writes to it now.
     let sum = seal::sum(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
     if job.sums.get(index).is_none_or(|expected| expected.get() != sum) {
-        die_damaged(segment.addr);
+        die_damaged();
     }
 }
 
@@ -218,19 +219,19 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
             last = start;
             // SAFETY: the program's memory, not in use yet.
             if let Err(e) = unsafe { sys::memory::protect(start as usize, (end - start) as usize, vma.prot.get()) } {
-                die("protecting memory", e);
+                die(packed!("protecting memory"), e);
             }
         }
     });
     // Before memory is locked, which the kernel wants without.
     for guard in image.each::<Guard>() {
         if let Err(e) = state::guard::restore(guard) {
-            die("installing guard regions", e);
+            die(packed!("installing guard regions"), e);
         }
     }
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         if let Err(e) = state::memory::finish(vma) {
-            die("locking memory", e);
+            die(packed!("locking memory"), e);
         }
     }
     let mut at = plan.parking;
@@ -240,7 +241,7 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
         if *then != 0
             && let Err(e) = moved()
         {
-            die("moving the vdso", e);
+            die(packed!("moving the vdso"), e);
         }
         at += len;
     }

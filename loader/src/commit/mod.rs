@@ -12,9 +12,10 @@ mod threads;
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use image_format::{Checked, ExitCode, Fault, Part};
+use image_format::{Checked, ExitCode};
 use sys::Errno;
-use sys::text::{Named, Plain};
+use sys::packed;
+use sys::text::{Line, Packed};
 
 use crate::prepare::Plan;
 use crate::start::tell;
@@ -40,22 +41,23 @@ pub fn say_ready(fd: i32) {
 }
 
 /// Ends the process: a stage of the restore failed.
-pub fn die(stage: &str, errno: Errno) -> ! {
-    let (stage, errno) = (Plain(stage), Named(errno));
-    tell(error_fd(), format_args!("failed while restoring ({stage}: {errno}): nothing was run"));
+pub fn die(stage: Packed, errno: Errno) -> ! {
+    let mut line = Line::filled(packed!("failed while restoring ("), 0, b"", 0);
+    line.fill(stage, 0, b"", 0);
+    tell(error_fd(), packed!("@: !): nothing was run"), 0, line.as_bytes(), errno.into_raw());
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 
-/// Ends the process: the memory at this address is not what was saved.
-pub fn die_damaged(addr: u64) -> ! {
-    tell(error_fd(), format_args!("image: {}: nothing was run", Fault::Checksum(Part::Segment(addr.into()))));
+/// Ends the process: some of the memory is not what was saved.
+pub fn die_damaged() -> ! {
+    tell(error_fd(), packed!("image: damaged: use another copy: nothing was run"), 0, b"", 0);
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
 
 /// Starts the commit: blocks all signals and goes on in the copy, on the region's stack.
 pub fn commit(plan: &'static Plan) -> ! {
     if let Err(e) = sys::signal::set_mask(sys::signal::ALL) {
-        die("blocking signals", e);
+        die(packed!("blocking signals"), e);
     }
     let delta = plan.delta;
     let stack_top = plan.stack_top as usize;
@@ -69,7 +71,7 @@ unsafe extern "C" fn in_the_copy(plan: *const Plan) -> ! {
     // SAFETY: it lies in the region, and stays until the program frees the region.
     let plan: &'static Plan = unsafe { &*plan };
     ERROR_FD.store(plan.error_fd, Ordering::Relaxed);
-    let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die("reading the plan", Errno::EINVAL) };
+    let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die(packed!("reading the plan"), Errno::EINVAL) };
     memory::clear(plan);
     memory::map(plan, &image);
     memory::load(plan, &image);

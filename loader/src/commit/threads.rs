@@ -15,6 +15,7 @@ use image_format::record::thread::{Thread, ThreadFlags};
 use state::setting::When;
 use sys::Errno;
 use sys::abi::signal::SIGWINCH;
+use sys::packed;
 
 use super::{die, finish, gate};
 use crate::prepare::Plan;
@@ -45,7 +46,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     let pending = image.each::<Pending>();
     let is_leader = |t: &Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
     let found = threads.iter().enumerate().find(|(_, t)| is_leader(t));
-    let Some((first, leader)) = found else { die("finding the first thread", Errno::EINVAL) };
+    let Some((first, leader)) = found else { die(packed!("finding the first thread"), Errno::EINVAL) };
     if plan.gate_len != 0 {
         gate::write(plan, image, first);
     }
@@ -66,7 +67,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         match made {
             // SAFETY: as above; the thread itself does not look at this field.
             Ok(tid) => unsafe { (*start).tid = tid as u32 },
-            Err(e) => die("making a thread", e),
+            Err(e) => die(packed!("making a thread"), e),
         }
         others += 1;
     }
@@ -81,7 +82,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     complete(image, leader);
     for signal in pending.filter(|p| p.tid.get() == 0) {
         if let Err(e) = state::pending::restore(signal, old_pid) {
-            die("queueing a signal", e);
+            die(packed!("queueing a signal"), e);
         }
     }
     if image.each::<Terminal>().next().is_some() {
@@ -90,11 +91,11 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     for timer in image.each::<PosixTimer>() {
         if let Err(e) = state::posix_timer::restore(timer, tid_now(plan, threads, timer.tid.get())) {
-            die("making a POSIX timer", e);
+            die(packed!("making a POSIX timer"), e);
         }
     }
     if let Err(e) = state::rlimit::restore(image) {
-        die("setting limits", e.errno().unwrap_or(Errno::EINVAL));
+        die(packed!("setting limits"), e.errno().unwrap_or(Errno::EINVAL));
     }
     finish::settings(image, When::Last);
     super::close_error_fd();
@@ -102,7 +103,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     finish::timers(image);
     for timer in image.each::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
-            die("starting an interval timer", e);
+            die(packed!("starting an interval timer"), e);
         }
     }
     super::say_ready(plan.ready);
@@ -149,10 +150,10 @@ fn complete(image: &Checked<'_>, thread: &Thread) {
         die(what, e);
     }
     let tid = thread.tid.get();
-    state::sched::restore(image, tid, |what, errno| finish::warn("thread", tid, what, errno));
+    state::sched::restore(image, tid, |what, errno| finish::warn(packed!("thread #: @"), tid, what, errno));
     for signal in image.each::<Pending>().filter(|p| p.tid.get() == tid) {
         if let Err(e) = state::pending::restore(signal, image.header().pid.get()) {
-            die("queueing a signal", e);
+            die(packed!("queueing a signal"), e);
         }
     }
 }

@@ -6,7 +6,7 @@ use image_format::{Checked, Fault, Part, SEGMENT_MAX, seal};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
 use sys::fs::Fd;
-use sys::text::Shown;
+use sys::packed;
 use zerocopy::little_endian::U64;
 
 use super::descriptors::move_above;
@@ -22,7 +22,8 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
     let table = image.table::<Content>();
     let files = heap::descriptors(table.len())?;
     let failed = |e| {
-        Error::failed(format_args!("shared contents"), "cannot be made again", e).code(image_format::ExitCode::NoRoom)
+        Error::about(packed!("shared contents: cannot be made again (!)"), 0u32, b"", e)
+            .code(image_format::ExitCode::NoRoom)
     };
     let buffer = input::memory(SEGMENT_MAX).map_err(failed)?;
     if options.files != FilesPolicy::Ignore {
@@ -38,8 +39,7 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
         let made = state::content::make(image, content).and_then(|(file, elsewhere)| {
             *slot = move_above(file.release(), base)?;
             if elsewhere && options.verbose {
-                let path = Shown(image.string(content.name));
-                tell(2, format_args!("deleted file {path} lies in memory now"));
+                tell(2, packed!("deleted file @ lies in memory now"), 0, image.string(content.name), 0);
             }
             fill(image, input, content, *slot, sums, buffer)
         });

@@ -13,7 +13,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_APPEND, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::text::{Decimal, Shown};
+use sys::packed;
 
 use super::files::Files;
 use crate::heap;
@@ -69,9 +69,8 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         } else {
             reopen(image, options, (fd, file), files.contents)?
         };
-        let failed = |e| {
-            Error::failed(format_args!("descriptor {}", Decimal(fd)), "cannot be kept", e).code(ExitCode::Descriptor)
-        };
+        let failed =
+            |e| Error::about(packed!("descriptor #: cannot be kept (!)"), fd, b"", e).code(ExitCode::Descriptor);
         let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
         if let Some(place) = files.descriptors.get_mut(index) {
             *place = open;
@@ -90,9 +89,15 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
     // place of a pipe.
     for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
         state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
-            Error::failed(format_args!("descriptor {}", Decimal(fd as u32)), "cannot be watched by epoll any more", e)
-                .remedy("--fd N=PATH, with a pipe or a terminal")
-                .code(ExitCode::Descriptor)
+            Error::about(
+                packed!(
+                    "descriptor #: cannot be watched by epoll any more (!): --fd N=PATH, with a pipe or a terminal"
+                ),
+                fd as u32,
+                b"",
+                e,
+            )
+            .code(ExitCode::Descriptor)
         })?;
     }
     Ok(files)
@@ -162,10 +167,8 @@ fn by_option(fd: u32, file: OpenFile<'_>, path: &[u8]) -> Result<sys::Result<Fd>
     let mode = file.flags() & O_ACCMODE;
     // Standard output and error may be led to the same file; and nothing that is there is lost.
     let flags = if mode == O_RDONLY { mode } else { mode | O_APPEND };
-    let opened = sys::fs::open_path(path, flags, 0).map_err(|e| {
-        Error::failed(format_args!("--fd {}={}", Decimal(fd), Shown(path)), "cannot be opened", e)
-            .code(ExitCode::Descriptor)
-    })?;
+    let opened = sys::fs::open_path(path, flags, 0)
+        .map_err(|e| Error::about(packed!("--fd #=@: cannot be opened (!)"), fd, path, e).code(ExitCode::Descriptor))?;
     Ok(Ok(opened.release()))
 }
 
@@ -193,12 +196,14 @@ fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Resu
         return Ok(sys::fs::dup_above(standard, 64));
     }
     let (kind, path) = match (terminal, pipe) {
-        (Some(t), _) => ("terminal", image.string(t.path)),
-        (None, Some(p)) => ("pipe", image.string(p.path)),
-        (None, None) => ("nothing", b"" as &[u8]),
+        (Some(t), _) => (packed!("terminal"), image.string(t.path)),
+        (None, Some(p)) => (packed!("pipe"), image.string(p.path)),
+        (None, None) => (packed!("nothing"), b"" as &[u8]),
     };
-    let why = "led outside, and this restart has no such descriptor";
-    Err(Error::descriptor(fd, kind, path, why, None).code(ExitCode::Descriptor).remedy("--fd N=PATH gives it one"))
+    let why = packed!("led outside, and this restart has no such descriptor");
+    Err(Error::descriptor(fd, kind, path, why, None)
+        .code(ExitCode::Descriptor)
+        .hint(packed!("--fd N=PATH gives it one")))
 }
 
 /// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own

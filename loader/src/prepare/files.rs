@@ -7,7 +7,7 @@ use state::regular::{Change, compare};
 use state::{Error, FilesPolicy, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
-use sys::text::{Hex, Shown};
+use sys::packed;
 
 /// What was opened.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, file
         let fd = match shared {
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
-                let failed = |e| Error::failed(format_args!("shared contents"), "cannot be opened", e);
+                let failed = |e| Error::about(packed!("shared contents: cannot be opened (!)"), 0u32, b"", e);
                 state::content::open_again(made, mode(backing)).map_err(failed)?.release()
             }
             Some(vma) => open_shared(image, backing, vma, options.files)?,
@@ -67,24 +67,34 @@ fn mode(backing: &Backing) -> u32 {
 fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
     let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
-        Error::failed(format_args!("mapping {} of file {}", Hex(start), Shown(path)), why, e)
+        Error::about(packed!("mapping * of file @"), start, path, e)
             .code(code)
-            .remedy("put the file back")
+            .why(why)
+            .hint(packed!("put the file back"))
     };
     let written = mode(backing) == O_RDWR;
-    let file =
-        sys::fs::open_path(path, mode(backing), 0).map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
-    let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(ExitCode::FileMissing, "cannot be examined", e))?;
+    let file = sys::fs::open_path(path, mode(backing), 0)
+        .map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be opened"), e))?;
+    let stat =
+        sys::fs::fstat(file.fd()).map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be examined"), e))?;
     match compare(&backing.identity, &stat, written) {
         _ if policy == FilesPolicy::Ignore => {}
         Change::None => {}
         Change::Shrank => {
-            return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", sys::Errno::ESTALE));
+            return Err(failed(
+                ExitCode::FileShrank,
+                packed!("is shorter than it was at the save"),
+                sys::Errno::ESTALE,
+            ));
         }
         // A longer file does not disturb what is mapped of it; rollback cuts it when it is open, too.
         Change::Grown if policy == FilesPolicy::Rollback => {}
         Change::Grown | Change::Replaced => {
-            return Err(failed(ExitCode::FileChanged, "was written or replaced since the save", sys::Errno::ESTALE));
+            return Err(failed(
+                ExitCode::FileChanged,
+                packed!("was written or replaced since the save"),
+                sys::Errno::ESTALE,
+            ));
         }
     }
     Ok(file.release())

@@ -7,7 +7,7 @@ use image_format::record::thread::Thread;
 use image_format::{Checked, ExitCode};
 use state::{Error, Result};
 use sys::Errno;
-use sys::text::Decimal;
+use sys::packed;
 
 /// Checks all ids.
 ///
@@ -17,9 +17,10 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
     let threads = image.table::<Thread>();
     let (then, now) = (image.header().pid.get(), sys::process::pid() as u32);
     if then != now {
-        let object = format_args!("process id {}", Decimal(then));
-        let why = "is not restart-stub's own, which becomes the process";
-        return Err(Error::refused(object, why, "ckpt restart --pid keep starts it so").code(ExitCode::Kernel));
+        let what = packed!(
+            "process id #: is not restart-stub's own, which becomes the process: ckpt restart --pid keep starts it so"
+        );
+        return Err(Error::about(what, then, b"", None).code(ExitCode::Kernel));
     }
     if threads.len() > 1 {
         // Its own id is taken: EEXIST says that it could have chosen.
@@ -27,13 +28,8 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
             Err(Errno::EEXIST) => {}
             Ok(_) => return Ok(()),
             Err(e) => {
-                return Err(Error::failed(
-                    format_args!("ids of {} threads", Decimal(threads.len() as u64)),
-                    "cannot be chosen",
-                    e,
-                )
-                .code(ExitCode::Kernel)
-                .remedy("--namespace of ckpt restart, or CAP_CHECKPOINT_RESTORE, or --pid new"));
+                return Err(Error::about(packed!("ids of # threads: cannot be chosen (!): --namespace of ckpt restart, or CAP_CHECKPOINT_RESTORE, or --pid new"), threads.len() as u64, b"", e)
+                .code(ExitCode::Kernel));
             }
         }
     }
@@ -41,8 +37,13 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         let tid = thread.tid.get() as i32;
         // A group may outlive the process that it is named after.
         if sys::process::kill(tid, 0) != Err(Errno::ESRCH) || sys::process::kill(-tid, 0) != Err(Errno::ESRCH) {
-            let object = format_args!("thread id {}", Decimal(thread.tid.get()));
-            return Err(Error::refused(object, "is taken", "end what has it, or --pid new").code(ExitCode::Kernel));
+            return Err(Error::about(
+                packed!("thread id #: is taken: end what has it, or --pid new"),
+                thread.tid,
+                b"",
+                None,
+            )
+            .code(ExitCode::Kernel));
         }
     }
     Ok(())

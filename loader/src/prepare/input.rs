@@ -7,7 +7,7 @@ use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
 use sys::fs::Owned;
-use sys::text::{Decimal, Shown};
+use sys::packed;
 
 /// An open image with its prefix and seal in memory.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ impl Input {
     /// # Errors
     /// What is wrong with it.
     pub fn open(options: &Options<'_>) -> Result<Self> {
-        let failed =
-            |why, e| Error::failed(format_args!("image {}", Shown(options.image)), why, e).code(ExitCode::NoImage);
-        let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
-        let stat = sys::fs::fstat(file.fd()).map_err(|e| failed("cannot be examined", e))?;
+        let failed = |why, e| Error::about(packed!("image @"), 0u32, options.image, e).code(ExitCode::NoImage).why(why);
+        let file =
+            sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed(packed!("cannot be opened"), e))?;
+        let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(packed!("cannot be examined"), e))?;
         if stat.mode & S_IFMT != S_IFREG {
-            return Err(failed("is no regular file", sys::Errno::EINVAL));
+            return Err(failed(packed!("is no regular file"), sys::Errno::EINVAL));
         }
         if !options.trust {
             judge(&stat, options.image)?;
@@ -45,12 +45,12 @@ impl Input {
         let mut first = [0; PROBE_LEN];
         let have = PROBE_LEN.min(len as usize);
         let first = first.get_mut(..have).unwrap_or_default();
-        sys::fs::pread_exact(file.fd(), first, 0).map_err(|e| failed("cannot be read", e))?;
+        sys::fs::pread_exact(file.fd(), first, 0).map_err(|e| failed(packed!("cannot be read"), e))?;
         let need = Need::probe(first, len).map_err(bad)?;
-        let prefix = read(&file, need.prefix_len, 0).map_err(|e| failed("cannot be read", e))?;
+        let prefix = read(&file, need.prefix_len, 0).map_err(|e| failed(packed!("cannot be read"), e))?;
         let image = Image::parse(prefix, len).map_err(bad)?;
         let (at, seal_len) = image.seal_span();
-        let seal = read(&file, seal_len, at).map_err(|e| failed("cannot be read", e))?;
+        let seal = read(&file, seal_len, at).map_err(|e| failed(packed!("cannot be read"), e))?;
         image.check_seal(seal).map_err(bad)?;
         Ok(Self { file, len, prefix, image, seal })
     }
@@ -61,9 +61,13 @@ impl Input {
     /// The limit of descriptors.
     pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
         let moved = sys::fs::dup_above(self.file.fd(), base).map_err(|e| {
-            Error::failed(format_args!("descriptor {}", Decimal(base as u32)), "is above the limit of descriptors", e)
-                .code(ExitCode::Kernel)
-                .remedy("raise it (ulimit -n)")
+            Error::about(
+                packed!("descriptor #: is above the limit of descriptors (!): raise it (ulimit -n)"),
+                base as u32,
+                b"",
+                e,
+            )
+            .code(ExitCode::Kernel)
         })?;
         self.file = Owned::new(moved);
         Ok(())
@@ -98,13 +102,12 @@ fn read(file: &Owned, len: u64, at: u64) -> sys::Result<&'static [u8]> {
 #[inline(never)] // A smaller frame has shorter addresses.
 fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
     let me = sys::process::effective_uid();
-    let refuse =
-        |why, remedy| Err(Error::refused(format_args!("image {}", Shown(path)), why, remedy).code(ExitCode::Untrusted));
+    let refuse = |what| Err(Error::about(what, 0u32, path, None).code(ExitCode::Untrusted));
     if stat.uid != 0 && stat.uid != me {
-        return refuse("belongs to another user", "--trust, if you trust that user");
+        return refuse(packed!("image @: belongs to another user: --trust, if you trust that user"));
     }
     if stat.mode & 0o022 != 0 {
-        return refuse("may be written by others", "chmod go-w, or --trust");
+        return refuse(packed!("image @: may be written by others: chmod go-w, or --trust"));
     }
     Ok(())
 }

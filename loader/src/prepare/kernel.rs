@@ -8,7 +8,8 @@ use loader::options::Options;
 use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
-use sys::text::{Decimal, Hex, cut, decimal, hex, words};
+use sys::packed;
+use sys::text::{cut, decimal, hex, words};
 
 /// Mappings that the kernel may make or keep besides the program's while both exist.
 const SPARE_MAPPINGS: u64 = 16;
@@ -57,8 +58,8 @@ const OWN_MAX: usize = 64;
 pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     let (features, xcr0, _) = sys::arch::cpu_features();
     if !options.any_cpu && loader::cpu::lacks(&image.header().cpu, &features, xcr0) {
-        let why = "lacks what the program may use, which `ckpt restart` names";
-        return Err(Error::refused(format_args!("CPU"), why, "--cpu ignore to try").code(ExitCode::Cpu));
+        let what = packed!("CPU: lacks what the program may use, which `ckpt restart` names: --cpu ignore to try");
+        return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Cpu));
     }
     let mut buffer = [0; 32];
     let limit = sys::fs::read_file_at(AT_FDCWD, c"/proc/sys/vm/max_map_count", &mut buffer).unwrap_or_default();
@@ -66,9 +67,8 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
     if let Some(limit) = words(limit).next().and_then(decimal)
         && mappings + SPARE_MAPPINGS > limit
     {
-        let object = format_args!("{} mappings", Decimal(mappings));
-        let why = "are more than vm.max_map_count allows here";
-        return Err(Error::refused(object, why, "sysctl -w vm.max_map_count=…").code(ExitCode::Kernel));
+        let what = packed!("# mappings: are more than vm.max_map_count allows here: sysctl -w vm.max_map_count=N");
+        return Err(Error::about(what, mappings, b"", None).code(ExitCode::Kernel));
     }
     Ok(())
 }
@@ -117,9 +117,10 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
     if used == 0 || options.any_cpu {
         return Ok(here);
     }
-    let object = format_args!("XSAVE components 0x{}", Hex(used));
-    let why = "are in use, and this CPU has none of their kind";
-    Err(Error::refused(object, why, "restart it on the same kind of CPU").code(ExitCode::Cpu))
+    let what = packed!(
+        "XSAVE components 0x*: are in use, and this CPU has none of their kind: restart it on the same kind of CPU"
+    );
+    Err(Error::about(what, used, b"", None).code(ExitCode::Cpu))
 }
 
 /// Mappings of this process.
@@ -129,7 +130,7 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
 #[inline(never)] // For its buffer.
 pub fn own_mappings() -> Result<&'static [Own]> {
     let failed = |e| {
-        Error::failed(format_args!("/proc/self/maps"), "cannot be read", e).code(ExitCode::Kernel).remedy("mount /proc")
+        Error::about(packed!("/proc/self/maps: cannot be read (!): mount /proc"), 0u32, b"", e).code(ExitCode::Kernel)
     };
     let mut buffer = [0; OWN_MAX * 128];
     let text = sys::fs::read_file_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;

@@ -17,7 +17,8 @@ use image_format::checked::Renames;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
-use sys::text::{Decimal, Plain};
+use sys::packed;
+use sys::text::Line;
 
 use crate::heap;
 use crate::start::tell;
@@ -33,9 +34,8 @@ pub use vdso::Special;
 /// What is wrong, with the object and the remedy; nothing was started.
 pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static Plan> {
     if privileged {
-        let why = "will not run with rights of its own";
-        return Err(Error::refused(format_args!("restart-stub"), why, "remove its set-uid bit or capabilities")
-            .code(ExitCode::Untrusted));
+        let what = packed!("restart-stub: will not run with rights of its own: remove its set-uid bit or capabilities");
+        return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Untrusted));
     }
     let mut input = Input::open(options)?;
     let pairs = heap::list(options.maps.len(), None)?;
@@ -76,14 +76,10 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
 
 fn say(image: &Checked<'_>, options: &Options<'_>, files: &files::Files) {
     let kept = files.backings.iter().filter(|b| **b >= 0).count();
-    let pid = image.header().pid;
-    let (pid, now) = (Decimal(pid), Decimal(sys::process::pid() as u32));
-    let (kept, all) = (Decimal(kept as u64), Decimal(files.backings.len() as u64));
-    let what = Plain(if options.keep_pid { "keep" } else { "new" });
-    tell(
-        2,
-        format_args!(
-            "process {pid} goes on as {now} (--pid {what}); {kept} of {all} mapped files from disk, the others from the image"
-        ),
-    );
+    let what: &[u8] = if options.keep_pid { b"keep" } else { b"new" };
+    let mut line = Line::filled(packed!("process # goes on as "), image.header().pid.into(), b"", 0);
+    line.fill(packed!("# (--pid @); "), sys::process::pid() as u64, what, 0);
+    line.fill(packed!("# of "), kept as u64, b"", 0);
+    line.fill(packed!("# mapped files from disk, the others from the image"), files.backings.len() as u64, b"", 0);
+    tell(2, packed!("@"), 0, line.as_bytes(), 0);
 }

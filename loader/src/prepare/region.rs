@@ -13,13 +13,13 @@ use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
+use sys::packed;
 
 use super::Input;
 use super::files::Files;
 use super::kernel::{Components, own_mappings};
 use super::vdso::Vdso;
 use crate::commit::{gate, relocate};
-use sys::text::Decimal;
 
 /// Bytes of the stack on which the commit runs.
 const STACK: u64 = 64 << 10;
@@ -129,7 +129,7 @@ pub fn build(
     let theirs = image.each::<Vma>().map(|v| (v.start.get(), v.end.get()));
     let hole = loader::hole::find(mine.iter().map(|m| (m.start, m.end)), theirs, len, USER_END);
     let no_room = |e| {
-        Error::failed(format_args!("{} bytes of address space", Decimal(len)), "free in both maps are needed", e)
+        Error::about(packed!("# bytes of address space: free in both maps are needed (!)"), len, b"", e)
             .code(ExitCode::NoRoom)
     };
     let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
@@ -153,15 +153,19 @@ pub fn build(
     let delta = unsafe { relocate::copy_to(start + copy) };
 
     let forbidden = |e| {
-        Error::failed(format_args!("this kernel"), "lets no memory be written and run", e)
-            .code(ExitCode::Kernel)
-            .remedy("relax its policy for restart-stub")
+        Error::about(
+            packed!("this kernel: lets no memory be written and run (!): relax its policy for restart-stub"),
+            0u32,
+            b"",
+            e,
+        )
+        .code(ExitCode::Kernel)
     };
     // SAFETY: a part of the region, not in use yet.
     unsafe { sys::memory::protect(gate as usize, gate_len as usize, PROT_READ | PROT_WRITE | PROT_EXEC) }
         .map_err(forbidden)?;
     let failed = |e| {
-        Error::failed(format_args!("descriptors"), "cannot be kept out of the program's way", e)
+        Error::about(packed!("descriptors: cannot be kept out of the program's way (!)"), 0u32, b"", e)
             .code(ExitCode::Descriptor)
     };
     let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };

@@ -8,7 +8,7 @@ use image_format::{Checked, ExitCode, PAGE, seal};
 use loader::vdso::{calls, entries};
 use state::{Error, Result};
 use sys::arch::ENTRIES;
-use sys::text::Shown;
+use sys::packed;
 
 use super::Input;
 use super::input::memory;
@@ -68,9 +68,10 @@ pub fn plan(image: &Checked<'_>, input: &Input) -> Result<Vdso> {
     bridge(image, then, input, owns).ok_or_else(|| {
         let release = &image.header().release;
         let release = release.split(|byte| *byte == 0).next().unwrap_or_default();
-        let why = "is not this kernel's, and has no entries to lead to it";
-        let remedy = "restart it on the old kernel";
-        Error::refused(format_args!("vdso of kernel {}", Shown(release)), why, remedy).code(ExitCode::Kernel)
+        let what = packed!(
+            "vdso of kernel @: is not this kernel's, and has no entries to lead to it: restart it on the old kernel"
+        );
+        Error::about(what, 0u32, release, None).code(ExitCode::Kernel)
     })
 }
 

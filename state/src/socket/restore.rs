@@ -5,6 +5,7 @@ use image_format::{Checked, ExitCode};
 use sys::abi::net::{ADDRESS_MAX, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK};
 use sys::abi::{AT_FDCWD, F_SETFL, S_IFMT, S_IFSOCK};
 use sys::fs::{Fd, Owned};
+use sys::packed;
 use sys::socket::{Rights, request};
 use sys::{Errno, Sysno};
 
@@ -86,9 +87,14 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
             Err(Errno::ENOTCONN) if what == Step::Shutdown => {}
             Err(Errno::EINPROGRESS) if what == Step::Connect => {}
             Err(e) => {
-                let why = if what == Step::Bind { "cannot have its address" } else { "cannot be made again" };
-                let error = Error::descriptor(socket.id.get(), "socket", image.string(socket.name), why, Some(e));
-                return Err(error.code(ExitCode::Descriptor).remedy("end whoever has it"));
+                let why = if what == Step::Bind {
+                    packed!("cannot have its address")
+                } else {
+                    packed!("cannot be made again")
+                };
+                let error =
+                    Error::descriptor(socket.id.get(), packed!("socket"), image.string(socket.name), why, Some(e));
+                return Err(error.code(ExitCode::Descriptor).hint(packed!("end whoever has it")));
             }
         }
     }
@@ -117,14 +123,14 @@ fn run(what: Step, (fd, other): (Fd, Fd), (a, b): (usize, usize), bytes: &[u8]) 
             if len == 0 {
                 (at, len) = (address.as_mut_ptr() as usize, sys::socket::address(other, false, &mut address)?);
             }
-            return request(Sysno::connect, [fd as usize, at, len, 0, 0, 0]);
+            return request(Sysno::connect, [fd as usize, at, len, 0, 0]);
         }
         Step::Listen => Sysno::listen,
         Step::Shutdown => Sysno::shutdown,
         _ => Sysno::setsockopt,
     };
     // The shorter calls do not look at the rest.
-    request(number, [fd as usize, a, b, at, len, 0])
+    request(number, [fd as usize, a, b, at, len])
 }
 
 /// Accepts the connection of this client; those of others, who came in between, are ended.
@@ -135,7 +141,7 @@ fn accept(listener: Fd, client: Fd) -> sys::Result<Fd> {
         sys::socket::address(fd, peer, &mut address).map(|_| address.first_chunk::<8>().copied())
     };
     loop {
-        let new = request(Sysno::accept4, [listener as usize, 0, 0, NEW as usize, 0, 0])? as Fd;
+        let new = request(Sysno::accept4, [listener as usize, 0, 0, NEW as usize, 0])? as Fd;
         if name(client, false)? == name(new, true)? {
             return Ok(new);
         }
@@ -146,14 +152,14 @@ fn accept(listener: Fd, client: Fd) -> sys::Result<Fd> {
 /// Binds; the file of a Unix socket that nobody has any more is taken away, for another try.
 fn bind(fd: Fd, bytes: &[u8], mode: usize) -> sys::Result<usize> {
     let at = bytes.as_ptr() as usize;
-    let args = |fd: Fd| [fd as usize, at, bytes.len(), 0, 0, 0];
+    let args = |fd: Fd| [fd as usize, at, bytes.len(), 0, 0];
     let done = request(Sysno::bind, args(fd));
     // Behind the family; the NUL at the end is the kernel's own.
     let path = match bytes {
         [family, 0, path @ .., 0] if u32::from(*family) == AF_UNIX && path.first() != Some(&0) => path,
         _ => return done,
     };
-    let on_path = |number, value| request(number, [AT_FDCWD as usize, at + 2, value, 0, 0, 0]);
+    let on_path = |number, value| request(number, [AT_FDCWD as usize, at + 2, value, 0, 0]);
     if done == Err(Errno::EADDRINUSE) {
         // Who has another type of socket there is told so: this is about one who has none.
         let kind = (SOCK_DGRAM | NEW) as usize;

@@ -7,11 +7,16 @@ use crate::{Result, Sysno, abi, call};
 ///
 /// # Errors
 /// The call's.
+#[inline(always)]
+pub fn make(number: Sysno, [a, b, c, d]: [usize; 4]) -> Result<Fd> {
+    in_registers(a, b, c, d, number)
+}
+
+/// The call itself, which exists once; an array would be built in memory for each.
 #[inline(never)]
-pub fn make(number: Sysno, args: [usize; 4]) -> Result<Fd> {
-    let [a, b, c, d] = args;
+fn in_registers(a: usize, b: usize, c: usize, d: usize, number: Sysno) -> Result<Fd> {
     // SAFETY: of these calls one alone takes an address, of a mask that it only reads; it copes with bad ones.
-    unsafe { call(number, [a, b, c, d, 0, 0]) }.map(fd_of)
+    unsafe { call(number, [a, b, c, d]) }.map(fd_of)
 }
 
 /// epoll_ctl(2).
