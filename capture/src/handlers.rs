@@ -148,10 +148,12 @@ impl<T: Target> Search<'_, T> {
                     if word == Some(&FP_XSTATE_MAGIC1.to_le_bytes())
                         && range.contains(&area)
                         && let Some(frame) = self.frame(area)
+                        // Without its context it is what remains of an older one, and other data may lie in it.
+                        && let Some(place) = self.interrupted(area)
                     {
                         *self.found.get_mut(self.count).ok_or(Full)? = frame;
                         self.count += 1;
-                        if let Some(place) = self.interrupted(area).filter(|place| !range.contains(place)) {
+                        if !range.contains(&place) {
                             met(place);
                         }
                     }

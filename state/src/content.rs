@@ -97,13 +97,13 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
     if sys::fs::lstat_path(path).is_ok() {
         return Ok(());
     }
-    let failed = |what, name, e| {
-        let error = Error::about(what, 0u32, name, e).code(ExitCode::FileMissing);
-        error.why(packed!("is missing, and cannot be restored")).hint(packed!("put it there, or --map-path OLD=NEW"))
-    };
+    let failed = |pattern, name, e| Error::about(pattern, 0u32, name, e).code(ExitCode::FileMissing);
+    let no_file = packed!("file @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW");
+    let no_directory =
+        packed!("directory @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW");
     let (dir, _) = split(path);
     let nameless = match sys::fs::open_path(dir, O_TMPFILE | O_RDWR, 0o600) {
-        Err(e @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed(packed!("directory @"), dir, e)),
+        Err(e @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed(no_directory, dir, e)),
         other => other.ok(),
     };
     let named = nameless.is_none();
@@ -122,7 +122,7 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
         }
         done
     });
-    made.map_err(|e| failed(packed!("file @"), path, e))?;
+    made.map_err(|e| failed(no_file, path, e))?;
     let text = Line::filled(packed!("restart-stub: file @ was missing: restored\n"), 0, path, 0);
     let _ = sys::fs::write_all(2, text.as_bytes());
     Ok(())

@@ -118,6 +118,9 @@ fn notes(
             places.iter().flat_map(|place| row(place).as_bytes().to_vec()).collect()
         } else if own && note.kind == NoteType::Frame as u32 {
             frames(note.desc, total, moved)?
+        } else if own && note.kind == NoteType::SignalFrame as u32 {
+            // What lies in memory stays as it is here; that it is moved is seen elsewhere.
+            Vec::new()
         } else {
             note.desc.to_vec()
         };

@@ -15,6 +15,7 @@ use sys::abi::mm::PROT_WRITE;
 
 use super::Holder;
 use super::held::Candidate;
+use super::touched::Touched;
 
 /// Indices in `user_regs_struct`.
 const RAX: usize = 10;
@@ -42,15 +43,15 @@ const PIECE: u64 = 64 << 10;
 
 /// What there is to be asked.
 pub struct Evidence<'a, T> {
-    target: &'a T,
+    memory: &'a Touched<'a, T>,
     threads: &'a [Holder],
     vmas: &'a [Vma],
 }
 
 impl<'a, T: Target> Evidence<'a, T> {
     /// All threads and all mappings, ascending.
-    pub const fn new(target: &'a T, threads: &'a [Holder], vmas: &'a [Vma]) -> Self {
-        Self { target, threads, vmas }
+    pub const fn new(memory: &'a Touched<'a, T>, threads: &'a [Holder], vmas: &'a [Vma]) -> Self {
+        Self { memory, threads, vmas }
     }
 
     /// The candidates that are locks.
@@ -126,7 +127,7 @@ impl<'a, T: Target> Evidence<'a, T> {
         let (lock, end) = (candidate.lock, candidate.lock + candidate.len);
         let word = |at: u64| {
             let mut bytes = [0; 8];
-            self.target.read_memory(at, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+            self.memory.fill(at, &mut bytes).then(|| u64::from_le_bytes(bytes))
         };
         let size_at = |chunk: u64| {
             let size = word(chunk.checked_sub(8)?)?;
@@ -172,7 +173,7 @@ impl<'a, T: Target> Evidence<'a, T> {
         let end = end.min(start.saturating_add(MOST));
         for at in (start..end).step_by(PIECE as usize) {
             let piece = bytes.get_mut(..(end - at).min(PIECE) as usize).unwrap_or_default();
-            if self.target.read_memory(at, piece).is_ok() {
+            if self.memory.fill(at, piece) {
                 let words: Vec<u64> = piece.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
                 self.look_up(&words, pointers, &counts, named);
             }

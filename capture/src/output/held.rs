@@ -13,6 +13,7 @@ use state::Target;
 
 use super::Holder;
 use super::evidence::Evidence;
+use super::touched::Touched;
 use crate::locks::{self, Mutex, Owner, RwLock, TID_MASK};
 
 /// Offset of the id in musl's `struct pthread`.
@@ -83,9 +84,9 @@ impl Found {
     }
 
     /// The words of all that is a lock for certain, ascending.
-    pub fn confirmed<T: Target>(mut self, target: &T, threads: &[Holder], vmas: &[Vma]) -> Vec<IdWord> {
+    pub fn confirmed<T: Target>(mut self, memory: &Touched<'_, T>, threads: &[Holder], vmas: &[Vma]) -> Vec<IdWord> {
         let candidates = core::mem::take(&mut self.candidates);
-        let evidence = Evidence::new(target, threads, vmas);
+        let evidence = Evidence::new(memory, threads, vmas);
         let sure = if self.doubtful { evidence.confirmed(&candidates) } else { candidates };
         for candidate in sure {
             candidate.words.iter().filter(|addr| **addr != 0).for_each(|addr| self.add(*addr, candidate.tid));
@@ -136,7 +137,7 @@ impl Holders {
     }
 
     /// Looks through memory that was read at `addr`, a multiple of 8.
-    pub fn scan<T: Target>(&self, target: &T, addr: u64, bytes: &[u8], found: &mut Found) {
+    pub fn scan<T: Target>(&self, memory: &Touched<'_, T>, addr: u64, bytes: &[u8], found: &mut Found) {
         let (words, _) = bytes.as_chunks::<8>();
         for (block, at) in words.chunks(BLOCK).zip((addr..).step_by(BLOCK * 8)) {
             // Without a branch for each word: most blocks hold nothing like an id.
@@ -149,15 +150,22 @@ impl Holders {
                 continue;
             }
             for (word, at) in block.iter().map(halves).zip((at..).step_by(8)) {
-                self.judge(target, (addr, bytes), at, word, found);
+                self.judge(memory, (addr, bytes), at, word, found);
             }
         }
     }
 
-    fn judge<T: Target>(&self, target: &T, piece: Piece<'_>, at: u64, (low, high): (u32, u32), found: &mut Found) {
+    fn judge<T: Target>(
+        &self,
+        memory: &Touched<'_, T>,
+        piece: Piece<'_>,
+        at: u64,
+        (low, high): (u32, u32),
+        found: &mut Found,
+    ) {
         if !self.musl && self.near(low) && low & !TID_MASK == 0 {
             let (threads, is_thread) = (self.tids.len() as u32, self.is_thread(low));
-            let read = |at, to: &mut [u8]| target.read_memory(at, to).is_ok();
+            let read = |at, to: &mut [u8]| memory.fill(at, to);
             let mut may_be = |lock: u64, len, other| {
                 if !is_thread {
                     found.doubtful = true;
@@ -166,21 +174,21 @@ impl Holders {
                 }
             };
             let lock = at.wrapping_sub(8);
-            let mutex: Option<Mutex> = words(target, piece, lock);
+            let mutex: Option<Mutex> = words(memory, piece, lock);
             match mutex.and_then(|mutex| locks::mutex_owner(low, &mutex, threads)) {
                 Some(Owner::Field) => may_be(lock, size_of::<Mutex>() as u64, 0),
                 Some(Owner::FieldAndLock) => may_be(lock, size_of::<Mutex>() as u64, lock),
                 None => {}
             }
             let lock = at.wrapping_sub(24);
-            let rwlock: Option<RwLock> = if high <= 1 { words(target, piece, lock) } else { None };
+            let rwlock: Option<RwLock> = if high <= 1 { words(memory, piece, lock) } else { None };
             if rwlock.is_some_and(|rwlock| locks::is_written(low, &rwlock, threads)) {
                 may_be(lock, size_of::<RwLock>() as u64, 0);
             }
         }
         if self.musl
             && self.is_thread(high)
-            && words(target, piece, at).is_some_and(|lock| is_musl_mutex(target, at, &lock))
+            && words(memory, piece, at).is_some_and(|lock| is_musl_mutex(memory, at, &lock))
         {
             found.add(at + 4, high);
         }
@@ -189,32 +197,34 @@ impl Holders {
 
 /// musl's mutex: type, lock, waiters, nothing, nothing, count, links of its holder's list, of which the first one leads to
 /// where the mutex's second one is named.
-fn is_musl_mutex<T: Target>(target: &T, at: u64, lock: &[u32; 10]) -> bool {
+fn is_musl_mutex<T: Target>(memory: &Touched<'_, T>, at: u64, lock: &[u32; 10]) -> bool {
     const RECURSIVE: u32 = 1;
     const ERROR_CHECK: u32 = 2;
     /// Robust within one process: the kernel's list of the holder does not have it. Its plain kind names the holder, too.
     const ROBUST: u32 = 4;
     const NEXT: u64 = 32;
     let [kind, _, waiters, none, nothing, count, previous, previous_high, ..] = *lock;
+    let mut first = [0; 8];
     let previous = u64::from(previous) | u64::from(previous_high) << 32;
     let kind = kind & !0x80;
     (matches!(kind & !ROBUST, RECURSIVE | ERROR_CHECK) || kind == ROBUST)
         && waiters < 1 << 20
         && count < 1 << 20
         && none | nothing == 0
-        && word(target, previous) == Some(at + NEXT)
+        && memory.fill(previous, &mut first)
+        && u64::from_le_bytes(first) == at + NEXT
 }
 
 /// Memory that has been read: from where on, and its bytes.
 type Piece<'p> = (u64, &'p [u8]);
 
-/// Words of memory, from the piece if they lie there; `None` where it ends.
-fn words<const N: usize, T: Target>(target: &T, (from, piece): Piece<'_>, at: u64) -> Option<[u32; N]> {
+/// Words of memory, from the piece if they lie there; `None`: they cannot be read.
+fn words<const N: usize, T: Target>(memory: &Touched<'_, T>, (from, piece): Piece<'_>, at: u64) -> Option<[u32; N]> {
     let mut bytes = [[0; 4]; N];
     let known = usize::try_from(at.wrapping_sub(from)).ok().and_then(|start| piece.get(start..)?.get(..4 * N));
     match known {
         Some(known) => bytes.as_flattened_mut().copy_from_slice(known),
-        None => target.read_memory(at, bytes.as_flattened_mut()).ok()?,
+        None => memory.fill(at, bytes.as_flattened_mut()).then_some(())?,
     }
     Some(bytes.map(u32::from_le_bytes))
 }

@@ -6,6 +6,8 @@ mod evidence;
 mod held;
 #[cfg(feature = "std")]
 mod parallel;
+#[cfg(feature = "std")]
+mod touched;
 
 use core::ops::Range;
 
@@ -193,14 +195,16 @@ impl Output {
         ids: &Ids<'_>,
     ) -> Result<bool> {
         let holders = held::Holders::new(target, ids.threads);
+        let touched = touched::Touched::new(target, runs);
         let file = match &self.to {
             To::File { file, .. } => Some(file.fd()),
             _ => None,
         };
-        let job = parallel::Job { file, target, contents, holders: &holders, failed: &|e| self.failed(e) };
+        let job =
+            parallel::Job { file, target, touched: &touched, contents, holders: &holders, failed: &|e| self.failed(e) };
         let mut found = job.run(at, runs, sums)?;
         holders.cached(target, ids.threads, &mut found);
-        let found = found.confirmed(target, ids.threads, ids.vmas);
+        let found = found.confirmed(&touched, ids.threads, ids.vmas);
         let room = prefix.get_mut(ids.table.clone()).unwrap_or_default();
         let bytes = found.as_bytes();
         room.get_mut(..bytes.len())

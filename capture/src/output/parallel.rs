@@ -13,6 +13,7 @@ use state::{Error, Result, Target};
 use sys::fs::Fd;
 
 use super::held::{Found, Holders};
+use super::touched::Touched;
 use crate::pages::Run;
 
 /// Bytes that are read, checksummed and written at a time: they stay in a core's cache in between.
@@ -38,6 +39,8 @@ pub struct Job<'a, T, F> {
     pub file: Option<Fd>,
     /// Whose memory.
     pub target: &'a T,
+    /// What of it is saved.
+    pub touched: &'a Touched<'a, T>,
     /// What it shares.
     pub contents: &'a Contents<'a>,
     /// What to look for in it.
@@ -107,7 +110,7 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
                     sum.update(piece);
                 }
                 if run.content().is_none() {
-                    self.holders.scan(self.target, addr, piece, found);
+                    self.holders.scan(self.touched, addr, piece, found);
                 }
                 (done, filled) = (done + len as u64, filled + len);
                 if filled == buffer.len() {
