@@ -22,7 +22,7 @@ use image_format::record::pending::Pending;
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::posix_timer::PosixTimer;
-use image_format::record::pty::Pty;
+use image_format::record::pty::{Pty, PtyStep};
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
@@ -96,6 +96,7 @@ fn each_record_is_described() {
     described::<Guard>();
     described::<SharedFile>();
     described::<Pty>();
+    described::<PtyStep>();
     described::<Socket>();
     described::<SocketStep>();
     described::<Inotify>();

@@ -46,7 +46,7 @@ pub enum Kind {
     Inotify = 33,
     /// A pidfd of the process itself.
     Pidfd = 34,
-    /// Either end of a pseudo-terminal with both ends inside.
+    /// Either end of a pseudo-terminal whose master is inside.
     Pty = 35,
 }
 
@@ -217,6 +217,8 @@ fn read_fdinfo(proc: Fd, file: &mut OpenFile) -> Result<()> {
                 file.cloexec = u32::from(flags & O_CLOEXEC != 0);
                 file.flags = flags & !O_CLOEXEC;
             }
+            // Of a terminal's master, which has no offset: those of two terminals look alike else.
+            b"tty-index" => file.offset = decimal(value).unwrap_or(0),
             b"lock" => file.locked = 1,
             _ => {}
         }
@@ -260,7 +262,7 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
         S_IFREG => regular::check(file, name),
         S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
-        S_IFCHR if pty::is_master(file, name) => Ok(Kind::Pty),
+        S_IFCHR if pty::is_master(file) => Ok(Kind::Pty),
         S_IFCHR if terminal::check(save.target, file) => Ok(Kind::Terminal),
         S_IFCHR => Err(refuse("device")),
         S_IFIFO if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a pipe")),

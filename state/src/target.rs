@@ -137,6 +137,11 @@ pub trait Target: Inside + Sync {
         WithFiles::None
     }
 
+    /// Whether another process, by its id as the saver sees it, is saved together with this one.
+    fn is_along(&self, _pid: i32) -> bool {
+        false
+    }
+
     /// Whether connections to other processes are to be reset at the restart, instead of being refused now.
     fn resets_connections(&self) -> bool {
         false

@@ -141,7 +141,7 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
         add(terminal.id.get(), "terminal", terminal.path, terminal.flags.get(), None, None)?;
     }
     for pty in image.table::<Pty>()? {
-        let kind = if pty.slave.get() == 0 { "pty" } else { "terminal" };
+        let kind = if pty.id == pty.master { "pty" } else { "terminal" };
         add(pty.id.get(), kind, pty.path, pty.flags.get(), None, None)?;
     }
     for socket in image.table::<Socket>()? {

@@ -127,6 +127,8 @@ pub enum NoteType {
     SharedFile = 0x434b_002c,
     /// [`pty::Pty`], ascending by id.
     Pty = 0x434b_002d,
+    /// [`pty::PtyStep`], in the order in which they are to be made.
+    PtyStep = 0x434b_002e,
     /// [`socket::Socket`], ascending by id.
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
@@ -172,7 +174,8 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
-    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile, pty::Pty);
+    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
+    put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     sizes
 };

@@ -14,7 +14,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_APPEND, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::packed;
+use sys::{Errno, packed};
 
 use super::files::Files;
 use crate::heap;
@@ -44,10 +44,8 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         // Stays open until all is in place.
         state::pipe::restore_fifo(image, data)?.map(|fifo| move_above(fifo.release(), base));
     }
-    for pty in image.each::<Pty>().filter(|pty| pty.slave.get() == 0) {
-        let what = packed!("pseudo-terminal: cannot be made again (!)");
-        let failed = |e| Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor);
-        let made = state::pty::restore(pty).and_then(|made| move_above(made, base)).map_err(failed)?;
+    for pty in image.each::<Pty>().filter(|pty| pty.id == pty.master) {
+        let made = state::pty::restore(pty).and_then(|made| move_above(made, base)).map_err(no_terminal)?;
         if let Some((_, place)) = table.iter().zip(&mut *files.descriptors).find(|(d, _)| d.file == pty.id) {
             *place = made;
         }
@@ -85,7 +83,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             *place = open;
         }
     }
-    state::pty::lock(image, files.descriptors);
+    state::pty::finish(image, files.descriptors).map_err(no_terminal)?;
     // Names of Unix sockets may be relative.
     state::cwd::restore(image)?;
     sockets(image, base, &mut files)?;
@@ -111,6 +109,11 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         })?;
     }
     Ok(files)
+}
+
+fn no_terminal(e: Errno) -> Error {
+    let what = packed!("pseudo-terminal: cannot be made again (!): try setsid(1)");
+    Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor)
 }
 
 /// Makes the sockets, each for all of its descriptors that have nothing yet.

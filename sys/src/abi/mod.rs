@@ -248,6 +248,10 @@ pub const TIOCGPKT: usize = 0x8004_5438;
 pub const TIOCGPTLCK: usize = 0x8004_5439;
 pub const TIOCGEXCL: usize = 0x8004_5440;
 pub const TIOCGPTPEER: usize = 0x5441;
+pub const TCXONC: usize = 0x540a;
+pub const TIOCEXCL: usize = 0x540c;
+pub const TIOCNXCL: usize = 0x540d;
+pub const TIOCSCTTY: usize = 0x540e;
 
 /// `struct winsize`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -277,6 +281,9 @@ pub const O_DIRECT: u32 = 0o40_000;
 pub const F_SETPIPE_SZ: usize = 1031;
 pub const F_GETPIPE_SZ: usize = 1032;
 pub const FIONREAD: usize = 0x541b;
+pub const POLLIN: u16 = 1;
+pub const POLLPRI: u16 = 2;
+pub const POLLOUT: u16 = 4;
 pub const POLLERR: u16 = 8;
 pub const POLLHUP: u16 = 16;
 pub const SPLICE_F_NONBLOCK: usize = 2;

@@ -49,7 +49,6 @@ pub const MSG_NOSIGNAL: usize = 0x4000;
 pub const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 pub const SIOCOUTQ: usize = 0x5411;
 
-pub const POLLIN: u16 = 1;
 pub const POLLRDHUP: u16 = 0x2000;
 
 /// Bytes of the longest socket address.
