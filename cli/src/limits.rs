@@ -7,6 +7,7 @@ use std::fs;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
+use image_format::record::pty::Pty;
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
 
@@ -127,4 +128,14 @@ fn has(capability: u64) -> bool {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
     set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & capability != 0)
+}
+
+/// Pseudo-terminals of the program whose numbers somebody else has: they get others, and links to them lead elsewhere.
+///
+/// # Errors
+/// The image is not sound.
+pub fn taken_terminals(image: &Image<'_>) -> Result<Vec<String>, Fault> {
+    let masters = image.table::<Pty>()?.iter().filter(|end| end.id == end.master);
+    let paths = masters.map(|master| format!("/dev/pts/{}", master.number.get()));
+    Ok(paths.filter(|path| std::fs::symlink_metadata(path).is_ok()).collect())
 }

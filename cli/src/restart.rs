@@ -103,6 +103,9 @@ impl Source {
             Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
             _ => {}
         }
+        for path in limits::taken_terminals(&checked.image).map_err(|fault| file.fault(fault))? {
+            crate::text::note(format_args!("{path}: is taken: the program's pseudo-terminal gets another number"));
+        }
         let limits = limits::judge(&checked.image).map_err(|fault| file.fault(fault))?;
         limits.into_iter().next().map_or(Ok(()), |what| Err(Failure::new(ExitCode::Kernel, what)))
     }

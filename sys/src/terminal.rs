@@ -80,7 +80,7 @@ pub fn write(end: Fd, bytes: &[u8], master: Fd, mut echo: usize) -> Result<()> {
     ready_within(end, POLLOUT, 100)?;
     write_all(end, bytes)?;
     while echo != 0 {
-        if ready_within(master, POLLIN, 900)? & POLLIN == 0 {
+        if ready_within(master, POLLIN, 500)? & POLLIN == 0 {
             return Err(Errno::ETIME);
         }
         echo -= read(master, &mut [0; 1])?;

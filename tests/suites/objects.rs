@@ -122,7 +122,9 @@ impl Stage {
         }
         let ended = job.end()?;
         ended.expect_pass()?;
-        anyhow::ensure!(ended.err.is_empty(), "{ended:#?}");
+        // Another test may have the number of a terminal meanwhile.
+        let said = ended.err.lines().any(|line| !line.starts_with("ckpt: /dev/pts/"));
+        anyhow::ensure!(!said, "{ended:#?}");
         Ok(())
     }
 }

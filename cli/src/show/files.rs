@@ -147,7 +147,8 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
     for socket in image.table::<Socket>()? {
         add(socket.id.get(), "socket", socket.name, socket.flags.get(), None, None)?;
     }
-    for (id, state) in object::pipes(image)?.into_iter().chain(object::sockets(image)?) {
+    let states = object::pipes(image)?.into_iter().chain(object::sockets(image)?).chain(object::terminals(image)?);
+    for (id, state) in states {
         if let Some(file) = out.get_mut(&id) {
             file.state = Some(state);
         }

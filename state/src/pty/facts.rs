@@ -2,7 +2,8 @@
 
 use sys::Errno;
 use sys::abi::{
-    AT_FDCWD, O_DIRECTORY, O_PATH, POLLHUP, POLLPRI, Stat, TIOCGPGRP, TIOCGPTLCK, TIOCGPTN, TIOCGSID, TIOCGWINSZ,
+    AT_FDCWD, O_DIRECTORY, O_PATH, POLLHUP, POLLPRI, Stat, TCGETS, TIOCGETD, TIOCGPGRP, TIOCGPTLCK, TIOCGPTN, TIOCGSID,
+    TIOCGWINSZ,
 };
 use sys::fs::Owned;
 use sys::terminal::{Termios, ask, number};
@@ -11,6 +12,9 @@ use sys::text::{Shown, Text, decimal, words};
 use super::{TTY, is_master};
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
+
+/// Of the settings the byte that tells the line discipline (`c_line`).
+const LINE: usize = 16;
 
 /// Who has the slave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +110,11 @@ fn other<T: Target>(
     let ready = sys::fs::ready(end.fd(), POLLPRI)?;
     if ready & POLLPRI != 0 {
         return Ok(Err("has a message of its packet mode waiting: read it before the save"));
+    }
+    // The slave's is a part of its settings.
+    let settings = ask(end.fd(), TCGETS)?;
+    if sys::terminal::number(end.fd(), TIOCGETD)? != 0 || settings.get(LINE) != Some(&0) {
+        return Ok(Err("has another line discipline, which cannot be carried yet: give it back before the save"));
     }
     let mut slaves = files.iter().filter(|file| file.is_first(Kind::Pty) && file.offset == number && !is_master(file));
     if slaves.clone().next().is_some() {
@@ -206,7 +215,7 @@ impl Facts {
             other: other.unwrap_or(Other::Along),
             controls: session(target, &end).map_err(&failed)? == Session::Own,
             mode: slave.mode & 0o777,
-            termios: ask(end.fd(), sys::abi::TCGETS).map_err(&failed)?,
+            termios: ask(end.fd(), TCGETS).map_err(&failed)?,
             size: ask(end.fd(), TIOCGWINSZ).map_err(&failed)?,
             locked: number(end.fd(), TIOCGPTLCK).map_err(&failed)? != 0,
             end,

@@ -249,6 +249,7 @@ pub const TIOCGPTLCK: usize = 0x8004_5439;
 pub const TIOCGEXCL: usize = 0x8004_5440;
 pub const TIOCGPTPEER: usize = 0x5441;
 pub const TCXONC: usize = 0x540a;
+pub const TIOCGETD: usize = 0x5424;
 pub const TIOCEXCL: usize = 0x540c;
 pub const TIOCNXCL: usize = 0x540d;
 pub const TIOCSCTTY: usize = 0x540e;
