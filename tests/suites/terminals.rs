@@ -3,14 +3,23 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use ckpt_tests::job::in_own_session;
 use ckpt_tests::programs::tool;
 use ckpt_tests::wait::until;
 use ckpt_tests::{Job, Place, READY, User};
 use rustix::fs::OFlags;
+
+/// A number is free from the end of a program to its restart only as long as nobody else makes a terminal.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// As each user, one test after the other.
+fn each(test: impl Fn(User) -> Result<()>) -> Result<()> {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    User::each(test)
+}
 
 /// Opens a terminal that does not become this process's own, and does not wait.
 fn terminal(path: &Path) -> Result<File> {
@@ -35,7 +44,7 @@ fn through(from: &Path, to: &Path, line: &str) -> Result<()> {
 }
 
 /// Where both links lead, once they are there.
-fn links(place: &Place) -> Result<[std::path::PathBuf; 2]> {
+fn links(place: &Place) -> Result<[PathBuf; 2]> {
     let [a, b] = [place.file("a"), place.file("b")];
     let both = || Ok(fs::read_link(&a).ok().zip(fs::read_link(&b).ok()));
     let (a, b) = until(both, || "no links to the terminals".to_owned())?;
@@ -45,7 +54,7 @@ fn links(place: &Place) -> Result<[std::path::PathBuf; 2]> {
 /// The same names again; then a second save, of the restarted one.
 #[test]
 fn socat_between_two_terminals() -> Result<()> {
-    User::each(|user| {
+    each(|user| {
         let place = Place::new(user)?;
         let [a, b, image] = [place.file("a"), place.file("b"), place.file("job.ckpt")];
         let mut socat = place.command(tool("socat", "socat")?);
@@ -90,18 +99,15 @@ print('PASS', flush=True)
 
 #[test]
 fn python_with_a_controlling_terminal() -> Result<()> {
-    User::each(|user| {
+    each(|user| {
         let place = Place::new(user)?;
         let image = place.file("job.ckpt");
         let mut python = place.command(tool("python3", "python3")?);
-        in_own_session(&mut python, false);
         let mut job = Job::start(python.args(["-c", OWN]))?;
         job.wait_line(READY)?;
         place.save(job.pid(), &image, &["--kill"])?;
         drop(job.end()?);
         place.go()?;
-        let mut stub = place.stub(&image);
-        in_own_session(&mut stub, false);
-        Job::start(&mut stub)?.end()?.expect_pass()
+        Job::start(&mut place.stub(&image))?.end()?.expect_pass()
     })
 }
