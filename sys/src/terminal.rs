@@ -76,8 +76,9 @@ pub fn new_session() {
 /// # Errors
 /// The call's; EAGAIN: there is no room; ETIME: the echo does not come.
 pub fn write(end: Fd, bytes: &[u8], master: Fd, mut echo: usize) -> Result<()> {
-    // The kernel moves on what was written before, and wakes nobody: poll(2) looks once more at its end.
-    ready_within(end, POLLOUT, 100)?;
+    // The kernel moves on what was written before, and wakes nobody; poll(2) looks once more at its end.
+    let mut tries = 0..100;
+    while ready_within(end, POLLOUT, 2)? & POLLOUT == 0 && tries.next().is_some() {}
     write_all(end, bytes)?;
     while echo != 0 {
         if ready_within(master, POLLIN, 500)? & POLLIN == 0 {

@@ -73,9 +73,10 @@ pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Re
         let number = u64::from(number(end.fd(), TIOCGPTN).map_err(&failed)?);
         let slave = slave(&end).map_err(&failed)?;
         let session = session(save.target, &end).map_err(&failed)?;
+        let ours = matches!(session, Session::Own | Session::Led);
         let is_end = |file: &OpenFile| {
-            let is_slave = file.kind == Kind::Terminal as u32 && (file.dev, file.ino) == (slave.dev, slave.ino);
-            is_slave || file.rdev == TTY && matches!(session, Session::Own | Session::Led) || file.id == master.id
+            let is_slave = (file.dev, file.ino) == (slave.dev, slave.ino) || file.rdev == TTY && ours;
+            file.id == master.id || file.kind == Kind::Terminal as u32 && is_slave
         };
         for file in files.iter_mut().filter(|file| is_end(file)) {
             (file.kind, file.offset) = (Kind::Pty as u32, number);

@@ -340,11 +340,12 @@ fn look<T: Target>(
     piece: &mut [u8],
 ) -> Result<Looked> {
     let (end, failed) = (facts.end.fd(), failed(master));
-    let slave = match facts.other {
+    // One of the saver's own does not wait for a reader in another process; of an exclusive one there is no other.
+    let slave = open_slave(end).or_else(|e| match facts.other {
         Other::Inside(Some(fd)) => target.borrow(fd as Fd),
-        _ => open_slave(end),
-    }
-    .map_err(&failed)?;
+        _ => Err(e),
+    });
+    let slave = slave.map_err(&failed)?;
     let exclusive = number(slave.fd(), TIOCGEXCL).map_err(&failed)? != 0;
     let too_much = {
         let waits = waiting(slave.fd()).map_err(&failed)?;
