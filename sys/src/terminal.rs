@@ -89,6 +89,23 @@ pub fn write(end: Fd, bytes: &[u8], master: Fd, mut echo: usize) -> Result<()> {
     Ok(())
 }
 
+/// As [`write`] without an echo, sooner: a queue that is full but for what its last buffer takes is not said to be ready.
+///
+/// # Errors
+/// The call's; EAGAIN: there is no room.
+pub fn push(end: Fd, mut bytes: &[u8]) -> Result<()> {
+    let mut tries = 0..100;
+    while !bytes.is_empty() {
+        // SAFETY: the kernel only reads the bytes.
+        match unsafe { call(Sysno::write, [end as usize, bytes.as_ptr() as usize, bytes.len()]) } {
+            Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
+            Err(e) if tries.next().is_none() => return Err(e),
+            Err(_) => drop(ready_within(end, 0, 2)?),
+        }
+    }
+    Ok(())
+}
+
 /// tcflow(3): output goes on, or stops.
 pub fn flow(fd: Fd, on: bool) {
     // SAFETY: no memory is touched.

@@ -347,19 +347,12 @@ fn look<T: Target>(
     });
     let slave = slave.map_err(&failed)?;
     let exclusive = number(slave.fd(), TIOCGEXCL).map_err(&failed)? != 0;
-    let too_much = {
-        let waits = waiting(slave.fd()).map_err(&failed)?;
-        let extproc = word(&facts.termios, LFLAG) & EXTPROC != 0;
-        waits
-            > if extproc {
-                0
-            } else if held.lines.is_some() {
-                LINES_MAX
-            } else {
-                TYPED_MAX
-            }
+    let most = match &held.lines {
+        _ if word(&facts.termios, LFLAG) & EXTPROC != 0 => 0,
+        Some(_) => LINES_MAX,
+        None => TYPED_MAX,
     };
-    if too_much {
+    if waiting(slave.fd()).map_err(&failed)? > most {
         leave(facts, slave);
         let why = "holds more typed bytes than can be carried: let the program read them before the save";
         return Ok(Looked { exclusive, why: Some(why) });
@@ -370,6 +363,9 @@ fn look<T: Target>(
         sys::terminal::flow(slave.fd(), true);
     }
     let put_back = held.each_step(|request, is_slave, bytes, echo| {
+        if is_slave {
+            return sys::terminal::push(open_slave(end)?.fd(), bytes);
+        }
         make(end, &record(facts.id, request, is_slave, StrRef::default(), echo), bytes)
     });
     if held.held_up {
