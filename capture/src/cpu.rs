@@ -13,7 +13,7 @@ use crate::session::Threads;
 /// The environment variable by which a program is known that was started to run on other CPUs, too (`ckpt run --portable`).
 pub const MARK: &str = "CKPT_PORTABLE=x86-64-v3";
 
-/// Components that say nothing of what the program has chosen: protection keys are set for everybody.
+/// Components that say nothing of what the program has chosen: rights by protection keys are set for everybody.
 const NOBODYS: u64 = 1 << 9;
 
 /// What this CPU offers.

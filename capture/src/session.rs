@@ -129,6 +129,7 @@ pub fn save<T: Target>(
     write_threads(&mut save, threads, facts, ids)?;
     let table = keep_room(&mut save, threads)?;
     write_objects(&mut save, threads, facts, files)?;
+    let mut keys = state::pkey::find(save.target);
 
     let contents = Contents::collect(&mut save, files)?;
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
@@ -139,7 +140,7 @@ pub fn save<T: Target>(
     save.target.thaw()?;
     let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
-    let (vma_count, file_count) = state::memory::collect(&mut save, vmas, backings, &contents)?;
+    let (vma_count, file_count) = state::memory::collect(&mut save, vmas, backings, &contents, &mut keys)?;
     let vmas = vmas.get(..vma_count).unwrap_or_default();
     let backings = backings.get_mut(..file_count).unwrap_or_default();
     let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
@@ -157,8 +158,9 @@ pub fn save<T: Target>(
     state::setting::save(&mut save, locks)?;
     state::guard::save(&mut save, &guards)?;
     let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
+    let keys = state::pkey::save(&mut save, &keys)?;
     let (handlers, held) = handlers::save(&mut save, threads, vmas, runs, facts.origin.components.as_slice())?;
-    let found = contents.features() | shared_files | guards | handlers;
+    let found = contents.features() | shared_files | guards | keys | handlers;
     header.required = (header.required.get() | found.bits()).into();
     header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
     header.vdso_sum = vdso_sum(save.target, vmas)?.into();

@@ -7,6 +7,7 @@ use std::fs;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
+use image_format::record::pkey::Pkey;
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
 
@@ -30,6 +31,11 @@ pub fn cpu(image: &Image<'_>) -> Result<Option<String>, Fault> {
         let remedy = "start it by ckpt run --portable; or --cpu ignore to try";
         return Ok(Some(format!("CPU without {names}: the program may use these: {remedy}")));
     }
+    if keys(image)? {
+        return Ok(Some(
+            "memory protection keys: are not there on this CPU or kernel: use a machine that has them".to_owned(),
+        ));
+    }
     let missing = states(image, xcr0)?;
     let remedy = "restart it on the same kind of CPU; or --cpu ignore to lose them";
     let what = || format!("{}: in use, and this CPU has none of their kind: {remedy}", missing.join(", "));
@@ -38,7 +44,7 @@ pub fn cpu(image: &Image<'_>) -> Result<Option<String>, Fault> {
 
 /// Components of the extended state that are in use, and that this CPU does not have, or has in another size.
 fn states(image: &Image<'_>, xcr0: u64) -> Result<Vec<String>, Fault> {
-    /// x87 and SSE are the same everywhere; protection keys and AMX are in no image.
+    /// x87 and SSE are the same everywhere; protection keys are looked at by [`keys`], and AMX is in no image.
     const EVERYWHERE: u64 = 0b11 | 1 << 9 | 0b111 << 17;
     const XSTATE_BV: std::ops::Range<usize> = 512..520;
     let known = image.table::<Component>()?.iter().filter(|component| {
@@ -57,6 +63,11 @@ fn states(image: &Image<'_>, xcr0: u64) -> Result<Vec<String>, Fault> {
     };
     let missing = (0..64).filter(|number| used & !known & 1 << number != 0);
     Ok(missing.map(|number| format!("XSAVE component {number}{}", name(number))).collect())
+}
+
+/// Whether the process has protection keys, which are not there on this CPU or kernel.
+fn keys(image: &Image<'_>) -> Result<bool, Fault> {
+    Ok(!image.table::<Pkey>()?.is_empty() && sys::arch::key_rights().is_none())
 }
 
 /// Everything that cannot work here, a line each: the object, the reason, the remedy.

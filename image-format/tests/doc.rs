@@ -21,6 +21,7 @@ use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{Pipe, PipeData};
+use image_format::record::pkey::Pkey;
 use image_format::record::posix_timer::PosixTimer;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
@@ -99,6 +100,7 @@ fn each_record_is_described() {
     described::<Inotify>();
     described::<InotifyWatch>();
     described::<Pidfd>();
+    described::<Pkey>();
 }
 
 #[test]

@@ -90,7 +90,8 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     let contents = Contents::collect(save, files)?;
     let vmas = Scratch::new(vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
-    let (vma_count, file_count) = state::memory::collect(save, vmas, backings, &contents)?;
+    let (vma_count, file_count) =
+        state::memory::collect(save, vmas, backings, &contents, &mut state::pkey::ANY.clone())?;
     let (vmas, backings) = (vmas.get(..vma_count), backings.get(..file_count));
     let mut runs = Runs::new(Scratch::new(runs).rest::<Run>()?);
     let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);

@@ -312,8 +312,12 @@ fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
 }
 
 /// What every save asks the process, besides what it asks each thread.
-const QUESTIONS: [&[Question]; 4] =
-    [&state::itimer::QUESTIONS, &[state::process::PERMITTED], &session::CLOCKS, &[target::ADOPTS]];
+const QUESTIONS: [&[Question]; 4] = [
+    &state::itimer::QUESTIONS,
+    &[state::process::PERMITTED, target::ADOPTS],
+    &session::CLOCKS,
+    &state::pkey::QUESTIONS,
+];
 
 /// Asks a thread for what only it can tell, and what else is to be known from it.
 fn one(remote: &mut Remote, registers: Registers, more: &[Question]) -> Result<One> {

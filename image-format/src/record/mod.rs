@@ -27,6 +27,7 @@ pub mod mm;
 pub mod pending;
 pub mod pidfd;
 pub mod pipe;
+pub mod pkey;
 pub mod posix_timer;
 pub mod regular;
 pub mod rlimit;
@@ -134,6 +135,8 @@ pub enum NoteType {
     InotifyWatch = 0x434b_0033,
     /// [`pidfd::Pidfd`], ascending by id.
     Pidfd = 0x434b_0034,
+    /// [`pkey::Pkey`], at most one.
+    Pkey = 0x434b_0038,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -142,7 +145,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::Pidfd as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Pkey as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -171,6 +174,7 @@ const SIZES: [u8; TYPES] = {
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
     put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
+    put!(pkey::Pkey);
     sizes
 };
 

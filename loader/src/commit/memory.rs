@@ -231,9 +231,10 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     }
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         if let Err(e) = state::memory::finish(vma) {
-            die(packed!("locking memory"), e);
+            die(packed!("protecting or locking memory"), e);
         }
     }
+    state::pkey::finish(image);
     let mut at = plan.parking;
     for Special { len, then, .. } in plan.vdso.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: the place is free: the program had the same mapping there.

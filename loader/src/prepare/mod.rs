@@ -45,6 +45,7 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
     let image = input.image(options)?.renamed(Renames { pairs, room: heap::bytes });
     kernel::check(&image, options)?;
     state::guard::check(&image)?;
+    state::pkey::check(&image)?;
     let vdso = vdso::plan(&image, &input)?;
     let xstate = kernel::xstate(&image, options)?;
     if options.keep_pid {
