@@ -31,6 +31,7 @@ pub mod pkey;
 pub mod policy;
 pub mod posix_timer;
 pub mod process;
+pub mod pty;
 pub mod regular;
 pub mod rlimit;
 pub mod sched;

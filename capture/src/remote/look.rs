@@ -17,7 +17,7 @@ use sys::text::Text;
 use sys::{Errno, Sysno};
 
 use super::arena::Arena;
-use super::{check_kind, inner_id, outside};
+use super::{check_kind, outside};
 use crate::pages::{self, Run, Runs};
 use crate::session::{BACKINGS_MAX, GUARDS_MAX, Memory};
 
@@ -96,6 +96,13 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     let mut runs = Runs::new(Scratch::new(runs).rest::<Run>()?);
     let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
     pages::plan(save.target, vmas.unwrap_or_default(), backings.unwrap_or_default(), &mut runs, &mut guards)
+}
+
+/// The id that a process or thread has in its own, innermost pid namespace.
+fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
+    let mut buffer = [0; 256];
+    let ids = state::target::status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
+    sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
 }
 
 impl Looker {

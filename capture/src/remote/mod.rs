@@ -36,7 +36,7 @@ use state::posix_timer::Timers as Posix;
 use state::thread::Rseq;
 use state::{Error, Inside, Question, Result, Target};
 use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
-use sys::fs::{Fd, Owned};
+use sys::fs::Owned;
 use sys::ptrace;
 use sys::signal::bit;
 use sys::text::Text;
@@ -302,13 +302,6 @@ fn check_kind(pid: i32, proc: &Owned) -> Result<()> {
         Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
         _ => Ok(()),
     }
-}
-
-/// The id that a process or thread has in its own, innermost pid namespace.
-fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
-    let mut buffer = [0; 256];
-    let ids = state::target::status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
-    sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
 }
 
 /// What every save asks the process, besides what it asks each thread.
