@@ -8,6 +8,7 @@ use image_format::record::descriptor::Descriptor;
 use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
 use image_format::record::pkey::Pkey;
+use image_format::record::socket::{SocketStep, Step};
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
 use state::frame::XSTATE_BV;
@@ -101,6 +102,13 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
     if let Some(limit) = hard(Resource::Nofile).filter(|limit| top >= *limit) {
         lines.push(format!("descriptor {top}: above the limit of {limit}: raise it (ulimit -Hn)"));
     }
+    let repairs =
+        |step: &&SocketStep| (step.step.get(), step.a.get(), step.b.get()) == (Step::Option as u32, TCP, REPAIR);
+    let connections = image.table::<SocketStep>()?.iter().filter(repairs).count() / 2;
+    if connections != 0 && !has(NET_ADMIN) {
+        let what = text::count(connections, "TCP connection");
+        lines.push(format!("{what} to other processes: carried, which takes CAP_NET_ADMIN here, too: restart as root"));
+    }
     let mappings = vmas.len() as u64 + SPARE_MAPPINGS;
     if let Some(limit) = number("/proc/sys/vm/max_map_count").filter(|limit| mappings > *limit) {
         lines.push(format!("{} mappings: more than {limit}: raise it (sysctl vm.max_map_count)", vmas.len()));
@@ -132,6 +140,11 @@ fn kib(text: &str, name: &str) -> Option<u64> {
 /// `CAP_IPC_LOCK`: the limit of locked memory does not hold. `CAP_SYS_ADMIN`: what the system keeps for root may be had.
 const IPC_LOCK: u64 = 1 << 14;
 const SYS_ADMIN: u64 = 1 << 21;
+/// `CAP_NET_ADMIN`: connections may be put into repair mode.
+const NET_ADMIN: u64 = 1 << 12;
+/// `SOL_TCP` and `TCP_REPAIR`.
+const TCP: u32 = 6;
+const REPAIR: u32 = 19;
 
 /// Whether this user has a capability.
 fn has(capability: u64) -> bool {

@@ -7,6 +7,7 @@ mod address;
 mod inet;
 mod option;
 mod queue;
+pub mod repair;
 mod restore;
 mod unix;
 
@@ -53,6 +54,8 @@ enum Role {
     Waits = 8,
     /// Standard input, output or error, connected to another process: the restart's own take its place, as with pipes.
     Outside = 9,
+    /// Connected to another process, and carried so.
+    Kept = 10,
 }
 
 /// No other socket.
@@ -340,7 +343,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 
 /// Steps that make a socket, with its options and address, as far as it needs no other one.
 fn make<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], index: usize, one: &One) -> Result<()> {
-    if one.is(Role::Accepted) {
+    if one.is(Role::Accepted) || one.is(Role::Kept) {
         return Ok(());
     }
     if one.is(Role::Alone) {

@@ -141,6 +141,18 @@ pub trait Target: Inside + Sync {
     fn resets_connections(&self) -> bool {
         false
     }
+    /// Whether connections to other processes are carried: the process ends when its image is durable.
+    fn keeps_connections(&self) -> bool {
+        false
+    }
+
+    /// Holds such a connection (see [`crate::socket::repair`]) up to that end, or until the process goes on after all.
+    ///
+    /// # Errors
+    /// It cannot be held.
+    fn keep_connection(&mut self, _: Owned) -> sys::Result<()> {
+        Err(Errno::EPERM)
+    }
     /// Whether one of its descriptors is open on what its epoll set `epoll` watches under `number`, as the `nth` of that
     /// number in the kernel's order; `None` when the kernel does not tell.
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool>;

@@ -59,6 +59,35 @@ pub unsafe fn fork(id: Option<i32>) -> Result<i32> {
     i32::try_from(made).map_err(|_| Errno::EINVAL)
 }
 
+/// A child that shares this process's descriptors and waits for its end: then it calls `last` and ends, too. No signal reaches
+/// it but SIGKILL, by which it is to be dismissed; its end makes none.
+///
+/// # Errors
+/// clone(2)'s.
+pub fn guard(last: impl FnOnce()) -> Result<i32> {
+    /// `PR_SET_PDEATHSIG`.
+    const PARENTS_END: usize = 1;
+    let parent = crate::process::pid();
+    // All is blocked before there is a child that a signal could end.
+    let mask = crate::signal::set_mask(crate::signal::ALL)?;
+    // SAFETY: a copy of this stack and of all memory, so that other threads do not matter to what the child does: system calls alone.
+    let made = unsafe { call(Sysno::clone, [crate::abi::CLONE_FILES, 0, 0, 0, 0, 0]) };
+    if made == Ok(0) {
+        // SAFETY: asks for a signal; the second asks for a number.
+        let ours = unsafe {
+            call(Sysno::prctl, [PARENTS_END, SIGCHLD as usize, 0, 0, 0, 0]).is_ok()
+                && call(Sysno::getppid, [0; 6]) == Ok(parent as usize)
+        };
+        let set = crate::signal::bit(SIGCHLD);
+        // SAFETY: the kernel reads the set, and waits until the signal comes.
+        while ours && unsafe { call(Sysno::rt_sigtimedwait, [(&raw const set) as usize, 0, 0, 8, 0, 0]) }.is_err() {}
+        last();
+        crate::process::exit(0);
+    }
+    crate::signal::set_mask(mask)?;
+    made.map(|pid| pid as i32)
+}
+
 /// The next change of any child (of any kind: `__WALL`), if there is one; waits for one with `block`.
 ///
 /// # Errors

@@ -10,12 +10,14 @@
 
 mod ahead;
 mod arena;
+mod connections;
 mod copy;
 mod look;
 mod outside;
 mod patience;
 mod place;
 mod puppet;
+mod request;
 mod resume;
 mod stop;
 mod target;
@@ -24,7 +26,7 @@ mod thread;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::vec::Vec;
 
 use image_format::record::deadline::Deadline;
@@ -43,9 +45,11 @@ use sys::text::Text;
 use sys::{Errno, Sysno};
 
 use self::arena::Arena;
+use self::connections::Connections;
 pub use self::look::blockers;
 use self::patience::Patience;
 use self::place::Place;
+pub use self::request::{Options, Report, Tcp};
 use self::resume::Waiting;
 use self::stop::Stopped as StoppedProcess;
 use self::target::{Pause, Remote, Subject};
@@ -80,34 +84,6 @@ impl Destination<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// How to save.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Let the process stand still until the image is written.
-    pub freeze: bool,
-    /// End the process when the image is durable; it stands still until then.
-    pub kill: bool,
-    /// Do not refuse TCP connections to other processes: the restarted process gets them reset.
-    pub reset_tcp: bool,
-    /// Carry the contents of open files, too, for where they are missing.
-    pub with_files: state::WithFiles,
-}
-
-/// What a save took.
-#[derive(Clone, Copy, Debug)]
-pub struct Report {
-    /// Length of the image, bytes.
-    pub bytes: u64,
-    /// How long the process stood still.
-    pub pause: Duration,
-    /// From the call to the durable image.
-    pub total: Duration,
-    /// Threads that were saved.
-    pub threads: usize,
-    /// Why the process stood still all the time, although it need not have.
-    pub frozen: Option<&'static str>,
 }
 
 /// Saves process `pid`, which goes on.
@@ -240,7 +216,8 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
         Err(e) if e.errno() == Some(Errno::EEXIST) => return Ok(Attempt::Executed),
         other => other?,
     };
-    (remote.reset_tcp, remote.with_files) = (options.reset_tcp, options.with_files);
+    (remote.reset_tcp, remote.with_files) = (options.tcp == Tcp::Reset, options.with_files);
+    remote.connections = (options.kill && options.tcp == Tcp::Keep).then(Connections::default);
     let others = others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
     let waiting = count_signals(pid, &others)?;
     // The first thread last: it makes the other calls, too.

@@ -13,6 +13,7 @@ use sys::{Errno, Sysno};
 mod live;
 
 use super::ahead::{Answer, Table};
+use super::connections::Connections;
 use super::copy::Copy;
 use super::outside;
 use super::place::{DATA, LEN, Place};
@@ -78,6 +79,8 @@ pub struct Remote {
     thawed: Option<Duration>,
     /// Connections to other processes are to be reset at the restart.
     pub reset_tcp: bool,
+    /// Those that are carried.
+    pub connections: Option<Connections>,
     /// Which open files' contents are carried.
     pub with_files: state::WithFiles,
     /// Why it is not live although it should be.
@@ -118,6 +121,7 @@ impl Remote {
             since,
             thawed: None,
             reset_tcp: false,
+            connections: None,
             with_files: state::WithFiles::None,
             held: None,
             lost: AtomicBool::new(false),
@@ -341,6 +345,14 @@ impl Target for Remote {
 
     fn resets_connections(&self) -> bool {
         self.reset_tcp
+    }
+
+    fn keeps_connections(&self) -> bool {
+        self.connections.is_some()
+    }
+
+    fn keep_connection(&mut self, own: Owned) -> sys::Result<()> {
+        self.connections.as_mut().ok_or(Errno::EPERM)?.hold(own)
     }
 
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {

@@ -78,8 +78,17 @@ impl Remote {
             self.place.restore(self.mem.fd());
         }
         (self.first, self.other) = (None, None);
+        if let Some(connections) = self.connections.as_mut().filter(|_| !kill) {
+            connections.release();
+        }
         match self.stopped.take() {
-            Some(stopped) if kill => stopped.kill(),
+            Some(stopped) if kill => {
+                if let Some(connections) = self.connections.as_mut() {
+                    connections.silence();
+                }
+                stopped.kill();
+                self.connections = None;
+            }
             other => drop(other),
         }
     }
