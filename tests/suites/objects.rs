@@ -210,6 +210,6 @@ macro_rules! objects {
 }
 
 objects! {
-    content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lock memory mm names pending pidfd pipe pkey
-    posix_timer pty regular rlimit sched setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
+    content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lock memory mm names netlink pending pidfd pipe
+    pkey posix_timer pty regular rlimit sched setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
 }
