@@ -57,7 +57,7 @@ pub enum Tcp {
     Refuse,
     /// The restarted program finds them reset
     Close,
-    /// They are carried, which takes root, and --kill: nothing may come for them until the restart
+    /// They are carried, which takes root; only where the save ends the process, and nothing comes for them until the restart
     Keep,
 }
 
