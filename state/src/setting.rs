@@ -10,7 +10,7 @@ use sys::packed;
 use sys::text::Line;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, status_value};
+use crate::target::{Arg, Question, status_value};
 use crate::{Result, Save, Target};
 
 /// How a value is asked for by prctl(2).
@@ -35,6 +35,25 @@ const OPTIONS: [(Which, usize, Told, u64); 10] = [
     (Which::Mdwe, 66, Told::Returned, 0),
     (Which::MemoryMerge, 68, Told::Returned, 0),
 ];
+
+/// The calls that ask for them.
+pub const QUESTIONS: [Question; OPTIONS.len()] = {
+    let mut questions = [question(OPTIONS[0]); OPTIONS.len()];
+    let mut n = 1;
+    while n < questions.len() {
+        questions[n] = question(OPTIONS[n]);
+        n += 1;
+    }
+    questions
+};
+
+const fn question((_, option, told, _): (Which, usize, Told, u64)) -> Question {
+    let to = match told {
+        Told::Written => Arg::Data(0),
+        Told::Returned => Arg::Value(0),
+    };
+    Question::new(Sysno::prctl, Arg::Value(option), to, 4)
+}
 
 /// The bit of the securebits that an option of its own sets, without privilege.
 const SECBIT_KEEP_CAPS: u64 = 1 << 4;
@@ -77,13 +96,9 @@ pub fn locks_future<T: Target>(target: &mut T) -> u64 {
 /// No room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
     save.notes.begin(NoteType::Setting)?;
-    let zero = Arg::Value(0);
-    for (which, option, told, default) in OPTIONS {
-        let mut data = [0; 4];
-        let to = if told == Told::Written { Arg::Data(0) } else { zero };
-        let asked = save.target.call(Sysno::prctl, [Arg::Value(option), to, zero, zero, zero, zero], &mut data);
+    for ((which, _, told, default), question) in OPTIONS.into_iter().zip(QUESTIONS) {
         // A kernel that does not know an option, or does not tell this user, has nobody who has set it.
-        let Ok(result) = asked else { continue };
+        let Ok((result, data)) = question.ask::<4>(save.target) else { continue };
         let mut value = if told == Told::Written { u32::from_le_bytes(data).into() } else { result as u64 };
         if which == Which::SecureBits {
             value &= !SECBIT_KEEP_CAPS;

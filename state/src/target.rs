@@ -60,6 +60,8 @@ pub trait Inside {
     /// # Errors
     /// The call's.
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize>;
+    /// These calls come next: where each one costs much, they are made at once.
+    fn foresee(&mut self, _: &[Question]) {}
 }
 
 /// This thread of this process.
@@ -234,14 +236,6 @@ impl<'b> Scratch<'b> {
         let room = self.rest.len().saturating_sub(16) / size_of::<R>();
         self.take(room)
     }
-}
-
-/// Runs a call inside that needs no data.
-///
-/// # Errors
-/// The call's.
-pub fn plain_call(inside: &mut impl Inside, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
-    inside.call(number, args.map(Arg::Value), &mut [])
 }
 
 /// The value of a line `Key:\tvalue` of `/proc/PID/status`, or of another file of that shape.

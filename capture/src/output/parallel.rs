@@ -69,7 +69,9 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
             batches.push(Batch { runs: mine, sums: my_sums, at });
             (runs, sums, at) = (later, later_sums, at + bytes);
         }
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS).min(batches.len());
+        // To ask how many there may be reads some files.
+        let most = if batches.len() > 1 { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+        let workers = most.min(WORKERS).min(batches.len());
         let queue = Mutex::new(batches.into_iter());
         let done = Mutex::new((Found::default(), None));
         let work = || {

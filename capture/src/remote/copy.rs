@@ -18,14 +18,18 @@ pub struct Copy {
     pid: i32,
     proc: Owned,
     mem: Owned,
+    /// See [`Puppet::teller`].
+    teller: i32,
+    /// It is not needed any more.
+    ended: bool,
 }
 
 impl Copy {
-    /// Takes over a process that was just made.
+    /// Takes over a process that was just made by a thread with this teller.
     ///
     /// # Errors
     /// It is gone.
-    pub fn new(pid: i32) -> Result<Self> {
+    pub fn new(pid: i32, teller: i32) -> Result<Self> {
         use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACESYSGOOD};
         let open = || -> sys::Result<(Owned, Owned)> {
             let Some(Event::Stopped(..)) = ptrace::wait(pid, true)? else { return Err(Errno::ESRCH) };
@@ -35,7 +39,7 @@ impl Copy {
             Ok((proc, mem))
         };
         match open() {
-            Ok((proc, mem)) => Ok(Self { pid, proc, mem }),
+            Ok((proc, mem)) => Ok(Self { pid, proc, mem, teller, ended: false }),
             Err(e) => {
                 end(pid);
                 Err(Error::failed(format_args!("copy {pid} of the process"), "cannot be read", e))
@@ -43,10 +47,15 @@ impl Copy {
         }
     }
 
-    /// Whether nobody has killed it.
+    /// Whether nobody else has killed it.
     #[must_use]
     pub fn lives(&self) -> bool {
-        ptrace::registers(self.pid).is_ok()
+        self.ended || ptrace::registers(self.pid).is_ok()
+    }
+
+    /// Lets it end by itself; it is still waited for when the value is dropped.
+    pub fn end(&mut self) {
+        self.ended = sys::process::kill(self.pid, sys::abi::signal::SIGKILL).is_ok();
     }
 
     /// Its id.
@@ -72,8 +81,20 @@ impl Copy {
     /// # Errors
     /// The call's; ESRCH: somebody has killed it.
     pub fn call(&self, place: &Place, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+        self.puppet(place)?.call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
+    }
+
+    /// Makes all calls of a table in it; false: it cannot.
+    ///
+    /// # Errors
+    /// As for [`Copy::call`].
+    pub fn call_all(&self, place: &Place, table: u64, count: usize) -> sys::Result<bool> {
+        self.puppet(place)?.call_all(table, count).map_err(|_| Errno::ESRCH)
+    }
+
+    fn puppet(&self, place: &Place) -> sys::Result<Puppet> {
         let regs = ptrace::registers(self.pid)?.ok_or(Errno::ESRCH)?;
-        Puppet::of_copy(self.pid, regs, place).call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
+        Ok(Puppet::of_copy(self.pid, regs, place, self.teller))
     }
 }
 

@@ -207,7 +207,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone)?;
     let place = Place::find(proc.fd(), mem.fd())?;
     let mut arena = Arena::map()?;
-    arena.warm();
+    arena.warm(stopped.tids().len());
     let origin = Origin::now()?;
     let mut room = std::vec![1; XSAVE_MAX];
 
@@ -257,6 +257,9 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
         full_frames: true,
     };
     let saved = session::save(&mut remote, &threads, &facts, arena.memory(), output);
+    if saved.is_ok() {
+        remote.end_copy();
+    }
     let saved = saved.and_then(|bytes| output.finish().and_then(|()| to.arrives()).map(|()| bytes));
     let (frozen, thawed, lacking) = (remote.held, remote.thawed(), remote.lacking);
     let bytes = match saved {

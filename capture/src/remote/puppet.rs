@@ -31,8 +31,8 @@ pub struct Puppet {
     call_mask: Option<u64>,
     /// Its mask has been changed.
     blocked: bool,
-    /// Its id as it sees it, and a signal that it may send itself to tell of the end of many calls (0: none).
-    teller: (i32, i32),
+    /// A signal that it may send itself to tell of the end of many calls (0: none).
+    teller: i32,
 }
 
 fn write<C: Code>(words: &C::Words, at: u64, mem: Fd) -> Result<()> {
@@ -56,8 +56,8 @@ fn ended(tid: i32) -> Error {
 impl Puppet {
     fn new(thread: &Registers, code: u64) -> Self {
         let call_mask = (thread.blocked != thread.mask).then_some(thread.blocked);
-        let teller = (thread.status.own, thread.teller());
-        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, call_mask, blocked: false, teller }
+        let (tid, regs, mask, teller) = (thread.tid, thread.regs, thread.mask, thread.teller());
+        Self { tid, code, regs, mask, call_mask, blocked: false, teller }
     }
 
     /// The first thread, which can make calls before there is memory for a frame.
@@ -126,10 +126,16 @@ impl Puppet {
         Ok(())
     }
 
-    /// A process that is nobody's: it needs no way back.
+    /// A process that is nobody's: it needs no way back. Its mask is that of the thread that has made it, and so is its teller.
     #[must_use]
-    pub fn of_copy(tid: i32, regs: UserRegs, place: &Place) -> Self {
-        Self { tid, code: place.run(true).0, regs, mask: 0, call_mask: None, blocked: true, teller: (0, 0) }
+    pub fn of_copy(tid: i32, regs: UserRegs, place: &Place, teller: i32) -> Self {
+        Self { tid, code: place.run(true).0, regs, mask: 0, call_mask: None, blocked: true, teller }
+    }
+
+    /// The signal by which it tells of the end of many calls; 0: none.
+    #[must_use]
+    pub fn teller(&self) -> i32 {
+        self.teller
     }
 
     /// The thread.
@@ -151,7 +157,7 @@ impl Puppet {
         unsafe { ptrace::set_registers(self.tid, regs) }.map_err(|_| ended(self.tid))?;
         if !self.blocked {
             // No signal may come between: it would be delivered to code that is not the program's.
-            let open = if self.tells() { sys::signal::bit(self.teller.1) } else { 0 };
+            let open = if self.tells() { sys::signal::bit(self.teller) } else { 0 };
             ptrace::set_signal_mask(self.tid, sys::signal::ALL & !open).map_err(|_| ended(self.tid))?;
             self.blocked = true;
         }
@@ -160,13 +166,12 @@ impl Puppet {
 
     /// Whether it can tell of the end of many calls.
     fn tells(&self) -> bool {
-        self.teller.1 != 0
+        self.teller != 0
     }
 
     /// Registers for code that ends with telling it: only [`Run`] puts these back.
     fn telling(&self) -> UserRegs {
-        let (tid, signal) = self.teller;
-        UserRegs { r15: tid as u64, rbx: signal as u64, orig_rax: u64::MAX, ..self.regs }
+        UserRegs { rbx: self.teller as u64, orig_rax: u64::MAX, ..self.regs }
     }
 
     /// Makes all calls of the table at `table`, which holds `count`; false: it cannot, one after the other is the way then.
@@ -184,7 +189,7 @@ impl Puppet {
 
     /// Lets it run until it has told that it is at the end, or to an event (`Some`).
     fn go(&self) -> Result<Option<i32>> {
-        let (mut pass, (_, teller)) = (0, self.teller);
+        let (mut pass, teller) = (0, self.teller);
         loop {
             ptrace::resume(self.tid, pass).map_err(|_| ended(self.tid))?;
             pass = 0;

@@ -12,7 +12,7 @@ use sys::{Errno, Sysno};
 
 mod live;
 
-use super::ahead::{Answer, Table};
+use super::ahead::{self, Answer, Table};
 use super::copy::Copy;
 use super::outside;
 use super::place::{DATA, LEN, Place};
@@ -159,18 +159,27 @@ impl Remote {
         Ok(())
     }
 
-    /// Makes these calls on the thread in use, all at once where it can: each is answered when it is made next.
+    /// Makes these calls on the thread in use, or in the copy, all at once where it can: each is answered when it is made next.
     ///
     /// # Errors
     /// The thread has ended.
     pub fn ask(&mut self, questions: &[Question]) -> Result<()> {
-        let mut table = Table::new(questions, self.place.data());
-        let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Ok(()) };
         let failed = |e| Error::failed(format_args!("memory of the process"), "cannot be written by a tracer", e);
-        sys::fs::pwrite_all(self.mem.fd(), &table.bytes, self.place.data()).map_err(failed)?;
-        if puppet.call_all(self.place.data(), questions.len())? {
-            sys::fs::pread_exact(self.mem.fd(), &mut table.bytes, self.place.data()).map_err(failed)?;
-            self.answers = table.answers(questions);
+        let at = self.place.data();
+        for some in ahead::parts(questions, DATA) {
+            let mut table = Table::new(some, at);
+            let mem = self.memory();
+            sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
+            let puppet = self.other.as_mut().or(self.first.as_mut());
+            let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), puppet) {
+                (Some(copy), _) => copy.call_all(&self.place, at, some.len()).map_err(failed)?,
+                (None, Some(puppet)) => puppet.call_all(at, some.len())?,
+                (None, None) => false,
+            };
+            if made {
+                sys::fs::pread_exact(mem, &mut table.bytes, at).map_err(failed)?;
+                self.answers.extend(table.answers(some));
+            }
         }
         Ok(())
     }
@@ -214,6 +223,11 @@ impl Remote {
         self.copy.as_ref().is_none_or(Copy::lives)
     }
 
+    /// All of the copy has been read: it ends while the image is made durable.
+    pub fn end_copy(&mut self) {
+        self.copy.iter_mut().for_each(Copy::end);
+    }
+
     /// How long it stood still, when it goes on already.
     #[must_use]
     pub fn thawed(&self) -> Option<Duration> {
@@ -234,6 +248,11 @@ impl Drop for Remote {
 }
 
 impl Inside for Remote {
+    fn foresee(&mut self, questions: &[Question]) {
+        // What is not answered ahead is asked one by one, and says what is wrong.
+        let _ = self.ask(questions);
+    }
+
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
         let tid = self.other.as_ref().map_or(self.outer, Puppet::tid);
         // What a copy inherits is asked of it, when the process may have gone on with something else.

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::Ordering;
 
-use state::{Arg, Error, Question, Result};
+use state::{Arg, Error, Inside, Question, Result};
 use sys::{Errno, Sysno};
 
 use super::Remote;
@@ -29,12 +29,12 @@ impl Remote {
         Ok(())
     }
 
-    /// Makes a copy; returns its id.
-    pub(super) fn make_copy(&mut self) -> Result<i32, &'static str> {
+    /// Makes a copy; returns its id, and its maker's teller.
+    pub(super) fn make_copy(&mut self) -> Result<(i32, i32), &'static str> {
         self.copyable()?;
         let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
         match puppet.fork() {
-            Ok(Ok(pid)) => Ok(pid),
+            Ok(Ok(pid)) => Ok((pid, puppet.teller())),
             Ok(Err(_)) => Err("no further process is allowed"),
             Err(_) => {
                 self.lost.store(true, Ordering::Relaxed);
@@ -45,12 +45,17 @@ impl Remote {
 
     /// Takes over the copy when the process goes on already, and makes sure that it is one and stands alone: left with the process's
     /// table of descriptors, it would keep files and locks of a program that ends, or calls exec, before the image is written.
-    pub(super) fn take_copy(&mut self, pid: i32) -> Result<()> {
+    pub(super) fn take_copy(&mut self, (pid, teller): (i32, i32)) -> Result<()> {
         self.lacking = Some("its copy could not be saved");
-        let copy = self.copy.insert(Copy::new(pid)?);
+        self.copy = Some(Copy::new(pid, teller)?);
+        self.answers.clear();
         let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
-        let failed = |e| Error::failed(format_args!("copy of process {}", self.outer), "cannot be used", e);
-        copy.call(&self.place, Sysno::close_range, all).map_err(failed)?;
+        let close = Question { number: Sysno::close_range, args: all.map(Arg::Value), len: 0 };
+        self.ask(&[&[close, state::mm::BREAK][..], &state::setting::QUESTIONS].concat())?;
+        let outer = self.outer;
+        let failed = |e| Error::failed(format_args!("copy of process {outer}"), "cannot be used", e);
+        self.call(close.number, close.args, &mut []).map_err(failed)?;
+        let Some(copy) = &self.copy else { return Ok(()) };
         let mut text = [0; 64];
         let text = sys::fs::read_file_at(copy.proc(), c"statm", &mut text).map_err(failed)?;
         let pages = sys::text::words(text).next().and_then(sys::text::decimal);

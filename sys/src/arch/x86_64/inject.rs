@@ -70,7 +70,9 @@ global_asm!(
     "jnz 5b",
     // A signal to itself that nobody but a tracer notices: it stops here, and without one goes back.
     "4:",
-    "mov rdi, r15",
+    "mov eax, 186",
+    "syscall",
+    "mov rdi, rax",
     "mov rsi, rbx",
     "mov eax, 200",
     "syscall",
@@ -205,8 +207,7 @@ impl Run {
         (&raw const ckpt_run_fork as usize - &raw const ckpt_run_start as usize) as u64
     }
 
-    /// Where the calls of a table begin: its address in R12, how many in R13; for the signal that tells of their end the
-    /// thread in R15, the number in RBX (0: none).
+    /// Where the calls of a table begin: its address in R12, how many in R13; the signal that tells of their end in RBX (0: none).
     #[must_use]
     pub fn table() -> u64 {
         (&raw const ckpt_run_table as usize - &raw const ckpt_run_start as usize) as u64
