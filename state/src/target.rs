@@ -157,6 +157,13 @@ pub trait Target: Inside + Sync {
     /// # Errors
     /// EIO or EFAULT where nothing is mapped, or behind the end of a mapped file.
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()>;
+    /// The same where pages are a file's own and not the process's: by whatever way is the fastest.
+    ///
+    /// # Errors
+    /// As for [`Target::read_memory`].
+    fn read_file_pages(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
+        self.read_memory(addr, to)
+    }
 }
 
 /// What the objects' `save` halves work with.

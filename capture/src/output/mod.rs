@@ -12,6 +12,7 @@ mod touched;
 use core::ops::Range;
 
 use image_format::Layout;
+use image_format::elf::PF_FILE_BYTES;
 use image_format::record::memory::Vma;
 use image_format::seal::Sum;
 use image_format::writer::Full;
@@ -250,7 +251,7 @@ impl Output {
         let end = run.addr + run.len;
         // What the kernel or another process may change meanwhile is copied first, so that checksum and file agree:
         // the pages of rseq areas, and pages of files.
-        let moving = run.flags & image_format::elf::PF_FILE_BYTES != 0
+        let moving = run.flags & PF_FILE_BYTES != 0
             || run.readable == 0
             || run.content().is_some()
             || !T::IN_PROCESS
@@ -305,9 +306,10 @@ impl Output {
 /// Reads a part of a run, from this address or offset on.
 fn read<T: Target>(target: &T, contents: &Contents<'_>, run: &Run, at: u64, to: &mut [u8]) -> Result<()> {
     match run.content() {
-        None => target
-            .read_memory(at, to)
-            .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e)),
+        None => {
+            if run.flags & PF_FILE_BYTES == 0 { target.read_memory(at, to) } else { target.read_file_pages(at, to) }
+                .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e))
+        }
         Some(index) => contents
             .read(target, index, at, to)
             .map_err(|e| Error::failed(format_args!("shared contents {index}"), "cannot be read", e)),

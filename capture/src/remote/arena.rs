@@ -37,7 +37,8 @@ impl Arena {
     /// what a small process needs in all takes less time than they would.
     pub fn warm(&mut self, threads: usize) {
         let memory = self.memory();
-        let parts = [(memory.prefix, 16 << 10, 14 << 10), (memory.scratch, 12 << 10, 1 << 10), (memory.strings, 4 << 10, 0)];
+        let parts =
+            [(memory.prefix, 16 << 10, 14 << 10), (memory.scratch, 12 << 10, 1 << 10), (memory.strings, 4 << 10, 0)];
         for (part, all, each) in parts {
             let (start, len) = (part.as_ptr() as usize, part.len().min(all + each * threads.min(256)));
             // SAFETY: this value's own mapping; pages that are not there yet come as zeros.
