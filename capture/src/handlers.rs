@@ -17,7 +17,7 @@ use state::{Result, Save, Target};
 use sys::abi::mm::PROT_WRITE;
 use sys::abi::signal::{FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, Sigcontext, Ucontext};
 
-use crate::pages::Run;
+use crate::pages::{self, Run};
 use crate::session::Threads;
 
 /// Most frames that can be carried.
@@ -60,11 +60,9 @@ pub fn save<T: Target>(
     runs: &[Run],
     components: &[Component],
 ) -> Result<(Features, u64)> {
-    // Contents of files come last, and by offsets.
-    let memory = runs.iter().position(|run| run.content().is_some()).unwrap_or(runs.len());
     let mut search = Search {
         vmas,
-        runs: runs.get(..memory).unwrap_or_default(),
+        runs: pages::of_memory(runs),
         components,
         block: save.scratch.bytes(16 << 10)?,
         found: save.scratch.take(FRAMES_MAX)?,

@@ -109,6 +109,13 @@ impl<'b> Runs<'b> {
     }
 }
 
+/// The runs of memory alone: those of contents come last, and have offsets for addresses.
+#[must_use]
+pub fn of_memory(runs: &[Run]) -> &[Run] {
+    let count = runs.iter().position(|run| run.content().is_some()).unwrap_or(runs.len());
+    runs.get(..count).unwrap_or_default()
+}
+
 /// Finds the runs of all contents.
 ///
 /// # Errors

@@ -300,6 +300,7 @@ fn write_objects<T: Target>(
     state::device::save(save, files)?;
     state::pipe::save(save, files)?;
     state::terminal::save(save, files)?;
+    state::pty::save(save, files)?;
     state::eventfd::save(save, files)?;
     state::timerfd::save(save, files)?;
     state::signalfd::save(save, files)?;

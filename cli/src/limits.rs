@@ -9,6 +9,7 @@ use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
+use state::frame::XSTATE_BV;
 
 use crate::text;
 
@@ -40,15 +41,14 @@ pub fn cpu(image: &Image<'_>) -> Result<Option<String>, Fault> {
 fn states(image: &Image<'_>, xcr0: u64) -> Result<Vec<String>, Fault> {
     /// x87 and SSE are the same everywhere; protection keys and AMX are in no image.
     const EVERYWHERE: u64 = 0b11 | 1 << 9 | 0b111 << 17;
-    const XSTATE_BV: std::ops::Range<usize> = 512..520;
     let known = image.table::<Component>()?.iter().filter(|component| {
         let number = component.number.get() & 63;
         xcr0 & 1 << number != 0 && sys::arch::xsave_component(number)[1] == component.len.get()
     });
     let known = known.fold(EVERYWHERE, |all, component| all | 1 << (component.number.get() & 63));
     let used = image.table::<Frame>()?.iter().fold(0, |all, frame| {
-        let present = image.xstate(frame).and_then(|area| area.get(XSTATE_BV)).and_then(|b| b.try_into().ok());
-        all | present.map_or(0, u64::from_le_bytes)
+        let present = image.xstate(frame).and_then(|area| area.get(XSTATE_BV..)?.first_chunk());
+        all | present.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     });
     let name = |number| match number {
         2 => " (AVX)",

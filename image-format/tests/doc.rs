@@ -22,6 +22,7 @@ use image_format::record::pending::Pending;
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::posix_timer::PosixTimer;
+use image_format::record::pty::Pty;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
@@ -94,6 +95,7 @@ fn each_record_is_described() {
     described::<ContentFile>();
     described::<Guard>();
     described::<SharedFile>();
+    described::<Pty>();
     described::<Socket>();
     described::<SocketStep>();
     described::<Inotify>();

@@ -12,7 +12,7 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text, cut, decimal, octal};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Error, Result, Save, Target, content, device, directory, pidfd, pipe, regular, socket, terminal};
+use crate::{Error, Result, Save, Target, content, device, directory, pidfd, pipe, pty, regular, socket, terminal};
 
 /// What kind of object a description is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Kind {
     Inotify = 33,
     /// A pidfd of the process itself.
     Pidfd = 34,
+    /// Either end of a pseudo-terminal with both ends inside.
+    Pty = 35,
 }
 
 /// One descriptor as it was found.
@@ -119,6 +121,7 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
     })?;
     let table = table.get_mut(..used).unwrap_or_default();
     pipe::pair(save, table)?;
+    pty::pair(save, table)?;
     socket::check(save, table)?;
     Ok(table)
 }
@@ -132,6 +135,7 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
         (Features::NOTICES, files.iter().any(|f| f.kind == Kind::Inotify as u32 || f.kind == Kind::Pidfd as u32)),
+        (Features::PTYS, files.iter().any(|f| f.kind == Kind::Pty as u32)),
         (Features::SOCKETS, files.iter().any(|f| f.kind == Kind::Socket as u32)),
         (Features::EVENTS, files.iter().any(|f| EVENTS.contains(&f.kind))),
     ];
@@ -256,7 +260,8 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
         S_IFREG => regular::check(file, name),
         S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
-        S_IFCHR if terminal::check(save.target, file, name)? => Ok(Kind::Terminal),
+        S_IFCHR if pty::is_master(file, name) => Ok(Kind::Pty),
+        S_IFCHR if terminal::check(save.target, file) => Ok(Kind::Terminal),
         S_IFCHR => Err(refuse("device")),
         S_IFIFO if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a pipe")),
         S_IFIFO => Ok(Kind::Pipe),

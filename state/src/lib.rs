@@ -30,6 +30,7 @@ pub mod pipe;
 pub mod policy;
 pub mod posix_timer;
 pub mod process;
+pub mod pty;
 pub mod regular;
 pub mod rlimit;
 pub mod sched;

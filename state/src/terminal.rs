@@ -3,38 +3,21 @@
 use image_format::record::terminal::Terminal;
 use sys::abi::{F_GETFL, F_SETFL, O_NONBLOCK, TCGETS, TIOCGSID, TIOCGWINSZ};
 use sys::fs::Fd;
-use sys::text::Shown;
 use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::target::{Arg, Inside};
 use crate::{Error, Result, Save, Target};
 
-/// `/dev/ptmx`: the other side of a terminal.
-const PTMX: u64 = 5 << 8 | 2;
-
-fn ioctl(inside: &mut impl Inside, fd: Fd, request: usize, data: &mut [u8]) -> sys::Result<usize> {
+pub(crate) fn ioctl(inside: &mut impl Inside, fd: Fd, request: usize, data: &mut [u8]) -> sys::Result<usize> {
     let zero = Arg::Value(0);
     inside.call(Sysno::ioctl, [Arg::Value(fd as usize), Arg::Value(request), Arg::Data(0), zero, zero, zero], data)
 }
 
-/// Whether a character device is a terminal; the master side of one is refused.
-///
-/// # Errors
-/// A pty's master inside the process.
-pub fn check(inside: &mut impl Inside, file: &OpenFile, path: &[u8]) -> Result<bool> {
+/// Whether a character device is a terminal.
+pub fn check(inside: &mut impl Inside, file: &OpenFile) -> bool {
     let mut termios = [0; 64];
-    if ioctl(inside, file.fd as Fd, TCGETS, &mut termios).is_err() {
-        return Ok(false);
-    }
-    if file.rdev == PTMX || path.ends_with(b"/ptmx") {
-        return Err(Error::refused(
-            format_args!("descriptor {} (pseudo-terminal master {})", file.fd, Shown(path)),
-            "cannot be carried yet",
-            "close it before the save",
-        ));
-    }
-    Ok(true)
+    ioctl(inside, file.fd as Fd, TCGETS, &mut termios).is_ok()
 }
 
 /// Writes the table.

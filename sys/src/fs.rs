@@ -14,7 +14,8 @@ mod transfer;
 use core::ffi::CStr;
 
 use crate::abi::{self, Flock, Stat};
-use crate::text::{Decimal, Text};
+use crate::packed;
+use crate::text::{Line, Text};
 use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
@@ -269,7 +270,7 @@ pub fn unlink_path(path: &[u8]) -> Result<()> {
 /// # Errors
 /// The kernel's; EEXIST: something has that name.
 pub fn link_path(file: Fd, path: &[u8]) -> Result<()> {
-    let from = Text::<32>::of(format_args!("/proc/self/fd/{}", Decimal(file as u32)));
+    let from = Line::filled(packed!("/proc/self/fd/#"), file as u64, b"", 0);
     let mut to = Text::<{ abi::PATH_MAX }>::new();
     to.push(path);
     let (from, to) = (from.as_c_str().as_ptr() as usize, to.as_c_str().as_ptr() as usize);

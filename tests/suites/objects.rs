@@ -211,5 +211,5 @@ macro_rules! objects {
 
 objects! {
     content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lock memory mm names pending pidfd pipe
-    posix_timer regular rlimit sched setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
+    posix_timer pty regular rlimit sched setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
 }

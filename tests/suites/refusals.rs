@@ -151,7 +151,11 @@ refusals! {
         &[&["pipe"], &["mixed"]];
     a_file_of_proc_of_another: "f = open('/proc/%d/stat' % os.getppid()); N = f.fileno()", &[&["/proc"], &["another process"]];
     a_lease: "import fcntl; f = open('leased', 'w'); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK); N = f.fileno()", &[&["lease"]];
-    a_terminal_with_its_master: "N, s = os.openpty()", &[&["ptmx", "master", "terminal"]];
+    a_terminal_with_its_master_elsewhere:
+        "N, s = os.openpty(); p = os.fork()\n\
+         if p == 0:\n    if os.fork(): os._exit(0)\n    os.close(N)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
+         os.waitpid(p, 0); os.close(s)",
+        &[&["ptmx"], &["master"], &["another process"]];
     a_memfd_of_huge_pages: "N = must(libc.memfd_create(b'scratch', 4))", &[&["memfd"], &["huge"]];
     shared_huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44021, -1, 0)); N = None", &[&["huge"]];
     a_deleted_file_with_a_name_elsewhere:

@@ -11,6 +11,7 @@ use std::vec::Vec;
 
 use image_format::record::memory::{Vma, VmaKind};
 use state::Target;
+use sys::Sysno;
 use sys::abi::mm::PROT_WRITE;
 
 use super::Holder;
@@ -23,8 +24,8 @@ const RDI: usize = 14;
 const ORIG_RAX: usize = 15;
 const RSP: usize = 19;
 
-/// Calls in which a thread waits for a futex: futex, and restart_syscall in place of it.
-const WAITING: [u64; 2] = [202, 219];
+/// Calls in which a thread waits for a futex; the second one in place of the first.
+const WAITING: [u64; 2] = [Sysno::futex as u64, Sysno::restart_syscall as u64];
 
 /// Bytes below the stack pointer that belong to the function that runs (System V ABI, red zone).
 const RED_ZONE: u64 = 128;
@@ -73,7 +74,8 @@ impl<'a, T: Target> Evidence<'a, T> {
                     self.look_through(start, end, &pointers, own, &mut named);
                 }
             }
-            for (_, vma) in self.vmas.iter().enumerate().filter(|(index, _)| self.is_data(*index)) {
+            let data = |(index, vma)| self.is_data(index).then_some(vma);
+            for vma in self.vmas.iter().enumerate().filter_map(data) {
                 self.look_through(vma.start.get(), vma.end.get(), &pointers, |_| true, &mut named);
             }
         }
@@ -155,7 +157,9 @@ impl<'a, T: Target> Evidence<'a, T> {
             let begin = pointers.partition_point(|(pointer, _)| pointer < word);
             let same = pointers.iter().skip(begin).take_while(|(pointer, _)| pointer == word);
             for (_, index) in same.filter(|(_, index)| counts(*index)) {
-                named.get_mut(*index).into_iter().for_each(|named| *named = true);
+                if let Some(named) = named.get_mut(*index) {
+                    *named = true;
+                }
             }
         }
     }

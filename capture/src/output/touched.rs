@@ -2,7 +2,7 @@
 
 use state::Target;
 
-use crate::pages::Run;
+use crate::pages::{self, Run};
 
 /// Whose memory, and what of it is saved.
 #[derive(Debug)]
@@ -14,8 +14,7 @@ pub struct Touched<'a, T> {
 impl<'a, T: Target> Touched<'a, T> {
     /// The runs of its memory, ascending; those of contents may follow.
     pub fn new(target: &'a T, runs: &'a [Run]) -> Self {
-        let memory = runs.iter().position(|run| run.content().is_some()).unwrap_or(runs.len());
-        Self { target, runs: runs.get(..memory).unwrap_or_default() }
+        Self { target, runs: pages::of_memory(runs) }
     }
 
     /// Reads a piece; what is not saved is zero. False: it cannot be read.

@@ -9,6 +9,7 @@ use image_format::record::directory::Directory;
 use image_format::record::lock::{self, LockKind};
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::Pipe;
+use image_format::record::pty::Pty;
 use image_format::record::regular::Regular;
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
@@ -138,6 +139,10 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
     }
     for terminal in image.table::<Terminal>()? {
         add(terminal.id.get(), "terminal", terminal.path, terminal.flags.get(), None, None)?;
+    }
+    for pty in image.table::<Pty>()? {
+        let kind = if pty.slave.get() == 0 { "pty" } else { "terminal" };
+        add(pty.id.get(), kind, pty.path, pty.flags.get(), None, None)?;
     }
     for socket in image.table::<Socket>()? {
         add(socket.id.get(), "socket", socket.name, socket.flags.get(), None, None)?;

@@ -14,6 +14,7 @@ use crate::record::header::Features;
 use crate::record::inotify::Inotify;
 use crate::record::pidfd::Pidfd;
 use crate::record::pipe::Pipe;
+use crate::record::pty::Pty;
 use crate::record::regular::Regular;
 use crate::record::signalfd::Signalfd;
 use crate::record::size_of_type;
@@ -34,7 +35,7 @@ pub(crate) struct Kind {
 }
 
 /// All kinds, regular files first.
-pub(crate) static KINDS: [Kind; 13] = [
+pub(crate) static KINDS: [Kind; 14] = [
     Kind::of::<Regular>(offset_of!(Regular, path)),
     Kind::of::<Directory>(offset_of!(Directory, path)),
     Kind::of::<Device>(offset_of!(Device, path)),
@@ -45,6 +46,7 @@ pub(crate) static KINDS: [Kind; 13] = [
         needs: Features::SOCKETS,
         ..Kind::of::<Socket>(offset_of!(Socket, name))
     },
+    Kind { needs: Features::PTYS, ..Kind::of::<Pty>(offset_of!(Pty, path)) },
     Kind::pathless::<ContentFile>(Features::CONTENTS),
     Kind::pathless::<Eventfd>(Features::EVENTS),
     Kind::pathless::<Timerfd>(Features::EVENTS),

@@ -11,6 +11,7 @@ use crate::record::header::Features;
 use crate::record::inotify::InotifyWatch;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
+use crate::record::pty::Pty;
 use crate::record::socket::{Socket, SocketStep, Step};
 use crate::record::timerfd::Timerfd;
 use crate::{NoteType, StrRef};
@@ -27,6 +28,12 @@ const ADDRESS_MAX: usize = 256;
 
 /// Greatest number of an inotify watch: a restart counts up to it.
 const WD_MAX: u32 = 1 << 16;
+
+/// Greatest number of a pseudo-terminal: a restart counts up to it (`kernel.pty.max` is 4096, where nobody has changed it).
+const PTYS_MAX: u32 = 4096;
+
+/// Most open file descriptions of their ends.
+const PTY_ENDS_MAX: usize = 1 << 14;
 
 /// No descriptor has this number: a restart needs one above all of them.
 const FD_MAX: u32 = i32::MAX as u32;
@@ -188,6 +195,14 @@ impl<'a> Check<'_, 'a> {
             }
             if [timer.interval, timer.value].iter().any(|[sec, nsec]| sec.get() > SEC_MAX || nsec.get() >= SECOND) {
                 return self.bad("a timerfd's time is beyond all clocks", timer);
+            }
+        }
+        let few = self.image.each::<Pty>().len() <= PTY_ENDS_MAX;
+        for pty in self.image.each::<Pty>() {
+            // Each is compared with all others.
+            let masters = self.image.each::<Pty>().filter(|other| other.slave.get() == 0 && other.number == pty.number);
+            if !few || pty.slave.get() > 1 || masters.count() != 1 || pty.number.get() >= PTYS_MAX {
+                return self.bad("a pseudo-terminal without its one master, or with an impossible number", pty);
             }
         }
         let mut last = (0, 0);

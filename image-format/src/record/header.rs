@@ -39,6 +39,8 @@ bitflags::bitflags! {
         const SHARED_FILES = 1 << 20;
         /// Frames of signal handlers are to be converted ([`super::frame::SignalFrame`]).
         const SIGNAL_FRAMES = 1 << 21;
+        /// Pseudo-terminals with both ends inside the process ([`super::pty::Pty`]).
+        const PTYS = 1 << 23;
     }
 }
 

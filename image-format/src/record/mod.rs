@@ -28,6 +28,7 @@ pub mod pending;
 pub mod pidfd;
 pub mod pipe;
 pub mod posix_timer;
+pub mod pty;
 pub mod regular;
 pub mod rlimit;
 pub mod sched;
@@ -124,6 +125,8 @@ pub enum NoteType {
     SignalFrame = 0x434b_0028,
     /// [`shared_file::SharedFile`].
     SharedFile = 0x434b_002c,
+    /// [`pty::Pty`], ascending by id.
+    Pty = 0x434b_002d,
     /// [`socket::Socket`], ascending by id.
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
@@ -169,7 +172,7 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
-    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
+    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile, pty::Pty);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     sizes
 };

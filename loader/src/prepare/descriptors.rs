@@ -6,6 +6,7 @@ use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
 use image_format::record::memory::Backing;
 use image_format::record::pipe::{Pipe, PipeData};
+use image_format::record::pty::Pty;
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
@@ -43,6 +44,14 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         // Stays open until all is in place.
         state::pipe::restore_fifo(image, data)?.map(|fifo| move_above(fifo.release(), base));
     }
+    for pty in image.each::<Pty>().filter(|pty| pty.slave.get() == 0) {
+        let what = packed!("pseudo-terminal: cannot be made again (!)");
+        let failed = |e| Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor);
+        let made = state::pty::restore(pty).and_then(|made| move_above(made, base)).map_err(failed)?;
+        if let Some((_, place)) = table.iter().zip(&mut *files.descriptors).find(|(d, _)| d.file == pty.id) {
+            *place = made;
+        }
+    }
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
         // The image's rules promise one.
@@ -67,7 +76,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
         } else if let Some(data) = inner(image, id) {
             make_pipe(image, data, base, &mut files, index)
         } else {
-            reopen(image, options, (fd, file), files.contents)?
+            reopen(image, options, (fd, file), &files)?
         };
         let failed =
             |e| Error::about(packed!("descriptor #: cannot be kept (!)"), fd, b"", e).code(ExitCode::Descriptor);
@@ -76,6 +85,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             *place = open;
         }
     }
+    state::pty::lock(image, files.descriptors);
     // Names of Unix sockets may be relative.
     state::cwd::restore(image)?;
     sockets(image, base, &mut files)?;
@@ -229,7 +239,7 @@ fn reopen(
     image: &Checked<'_>,
     options: &Options<'_>,
     (fd, file): (u32, OpenFile<'_>),
-    contents: &[Fd],
+    files: &Files,
 ) -> Result<sys::Result<Fd>> {
     let opened = if let Some(file) = file.of() {
         state::regular::restore(image, file, fd, options.files)?
@@ -240,10 +250,12 @@ fn reopen(
     } else if let Some(file) = file.of() {
         state::pipe::restore(image, file, fd)?
     } else if let Some(file) = file.of::<ContentFile>() {
-        let made = contents.get(file.content.get() as usize).copied().unwrap_or(-1);
+        let made = files.contents.get(file.content.get() as usize).copied().unwrap_or(-1);
         return Ok(state::content::restore(file, made));
     } else {
-        let made = if let Some(inotify) = file.of() {
+        let made = if let Some(pty) = file.of() {
+            state::pty::restore_slave(image, pty, files.descriptors)
+        } else if let Some(inotify) = file.of() {
             state::inotify::restore(image, inotify)?
         } else if let Some(pidfd) = file.of() {
             state::pidfd::restore(pidfd)

@@ -240,6 +240,14 @@ pub const TCSETS: usize = 0x5402;
 pub const TIOCGPGRP: usize = 0x540f;
 pub const TIOCGWINSZ: usize = 0x5413;
 pub const TIOCGSID: usize = 0x5429;
+pub const TIOCSWINSZ: usize = 0x5414;
+pub const TIOCPKT: usize = 0x5420;
+pub const TIOCGPTN: usize = 0x8004_5430;
+pub const TIOCSPTLCK: usize = 0x4004_5431;
+pub const TIOCGPKT: usize = 0x8004_5438;
+pub const TIOCGPTLCK: usize = 0x8004_5439;
+pub const TIOCGEXCL: usize = 0x8004_5440;
+pub const TIOCGPTPEER: usize = 0x5441;
 
 /// `struct winsize`.
 #[derive(Clone, Copy, Debug, Default)]
