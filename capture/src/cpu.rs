@@ -82,6 +82,17 @@ impl Components {
         here
     }
 
+    /// Bytes of an XSAVE area with these components up to the last one that debuggers know: all but AMX, whose tiles lie at the end.
+    #[must_use]
+    pub fn core_size(&self, xcr0: u64) -> usize {
+        /// XTILECFG and XTILEDATA.
+        const AMX: u64 = 0b11 << 17;
+        let known = self.as_slice().iter().filter(|component| xcr0 & !AMX & (1 << component.number.get()) != 0);
+        let ends = known.map(|component| (component.at.get() + component.len.get()) as usize);
+        // Legacy area and header, which are always there.
+        ends.max().unwrap_or(0).max(576)
+    }
+
     /// The table.
     #[must_use]
     pub fn as_slice(&self) -> &[Component] {

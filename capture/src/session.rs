@@ -122,11 +122,15 @@ pub fn save<T: Target>(
     let notes = Notes::new(memory.prefix, memory.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(memory.scratch) };
     state::process::check(save.target)?;
+    // It lies in the process's memory, which is busy while that is copied.
+    let mut line = [0; 80];
+    let line = sys::fs::read_file_at(save.target.proc(), c"cmdline", &mut line).unwrap_or_default();
+    save.target.copy_ahead();
     let files = state::descriptor::collect(&mut save)?;
     let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
     let mut header = header(ids, facts, files, clocks(save.target)?);
     save.notes.table(&[header])?;
-    write_threads(&mut save, threads, facts, ids)?;
+    write_threads(&mut save, threads, facts, (ids, line))?;
     let table = keep_room(&mut save, threads)?;
     write_objects(&mut save, threads, facts, files)?;
 
@@ -237,21 +241,20 @@ fn write_threads<T: Target>(
     save: &mut Save<'_, '_, T>,
     threads: &impl Threads,
     facts: &Facts<'_>,
-    ids: Owner,
+    (ids, line): (Owner, &[u8]),
 ) -> Result<()> {
     let each = || (0..threads.count()).map(|i| threads.get(i));
     let frames = save.scratch.take::<FrameRecord>(if facts.full_frames { threads.count() } else { 0 })?;
     for (i, t) in each().enumerate() {
         let (tid, mask) = (t.record.tid.get(), t.record.jmp.sigmask.get());
         let signal = if i == 0 { facts.signal } else { 0 };
-        let (at, len) = core_notes::thread(&mut save.notes, ids, tid, signal, mask, &t.frame)?;
+        let (at, len) =
+            core_notes::thread(&mut save.notes, ids, tid, signal, mask, &t.frame, &facts.origin.components)?;
         if let Some(frame) = frames.get_mut(i) {
             let regs = t.frame.regs.map(Into::into);
             *frame = FrameRecord { regs, xstate_at: at.into(), xstate_len: len.into(), reserved: 0.into() };
         }
         if i == 0 {
-            let mut line = [0; 80];
-            let line = sys::fs::read_file_at(save.target.proc(), c"cmdline", &mut line).unwrap_or_default();
             core_notes::process(&mut save.notes, ids, &t.record.comm, line, facts.signal)?;
         }
     }

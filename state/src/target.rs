@@ -93,6 +93,8 @@ pub trait Target: Inside + Sync {
     fn memory_proc(&self) -> Fd {
         self.proc()
     }
+    /// What still has to be read changes nothing that a copy of the process would have: it may be made beside that.
+    fn copy_ahead(&mut self) {}
     /// Everything but memory has been read: whoever can do without the process itself lets it go on.
     ///
     /// # Errors

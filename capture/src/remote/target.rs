@@ -21,6 +21,7 @@ use super::stop::Stopped;
 use super::thread::Registers;
 
 pub use live::ADOPTS;
+use live::Making;
 
 /// How the process goes on when everything but its memory has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub struct Remote {
     other: Option<Puppet>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
+    making: Making,
     /// Where its threads stand.
     at: Vec<u64>,
     /// Ids of its threads: as they know themselves, and as we see them.
@@ -112,6 +114,7 @@ impl Remote {
             other: None,
             stopped: Some(stopped),
             copy: None,
+            making: Making::Not,
             at,
             ids: Vec::new(),
             pause,
@@ -130,8 +133,9 @@ impl Remote {
         remote.first = Some(Puppet::boot(first, &place, mem)?);
         if !place.is_mapped {
             let how = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE) as usize;
-            let memory = [place.memory as usize, LEN, Place::PROTECTION as usize, how, usize::MAX, 0];
-            remote.inject(Sysno::mmap, memory).map_err(|e| {
+            let memory = [place.memory as usize, LEN, Place::PROTECTION as usize, how];
+            let mapped = remote.first.as_mut().map(|first| first.call_in_boot(Sysno::mmap as usize, memory));
+            mapped.transpose()?.unwrap_or(Err(Errno::ESRCH)).map_err(|e| {
                 Error::failed(format_args!("process {outer}"), "memory for the saver cannot be mapped in it", e)
                     .remedy("raise its address space limit (ulimit -v)")
             })?;
@@ -148,6 +152,7 @@ impl Remote {
     /// # Errors
     /// One of them has ended.
     pub fn use_thread(&mut self, thread: &Registers) -> Result<()> {
+        self.complete_copy();
         self.answers.clear();
         if let Some(before) = self.other.take() {
             before.put_back()?;
@@ -166,6 +171,7 @@ impl Remote {
     pub fn ask(&mut self, questions: &[Question]) -> Result<()> {
         let failed = |e| Error::failed(format_args!("memory of the process"), "cannot be written by a tracer", e);
         let at = self.place.data();
+        self.complete_copy();
         for some in ahead::parts(questions, DATA) {
             let mut table = Table::new(some, at);
             let mem = self.memory();
@@ -196,6 +202,7 @@ impl Remote {
     }
 
     fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+        self.complete_copy();
         let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
         puppet.call(number as usize, args).unwrap_or_else(|_| {
             self.lost.store(true, Ordering::Relaxed);
@@ -221,11 +228,6 @@ impl Remote {
     #[must_use]
     pub fn copy_lives(&self) -> bool {
         self.copy.as_ref().is_none_or(Copy::lives)
-    }
-
-    /// All of the copy has been read: it ends while the image is made durable.
-    pub fn end_copy(&mut self) {
-        self.copy.iter_mut().for_each(Copy::end);
     }
 
     /// How long it stood still, when it goes on already.
@@ -307,6 +309,13 @@ impl Target for Remote {
 
     fn hold(&mut self, why: &'static str) {
         (self.pause, self.held) = (Pause::Frozen, Some(why));
+        self.drop_copy();
+    }
+
+    fn copy_ahead(&mut self) {
+        if self.pause == Pause::Live {
+            self.begin_copy();
+        }
     }
 
     fn thaw(&mut self) -> Result<()> {

@@ -89,6 +89,8 @@ pub struct Registers {
     pub regs: UserRegs,
     /// XSAVE area as in a core.
     pub xstate: Vec<u8>,
+    /// Bytes of it up to the last component that debuggers know.
+    pub core_size: usize,
     /// Its signal mask.
     pub mask: u64,
     /// What it blocks where it stands: inside ppoll(2) and its like that is another mask, while ptrace tells the one that it
@@ -178,7 +180,8 @@ impl Registers {
         }
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
         let blocked = status.blocked.unwrap_or(mask);
-        Ok(Some(Self { tid, regs, xstate, mask, blocked, status }))
+        let core_size = components.core_size(word(XCR0_IN_CORE));
+        Ok(Some(Self { tid, regs, core_size, xstate, mask, blocked, status }))
     }
 
     /// A signal that the kernel drops when it is sent to the thread, unless somebody traces it; 0 when there is none.
@@ -186,13 +189,6 @@ impl Registers {
     pub fn teller(&self) -> i32 {
         let busy = self.mask | self.blocked | self.status.caught | self.status.waiting;
         [SIGURG, SIGWINCH].into_iter().find(|signal| busy & bit(*signal) == 0).unwrap_or(0)
-    }
-
-    /// The components that its extended state has.
-    #[must_use]
-    pub fn xcr0(&self) -> u64 {
-        let bytes = self.xstate.get(XCR0_IN_CORE..XCR0_IN_CORE + 8);
-        bytes.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
     /// What a debugger shall see, and the restart shall restore.

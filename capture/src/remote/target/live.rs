@@ -8,8 +8,22 @@ use state::{Arg, Error, Inside, Question, Result};
 use sys::{Errno, Sysno};
 
 use super::Remote;
-use crate::remote::copy::Copy;
+use crate::remote::copy::{self, Copy};
 use crate::remote::place::LEN;
+use crate::remote::puppet::Puppet;
+
+/// How far the copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// None was begun, or it was handed over.
+    Not,
+    /// The process with this id is making it.
+    Begun(i32),
+    /// It has this id.
+    Made(i32),
+    /// There will be none.
+    Failed(&'static str),
+}
 
 /// Asks whether the process adopts orphaned ones.
 pub const ADOPTS: Question = Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), 8);
@@ -29,17 +43,64 @@ impl Remote {
         Ok(())
     }
 
-    /// Makes a copy; returns its id, and its maker's teller.
-    pub(super) fn make_copy(&mut self) -> Result<(i32, i32), &'static str> {
-        self.copyable()?;
-        let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
-        match puppet.fork() {
-            Ok(Ok(pid)) => Ok((pid, puppet.teller())),
-            Ok(Err(_)) => Err("no further process is allowed"),
-            Err(_) => {
+    /// Begins to make a copy: the kernel is busy with it while the walk goes on.
+    pub(super) fn begin_copy(&mut self) {
+        let begun = self.copyable().and_then(|()| {
+            let begun = self.first.as_mut().map(Puppet::begin_fork);
+            self.told(begun)
+        });
+        self.making = match begun {
+            Ok(middle) => Making::Begun(middle),
+            Err(why) => Making::Failed(why),
+        };
+    }
+
+    /// What a copy's maker says.
+    fn told(&self, made: Option<Result<sys::Result<i32>>>) -> Result<i32, &'static str> {
+        match made {
+            Some(Ok(Ok(pid))) => Ok(pid),
+            Some(Ok(Err(_))) => Err("no further process is allowed"),
+            Some(Err(_)) => {
                 self.lost.store(true, Ordering::Relaxed);
                 Err("it has ended")
             }
+            None => Err("its first thread has ended"),
+        }
+    }
+
+    /// The copy is there, if one was begun: before it is, the thread can do nothing else.
+    pub(super) fn complete_copy(&mut self) {
+        let Making::Begun(middle) = self.making else { return };
+        let made = self.first.as_mut().map(|puppet| puppet.end_fork(middle));
+        self.making = match self.told(made) {
+            Ok(pid) => Making::Made(pid),
+            Err(why) => Making::Failed(why),
+        };
+    }
+
+    /// Hands a copy over, made now if none was begun: its id, and its maker's teller.
+    pub(super) fn make_copy(&mut self) -> Result<(i32, i32), &'static str> {
+        if self.making == Making::Not {
+            self.begin_copy();
+        }
+        self.complete_copy();
+        match core::mem::replace(&mut self.making, Making::Not) {
+            Making::Made(pid) => Ok((pid, self.first.as_ref().map_or(0, Puppet::teller))),
+            Making::Failed(why) => Err(why),
+            Making::Not | Making::Begun(_) => Err("its first thread has ended"),
+        }
+    }
+
+    /// All of the copy has been read: it ends while the image is made durable.
+    pub fn end_copy(&mut self) {
+        self.copy.iter_mut().for_each(Copy::end);
+    }
+
+    /// Nobody wants the copy any more.
+    pub(super) fn drop_copy(&mut self) {
+        self.complete_copy();
+        if let Making::Made(pid) = core::mem::replace(&mut self.making, Making::Not) {
+            copy::end(pid);
         }
     }
 
@@ -69,15 +130,19 @@ impl Remote {
 
     /// Takes away what was put into the process and lets it go on.
     pub(super) fn let_go(&mut self, kill: bool) {
+        self.drop_copy();
         if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
             if let Some(other) = self.other.take() {
                 let _ = other.put_back();
             }
             let mem = self.mem.fd();
-            if self.first.as_mut().is_some_and(|first| first.back_to_boot(&self.place, mem).is_ok()) {
-                let _ = self.inject(Sysno::munmap, [self.place.memory as usize, LEN, 0, 0, 0, 0]);
-            }
-            if let Some(first) = self.first.take() {
+            if let Some(mut first) = self.first.take() {
+                let memory = [self.place.memory as usize, LEN, 0, 0];
+                if first.back_to_boot(&self.place, mem).is_ok()
+                    && first.call_in_boot(Sysno::munmap as usize, memory).is_err()
+                {
+                    self.lost.store(true, Ordering::Relaxed);
+                }
                 let _ = first.put_back();
             }
             self.place.restore(self.mem.fd());

@@ -263,21 +263,6 @@ pub fn cpu_features() -> ([u32; 8], u64, u32) {
     (words, xcr0, xsave.ebx)
 }
 
-/// Bytes of an XSAVE area up to the last component that debuggers know: all but AMX, whose tiles lie at the end.
-#[must_use]
-pub fn xsave_core_size(xcr0: u64) -> usize {
-    use core::arch::x86_64::__cpuid_count as cpuid;
-    /// XTILECFG and XTILEDATA.
-    const AMX: u64 = 0b11 << 17;
-    let enabled = (2..63).filter(|i| xcr0 & !AMX & (1 << i) != 0);
-    let ends = enabled.map(|i| {
-        let component = cpuid(0xd, i);
-        (component.ebx + component.eax) as usize
-    });
-    // Legacy area and header, which are always there.
-    ends.max().unwrap_or(0).max(576)
-}
-
 /// Offset and bytes of a component from 2 on, which XCR0 has, in an XSAVE area of this CPU.
 #[must_use]
 pub fn xsave_component(number: u32) -> [u32; 2] {
