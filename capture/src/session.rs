@@ -121,11 +121,11 @@ pub fn save<T: Target>(
 ) -> Result<u64> {
     let notes = Notes::new(memory.prefix, memory.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(memory.scratch) };
-    state::process::check(save.target)?;
     // It lies in the process's memory, which is busy while that is copied.
     let mut line = [0; 80];
     let line = sys::fs::read_file_at(save.target.proc(), c"cmdline", &mut line).unwrap_or_default();
     save.target.copy_ahead();
+    state::process::check(save.target)?;
     let files = state::descriptor::collect(&mut save)?;
     let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
     let mut header = header(ids, facts, files, clocks(save.target)?);

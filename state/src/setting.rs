@@ -37,22 +37,12 @@ const OPTIONS: [(Which, usize, Told, u64); 10] = [
 ];
 
 /// The calls that ask for them.
-pub const QUESTIONS: [Question; OPTIONS.len()] = {
-    let mut questions = [question(OPTIONS[0]); OPTIONS.len()];
-    let mut n = 1;
-    while n < questions.len() {
-        questions[n] = question(OPTIONS[n]);
-        n += 1;
-    }
-    questions
-};
-
-const fn question((_, option, told, _): (Which, usize, Told, u64)) -> Question {
-    let to = match told {
-        Told::Written => Arg::Data(0),
-        Told::Returned => Arg::Value(0),
-    };
-    Question::new(Sysno::prctl, Arg::Value(option), to, 4)
+#[must_use]
+pub fn questions() -> [Question; OPTIONS.len()] {
+    OPTIONS.map(|(_, option, told, _)| {
+        let to = if told == Told::Written { Arg::Data(0) } else { Arg::Value(0) };
+        Question::new(Sysno::prctl, Arg::Value(option), to, 4)
+    })
 }
 
 /// The bit of the securebits that an option of its own sets, without privilege.
@@ -96,7 +86,7 @@ pub fn locks_future<T: Target>(target: &mut T) -> u64 {
 /// No room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
     save.notes.begin(NoteType::Setting)?;
-    for ((which, _, told, default), question) in OPTIONS.into_iter().zip(QUESTIONS) {
+    for ((which, _, told, default), question) in OPTIONS.into_iter().zip(questions()) {
         // A kernel that does not know an option, or does not tell this user, has nobody who has set it.
         let Ok((result, data)) = question.ask::<4>(save.target) else { continue };
         let mut value = if told == Told::Written { u32::from_le_bytes(data).into() } else { result as u64 };

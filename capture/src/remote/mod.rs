@@ -11,6 +11,7 @@
 mod ahead;
 mod arena;
 mod copy;
+mod glance;
 mod look;
 mod outside;
 mod patience;
@@ -125,9 +126,8 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options) -> Result<Repor
         Destination::Stream(fd) | Destination::Arrives(fd, _) => Output::stream(std::os::fd::AsRawFd::as_raw_fd(fd)),
     };
     let mut pause = if options.freeze || options.kill { Pause::Frozen } else { Pause::Live };
-    let mut frozen = None;
     let patience = Patience::since(started);
-    let mut executed = 0;
+    let (mut frozen, mut executed) = (None, 0);
     while executed < ATTEMPTS {
         match attempt(pid, pause, options, &mut output, &mut to) {
             Ok(Attempt::Done(mut report)) => {
@@ -210,6 +210,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     arena.warm(stopped.tids().len());
     let origin = Origin::now()?;
     let mut room = std::vec![1; XSAVE_MAX];
+    glance::prepare();
 
     let paused = Instant::now();
     if !stopped.stop()? || !place.is_as_found(mem.fd()) {

@@ -14,6 +14,7 @@ use sys::arch::{Boot, Code, Run, WayBack};
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
 
+use super::glance;
 use super::place::{FRAME, Place};
 use super::resume::lead_back;
 use super::thread::{Registers, one_waits};
@@ -49,7 +50,7 @@ fn not_written(at: u64, errno: Errno) -> Error {
 }
 
 fn first_stop(tid: i32) -> bool {
-    matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..))))
+    matches!(glance::wait(tid), Ok(Some(Event::Stopped(..))))
 }
 
 fn ended(tid: i32) -> Error {
@@ -199,7 +200,7 @@ impl Puppet {
         loop {
             ptrace::resume(self.tid, pass).map_err(|_| ended(self.tid))?;
             (pass, self.stands) = (0, false);
-            match ptrace::wait(self.tid, true) {
+            match glance::wait(self.tid) {
                 // The same signal from somebody else: without us it would have been dropped, too.
                 Ok(Some(Event::Stopped(signal, 0))) if signal == teller => {
                     let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
@@ -222,7 +223,7 @@ impl Puppet {
         self.stands = false;
         loop {
             ptrace::resume_to_call(self.tid, signal).map_err(|_| ended(self.tid))?;
-            match ptrace::wait(self.tid, true) {
+            match glance::wait(self.tid) {
                 Ok(Some(Event::Stopped(stop, 0))) if stop & 0x80 != 0 => return Ok(None),
                 // All can be blocked but SIGSTOP: it is taken, and takes effect when the thread is let go.
                 Ok(Some(Event::Stopped(stop, 0))) => signal = stop,
@@ -298,7 +299,7 @@ impl Puppet {
     /// The thread has ended.
     pub fn end_fork(&mut self, middle: i32) -> Result<sys::Result<i32>> {
         let mut copy = Err(Errno::EAGAIN);
-        while let Ok(Some(Event::Stopped(_, event))) = ptrace::wait(middle, true) {
+        while let Ok(Some(Event::Stopped(_, event))) = glance::wait(middle) {
             if event == PTRACE_EVENT_CLONE {
                 copy = ptrace::event_message(middle).map(|pid| pid as i32);
                 // It ends at once, and its maker sees to it.
@@ -333,7 +334,7 @@ impl Puppet {
             stop.map_err(|_| ended(self.tid))?;
         }
         while !self.stands {
-            match ptrace::wait(self.tid, true) {
+            match glance::wait(self.tid) {
                 Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => break,
                 Ok(Some(Event::Stopped(signal, 0))) if signal & 0x80 == 0 => {
                     ptrace::resume(self.tid, signal).map_err(|_| ended(self.tid))?;

@@ -313,7 +313,8 @@ impl Target for Remote {
     }
 
     fn copy_ahead(&mut self) {
-        if self.pause == Pause::Live {
+        // Who counts the users of shared memory would count the copy.
+        if self.pause == Pause::Live && matches!(sys::memory::shares_any(self.proc.fd()), Ok(false)) {
             self.begin_copy();
         }
     }

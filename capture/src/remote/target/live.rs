@@ -112,7 +112,7 @@ impl Remote {
         self.answers.clear();
         let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
         let close = Question { number: Sysno::close_range, args: all.map(Arg::Value), len: 0 };
-        self.ask(&[&[close, state::mm::BREAK][..], &state::setting::QUESTIONS].concat())?;
+        self.ask(&[&[close, state::mm::BREAK][..], &state::setting::questions()].concat())?;
         let outer = self.outer;
         let failed = |e| Error::failed(format_args!("copy of process {outer}"), "cannot be used", e);
         self.call(close.number, close.args, &mut []).map_err(failed)?;
