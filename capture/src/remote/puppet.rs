@@ -319,6 +319,22 @@ impl Puppet {
         Ok(copy)
     }
 
+    /// Stops it before its next instruction.
+    fn stop_anew(&self) -> Result<()> {
+        let stop = ptrace::interrupt(self.tid).and_then(|()| ptrace::resume(self.tid, 0));
+        stop.map_err(|_| ended(self.tid))?;
+        loop {
+            match glance::wait(self.tid) {
+                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => return Ok(()),
+                Ok(Some(Event::Stopped(signal, 0))) if signal & 0x80 == 0 => {
+                    ptrace::resume(self.tid, signal).map_err(|_| ended(self.tid))?;
+                }
+                Ok(Some(Event::Stopped(..))) => ptrace::resume(self.tid, 0).map_err(|_| ended(self.tid))?,
+                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
+            }
+        }
+    }
+
     /// Gives the thread back what it had. It stands still as before.
     ///
     /// # Errors
@@ -327,21 +343,10 @@ impl Puppet {
         if !self.blocked {
             return Ok(());
         }
-        // Stopped anew, before the first instruction of the way back, unless a signal was its last stop: only in these does the
-        // kernel look again at what an interrupted call was to do.
+        // Of the stops only these make the kernel look again at what an interrupted call was to do: by a signal, and before the first
+        // instruction of the way back.
         if !self.stands {
-            let stop = ptrace::interrupt(self.tid).and_then(|()| ptrace::resume(self.tid, 0));
-            stop.map_err(|_| ended(self.tid))?;
-        }
-        while !self.stands {
-            match glance::wait(self.tid) {
-                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => break,
-                Ok(Some(Event::Stopped(signal, 0))) if signal & 0x80 == 0 => {
-                    ptrace::resume(self.tid, signal).map_err(|_| ended(self.tid))?;
-                }
-                Ok(Some(Event::Stopped(..))) => ptrace::resume(self.tid, 0).map_err(|_| ended(self.tid))?,
-                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
-            }
+            self.stop_anew()?;
         }
         ptrace::set_signal_mask(self.tid, self.mask).map_err(|_| ended(self.tid))?;
         // The call's own mask cannot be given back. A signal that only it blocks is delivered now, and must find the call still to
