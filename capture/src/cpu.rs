@@ -68,10 +68,9 @@ pub struct Components {
 }
 
 impl Components {
-    /// Asks the CPU, which may take its time: many virtual ones are asked by way of the host.
+    /// Asks the CPU, whose XCR0 this is, which may take its time: many virtual ones are asked by way of the host.
     #[must_use]
-    pub fn here() -> Self {
-        let (_, xcr0, _) = sys::arch::cpu_features();
+    pub fn of(xcr0: u64) -> Self {
         let mut here = Self { table: FromZeros::new_zeroed(), count: 0 };
         let known = COMPONENTS.filter(|number| xcr0 & (1 << number) != 0);
         for (slot, number) in here.table.iter_mut().zip(known) {

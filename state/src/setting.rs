@@ -60,7 +60,7 @@ pub fn locks_future<T: Target>(target: &mut T) -> u64 {
         let line = status_value(target.proc(), c"status", b"VmLck", to).ok().flatten().unwrap_or_default();
         sys::text::words(line).next().and_then(sys::text::decimal).unwrap_or(0)
     };
-    let before = locked(target, &mut buffer);
+    let before = if target.locks_memory() == Some(false) { 0 } else { locked(target, &mut buffer) };
     // Without a page that is locked nobody has asked for more of them, as a rule: the stack grows, the heap too.
     if before == 0 {
         return 0;

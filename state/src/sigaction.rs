@@ -6,7 +6,7 @@ use sys::Sysno;
 use sys::abi::signal::{NSIG, SIGCHLD, SIGKILL, SIGSTOP};
 use zerocopy::FromZeros;
 
-use crate::target::{Arg, status_value};
+use crate::target::Arg;
 use crate::{Error, Question, Result, Save, Target};
 
 /// Asks for the action of a signal.
@@ -58,13 +58,20 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, replaced: Option<(i32, sys::a
 /// Signals whose action is not the default one, or whose default one has flags that matter. From outside each
 /// question costs two stops.
 fn special(proc: sys::fs::Fd) -> u64 {
-    let mut buffer = [0; 32];
-    let mut mask = |key: &[u8]| {
-        let value = status_value(proc, c"status", key, &mut buffer);
-        value.ok().flatten().and_then(sys::text::hex).unwrap_or(u64::MAX)
-    };
+    let (mut buffer, mut found) = ([0; 2048], [u64::MAX; 2]);
+    let [ignored, caught] = &mut found;
+    if let Ok(lines) = sys::fs::Lines::open_at(proc, c"status", &mut buffer) {
+        let mut lines = lines.pass_long().whole();
+        while let Ok(Some(line)) = lines.next_line() {
+            match sys::text::cut(line, b':') {
+                Some((b"SigIgn", set)) => *ignored = sys::text::hex(set.trim_ascii()).unwrap_or(u64::MAX),
+                Some((b"SigCgt", set)) => *caught = sys::text::hex(set.trim_ascii()).unwrap_or(u64::MAX),
+                _ => {}
+            }
+        }
+    }
     // SA_NOCLDWAIT and SA_NOCLDSTOP count also when SIGCHLD is not handled.
-    mask(b"SigCgt") | mask(b"SigIgn") | sys::signal::bit(SIGCHLD)
+    found.iter().fold(sys::signal::bit(SIGCHLD), |all, set| all | set)
 }
 
 /// Sets one. All signals are blocked when this runs.

@@ -127,6 +127,14 @@ pub trait Target: Inside + Sync {
     fn blocked(&mut self, error: Error) -> Result<()> {
         Err(error)
     }
+    /// Whether it may have shared mappings.
+    fn shares_any(&self) -> bool {
+        !matches!(sys::memory::shares_any(self.proc()), Ok(false))
+    }
+    /// Whether it has locked memory; `None`: that is to be asked.
+    fn locks_memory(&self) -> Option<bool> {
+        None
+    }
     /// Whether a descriptor of it belongs to the saver.
     fn is_ours(&self, fd: Fd) -> bool;
     /// The range of its memory that belongs to the saver; empty when there is none.

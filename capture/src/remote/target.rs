@@ -90,6 +90,8 @@ pub struct Remote {
     answers: Vec<Answer>,
     /// The process has locked memory.
     locks_memory: bool,
+    /// It has shared mappings; `None`: not asked since it stands still.
+    shares: Option<bool>,
     /// Its address space with what is put into it, KiB.
     size: u64,
     /// What the copy lacks, so that only the process itself can be saved.
@@ -126,6 +128,7 @@ impl Remote {
             lost: AtomicBool::new(false),
             answers: Vec::new(),
             locks_memory: first.status.locks_memory,
+            shares: None,
             size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
             lacking: None,
         };
@@ -215,27 +218,6 @@ impl Remote {
         self.copy.as_ref().map_or(self.mem.fd(), Copy::mem)
     }
 
-    /// Lets the process go on, or ends it.
-    pub fn finish(mut self, kill: bool) -> Result<()> {
-        self.let_go(kill);
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
-        }
-        Ok(())
-    }
-
-    /// Whether the copy is still there; true when there is none.
-    #[must_use]
-    pub fn copy_lives(&self) -> bool {
-        self.copy.as_ref().is_none_or(Copy::lives)
-    }
-
-    /// How long it stood still, when it goes on already.
-    #[must_use]
-    pub fn thawed(&self) -> Option<Duration> {
-        self.thawed
-    }
-
     /// Its id as we see it.
     #[must_use]
     pub fn outer(&self) -> i32 {
@@ -313,10 +295,20 @@ impl Target for Remote {
     }
 
     fn copy_ahead(&mut self) {
+        // Asked once: the kernel answers when it has copied the memory, and in between it does not change.
+        self.shares = Some(self.shares_any());
         // Who counts the users of shared memory would count the copy.
-        if self.pause == Pause::Live && matches!(sys::memory::shares_any(self.proc.fd()), Ok(false)) {
+        if self.pause == Pause::Live && self.shares == Some(false) {
             self.begin_copy();
         }
+    }
+
+    fn shares_any(&self) -> bool {
+        self.shares.unwrap_or_else(|| !matches!(sys::memory::shares_any(self.proc.fd()), Ok(false)))
+    }
+
+    fn locks_memory(&self) -> Option<bool> {
+        Some(self.locks_memory)
     }
 
     fn thaw(&mut self) -> Result<()> {
@@ -324,6 +316,7 @@ impl Target for Remote {
             match self.make_copy() {
                 Ok(copy) => {
                     self.let_go(false);
+                    self.shares = None;
                     self.thawed = Some(self.since.elapsed());
                     self.take_copy(copy)?;
                 }

@@ -13,7 +13,7 @@ pub fn each<'b, T: Target>(
     save: &mut Save<'_, 'b, T>,
     mut f: impl FnMut(&mut Save<'_, 'b, T>, &Head<'_>) -> Result<()>,
 ) -> Result<()> {
-    if matches!(sys::memory::shares_any(save.target.proc()), Ok(false)) {
+    if !save.target.shares_any() {
         return Ok(());
     }
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);

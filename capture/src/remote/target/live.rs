@@ -3,6 +3,7 @@
 //! Must never leave it with anything that was put into it.
 
 use core::sync::atomic::Ordering;
+use std::time::Duration;
 
 use state::{Arg, Error, Inside, Question, Result};
 use sys::{Errno, Sysno};
@@ -126,6 +127,27 @@ impl Remote {
         }
         self.lacking = None;
         Ok(())
+    }
+
+    /// Lets the process go on, or ends it.
+    pub fn finish(mut self, kill: bool) -> Result<()> {
+        self.let_go(kill);
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
+        }
+        Ok(())
+    }
+
+    /// Whether the copy is still there; true when there is none.
+    #[must_use]
+    pub fn copy_lives(&self) -> bool {
+        self.copy.as_ref().is_none_or(Copy::lives)
+    }
+
+    /// How long it stood still, when it goes on already.
+    #[must_use]
+    pub fn thawed(&self) -> Option<Duration> {
+        self.thawed
     }
 
     /// Takes away what was put into the process and lets it go on.
