@@ -20,9 +20,12 @@ pub struct Copy {
     mem: Owned,
     /// See [`Puppet::teller`].
     teller: i32,
-    /// It is not needed any more.
-    ended: bool,
+    /// It is not needed any more, and has had so many bytes.
+    ended: Option<u64>,
 }
+
+/// Bytes of a copy that is waited for: to give back as much takes as long as to start a thread.
+const SMALL: u64 = 2 << 20;
 
 impl Copy {
     /// Takes over a process that was just made by a thread with this teller.
@@ -39,7 +42,7 @@ impl Copy {
             Ok((proc, mem))
         };
         match open() {
-            Ok((proc, mem)) => Ok(Self { pid, proc, mem, teller, ended: false }),
+            Ok((proc, mem)) => Ok(Self { pid, proc, mem, teller, ended: None }),
             Err(e) => {
                 end(pid);
                 Err(Error::failed(format_args!("copy {pid} of the process"), "cannot be read", e))
@@ -50,12 +53,13 @@ impl Copy {
     /// Whether nobody else has killed it.
     #[must_use]
     pub fn lives(&self) -> bool {
-        self.ended || ptrace::registers(self.pid).is_ok()
+        self.ended.is_some() || ptrace::registers(self.pid).is_ok()
     }
 
-    /// Lets it end by itself; it is still waited for when the value is dropped.
-    pub fn end(&mut self) {
-        self.ended = sys::process::kill(self.pid, sys::abi::signal::SIGKILL).is_ok();
+    /// All of its so many bytes have been read: it ends by itself.
+    pub fn end(&mut self, bytes: u64) {
+        let killed = sys::process::kill(self.pid, sys::abi::signal::SIGKILL);
+        self.ended = killed.is_ok().then_some(bytes);
     }
 
     /// Its id.
@@ -100,7 +104,12 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        end(self.pid);
+        let pid = self.pid;
+        // The kernel takes back all of its memory before its end can be seen: nobody has to wait for that.
+        if self.ended.is_none_or(|bytes| bytes <= SMALL) || std::thread::Builder::new().spawn(move || end(pid)).is_err()
+        {
+            end(pid);
+        }
     }
 }
 

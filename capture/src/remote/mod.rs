@@ -258,7 +258,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
         full_frames: true,
     };
     let saved = session::save(&mut remote, &threads, &facts, arena.memory(), output);
-    let saved = saved.inspect(|_| remote.end_copy());
+    let saved = saved.inspect(|bytes| remote.end_copy(*bytes));
     let saved = saved.and_then(|bytes| output.finish().and_then(|()| to.arrives()).map(|()| bytes));
     let (frozen, thawed, lacking) = (remote.held, remote.thawed(), remote.lacking);
     let bytes = match saved {

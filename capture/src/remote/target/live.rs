@@ -93,8 +93,8 @@ impl Remote {
     }
 
     /// All of the copy has been read: it ends while the image is made durable.
-    pub fn end_copy(&mut self) {
-        self.copy.iter_mut().for_each(Copy::end);
+    pub fn end_copy(&mut self, bytes: u64) {
+        self.copy.iter_mut().for_each(|copy| copy.end(bytes));
     }
 
     /// Nobody wants the copy any more.
