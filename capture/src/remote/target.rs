@@ -32,6 +32,10 @@ pub enum Pause {
     Frozen,
 }
 
+/// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
+/// counts for little beside the copying, which would be in vain.
+const AHEAD_MAX: u64 = 256 << 10;
+
 /// What is known of a stopped process before anything is put into it.
 #[derive(Debug)]
 pub struct Subject {
@@ -92,6 +96,8 @@ pub struct Remote {
     locks_memory: bool,
     /// It has shared mappings; `None`: not asked since it stands still.
     shares: Option<bool>,
+    /// What it has in memory, KiB.
+    resident: u64,
     /// Its address space with what is put into it, KiB.
     size: u64,
     /// What the copy lacks, so that only the process itself can be saved.
@@ -129,6 +135,7 @@ impl Remote {
             answers: Vec::new(),
             locks_memory: first.status.locks_memory,
             shares: None,
+            resident: first.status.resident,
             size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
             lacking: None,
         };
@@ -298,7 +305,7 @@ impl Target for Remote {
         // Asked once: the kernel answers when it has copied the memory, and in between it does not change.
         self.shares = Some(self.shares_any());
         // Who counts the users of shared memory would count the copy.
-        if self.pause == Pause::Live && self.shares == Some(false) {
+        if self.pause == Pause::Live && self.shares == Some(false) && self.resident <= AHEAD_MAX {
             self.begin_copy();
         }
     }

@@ -39,6 +39,8 @@ pub struct Status {
     pub locks_memory: bool,
     /// Its address space, KiB.
     pub size: u64,
+    /// What of it is in memory, KiB.
+    pub resident: u64,
     /// How many threads the process has.
     pub threads: u64,
     /// Signals that wait, for it or for the process.
@@ -65,9 +67,8 @@ impl Status {
                     status.own = own.and_then(|n| i32::try_from(n).ok()).unwrap_or(tid);
                 }
                 b"Seccomp" => status.filtered = value != b"0",
-                b"VmSize" => {
-                    status.size = sys::text::words(value).next().and_then(sys::text::decimal).unwrap_or(0);
-                }
+                b"VmSize" => status.size = first_number(value),
+                b"VmRSS" => status.resident = first_number(value),
                 b"Threads" => status.threads = sys::text::decimal(value).unwrap_or(0),
                 b"VmLck" => status.locks_memory = !value.starts_with(b"0 "),
                 b"SigPnd" | b"ShdPnd" => status.waiting |= set().unwrap_or(0),
@@ -78,6 +79,10 @@ impl Status {
         }
         Ok(status)
     }
+}
+
+fn first_number(value: &[u8]) -> u64 {
+    sys::text::words(value).next().and_then(sys::text::decimal).unwrap_or(0)
 }
 
 /// A thread as it was stopped.

@@ -152,7 +152,7 @@ impl Remote {
 
     /// Takes away what was put into the process and lets it go on.
     pub(super) fn let_go(&mut self, kill: bool) {
-        self.drop_copy();
+        self.complete_copy();
         if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
             if let Some(other) = self.other.take() {
                 let _ = other.put_back();
@@ -174,5 +174,6 @@ impl Remote {
             Some(stopped) if kill => stopped.kill(),
             other => drop(other),
         }
+        self.drop_copy();
     }
 }
