@@ -22,11 +22,15 @@ fn main() {
 
     println!("cargo::rerun-if-env-changed=CKPT_STUB");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("restart-stub");
-    match env::var_os("CKPT_STUB") {
+    let tree = out.with_file_name("restart-stub-tree");
+    match env::var_os("CKPT_STUB").map(PathBuf::from) {
         Some(stub) => {
-            println!("cargo::rerun-if-changed={}", PathBuf::from(&stub).display());
+            let beside = stub.with_file_name("restart-stub-tree");
+            println!("cargo::rerun-if-changed={}", stub.display());
+            println!("cargo::rerun-if-changed={}", beside.display());
             fs::copy(&stub, &out).expect("CKPT_STUB names the built stub");
+            fs::copy(&beside, &tree).expect("the stub for trees lies beside it");
         }
-        None => fs::write(&out, []).expect("OUT_DIR is writable"),
+        None => [out, tree].iter().for_each(|file| fs::write(file, []).expect("OUT_DIR is writable")),
     }
 }

@@ -11,6 +11,8 @@ use sys::abi::signal::{FP_XSTATE_MAGIC1, Sigcontext};
 use sys::arch::Context;
 use sys::text::Text;
 
+use crate::cpu::Components;
+
 /// Bytes of the FXSAVE area.
 const FXSAVE: usize = 512;
 
@@ -140,6 +142,7 @@ pub fn thread(
     signal: i32,
     sigmask: u64,
     frame: &Frame<'_>,
+    components: &Components,
 ) -> Result<(u64, u32), Full> {
     notes.open(note::CORE, standard::NT_PRSTATUS)?;
     notes.bytes(&signal.to_le_bytes())?;
@@ -163,7 +166,7 @@ pub fn thread(
         notes.end()?;
     }
     let xcr0 = frame.xsave.get(frame.xcr0_at..frame.xcr0_at + 8);
-    let size = xcr0.and_then(|b| b.try_into().ok()).map_or(0, |b| sys::arch::xsave_core_size(u64::from_le_bytes(b)));
+    let size = xcr0.and_then(|b| b.try_into().ok()).map_or(0, |b| components.core_size(u64::from_le_bytes(b)));
     if let (Some(head), Some(xcr0), Some(tail)) = (frame.xsave.get(..XCR0_IN_CORE), xcr0, frame.xsave.get(480..size)) {
         // A core's area has XCR0 where a signal frame's has its magic number.
         notes.open(note::LINUX, standard::NT_X86_XSTATE)?;

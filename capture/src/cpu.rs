@@ -13,7 +13,7 @@ use crate::session::Threads;
 /// The environment variable by which a program is known that was started to run on other CPUs, too (`ckpt run --portable`).
 pub const MARK: &str = "CKPT_PORTABLE=x86-64-v3";
 
-/// Components that say nothing of what the program has chosen: protection keys are set for everybody.
+/// Components that say nothing of what the program has chosen: rights by protection keys are set for everybody.
 const NOBODYS: u64 = 1 << 9;
 
 /// What this CPU offers.
@@ -68,10 +68,9 @@ pub struct Components {
 }
 
 impl Components {
-    /// Asks the CPU, which may take its time: many virtual ones are asked by way of the host.
+    /// Asks the CPU, whose XCR0 this is, which may take its time: many virtual ones are asked by way of the host.
     #[must_use]
-    pub fn here() -> Self {
-        let (_, xcr0, _) = sys::arch::cpu_features();
+    pub fn of(xcr0: u64) -> Self {
         let mut here = Self { table: FromZeros::new_zeroed(), count: 0 };
         let known = COMPONENTS.filter(|number| xcr0 & (1 << number) != 0);
         for (slot, number) in here.table.iter_mut().zip(known) {
@@ -80,6 +79,17 @@ impl Components {
             here.count += 1;
         }
         here
+    }
+
+    /// Bytes of an XSAVE area with these components up to the last one that debuggers know: all but AMX, whose tiles lie at the end.
+    #[must_use]
+    pub fn core_size(&self, xcr0: u64) -> usize {
+        /// XTILECFG and XTILEDATA.
+        const AMX: u64 = 0b11 << 17;
+        let known = self.as_slice().iter().filter(|component| xcr0 & !AMX & (1 << component.number.get()) != 0);
+        let ends = known.map(|component| (component.at.get() + component.len.get()) as usize);
+        // Legacy area and header, which are always there.
+        ends.max().unwrap_or(0).max(576)
     }
 
     /// The table.

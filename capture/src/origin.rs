@@ -31,12 +31,13 @@ impl Origin {
         let mut uuid = [0; 16];
         let random = |e| Error::failed(format_args!("image"), "no random number for its id", e);
         sys::process::random(&mut uuid).map_err(random)?;
+        let cpu = cpu::all();
         Ok(Self {
             uuid,
             boot_id: sys::process::boot_id(),
             release: sys::process::kernel_release(),
-            cpu: cpu::all(),
-            components: Components::here(),
+            cpu,
+            components: Components::of(cpu.xcr0.get()),
         })
     }
 }

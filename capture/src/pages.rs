@@ -100,7 +100,8 @@ impl<'b> Runs<'b> {
                 continue;
             }
             let len = (end - start).min(SEGMENT);
-            let readable = u32::from(prot & PROT_READ != 0);
+            // A thread's rights to memory with a key are its own.
+            let readable = u32::from(prot & PROT_READ != 0 && vma.key.get() == 0);
             *self.table.get_mut(self.count).ok_or(Full)? = Run { addr: start, len, flags, readable };
             self.count += 1;
             start += len;

@@ -2,24 +2,27 @@
 //!
 //! Both ways in use it: a process that saves itself, and one that is saved from outside. It must never ask which.
 
+mod header;
+#[cfg(feature = "std")]
+pub mod tree;
+
 use core::ops::Range;
 
+use image_format::elf::PF_PROCESS;
 use image_format::record::deadline::Deadline;
 use image_format::record::frame::Frame as FrameRecord;
-use image_format::record::header::{Features, Header, MAGIC, VERSION};
+use image_format::record::header::{Features, Header};
 use image_format::record::id_word::IdWord;
-use image_format::record::memory::{Backing, Vma, VmaKind};
+use image_format::record::memory::{Backing, Vma};
+use image_format::record::pkey::Pkey;
 use image_format::record::thread::Thread;
-use image_format::seal::Sum;
 use image_format::writer::Full;
-use image_format::{Layout, NoteType, Notes};
+use image_format::{Layout, NoteType, Notes, PAGE, align_up};
 use state::content::Contents;
 use state::descriptor::OpenFile;
 use state::guard::Guards;
-use state::{Arg, Error, Inside, Question, Result, Save, Scratch, Target};
-use sys::Sysno;
+use state::{Result, Save, Scratch, Target};
 use sys::abi::signal::Siginfo;
-use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
 
 use crate::core_notes::{self, Frame, Ids as Owner};
 use crate::cpu;
@@ -27,6 +30,8 @@ use crate::handlers;
 use crate::origin::Origin;
 use crate::output::{Holder, Ids, Output};
 use crate::pages::{self, Run, Runs};
+
+pub use header::CLOCKS;
 
 /// Most bytes of shared contents that are copied so that the process can go on: copying takes some 0.2 ms for 1 MiB, and
 /// the memory that it takes.
@@ -121,88 +126,142 @@ pub fn save<T: Target>(
 ) -> Result<u64> {
     let notes = Notes::new(memory.prefix, memory.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(memory.scratch) };
+    let mut line = [0; 80];
+    let line = command_line(save.target, &mut line);
+    save.target.copy_ahead();
     state::process::check(save.target)?;
     let files = state::descriptor::collect(&mut save)?;
-    let ids = Owner { pid: save.target.pid(), uid: owner(save.target.proc()) };
-    let mut header = header(ids, facts, files, clocks(save.target)?);
-    save.notes.table(&[header])?;
-    write_threads(&mut save, threads, facts, ids)?;
+    let mut header = begin(&mut save, threads, facts, (files, line))?;
     let table = keep_room(&mut save, threads)?;
-    write_objects(&mut save, threads, facts, files)?;
+    own_objects(&mut save, threads, facts)?;
+    shared_objects(&mut save, files)?;
 
-    let contents = Contents::collect(&mut save, files)?;
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
-    let contents = keep_contents(&mut save, contents, files, &mut runs)?;
-    let parts = runs.as_slice().len();
-    let shared_files = state::shared_file::save(&mut save, files)?;
-    let locks = state::setting::locks_future(save.target);
+    let contents = Contents::collect(&mut save, files)?;
+    let contents = keep_contents(&mut save, contents, &mut runs)?;
+    state::content::save(&mut save, files, &contents, runs.as_slice().iter().filter_map(Run::content))?;
+    let along = Along {
+        keys: state::pkey::find(save.target),
+        shared_files: state::shared_file::save(&mut save, files)?,
+        locks_future: state::setting::locks_future(save.target),
+    };
     save.target.thaw()?;
-    let vmas = Scratch::new(memory.vmas).rest::<Vma>()?;
-    let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
-    let (vma_count, file_count) = state::memory::collect(&mut save, vmas, backings, &contents)?;
-    let vmas = vmas.get(..vma_count).unwrap_or_default();
-    let backings = backings.get_mut(..file_count).unwrap_or_default();
-    let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
-    pages::plan(save.target, vmas, backings, &mut runs, &mut guards)?;
-    runs.rotate(parts);
-    let runs = runs.as_slice();
-    let bytes = runs.iter().map(|r| r.len).sum();
-    core_notes::files(&mut save.notes, vmas, backings)?;
-    state::memory::save(&mut save, vmas, backings, &contents)?;
-    state::mm::save(&mut save)?;
-    state::cwd::save(&mut save)?;
-    state::umask::save(&mut save)?;
-    state::rlimit::save(&mut save)?;
-    state::sigaction::save(&mut save, facts.replaced)?;
-    state::setting::save(&mut save, locks)?;
-    state::guard::save(&mut save, &guards)?;
-    let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
-    let (handlers, held) = handlers::save(&mut save, threads, vmas, runs, facts.origin.components.as_slice())?;
-    let found = contents.features() | shared_files | guards | handlers;
-    header.required = (header.required.get() | found.bits()).into();
-    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
-    header.vdso_sum = vdso_sum(save.target, vmas)?.into();
-    save.notes.replace_first(&header)?;
+    let vmas = describe(&mut save, (threads, facts), (&mut header, along), &contents, memory.vmas, &mut runs)?;
 
-    // The headers' length follows from the number of segments: the notes are moved behind them.
     let Save { target, notes, mut scratch } = save;
-    let headers = Layout::new(runs.len() as u64, bytes, 0).headers_len();
-    let prefix = notes.finish_prefix(headers)?;
-    let layout = Layout::new(runs.len() as u64, bytes, prefix.len() as u64 - headers);
-    layout.write_headers(prefix, runs.iter().map(|r| (r.addr, r.len, r.flags)))?;
-
-    let rseq = scratch.take::<u64>(threads.count())?;
-    for (i, page) in rseq.iter_mut().enumerate() {
-        *page = threads.get(i).record.rseq.get() & !(image_format::PAGE - 1);
-    }
+    let runs = runs.as_slice();
+    let (layout, prefix) = lay_out(notes, runs, &[])?;
+    let headers = usize::try_from(layout.headers_len()).map_err(|_| Full)?;
+    let table = table.start + headers..table.end + headers;
+    let rseq = rseq_pages(&mut scratch, threads)?;
     let holders = scratch.take::<Holder>(if T::IN_PROCESS { 0 } else { threads.count() })?;
     for (i, holder) in holders.iter_mut().enumerate() {
         let Stopped { record, frame, .. } = threads.get(i);
         *holder = Holder { tid: record.tid.get().into(), fs: record.jmp.fs_base.get(), regs: frame.regs };
     }
-    let headers = usize::try_from(headers).map_err(|_| Full)?;
-    let table = table.start + headers..table.end + headers;
-    output.write(
-        target,
-        &layout,
-        prefix,
-        (runs, &contents),
-        &Ids { rseq_pages: rseq, threads: holders, vmas, table },
-        &mut scratch,
-    )?;
+    let ids = Ids { rseq_pages: rseq, threads: holders, vmas, table };
+    output.write(target, &layout, prefix, (runs, &contents), &ids, &mut scratch)?;
     Ok(layout.file_len())
+}
+
+/// What is asked while the process stands still, of what is written when it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Along {
+    keys: Pkey,
+    shared_files: Features,
+    locks_future: u64,
+}
+
+/// The beginning of the command line. It lies in the process's memory, which is busy while that is copied.
+fn command_line<'l, T: Target>(target: &T, line: &'l mut [u8]) -> &'l [u8] {
+    sys::fs::read_file_at(target.proc(), c"cmdline", line).unwrap_or_default()
+}
+
+/// The header, as far as it is known, and the threads.
+fn begin<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    threads: &impl Threads,
+    facts: &Facts<'_>,
+    (files, line): (&[OpenFile], &[u8]),
+) -> Result<Header> {
+    let ids = Owner { pid: save.target.pid(), uid: header::owner(save.target.proc()) };
+    let header = header::new(ids, facts, files, header::clocks(save.target)?);
+    save.notes.table(&[header])?;
+    write_threads(save, threads, facts, (ids, line))?;
+    Ok(header)
+}
+
+/// The process's memory and all that a copy of it has, too; completes the header. Returns the mappings.
+fn describe<'b, T: Target>(
+    save: &mut Save<'_, 'b, T>,
+    (threads, facts): (&impl Threads, &Facts<'_>),
+    (header, along): (&mut Header, Along),
+    contents: &Contents<'_>,
+    vmas: &'b mut [u8],
+    runs: &mut Runs<'_>,
+) -> Result<&'b [Vma]> {
+    let Along { mut keys, shared_files, locks_future } = along;
+    let parts = runs.as_slice().len();
+    let vmas = Scratch::new(vmas).rest::<Vma>()?;
+    let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
+    let (vma_count, file_count) = state::memory::collect(save, vmas, backings, contents, &mut keys)?;
+    let vmas = vmas.get(..vma_count).unwrap_or_default();
+    let backings = backings.get_mut(..file_count).unwrap_or_default();
+    let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
+    pages::plan(save.target, vmas, backings, runs, &mut guards)?;
+    runs.rotate(parts);
+    core_notes::files(&mut save.notes, vmas, backings)?;
+    state::memory::save(save, vmas, backings, contents)?;
+    state::mm::save(save)?;
+    state::cwd::save(save)?;
+    state::umask::save(save)?;
+    state::rlimit::save(save)?;
+    state::sigaction::save(save, facts.replaced)?;
+    state::setting::save(save, locks_future)?;
+    state::guard::save(save, &guards)?;
+    let guards = if guards.as_slice().is_empty() { Features::empty() } else { Features::GUARDS };
+    let keys = state::pkey::save(save, &keys)?;
+    let components = facts.origin.components.as_slice();
+    let (handlers, held) = handlers::save(save, threads, vmas, runs.as_slice(), components)?;
+    let found = contents.features() | shared_files | guards | keys | handlers;
+    header.required = (header.required.get() | found.bits()).into();
+    header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
+    header.vdso_sum = header::vdso_sum(save.target, vmas)?.into();
+    save.notes.replace_first(header)?;
+    Ok(vmas)
+}
+
+/// Where everything lies, and the prefix: the headers' length follows from the number of segments, so the notes are moved behind
+/// them. `images`: pids and lengths of other processes' images.
+fn lay_out<'b>(notes: Notes<'b>, runs: &[Run], images: &[(u64, u64)]) -> Result<(Layout, &'b mut [u8])> {
+    let parts = runs.iter().map(|r| (r.addr, r.len, r.flags));
+    let parts = parts.chain(images.iter().map(|(pid, len)| (*pid, *len, PF_PROCESS)));
+    let bytes = parts.clone().map(|(_, len, _)| align_up(len, PAGE)).sum();
+    let count = (runs.len() + images.len()) as u64;
+    let headers = Layout::new(count, bytes, 0).headers_len();
+    let prefix = notes.finish_prefix(headers)?;
+    let layout = Layout::new(count, bytes, prefix.len() as u64 - headers);
+    layout.write_headers(prefix, parts)?;
+    Ok((layout, prefix))
+}
+
+/// Pages that the kernel may write to at any time.
+fn rseq_pages<'b>(scratch: &mut Scratch<'b>, threads: &impl Threads) -> Result<&'b [u64]> {
+    let rseq = scratch.take::<u64>(threads.count())?;
+    for (i, page) in rseq.iter_mut().enumerate() {
+        *page = threads.get(i).record.rseq.get() & !(PAGE - 1);
+    }
+    Ok(rseq)
 }
 
 /// What is shared must be written as it is now: from a copy when the process goes on, else as long as it stands still.
 fn keep_contents<'b, T: Target>(
     save: &mut Save<'_, 'b, T>,
     mut contents: Contents<'b>,
-    files: &[OpenFile],
     runs: &mut Runs<'_>,
 ) -> Result<Contents<'b>> {
     pages::plan_contents(save.target, &contents, runs)?;
     let runs = runs.as_slice();
-    state::content::save(save, files, &contents, runs.iter().filter_map(Run::content))?;
     if save.target.is_live() && !runs.is_empty() {
         if runs.iter().map(|r| r.len).sum::<u64>() > KEPT_MAX {
             save.target.hold("it has too much shared memory for a copy");
@@ -237,21 +296,20 @@ fn write_threads<T: Target>(
     save: &mut Save<'_, '_, T>,
     threads: &impl Threads,
     facts: &Facts<'_>,
-    ids: Owner,
+    (ids, line): (Owner, &[u8]),
 ) -> Result<()> {
     let each = || (0..threads.count()).map(|i| threads.get(i));
     let frames = save.scratch.take::<FrameRecord>(if facts.full_frames { threads.count() } else { 0 })?;
     for (i, t) in each().enumerate() {
         let (tid, mask) = (t.record.tid.get(), t.record.jmp.sigmask.get());
         let signal = if i == 0 { facts.signal } else { 0 };
-        let (at, len) = core_notes::thread(&mut save.notes, ids, tid, signal, mask, &t.frame)?;
+        let (at, len) =
+            core_notes::thread(&mut save.notes, ids, tid, signal, mask, &t.frame, &facts.origin.components)?;
         if let Some(frame) = frames.get_mut(i) {
             let regs = t.frame.regs.map(Into::into);
             *frame = FrameRecord { regs, xstate_at: at.into(), xstate_len: len.into(), reserved: 0.into() };
         }
         if i == 0 {
-            let mut line = [0; 80];
-            let line = sys::fs::read_file_at(save.target.proc(), c"cmdline", &mut line).unwrap_or_default();
             core_notes::process(&mut save.notes, ids, &t.record.comm, line, facts.signal)?;
         }
     }
@@ -283,18 +341,17 @@ fn write_deadlines<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads
     Ok(())
 }
 
-/// All that can change, or end, when the process goes on.
-fn write_objects<T: Target>(
-    save: &mut Save<'_, '_, T>,
-    threads: &impl Threads,
-    facts: &Facts<'_>,
-    files: &[OpenFile],
-) -> Result<()> {
+/// All of the process's own that can change, or end, when it goes on.
+fn own_objects<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads, facts: &Facts<'_>) -> Result<()> {
     let own = (0..threads.count()).map(|i| threads.get(i)).map(|t| (t.record.tid.get() as i32, t.pending));
     state::pending::save(save, own.chain([(0, facts.shared_pending)]))?;
     state::itimer::save(save, &facts.timers)?;
     state::posix_timer::save(save, &facts.posix_timers, facts.shared_pending)?;
-    state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))?;
+    state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))
+}
+
+/// What descriptors lead to, of all processes of a tree at once.
+fn shared_objects<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     state::regular::save(save, files)?;
     state::directory::save(save, files)?;
     state::device::save(save, files)?;
@@ -310,74 +367,4 @@ fn write_objects<T: Target>(
     state::epoll::save(save, files)?;
     state::lock::save(save, files)?;
     state::descriptor::save(save, files)
-}
-
-/// Who owns a process.
-fn owner(proc: sys::fs::Fd) -> u32 {
-    sys::fs::fstat(proc).map_or_else(|_| sys::process::uid(), |stat| stat.uid)
-}
-
-/// The clocks as the process sees them: in a time namespace they are not the saver's.
-pub const CLOCKS: [Question; 2] = [clock(CLOCK_MONOTONIC), clock(CLOCK_BOOTTIME)];
-
-const fn clock(which: usize) -> Question {
-    Question::new(Sysno::clock_gettime, Arg::Value(which), Arg::Data(0), 16)
-}
-
-fn clocks(inside: &mut impl Inside) -> Result<[u64; 2]> {
-    let mut clocks = [0; 2];
-    for (nsec, question) in clocks.iter_mut().zip(CLOCKS) {
-        let (_, time) =
-            question.ask::<16>(inside).map_err(|e| Error::failed(format_args!("clocks"), "cannot be read", e))?;
-        let word = |at: usize| time.get(at..).and_then(|t| t.first_chunk()).map_or(0, |t| u64::from_le_bytes(*t));
-        *nsec = word(0).wrapping_mul(1_000_000_000).wrapping_add(word(8));
-    }
-    Ok(clocks)
-}
-
-/// All of the header but what is known later: the vdso's checksum, and what the process needs of the CPU.
-fn header(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u64; 2]) -> Header {
-    let Origin { uuid, boot_id, release, cpu, .. } = facts.origin;
-    let [monotonic, boottime] = clocks;
-    // In a time namespace the clocks are nobody else's: as after another boot.
-    let here = sys::time::now(CLOCK_MONOTONIC).sec as u64;
-    let boot_id = if here.abs_diff(monotonic / 1_000_000_000) > 1 { [0; 16] } else { boot_id };
-    let wall = sys::time::now(CLOCK_REALTIME);
-    let threads = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
-    let required = threads | state::descriptor::features(files);
-    Header {
-        magic: MAGIC,
-        major: VERSION.0.into(),
-        minor: VERSION.1.into(),
-        pid: (ids.pid as u32).into(),
-        required: required.bits().into(),
-        uuid,
-        boot_id,
-        wall_sec: wall.sec.into(),
-        wall_nsec: (wall.nsec as u32).into(),
-        uid: ids.uid.into(),
-        monotonic_nsec: monotonic.into(),
-        boottime_nsec: boottime.into(),
-        release,
-        cpu,
-        vdso_sum: 0.into(),
-        generation: facts.generation.into(),
-        reserved: 0.into(),
-        reserved2: 0.into(),
-    }
-}
-
-/// Checksum of the vdso's bytes, by which a restart knows whether the kernel's is the same; 0 when there is none.
-fn vdso_sum<T: Target>(target: &T, vmas: &[Vma]) -> Result<u64> {
-    let Some(vma) = vmas.iter().find(|v| v.kind.get() == VmaKind::Vdso as u32) else { return Ok(0) };
-    let mut sum = Sum::new();
-    let mut page = [0; image_format::PAGE as usize];
-    let mut at = vma.start.get();
-    while at < vma.end.get() {
-        let failed = |e| Error::failed(format_args!("vdso at {at:#x}"), "cannot be read", e);
-        target.read_memory(at, &mut page).map_err(failed)?;
-        sum.update(&page);
-        at += image_format::PAGE;
-    }
-    Ok(sum.digest())
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use image_format::reader::PROBE_LEN;
-use image_format::{ExitCode, Fault, Image, Need, check};
+use image_format::{ExitCode, Fault, Image, Need, Part, check};
 use rustix::fs::OFlags;
 use zerocopy::IntoBytes;
 
@@ -20,6 +20,8 @@ use crate::text;
 pub struct ImageFile {
     path: PathBuf,
     file: File,
+    /// Where it begins in the file: a tree's root holds the images of the others.
+    base: u64,
     len: u64,
     /// Size of the compressed file that it came out of.
     stored: Option<u64>,
@@ -60,8 +62,33 @@ impl ImageFile {
     /// Reads the prefix of an open file that messages call `path`.
     pub fn of(path: &Path, file: File) -> Result<Self, Failure> {
         let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
-        let len = meta.len();
-        let mut this = Self { path: path.to_owned(), file, len, stored: None, prefix: Vec::new() };
+        Self::part(path, file, (0, meta.len()))
+    }
+
+    /// The images of the tree's other processes, whose checksums are right.
+    pub fn others(&self) -> Result<Vec<Self>, Failure> {
+        let checked = self.checked()?;
+        let sums = checked.sums.iter().skip(checked.sums.len() - checked.image.processes().len());
+        let mut all = Vec::new();
+        for (segment, sum) in checked.image.processes().zip(sums) {
+            let file = self.file.try_clone();
+            let file = file.map_err(|e| Failure::unreadable(&self.path, "the image cannot be opened again", &e))?;
+            let one = Self::part(&self.path, file, (segment.offset, segment.len))?;
+            let own = one.checked()?;
+            let (at, len) = own.image.seal_span();
+            let mut seal = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+            one.read(&mut seal, at)?;
+            if image_format::seal::sum(&seal) != *sum || u64::from(own.image.header().pid.get()) != segment.addr {
+                return Err(self.fault(Fault::Checksum(Part::Seal)));
+            }
+            drop(own);
+            all.push(one);
+        }
+        Ok(all)
+    }
+
+    fn part(path: &Path, file: File, (base, len): (u64, u64)) -> Result<Self, Failure> {
+        let mut this = Self { path: path.to_owned(), file, base, len, stored: None, prefix: Vec::new() };
         let mut first = vec![0; PROBE_LEN.min(usize::try_from(len).unwrap_or(PROBE_LEN))];
         this.read(&mut first, 0)?;
         let need = Need::probe(&first, len).map_err(|fault| this.fault(fault))?;
@@ -88,7 +115,7 @@ impl ImageFile {
     /// Fills `out` from `offset` of the file.
     pub fn read(&self, out: &mut [u8], offset: u64) -> Result<(), Failure> {
         self.file
-            .read_exact_at(out, offset)
+            .read_exact_at(out, self.base + offset)
             .map_err(|e| Failure::unreadable(&self.path, "the image cannot be read", &e))
     }
 

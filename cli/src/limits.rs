@@ -7,6 +7,10 @@ use std::fs;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
+use image_format::record::pkey::Pkey;
+use image_format::record::process::FD_MASK;
+use image_format::record::pty::Pty;
+use image_format::record::socket::{SocketStep, Step};
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
 use state::frame::XSTATE_BV;
@@ -31,6 +35,11 @@ pub fn cpu(image: &Image<'_>) -> Result<Option<String>, Fault> {
         let remedy = "start it by ckpt run --portable; or --cpu ignore to try";
         return Ok(Some(format!("CPU without {names}: the program may use these: {remedy}")));
     }
+    if keys(image)? {
+        return Ok(Some(
+            "memory protection keys: are not there on this CPU or kernel: use a machine that has them".to_owned(),
+        ));
+    }
     let missing = states(image, xcr0)?;
     let remedy = "restart it on the same kind of CPU; or --cpu ignore to lose them";
     let what = || format!("{}: in use, and this CPU has none of their kind: {remedy}", missing.join(", "));
@@ -39,7 +48,7 @@ pub fn cpu(image: &Image<'_>) -> Result<Option<String>, Fault> {
 
 /// Components of the extended state that are in use, and that this CPU does not have, or has in another size.
 fn states(image: &Image<'_>, xcr0: u64) -> Result<Vec<String>, Fault> {
-    /// x87 and SSE are the same everywhere; protection keys and AMX are in no image.
+    /// x87 and SSE are the same everywhere; protection keys are looked at by [`keys`], and AMX is in no image.
     const EVERYWHERE: u64 = 0b11 | 1 << 9 | 0b111 << 17;
     let known = image.table::<Component>()?.iter().filter(|component| {
         let number = component.number.get() & 63;
@@ -57,6 +66,11 @@ fn states(image: &Image<'_>, xcr0: u64) -> Result<Vec<String>, Fault> {
     };
     let missing = (0..64).filter(|number| used & !known & 1 << number != 0);
     Ok(missing.map(|number| format!("XSAVE component {number}{}", name(number))).collect())
+}
+
+/// Whether the process has protection keys, which are not there on this CPU or kernel.
+fn keys(image: &Image<'_>) -> Result<bool, Fault> {
+    Ok(!image.table::<Pkey>()?.is_empty() && sys::arch::key_rights().is_none())
 }
 
 /// Everything that cannot work here, a line each: the object, the reason, the remedy.
@@ -86,9 +100,16 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
         within("locked memory", bytes(&|v| flags(v).contains(VmaFlags::LOCKED)), hard(Resource::Memlock), "l");
     }
     let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let top = image.table::<Descriptor>()?.iter().map(|d| u64::from(d.fd.get())).max().unwrap_or(0);
+    let top = image.table::<Descriptor>()?.iter().map(|d| u64::from(d.fd.get() & FD_MASK)).max().unwrap_or(0);
     if let Some(limit) = hard(Resource::Nofile).filter(|limit| top >= *limit) {
         lines.push(format!("descriptor {top}: above the limit of {limit}: raise it (ulimit -Hn)"));
+    }
+    let repairs =
+        |step: &&SocketStep| (step.step.get(), step.a.get(), step.b.get()) == (Step::Option as u32, TCP, REPAIR);
+    let connections = image.table::<SocketStep>()?.iter().filter(repairs).count() / 2;
+    if connections != 0 && !has(NET_ADMIN) {
+        let what = text::count(connections, "TCP connection");
+        lines.push(format!("{what} to other processes: carried, which takes CAP_NET_ADMIN here, too: restart as root"));
     }
     let mappings = vmas.len() as u64 + SPARE_MAPPINGS;
     if let Some(limit) = number("/proc/sys/vm/max_map_count").filter(|limit| mappings > *limit) {
@@ -121,10 +142,25 @@ fn kib(text: &str, name: &str) -> Option<u64> {
 /// `CAP_IPC_LOCK`: the limit of locked memory does not hold. `CAP_SYS_ADMIN`: what the system keeps for root may be had.
 const IPC_LOCK: u64 = 1 << 14;
 const SYS_ADMIN: u64 = 1 << 21;
+/// `CAP_NET_ADMIN`: connections may be put into repair mode.
+const NET_ADMIN: u64 = 1 << 12;
+/// `SOL_TCP` and `TCP_REPAIR`.
+const TCP: u32 = 6;
+const REPAIR: u32 = 19;
 
 /// Whether this user has a capability.
 fn has(capability: u64) -> bool {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
     set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & capability != 0)
+}
+
+/// Pseudo-terminals of the program whose numbers somebody else has: they get others, and links to them lead elsewhere.
+///
+/// # Errors
+/// The image is not sound.
+pub fn taken_terminals(image: &Image<'_>) -> Result<Vec<String>, Fault> {
+    let masters = image.table::<Pty>()?.iter().filter(|end| end.id == end.master);
+    let paths = masters.map(|master| format!("/dev/pts/{}", master.number.get()));
+    Ok(paths.filter(|path| std::fs::symlink_metadata(path).is_ok()).collect())
 }

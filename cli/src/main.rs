@@ -48,8 +48,25 @@ enum Command {
     Completions(command::completions::Args),
 }
 
+/// `ckpt save`, which shall be short, alone.
+#[derive(Debug, Parser)]
+struct Save {
+    #[command(flatten)]
+    args: command::save::Args,
+}
+
+/// The command line. To know all commands takes time: a plain `save` does without; any other, and what is wrong, is told by all.
+fn parse() -> clap::error::Result<Cli> {
+    if std::env::args_os().nth(1).is_some_and(|name| name == "save")
+        && let Ok(Save { args }) = Save::try_parse_from(std::env::args_os().skip(1))
+    {
+        return Ok(Cli { command: Command::Save(args) });
+    }
+    Cli::try_parse()
+}
+
 fn main() -> ExitCode {
-    let outcome = Cli::try_parse().map_err(usage).and_then(|cli| match cli.command {
+    let outcome = parse().map_err(usage).and_then(|cli| match cli.command {
         Command::Save(args) => command::save::main(args),
         Command::Run(args) => command::run::main(args),
         Command::Restart(args) => command::restart::main(args),

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use image_format::ExitCode;
 use image_format::record::descriptor::Descriptor;
-use image_format::record::header::Header;
+use image_format::record::header::{Features, Header};
+use image_format::record::process::{FD_MASK, Process};
 use image_format::record::terminal::Terminal as SavedTerminal;
+use image_format::record::thread::Thread;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use sys::child::Change;
 
@@ -30,6 +32,8 @@ use crate::supervise::terminal::Terminal;
 /// Whose ids the program gets, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
+    /// New ones; for a tree, which needs its ids, the saved ones: kept where they may be had, else in a namespace.
+    Any,
     /// New ones.
     New,
     /// The saved ones, where this command lives.
@@ -60,6 +64,8 @@ struct Facts {
     clocks: Clocks,
     /// The first descriptor above all of the program's.
     above: i32,
+    /// Whether it is a tree's.
+    tree: bool,
 }
 
 impl Source {
@@ -97,14 +103,61 @@ impl Source {
 
     /// Names what the stub would say shortly, or too late: a broken rule of the image, a CPU that lacks something, a limit.
     fn look(&self, options: &Options) -> Result<(), Failure> {
-        let file = ImageFile::open(self.path())?;
-        let checked = file.checked()?;
-        match limits::cpu(&checked.image).map_err(|fault| file.fault(fault))? {
-            Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
-            _ => {}
+        let root = ImageFile::open(self.path())?;
+        let mut files = root.others()?;
+        files.push(root);
+        for file in files {
+            let checked = file.checked()?;
+            match limits::cpu(&checked.image).map_err(|fault| file.fault(fault))? {
+                Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
+                _ => {}
+            }
+            for path in limits::taken_terminals(&checked.image).map_err(|fault| file.fault(fault))? {
+                crate::text::note(format_args!("{path}: is taken: the program's pseudo-terminal gets another number"));
+            }
+            let limits = limits::judge(&checked.image).map_err(|fault| file.fault(fault))?;
+            if let Some(what) = limits.into_iter().next() {
+                return Err(Failure::new(ExitCode::Kernel, what));
+            }
         }
-        let limits = limits::judge(&checked.image).map_err(|fault| file.fault(fault))?;
-        limits.into_iter().next().map_or(Ok(()), |what| Err(Failure::new(ExitCode::Kernel, what)))
+        Ok(())
+    }
+
+    /// Whose ids it gets, where that depends on the image.
+    fn settle(&self, identity: Identity) -> Result<Identity, Failure> {
+        let tree = self.facts()?.tree;
+        match identity {
+            Identity::New if tree => Err(Failure::usage("--pid new: a tree of processes needs its ids")),
+            Identity::Any if !tree => Ok(Identity::New),
+            Identity::Any if self.ids_are_free()? => Ok(Identity::Keep),
+            Identity::Any => Ok(Identity::Namespace),
+            other => Ok(other),
+        }
+    }
+
+    /// Whether this user may choose ids, and those of the tree are nobody's.
+    fn ids_are_free(&self) -> Result<bool, Failure> {
+        let own = getpid().as_raw_nonzero().get();
+        if sys::thread::may_choose_ids(own.cast_unsigned()) != Err(sys::Errno::EEXIST) {
+            return Ok(false);
+        }
+        let root = ImageFile::open(self.path())?;
+        let mut files = root.others()?;
+        files.push(root);
+        for file in files {
+            let checked = file.checked()?;
+            let threads = checked.image.table::<Thread>().map_err(|fault| file.fault(fault))?;
+            let processes = checked.image.table::<Process>().map_err(|fault| file.fault(fault))?;
+            let mut ids = threads.iter().map(|t| t.tid.get()).chain(processes.iter().map(|p| p.pid.get()));
+            let free = |id: u32| {
+                let id = id.cast_signed();
+                [id, -id].iter().all(|id| sys::process::kill(*id, 0) == Err(sys::Errno::ESRCH))
+            };
+            if !ids.all(free) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn path(&self) -> &Path {
@@ -121,11 +174,12 @@ impl Facts {
         let checked = file.checked()?;
         let header = checked.image.single::<Header>().map_err(|fault| file.fault(fault))?;
         let table = checked.image.table::<Descriptor>().map_err(|fault| file.fault(fault))?;
-        let top = table.iter().map(|descriptor| descriptor.fd.get()).max().unwrap_or(0).max(63);
+        let top = table.iter().map(|descriptor| descriptor.fd.get() & FD_MASK).max().unwrap_or(0).max(63);
         Ok(Self {
             pid: i32::try_from(header.pid.get()).unwrap_or(i32::MAX),
             clocks: Clocks { monotonic: header.monotonic_nsec.get(), boottime: header.boottime_nsec.get() },
             above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
+            tree: header.required.get() & Features::TREE.bits() != 0,
         })
     }
 }
@@ -150,6 +204,7 @@ fn try_attached(
     identity: Identity,
     mut pidfile: Option<PidFile>,
 ) -> Result<Failure, Failure> {
+    let identity = source.settle(identity)?;
     // The id may be this process's own by chance, or by the design of whoever has started it.
     let in_place = identity == Identity::New
         || (identity == Identity::Keep && source.facts()?.pid == getpid().as_raw_nonzero().get());
@@ -157,7 +212,7 @@ fn try_attached(
         if let Some(pidfile) = pidfile {
             pidfile.write(getpid())?;
         }
-        let stub = Stub::new(source.path(), options, &keep(identity))?;
+        let stub = Stub::new(source.path(), options, &keep(identity), source.facts()?.tree)?;
         source.look(options)?;
         return Ok(stub.exec());
     }
@@ -183,6 +238,7 @@ pub fn detached(
     identity: Identity,
     pidfile: Option<PidFile>,
 ) -> Result<Pid, Failure> {
+    let identity = source.settle(identity)?;
     let inbox = Inbox::open()?;
     let mut born = Born::new(source, options, identity, &inbox, Place::OwnSession, None)?;
     match born.child.news()? {
@@ -231,12 +287,12 @@ impl Born {
         let (news, tell) = pipe_for_stub(facts.above)?;
         let mut more = keep(identity);
         more.extend(["--ready".into(), number(&tell).into()]);
-        let stub = Stub::new(source.path(), options, &more)?;
+        let stub = Stub::new(source.path(), options, &more, facts.tree)?;
         source.look(options)?;
         let dies_with_us = place != Place::OwnSession;
         let mut namespace = match identity {
             Identity::Namespace => Some(Namespace::make(facts.pid, facts.clocks, dies_with_us)?),
-            Identity::New | Identity::Keep => None,
+            Identity::Any | Identity::New | Identity::Keep => None,
         };
         if options.verbose
             && let Some(namespace) = &namespace
@@ -262,7 +318,8 @@ pub fn supervised(
     terminal: Option<&Terminal>,
 ) -> Result<Child, Failure> {
     let source = Source::open(image, options.trust)?;
-    Born::new(&source, options, Identity::New, inbox, place, terminal).map(|born| born.child)
+    let identity = source.settle(Identity::Any)?;
+    Born::new(&source, options, identity, inbox, place, terminal).map(|born| born.child)
 }
 
 fn keep(identity: Identity) -> Vec<OsString> {

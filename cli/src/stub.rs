@@ -18,6 +18,9 @@ use rustix::fs::MemfdFlags;
 use crate::failure::{Failure, reason};
 use crate::text;
 
+/// That of the one for trees.
+const TREE_NAME: &str = "restart-stub-tree";
+
 /// The stub's file name, also what it calls itself in messages.
 const NAME: &str = "restart-stub";
 
@@ -129,9 +132,9 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// Finds it.
-    pub fn new(image: &Path, options: &Options, more: &[OsString]) -> Result<Self, Failure> {
-        let (file, program) = find()?;
+    /// Finds it, or the one for trees.
+    pub fn new(image: &Path, options: &Options, more: &[OsString], tree: bool) -> Result<Self, Failure> {
+        let (file, program) = find(tree)?;
         let mut command = Command::new(&program);
         // The dashes end the options, whatever the image is called.
         command.arg0(NAME).args(options.arguments()).args(more).arg("--").arg(image);
@@ -148,14 +151,14 @@ impl Stub {
 }
 
 /// The stub as something to execute: in memory, else beside this program. The file is open until the exec closes it.
-fn find() -> Result<(Option<File>, PathBuf), Failure> {
+fn find(tree: bool) -> Result<(Option<File>, PathBuf), Failure> {
     if embedded::is_present()
-        && let Ok(file) = in_memory()
+        && let Ok(file) = in_memory(if tree { embedded::TREE_STUB } else { embedded::STUB })
     {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         return Ok((Some(file), path.into()));
     }
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(NAME));
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(if tree { TREE_NAME } else { NAME }));
     match beside {
         Some(path) if path.is_file() => Ok((None, path)),
         _ if !Path::new("/proc/self/fd").exists() => Err(Failure::new(ExitCode::Kernel, crate::limits::NO_PROC)),
@@ -166,10 +169,10 @@ fn find() -> Result<(Option<File>, PathBuf), Failure> {
     }
 }
 
-fn in_memory() -> io::Result<File> {
+fn in_memory(stub: &[u8]) -> io::Result<File> {
     let file = rustix::fs::memfd_create(NAME, MemfdFlags::CLOEXEC)?;
     let mut file = File::from(file);
-    file.write_all(embedded::STUB)?;
+    file.write_all(stub)?;
     // An executable that is open for writing is busy: go on with a descriptor that only reads.
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

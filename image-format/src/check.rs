@@ -9,6 +9,8 @@ mod content;
 pub(crate) mod description;
 mod files;
 mod frame;
+#[cfg(any(not(feature = "terse"), feature = "tree"))]
+mod process;
 
 use core::cell::Cell;
 
@@ -21,6 +23,7 @@ use crate::record::itimer::Itimer;
 use crate::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use crate::record::mm::Mm;
 use crate::record::pending::Pending;
+use crate::record::pkey::Pkey;
 use crate::record::posix_timer::{PROCESS_CPU, PosixTimer, THREAD_CPU};
 use crate::record::rlimit::Rlimit;
 use crate::record::sched::{Affinity, CPUS_MAX};
@@ -83,6 +86,8 @@ impl<'a> Check<'_, 'a> {
         self.threads()?;
         self.process()?;
         self.contents()?;
+        #[cfg(any(not(feature = "terse"), feature = "tree"))]
+        self.tree()?;
         self.files()
     }
 
@@ -131,8 +136,13 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a file of shared contents that are not there", backing);
             }
         }
+        let keys = self.image.each::<Pkey>().next().map_or(1, |pkey| pkey.keys.get() | 1);
         for vma in self.image.each::<Vma>() {
             self.string(vma.name)?;
+            // The restart makes sure that it has all of these.
+            if keys >> vma.key.get().min(31) & 1 == 0 {
+                return self.bad("a mapping with a protection key that the process has not", vma);
+            }
             if vma.prot.get() & !PROT_ALL != 0 {
                 return self.bad("a mapping with unknown protection bits", vma);
             }

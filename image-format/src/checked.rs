@@ -7,8 +7,9 @@ use crate::check::records;
 use crate::record::frame::Frame;
 use crate::record::header::Header;
 use crate::rows::Rows;
-use crate::segment::Segments;
+use crate::segment::{Segment, Segments};
 use crate::{Fault, Image, NoteType, Record, StrRef};
+use zerocopy::little_endian::U64;
 
 /// An image whose every record was checked: what follows can read it without asking again.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +136,14 @@ impl<'a> Checked<'a> {
         KINDS.iter().find_map(find)
     }
 
+    /// The image of the process at this place of the tree, as the root's image tells it: where it lies and the checksum of its seal.
+    #[must_use]
+    pub fn member(&self, place: usize, sums: &[U64]) -> Option<(Segment, u64)> {
+        let at = place.checked_sub(1)?;
+        let before = self.0.segments().len() + self.0.content_segments().len();
+        Some((self.processes().get(at)?, sums.get(before + at)?.get()))
+    }
+
     /// The contents of the first note of this owner and type; empty when there is none.
     #[must_use]
     pub fn note_of(&self, owner: &[u8], kind: u32) -> &'a [u8] {
@@ -145,6 +154,12 @@ impl<'a> Checked<'a> {
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
         self.0.segments()
+    }
+
+    /// The images of the tree's other processes.
+    #[must_use]
+    pub fn processes(&self) -> Segments<'a> {
+        self.0.processes()
     }
 
     /// The segments of contents, in the order of the table.

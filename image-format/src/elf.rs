@@ -23,6 +23,13 @@ pub const PT_CONTENT: u32 = 0x6443_4b01;
 /// To the writer: the segment is of [`PT_CONTENT`]. Stands in no file.
 pub const PF_CONTENT: u32 = 0x0020_0000;
 
+/// `p_type` of a segment with the whole image of another process of the tree (as [`PT_CONTENT`]). `p_vaddr` is its pid,
+/// `p_filesz` its length, which need not be of whole pages.
+pub const PT_PROCESS: u32 = 0x6443_4b02;
+
+/// To the writer: the segment is of [`PT_PROCESS`]. Stands in no file.
+pub const PF_PROCESS: u32 = 0x0040_0000;
+
 /// The machine that this build writes and accepts.
 pub const MACHINE: u16 = EM_X86_64;
 

@@ -8,7 +8,7 @@ mod headers;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
 
-use crate::elf::{self, PT_CONTENT, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
+use crate::elf::{self, PT_CONTENT, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
 use crate::note::{self, HEAD, NoteIter};
 use crate::record;
 use crate::record::frame::Frame;
@@ -94,9 +94,11 @@ fn xnum(first: &[u8], shoff: u64) -> Result<u64, Fault> {
 pub struct Image<'a> {
     prefix: &'a [u8],
     header: &'a Header,
-    loads: &'a [ProgramHeader],
-    /// All headers of segments, `loads` first, then those of contents.
+    /// All headers of segments: of memory, of contents, of processes.
     all: &'a [ProgramHeader],
+    /// How many are of memory; and of these two.
+    of_memory: u32,
+    of_both: u32,
     seal: (u64, u64),
     notes: &'a [u8],
     notes_at: u64,
@@ -120,11 +122,15 @@ impl<'a> Image<'a> {
         };
         let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
         let body = prefix.get(start..).ok_or(Fault::malformed("the notes do not follow the headers", at))?;
+        // The first of another kind; a wrong order is found with the headers' other rules.
+        let count = |kind: &[u32]| all.iter().take_while(|ph| kind.contains(&ph.p_type)).count() as u32;
+        let (of_memory, of_both) = (count(&[PT_LOAD]), count(&[PT_LOAD, PT_CONTENT]));
         let mut image = Self {
             prefix,
             header: first_header(NoteIter::new(body, notes.p_offset))?,
-            loads: all.split(|ph| ph.p_type == PT_CONTENT).next().unwrap_or_default(),
             all,
+            of_memory,
+            of_both,
             seal: (last.p_offset, last.p_filesz),
             notes: body,
             notes_at: notes.p_offset,
@@ -224,16 +230,28 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
+    #[inline(never)]
+    fn part(&self, from: u32, to: u32) -> Segments<'a> {
+        Segments::new(self.all.get(from as usize..(to as usize).min(self.all.len())).unwrap_or_default())
+    }
+
     /// Runs of saved pages, ascending.
     #[must_use]
     pub fn segments(&self) -> Segments<'a> {
-        Segments::new(self.loads)
+        self.part(0, self.of_memory)
     }
 
     /// The segments of contents, in the order of the table. Their checksums follow those of the others.
     #[must_use]
     pub fn content_segments(&self) -> Segments<'a> {
-        Segments::new(self.all.get(self.loads.len()..).unwrap_or_default())
+        self.part(self.of_memory, self.of_both)
+    }
+
+    /// The images of the tree's other processes: pid as address, length, offset. Their checksums, of their seals, follow those of
+    /// contents.
+    #[must_use]
+    pub fn processes(&self) -> Segments<'a> {
+        self.part(self.of_both, u32::MAX)
     }
 
     /// The bytes of a frame's XSAVE area; `None` when they lie outside the notes.

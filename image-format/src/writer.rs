@@ -7,7 +7,10 @@ use core::fmt;
 
 use zerocopy::IntoBytes;
 
-use crate::elf::{PF_CONTENT, PT_CONTENT, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
+use crate::elf::{
+    PF_CONTENT, PF_PROCESS, PT_CONTENT, PT_LOAD, PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR,
+    SIZEOF_SHDR,
+};
 use crate::record::{Record, StrRef};
 use crate::{NoteType, PAGE, align_up, elf, note, seal};
 
@@ -126,6 +129,25 @@ impl<'b> Notes<'b> {
         self.strings.get(at..at.saturating_add(len)).unwrap_or_default()
     }
 
+    /// The notes and the strings so far, for [`Notes::adopt`].
+    #[must_use]
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        (self.out.get(..self.len).unwrap_or_default(), self.strings.get(..self.strings_len).unwrap_or_default())
+    }
+
+    /// Takes over the strings of other notes, before any of its own, so that the others' records may follow.
+    ///
+    /// # Errors
+    /// The buffer is full, or has strings already.
+    pub fn adopt(&mut self, strings: &[u8]) -> Result<(), Full> {
+        if self.strings_len != 0 {
+            return Err(Full);
+        }
+        self.strings.get_mut(..strings.len()).ok_or(Full)?.copy_from_slice(strings);
+        self.strings_len = strings.len();
+        Ok(())
+    }
+
     /// Bytes of notes so far; within an open note where its next byte will be.
     #[must_use]
     pub const fn position(&self) -> u64 {
@@ -197,7 +219,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for `segments` segments of `bytes` bytes in all (each a multiple of a page) and notes of `notes_len`.
+    /// The layout for `segments` segments of `bytes` bytes in all (each rounded up to whole pages) and notes of `notes_len`.
     #[must_use]
     pub const fn new(segments: u64, bytes: u64, notes_len: u64) -> Self {
         let phnum = segments + 2;
@@ -227,7 +249,8 @@ impl Layout {
     }
 
     /// Writes all headers to `out`, whose length is [`Layout::headers_len`]. `segments` yields address, length
-    /// and `p_flags` of each segment, ascending; then those of contents, with [`PF_CONTENT`] and the offset as address.
+    /// and `p_flags` of each segment, ascending; then those of contents, with [`PF_CONTENT`] and the offset as address; then processes' images, with
+    /// [`PF_PROCESS`] and the pid as address.
     ///
     /// # Errors
     /// `out` is too small.
@@ -253,8 +276,12 @@ impl Layout {
         let mut offset = self.segments;
         for (addr, len, flags) in segments {
             put(&elf::program_header_bytes(&ProgramHeader {
-                p_type: if flags & PF_CONTENT == 0 { PT_LOAD } else { PT_CONTENT },
-                p_flags: flags & !PF_CONTENT,
+                p_type: match flags & (PF_CONTENT | PF_PROCESS) {
+                    0 => PT_LOAD,
+                    PF_CONTENT => PT_CONTENT,
+                    _ => PT_PROCESS,
+                },
+                p_flags: flags & !(PF_CONTENT | PF_PROCESS),
                 p_offset: offset,
                 p_vaddr: addr,
                 p_paddr: 0,
@@ -262,7 +289,7 @@ impl Layout {
                 p_memsz: len,
                 p_align: PAGE,
             }))?;
-            offset += len;
+            offset = align_up(offset + len, PAGE);
         }
         put(&elf::program_header_bytes(&note(self.seal, self.seal_len)))
     }

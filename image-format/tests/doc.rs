@@ -21,8 +21,10 @@ use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{Pipe, PipeData};
+use image_format::record::pkey::Pkey;
 use image_format::record::posix_timer::PosixTimer;
-use image_format::record::pty::Pty;
+use image_format::record::process::Process;
+use image_format::record::pty::{Pty, PtyStep};
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
@@ -72,6 +74,7 @@ fn each_record_is_described() {
     described::<Pending>();
     described::<Itimer>();
     described::<PosixTimer>();
+    described::<Process>();
     described::<Cwd>();
     described::<Umask>();
     described::<Rlimit>();
@@ -96,11 +99,13 @@ fn each_record_is_described() {
     described::<Guard>();
     described::<SharedFile>();
     described::<Pty>();
+    described::<PtyStep>();
     described::<Socket>();
     described::<SocketStep>();
     described::<Inotify>();
     described::<InotifyWatch>();
     described::<Pidfd>();
+    described::<Pkey>();
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod support;
 use image_format::elf::{PF_R, PF_W};
 use image_format::record::guard::Guard;
 use image_format::record::header::Features;
+use image_format::record::pkey::Pkey;
 use image_format::record::shared_file::SharedFile;
 use image_format::{ExitCode, PAGE, USER_END};
 use support::Parts;
@@ -315,6 +316,21 @@ fn guards_that_cannot_be() {
     ] {
         let fault = guards(required, &wrong).expect_err("a fault");
         assert!(fault.to_string().contains("a guard region"), "{fault}");
+    }
+}
+
+#[test]
+fn a_protection_key_that_nobody_has() {
+    let keyed = |keys: u32, key: u32| {
+        let mut parts = Parts::new();
+        parts.keys.push(Pkey { keys: keys.into(), execute_only: 0.into(), reserved: 0.into() });
+        parts.vmas[0].key = key.into();
+        support::check(&parts.image())
+    };
+    keyed(0b1010, 3).unwrap();
+    keyed(0b1010, 0).unwrap();
+    for key in [2, 4, 15, 16, 31, 32, 33, u32::MAX] {
+        assert!(keyed(0b1010, key).expect_err("a fault").to_string().contains("a protection key"), "{key}");
     }
 }
 

@@ -37,6 +37,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         }
     };
     tell(2, packed!("@"), 0, error.line().as_bytes(), 0);
+    crate::prepare::tree::fail(i32::from(error.exit_code() as u8));
     sys::process::exit(i32::from(error.exit_code() as u8))
 }
 

@@ -2,6 +2,7 @@
 
 use image_format::record::cwd::Cwd;
 use image_format::{Checked, ExitCode};
+use sys::fs::Fd;
 use sys::packed;
 use sys::text::Shown;
 
@@ -16,7 +17,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     let proc = save.target.memory_proc();
     let path = sys::fs::read_link_at(proc, c"cwd", &mut buffer)
         .map_err(|e| Error::failed(format_args!("working directory"), "its name cannot be read", e))?;
-    if path.ends_with(b" (deleted)") || !path.starts_with(b"/") {
+    if path.ends_with(b" (deleted)") && !leads_there(proc, path) || !path.starts_with(b"/") {
         return Err(Error::refused(
             format_args!("working directory ({})", Shown(path)),
             "was removed, or cannot be reached",
@@ -33,6 +34,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     }
     save.notes.table(&[Cwd { path }])?;
     Ok(())
+}
+
+/// Whether a name that looks like that of a removed directory is the directory's.
+fn leads_there(proc: Fd, path: &[u8]) -> bool {
+    let there = sys::fs::open_at(proc, c"cwd", sys::abi::O_PATH, 0).and_then(|cwd| sys::fs::fstat(cwd.fd()));
+    let (Ok(there), Ok(named)) = (there, sys::fs::stat_path(path)) else { return false };
+    (there.dev, there.ino) == (named.dev, named.ino)
 }
 
 /// Changes to it.

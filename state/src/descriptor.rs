@@ -6,9 +6,10 @@
 use image_format::record::StrRef;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::Features;
+use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::{Checked, NoteType, writer::Full};
 use sys::abi::{O_ASYNC, O_CLOEXEC, O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 use sys::text::{Shown, Text, cut, decimal, octal};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,7 +47,7 @@ pub enum Kind {
     Inotify = 33,
     /// A pidfd of the process itself.
     Pidfd = 34,
-    /// Either end of a pseudo-terminal with both ends inside.
+    /// Either end of a pseudo-terminal whose master is inside.
     Pty = 35,
 }
 
@@ -79,6 +80,18 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
+    /// The program's own number.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.fd & FD_MASK
+    }
+
+    /// The place of its process.
+    #[must_use]
+    pub fn place(&self) -> u32 {
+        self.fd >> FD_BITS
+    }
+
     /// Whether it is of this kind and the first descriptor of its description.
     #[must_use]
     pub fn is_first(&self, kind: Kind) -> bool {
@@ -91,39 +104,61 @@ impl OpenFile {
 /// # Errors
 /// A descriptor that cannot be carried, by number, kind and name.
 pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFile]> {
-    let failed = |e| Error::failed(format_args!("descriptors"), "/proc/PID/fd cannot be read", e);
-    let dir = sys::fs::open_at(save.target.proc(), c"fd", sys::abi::O_DIRECTORY, 0).map_err(failed)?;
-    // Linux 6.2 and newer tell how many there are; in its own process that is one of them.
-    let mut count = sys::fs::fstat(dir.fd()).map_or(0, |stat| stat.size as usize);
-    if count == 0 {
-        sys::fs::for_each_name(dir.fd(), |_| {
-            count += 1;
+    let mut count = 0;
+    for place in 0..save.target.processes() {
+        count += self::count(directory(save.target, place)?.fd())?;
+    }
+    let table = save.scratch.take::<OpenFile>(count)?;
+    let mut used = 0;
+    for place in 0..save.target.processes() {
+        let dir = directory(save.target, place)?;
+        let proc = save.target.proc_of(place);
+        let (mut own, text) = ([0; 64], Text::<32>::of(format_args!("/proc/self/fd/{proc}")));
+        let own = sys::fs::read_link_at(sys::abi::AT_FDCWD, text.as_c_str(), &mut own).unwrap_or_default();
+        sys::fs::for_each_name(dir.fd(), |name| {
+            let Some(fd) = decimal(name).and_then(|n| Fd::try_from(n).ok()) else { return Ok(()) };
+            if T::IN_PROCESS && fd == dir.fd() || save.target.is_ours(fd) {
+                return Ok(());
+            }
+            if fd as u32 > FD_MASK {
+                let error =
+                    Error::refused(format_args!("descriptor {fd}"), "has too great a number", "use lesser ones");
+                return save.target.blocked(error);
+            }
+            let (known, rest) = table.split_at_mut(used);
+            let file = match find(save, (place << FD_BITS) as Fd | fd, known, own) {
+                Ok(file) => file,
+                Err(error) => return save.target.blocked(error),
+            };
+            *rest.first_mut().ok_or(Full)? = file;
+            used += 1;
             Ok::<_, Error>(())
         })?;
     }
-    let table = save.scratch.take::<OpenFile>(count)?;
-    let (mut own, text) = ([0; 64], Text::<32>::of(format_args!("/proc/self/fd/{}", save.target.proc())));
-    let own = sys::fs::read_link_at(sys::abi::AT_FDCWD, text.as_c_str(), &mut own).unwrap_or_default();
-    let mut used = 0;
-    sys::fs::for_each_name(dir.fd(), |name| {
-        let Some(fd) = decimal(name).and_then(|n| Fd::try_from(n).ok()) else { return Ok(()) };
-        if T::IN_PROCESS && fd == dir.fd() || save.target.is_ours(fd) {
-            return Ok(());
-        }
-        let (known, rest) = table.split_at_mut(used);
-        let file = match find(save, fd, known, own) {
-            Ok(file) => file,
-            Err(error) => return save.target.blocked(error),
-        };
-        *rest.first_mut().ok_or(Full)? = file;
-        used += 1;
-        Ok::<_, Error>(())
-    })?;
     let table = table.get_mut(..used).unwrap_or_default();
     pipe::pair(save, table)?;
     pty::pair(save, table)?;
     socket::check(save, table)?;
     Ok(table)
+}
+
+/// The directory with the descriptors of the process at a place.
+fn directory<T: Target>(target: &T, place: usize) -> Result<Owned> {
+    let failed = |e| Error::failed(format_args!("descriptors"), "/proc/PID/fd cannot be read", e);
+    sys::fs::open_at(target.proc_of(place), c"fd", sys::abi::O_DIRECTORY, 0).map_err(failed)
+}
+
+/// How many descriptors there are, at most.
+fn count(dir: Fd) -> Result<usize> {
+    // Linux 6.2 and newer tell; in its own process the directory is one of them.
+    let mut count = sys::fs::fstat(dir).map_or(0, |stat| stat.size as usize);
+    if count == 0 {
+        sys::fs::for_each_name(dir, |_| {
+            count += 1;
+            Ok::<_, Error>(())
+        })?;
+    }
+    Ok(count)
 }
 
 /// Features that an image with these needs.
@@ -150,8 +185,8 @@ impl From<sys::Errno> for Error {
 
 fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: &[u8]) -> Result<OpenFile> {
     let failed = |e| Error::failed(format_args!("descriptor {fd}"), "cannot be examined", e);
-    let proc = save.target.proc();
-    let link = Text::<32>::of(format_args!("fd/{fd}"));
+    let (proc, number) = save.target.at(fd as u32);
+    let link = Text::<32>::of(format_args!("fd/{number}"));
     let mut buffer = [0; 4097];
     let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).map_err(failed)?;
     let stat = sys::fs::stat_at(proc, link.as_c_str(), 0).map_err(failed)?;
@@ -174,7 +209,7 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
         locked: 0,
         nlink: stat.nlink,
     };
-    read_fdinfo(proc, &mut file)?;
+    read_fdinfo((proc, number), &mut file)?;
     for twin in known {
         if is_same(save.target, twin, &file, name)? {
             return Ok(OpenFile { id: twin.id, kind: twin.kind, path: twin.path, ..file });
@@ -191,11 +226,11 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
     Ok(file)
 }
 
-/// Each line `key: value` of what the kernel tells about a descriptor.
+/// Each line `key: value` of what the kernel tells about a descriptor, see [`Target::at`].
 ///
 /// # Errors
 /// It cannot be read, or what `each` returns.
-pub fn each_fact(proc: Fd, fd: u32, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+pub fn each_fact((proc, fd): (Fd, u32), mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
     let failed = |e| Error::failed(format_args!("descriptor {fd}"), "/proc/PID/fdinfo cannot be read", e);
     let path = Text::<32>::of(format_args!("fdinfo/{fd}"));
     let mut buffer = [0; 512];
@@ -208,8 +243,8 @@ pub fn each_fact(proc: Fd, fd: u32, mut each: impl FnMut(&[u8], &[u8]) -> Result
     Ok(())
 }
 
-fn read_fdinfo(proc: Fd, file: &mut OpenFile) -> Result<()> {
-    each_fact(proc, file.fd, |key, value| {
+fn read_fdinfo(at: (Fd, u32), file: &mut OpenFile) -> Result<()> {
+    each_fact(at, |key, value| {
         match key {
             b"pos" => file.offset = decimal(value).unwrap_or(0),
             b"flags" => {
@@ -217,6 +252,8 @@ fn read_fdinfo(proc: Fd, file: &mut OpenFile) -> Result<()> {
                 file.cloexec = u32::from(flags & O_CLOEXEC != 0);
                 file.flags = flags & !O_CLOEXEC;
             }
+            // Of a terminal's master, which has no offset: those of two terminals look alike else.
+            b"tty-index" => file.offset = decimal(value).unwrap_or(0),
             b"lock" => file.locked = 1,
             _ => {}
         }
@@ -260,7 +297,7 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
         S_IFREG => regular::check(file, name),
         S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
-        S_IFCHR if pty::is_master(file, name) => Ok(Kind::Pty),
+        S_IFCHR if pty::is_master(file) => Ok(Kind::Pty),
         S_IFCHR if terminal::check(save.target, file) => Ok(Kind::Terminal),
         S_IFCHR => Err(refuse("device")),
         S_IFIFO if file.flags & O_PATH != 0 => Err(refuse("O_PATH of a pipe")),
@@ -325,5 +362,5 @@ pub fn now(image: &Checked<'_>, open: &[Fd], id: u32) -> Option<Fd> {
 /// # Errors
 /// The kernel's.
 pub fn restore(descriptor: &Descriptor, open: Fd) -> sys::Result<()> {
-    sys::fs::dup_to(open, descriptor.fd.get() as Fd, descriptor.cloexec.get() != 0)
+    sys::fs::dup_to(open, (descriptor.fd.get() & FD_MASK) as Fd, descriptor.cloexec.get() != 0)
 }

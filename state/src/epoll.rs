@@ -7,6 +7,7 @@
 use image_format::Checked;
 use image_format::NoteType;
 use image_format::record::epoll::{Epoll, Watch};
+use image_format::record::process::FD_MASK;
 use image_format::writer::Full;
 use sys::abi::{EPIOCGPARAMS, EPOLL_CTL_ADD};
 use sys::fs::Fd;
@@ -51,8 +52,8 @@ fn parse(value: &[u8]) -> Option<(Watch, u64)> {
 }
 
 /// Each line of a set.
-fn each_watch(proc: Fd, epoll: u32, mut each: impl FnMut(Watch, u64) -> Result<()>) -> Result<()> {
-    each_fact(proc, epoll, |key, value| {
+fn each_watch<T: Target>(target: &T, epoll: u32, mut each: impl FnMut(Watch, u64) -> Result<()>) -> Result<()> {
+    each_fact(target.at(epoll), |key, value| {
         if key != b"tfd" {
             return Ok(());
         }
@@ -72,16 +73,15 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         Ok(Epoll { id: file.id.into(), flags: file.flags.into() })
     })?;
     save.notes.begin(NoteType::Watch)?;
-    let proc = save.target.proc();
     for epoll in files.iter().filter(|f| f.is_first(Kind::Epoll)) {
         let mut count = 0;
-        each_watch(proc, epoll.fd, |_, _| {
+        each_watch(save.target, epoll.fd, |_, _| {
             count += 1;
             Ok(())
         })?;
         let table = save.scratch.take::<Watch>(count)?;
         let mut used = 0;
-        each_watch(proc, epoll.fd, |mut watch, ino| {
+        each_watch(save.target, epoll.fd, |mut watch, ino| {
             let (known, rest) = table.split_at_mut_checked(used).ok_or(Full)?;
             // How many of the same number the kernel lists before it.
             let nth = known.iter().filter(|w| w.fd == watch.fd).count() as u32;
@@ -102,11 +102,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 
 /// The id of what a set watches under a number.
 fn find<T: Target>(target: &T, files: &[OpenFile], epoll: u32, number: u32, nth: u32, ino: u64) -> Result<u32> {
+    // The number was one of the same process's, most likely.
+    let there = epoll & !FD_MASK | number;
     let is_it = |f: &&OpenFile| {
         // Where the kernel does not tell, what has the number and looks alike is taken for it.
-        target.is_watched(epoll as Fd, number, nth, f.fd as Fd).unwrap_or(f.fd == number && f.ino == ino)
+        target.is_watched(epoll as Fd, number, nth, f.fd as Fd).unwrap_or(f.fd == there && f.ino == ino)
     };
-    let same_number = files.iter().find(|f| f.fd == number).filter(is_it);
+    let same_number = files.iter().find(|f| f.fd == there).filter(is_it);
     // Closed since, or used again: another descriptor keeps the file open.
     let others = || files.iter().filter(|f| f.id == f.fd && f.ino == ino).find(is_it);
     match same_number.or_else(others) {

@@ -17,7 +17,7 @@ use crate::{Error, Result, Save, Target};
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     save.each(files, Kind::Eventfd, |target, file| {
         let (mut count, mut semaphore) = (0, None);
-        each_fact(target.proc(), file.fd, |key, value| {
+        each_fact(target.at(file.fd), |key, value| {
             match key {
                 b"eventfd-count" => count = hex(value).unwrap_or(u64::MAX),
                 b"eventfd-semaphore" => semaphore = decimal(value).map(|n| n != 0),

@@ -186,15 +186,14 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     }
     for file in files.iter().filter(|f| f.is_first(Kind::Inotify)) {
         let refuse = |why, remedy| Error::refused(format_args!("descriptor {} (inotify)", file.fd), why, remedy);
-        let proc = save.target.proc();
-        let mut count = 0;
-        each_fact(proc, file.fd, |key, _| {
+        let (at, mut count) = (save.target.at(file.fd), 0);
+        each_fact(at, |key, _| {
             count += usize::from(key == b"inotify wd");
             Ok(())
         })?;
         let table = save.scratch.take::<InotifyWatch>(count)?;
         let mut rest = &mut *table;
-        each_fact(proc, file.fd, |key, value| {
+        each_fact(at, |key, value| {
             if key != b"inotify wd" {
                 return Ok(());
             }

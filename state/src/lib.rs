@@ -27,6 +27,7 @@ pub mod mm;
 pub mod pending;
 pub mod pidfd;
 pub mod pipe;
+pub mod pkey;
 pub mod policy;
 pub mod posix_timer;
 pub mod process;

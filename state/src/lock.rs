@@ -50,11 +50,18 @@ fn parse(fd: u32, line: &[u8]) -> core::result::Result<Lock, &'static str> {
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<bool> {
     let mut any = false;
     save.notes.begin(NoteType::Lock)?;
-    for file in files.iter().filter(|f| (f.is_first(Kind::Regular) || f.is_first(Kind::Content)) && f.locked != 0) {
-        let path = Text::<32>::of(format_args!("fdinfo/{}", file.fd));
+    let kinds = [Kind::Regular as u32, Kind::Content as u32];
+    for (index, file) in files.iter().enumerate().filter(|(_, f)| kinds.contains(&f.kind) && f.locked != 0) {
+        // A process shows its own locks by any of its descriptors of a file.
+        let mut before = files.iter().take(index);
+        if before.any(|f| (f.id, f.place()) == (file.id, file.place())) {
+            continue;
+        }
+        let (proc, number) = save.target.at(file.fd);
+        let path = Text::<32>::of(format_args!("fdinfo/{number}"));
         let failed = |e| Error::failed(format_args!("locks of descriptor {}", file.fd), "cannot be read", e);
         let mut buffer = [0; 512];
-        let mut lines = sys::fs::Lines::open_at(save.target.proc(), path.as_c_str(), &mut buffer).map_err(failed)?;
+        let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?;
         while let Some(line) = lines.next_line().map_err(failed)? {
             let Some(rest) = line.strip_prefix(b"lock:") else { continue };
             let lock = parse(file.fd, rest).map_err(|what| {
@@ -64,8 +71,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
                     "give it up before the save",
                 )
             })?;
-            save.notes.push(&lock)?;
-            any = true;
+            // One of a description is shown by each process that has the description.
+            if file.id == file.fd || lock.kind.get() == LockKind::Posix as u32 {
+                save.notes.push(&lock)?;
+                any = true;
+            }
         }
     }
     save.notes.end()?;

@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use image_format::USER_END;
-use image_format::record::Identity;
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
+use image_format::record::pkey::Pkey;
 use sys::abi::mm::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
     MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
@@ -12,11 +12,11 @@ use sys::abi::mm::{
 };
 use sys::text::{Shown, cut, hex, words};
 
-use crate::content::{Contents, DELETED, Object};
-use crate::regular::identity;
+use crate::content::{Contents, DELETED};
 use crate::{Error, Result, Save, Target};
 
 mod along;
+mod backing;
 pub mod shared;
 
 /// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
@@ -92,7 +92,8 @@ fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
     Ok(flags)
 }
 
-/// Collects mappings and the files behind them into `vmas` and `backings`; returns how many of each.
+/// Collects mappings and the files behind them into `vmas` and `backings`; returns how many of each. `keys`: protection keys
+/// that are allocated.
 ///
 /// # Errors
 /// A mapping that cannot be carried, by address and name; no room.
@@ -101,6 +102,7 @@ pub fn collect<T: Target>(
     vmas: &mut [Vma],
     backings: &mut [Backing],
     contents: &Contents<'_>,
+    keys: &mut Pkey,
 ) -> Result<(usize, usize)> {
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/smaps cannot be read", e);
     let ours = save.target.our_memory();
@@ -110,9 +112,11 @@ pub fn collect<T: Target>(
     let mut open: Option<Vma> = None;
     while let Some(line) = lines.next_line().map_err(failed)? {
         if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
-            // Execute-only memory has one of the kernel's own choice, also when it is mapped again.
-            if let Some(vma) = open.filter(|v| key.trim_ascii() != b"0" && v.prot.get() != PROT_EXEC) {
-                save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", "memory with a protection key"))?;
+            let key = sys::text::decimal(key.trim_ascii()).unwrap_or(0) as u32;
+            if let Some(vma) = open.as_mut().filter(|_| key != 0)
+                && let Err(what) = crate::pkey::note(keys, vma, key)
+            {
+                save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", what))?;
             }
         } else if let Some(rest) = line.strip_prefix(b"VmFlags:") {
             let Some(mut vma) = open.take() else { continue };
@@ -136,7 +140,8 @@ pub fn collect<T: Target>(
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
                     if flags.contains(VmaFlags::MAY_WRITE) {
-                        vma.backing = (writable(vma.backing.get() as usize, backings, &mut files)? as u32).into();
+                        vma.backing =
+                            (backing::writable(vma.backing.get() as usize, backings, &mut files)? as u32).into();
                     }
                 }
                 Ok(flags) => vma.flags = flags.difference(VmaFlags::MAY_WRITE).bits().into(),
@@ -213,6 +218,7 @@ fn vma_of<T: Target>(
         backing: NO_BACKING.into(),
         offset: 0.into(),
         name: Default::default(),
+        key: 0.into(),
         reserved: 0.into(),
     };
     match head.name {
@@ -231,73 +237,14 @@ fn vma_of<T: Target>(
         _ => {
             vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
             vma.offset = head.offset.into();
-            vma.backing = (backing(save, head, (shared, deleted, held), backings, files, contents)? as u32).into();
+            vma.backing =
+                (backing::backing(save, head, (shared, deleted, held), backings, files, contents)? as u32).into();
         }
     }
     if head.name.starts_with(b"[") {
         vma.name = save.notes.string(head.name)?;
     }
     Ok(vma)
-}
-
-/// The same file, open for writing: an entry of its own, as what is mapped from a descriptor that was open for
-/// reading must never become writable.
-fn writable(index: usize, backings: &mut [Backing], files: &mut usize) -> Result<usize> {
-    let known = backings.get(..*files).unwrap_or_default();
-    let written = BackingFlags::WRITTEN.bits();
-    let Some(plain) = known.get(index).copied() else { return Ok(index) };
-    let same = |b: &Backing| b.identity == plain.identity && b.path == plain.path && b.flags.get() & written != 0;
-    if let Some(found) = known.iter().position(same) {
-        return Ok(found);
-    }
-    *backings.get_mut(*files).ok_or(image_format::writer::Full)? =
-        Backing { flags: (plain.flags.get() | written).into(), ..plain };
-    *files += 1;
-    Ok(*files - 1)
-}
-
-/// The index of the file behind a mapping, entered into the table when it is new.
-fn backing<T: Target>(
-    save: &mut Save<'_, '_, T>,
-    head: &Head<'_>,
-    (shared, deleted, held): (bool, bool, Option<&Object>),
-    backings: &mut [Backing],
-    files: &mut usize,
-    contents: &Contents<'_>,
-) -> Result<usize> {
-    let dev = head.dev;
-    let known = backings.get(..*files).unwrap_or_default();
-    let written = BackingFlags::WRITTEN.bits();
-    let same =
-        |b: &Backing| b.identity.ino.get() == head.ino && b.content.get() == dev as u32 && b.flags.get() & written == 0;
-    if let Some(found) = known.iter().rposition(same) {
-        return Ok(found);
-    }
-    let path = head.name.strip_suffix(b" (deleted)").unwrap_or(head.name);
-    let mut flags = BackingFlags::empty();
-    let mut id = Identity { dev: dev.into(), ino: head.ino.into(), ..Identity::default() };
-    match sys::fs::stat_path(path) {
-        _ if held.is_some() => {
-            flags |= BackingFlags::CONTENT;
-            id = held.map_or(id, Object::identity);
-        }
-        // File systems with subvolumes give another st_dev to stat(2) than to maps; the inode must be the same.
-        Ok(stat) if stat.ino == head.ino && !deleted => {
-            if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
-                return Err(refuse(head.start, head.end, head.name, "a device's memory"));
-            }
-            // What is carried is what it was in the pause.
-            id = contents.named(stat.dev, stat.ino).map_or_else(|| identity(&stat), Object::identity);
-        }
-        _ if shared => return Err(refuse(head.start, head.end, head.name, "a shared mapping of a file that is gone")),
-        _ => flags |= BackingFlags::GONE,
-    }
-    let slot = backings.get_mut(*files).ok_or(image_format::writer::Full)?;
-    let path = save.notes.string(path)?;
-    // `content` remembers the device as maps prints it while the table is built.
-    *slot = Backing { path, identity: id, flags: flags.bits().into(), content: (dev as u32).into() };
-    *files += 1;
-    Ok(*files - 1)
 }
 
 /// Writes both tables.
@@ -375,14 +322,18 @@ const ADVICE: [(VmaFlags, u8); 8] = [
     (VmaFlags::MERGEABLE, MADV_MERGEABLE as u8),
 ];
 
-/// Locks a mapping that was locked, when its contents are in place.
+/// Gives a mapping its protection key, and locks one that was locked, when its contents are in place.
 ///
 /// # Errors
-/// mlock(2)'s.
+/// pkey_mprotect(2)'s, mlock(2)'s.
 pub fn finish(vma: &Vma) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
     let start = vma.start.get() as usize;
     let len = (vma.end.get() - vma.start.get()) as usize;
+    if vma.key.get() != 0 {
+        // SAFETY: the program's memory, not in use yet.
+        unsafe { sys::memory::protect_by_key(start, len, vma.prot.get(), vma.key.get()) }?;
+    }
     if flags.contains(VmaFlags::LOCKED) {
         return match sys::memory::lock(start, len) {
             // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.

@@ -8,8 +8,10 @@ use sys::abi::PrctlMmMap;
 use sys::text::words;
 use sys::{Errno, Sysno};
 
-use crate::target::plain_call;
-use crate::{Error, Result, Save, Target};
+use crate::{Arg, Error, Question, Result, Save, Target};
+
+/// Asks where the heap ends.
+pub const BREAK: Question = Question::new(Sysno::brk, Arg::Value(0), Arg::Value(0), 0);
 
 /// Saves the fields, the executable's name, and the auxiliary vector as the standard note.
 ///
@@ -39,7 +41,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
         exe: Default::default(),
         reserved: 0.into(),
     };
-    let brk = plain_call(save.target, Sysno::brk, [0; 6]).map_err(failed)?;
+    let (brk, []) = BREAK.ask(save.target).map_err(failed)?;
     mm.brk = (brk as u64).into();
     let exe = sys::fs::read_link_at(proc, c"exe", &mut buffer).map_err(failed)?;
     mm.exe = save.notes.string(exe)?;

@@ -16,7 +16,7 @@ use crate::{Error, Result, Save, Target};
 /// Such a descriptor.
 pub fn check<T: Target>(target: &T, file: &OpenFile) -> Result<()> {
     let mut whose = Text::<24>::new();
-    each_fact(target.proc(), file.fd, |key, value| {
+    each_fact(target.at(file.fd), |key, value| {
         if key == b"Pid" {
             whose.push(value);
         }

@@ -50,7 +50,7 @@ pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Re
             ))?;
         }
         // Standard input, output and error are the restart's own, also when their other end is gone by now.
-        let standard = files.iter().any(|f| f.id == file.id && f.fd <= 2);
+        let standard = files.iter().any(|f| f.id == file.id && f.number() <= 2);
         if !inside && (standard || !is_alone(save.target, &file)?) {
             continue;
         }

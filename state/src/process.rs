@@ -1,6 +1,8 @@
-//! What belongs to no object of its own yet, and is refused by name: children, seccomp, shadow stacks, AMX.
+//! Processes: what ties those of a tree together, and what none may have that is saved: seccomp filters, shadow stacks, AMX.
 //!
 //! Checked first, before anything is touched.
+
+mod relation;
 
 use sys::abi::{ARCH_GET_XCOMP_PERM, XTILEDATA};
 use sys::signal::bit;
@@ -10,6 +12,9 @@ use sys::{Errno, Sysno};
 use crate::target::{Arg, Question, status_value};
 use crate::{Error, Result, Target};
 
+pub(crate) use relation::terminal;
+pub use relation::{Relation, save};
+
 /// The name of a process that is being restarted, until its own takes its place: it is no program yet.
 pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
 
@@ -17,7 +22,7 @@ pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
 /// when that is a nameless one of `ckpt`'s.
 #[must_use]
 pub fn is_restarting(name: &[u8]) -> bool {
-    [&b"ckpt-restarting"[..], b"restart-stub", b"memfd:restart-s"].contains(&name)
+    [&b"ckpt-restarting"[..], b"restart-stub", b"restart-stub-tr", b"memfd:restart-s"].contains(&name)
 }
 
 /// Asks which extended states the process may use.
@@ -61,11 +66,14 @@ pub fn filtered() -> Error {
     Error::refused(format_args!("seccomp filter"), "cannot be carried yet", "start the program without it")
 }
 
-/// Refuses a thread that has children, or has exited while others go on.
+/// Refuses a thread that has children which are not saved with it, or has exited while others go on.
 ///
 /// # Errors
 /// The first such thing.
 pub fn check_thread<T: Target>(target: &mut T, tid: i32) -> Result<()> {
+    if target.takes_children() {
+        return Ok(());
+    }
     let proc = target.proc();
     let mut buffer = [0; 256];
     let path = Text::<48>::of(format_args!("task/{tid}/children"));
@@ -77,8 +85,8 @@ pub fn check_thread<T: Target>(target: &mut T, tid: i32) -> Result<()> {
                 let name = sys::fs::read_file_at(sys::abi::AT_FDCWD, comm.as_c_str(), &mut name).unwrap_or_default();
                 target.blocked(Error::refused(
                     format_args!("child process {} ({})", sys::text::Shown(child), sys::text::Shown(name.trim_ascii())),
-                    "process trees cannot be carried yet",
-                    "save when it has ended",
+                    "is not saved by a process that saves itself",
+                    "save when it has ended, or by the process id: `ckpt save PID`",
                 ))?;
             }
         }

@@ -1,133 +1,73 @@
-//! Pseudo-terminals with both ends inside the process: made again, with settings, size and modes.
+//! Pseudo-terminals whose master the process holds: made again under the same number, with settings, modes, and what waits in them.
 //!
-//! What waits in one cannot be looked at without taking it out: then the save is refused.
+//! A record belongs to the master alone: its slave may be open here, or closed, or never have been opened. Whether another process
+//! has a slave that is open here, too, is not asked: after a restart it has the old one, this process a new one.
 
-use image_format::Checked;
-use image_format::record::pty::{LOCKED, PACKETS, Pty};
-use sys::abi::{
-    FIONREAD, O_NOCTTY, TCGETS, TIOCGEXCL, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCGSID, TIOCGWINSZ, TIOCPKT, TIOCSPTLCK,
-    TIOCSWINSZ,
-};
-use sys::fs::Fd;
-use sys::text::Shown;
+mod facts;
+mod queue;
+
+use image_format::record::pty::{CHMOD, Pty, PtyStep, WRITE};
+use image_format::{Checked, NoteType};
+use sys::abi::{O_NOCTTY, O_NONBLOCK, O_RDWR, TIOCGPTN, TIOCSCTTY, TIOCSPTLCK};
+use sys::fs::{Fd, Owned};
 
 use crate::descriptor::{Kind, OpenFile, now};
-use crate::terminal::ioctl;
-use crate::{Error, Result, Save, Target};
+use crate::regular::REOPEN;
+use crate::{Result, Save, Target};
+use facts::Facts;
 
-/// `/dev/ptmx`: the other side of a terminal.
+pub use facts::pair;
+
+/// `/dev/ptmx`: the other side of a terminal; and `/dev/tty`.
 const PTMX: u64 = 5 << 8 | 2;
+const TTY: u64 = 5 << 8;
 
 /// Whether a character device is a master.
 #[must_use]
-pub fn is_master(file: &OpenFile, path: &[u8]) -> bool {
-    file.rdev == PTMX || path.ends_with(b"/ptmx")
+pub fn is_master(file: &OpenFile) -> bool {
+    file.rdev == PTMX
 }
 
-/// The number of a slave, by its device: majors 136 to 143 (Documentation/admin-guide/devices.txt).
-fn slave_number(file: &OpenFile) -> Option<u32> {
-    let (major, minor) = (file.rdev >> 8 & 0xfff, file.rdev & 0xff | file.rdev >> 12 & 0xfff00);
-    (136..144).contains(&major).then_some(((major - 136) << 8 | minor) as u32)
-}
-
-fn ask<T: Target>(target: &mut T, fd: u32, request: usize) -> sys::Result<u32> {
-    let mut word = [0; 4];
-    ioctl(target, fd as Fd, request, &mut word)?;
-    Ok(u32::from_le_bytes(word))
-}
-
-/// Finds the slaves of each master.
+/// Writes both tables; what waits in a terminal is taken out for it, and put back at once.
 ///
 /// # Errors
-/// A master whose slave is not inside, or that cannot be looked at; data that waits; a controlling terminal.
-pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
-    for index in 0..files.len() {
-        let Some(master) = files.get(index).copied().filter(|f| f.is_first(Kind::Pty) && slave_number(f).is_none())
-        else {
-            continue;
-        };
-        let path = Shown(save.notes.kept(master.path));
-        let object = format_args!("descriptor {} (pseudo-terminal master {path})", master.fd);
-        let failed = |e| Error::failed(object, "cannot be looked into", e);
-        let number = ask(save.target, master.fd, TIOCGPTN).map_err(failed)?;
-        let is_slave = |f: &OpenFile| slave_number(f) == Some(number) && f.kind != Kind::Regular as u32;
-        let mut waits = ask(save.target, master.fd, FIONREAD).map_err(failed)?;
-        let mut blocked = ask(save.target, master.fd, TIOCGEXCL).unwrap_or(0) != 0;
-        let mut inside = false;
-        for slave in files.iter().filter(|f| is_slave(f) && f.id == f.fd) {
-            inside = true;
-            waits |= ask(save.target, slave.fd, FIONREAD).map_err(failed)?;
-            blocked |= ask(save.target, slave.fd, TIOCGSID).is_ok();
-        }
-        let why = match (inside, waits, blocked) {
-            (false, ..) => "has its other end in another process, or nowhere",
-            (_, 1.., _) => "holds what nobody has read",
-            (.., true) => "is exclusive, or the controlling terminal",
-            _ => "",
-        };
-        if !why.is_empty() {
-            save.target.blocked(Error::refused(object, why, "close it before the save, or read what it holds"))?;
-        }
-        files.iter_mut().filter(|f| is_slave(f)).for_each(|slave| slave.kind = Kind::Pty as u32);
+/// What cannot be looked into, or carried; no room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+    save.each(files, Kind::Pty, |_, file| {
+        let (id, flags, number) = (file.id.into(), file.flags.into(), (file.offset as u32).into());
+        let master = files.iter().find(|f| f.is_first(Kind::Pty) && is_master(f) && f.offset == file.offset);
+        let master = master.map_or(id, |master| master.id.into());
+        Ok(Pty { id, flags, path: file.path, number, master })
+    })?;
+    let masters = || files.iter().filter(|file| file.is_first(Kind::Pty) && is_master(file));
+    let room = save.scratch.bytes(if masters().next().is_some() { queue::ROOM } else { 0 })?;
+    save.notes.begin(NoteType::PtyStep)?;
+    for master in masters() {
+        let facts = Facts::of(save.target, master, files)?;
+        queue::save(save, master, &facts, room)?;
     }
+    save.notes.end()?;
     Ok(())
 }
 
-/// Writes the table.
-///
-/// # Errors
-/// Settings that cannot be read; no room.
-pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
-    save.each(files, Kind::Pty, |target, file| {
-        let fd = file.fd;
-        let failed = |e| Error::failed(format_args!("descriptor {fd} (pseudo-terminal)"), "cannot be looked into", e);
-        let (mut termios, mut size, slave) = ([0; 36], [0; 8], slave_number(file));
-        ioctl(target, fd as Fd, TCGETS, &mut termios).map_err(failed)?;
-        ioctl(target, fd as Fd, TIOCGWINSZ, &mut size).map_err(failed)?;
-        let (number, modes) = match slave {
-            Some(number) => (number, 0),
-            None => {
-                let mut has = |request, bit| ask(target, fd, request).map(|set| if set != 0 { bit } else { 0 });
-                let modes = has(TIOCGPTLCK, LOCKED).map_err(failed)? | has(TIOCGPKT, PACKETS).map_err(failed)?;
-                (ask(target, fd, TIOCGPTN).map_err(failed)?, modes)
-            }
-        };
-        let slave = u32::from(slave.is_some()).into();
-        let (id, flags) = (file.id.into(), file.flags.into());
-        Ok(Pty { id, flags, path: file.path, number: number.into(), slave, termios, size, modes: modes.into() })
-    })
-}
-
-/// Makes a master, under its number if that is free, with all that it had.
+/// Makes a master, under its number if that is free.
 ///
 /// # Errors
 /// The kernel's.
 pub fn restore(pty: &Pty) -> sys::Result<Fd> {
-    let fd = find(pty)?;
-    let modes = pty.modes.get();
-    sys::terminal::set_settings(fd, pty.termios)?;
-    sys::terminal::control(fd, TIOCSWINSZ, pty.size)?;
-    sys::terminal::control(fd, TIOCPKT, u64::from(modes & PACKETS).to_le_bytes())?;
-    // Until its slaves are open, see `lock`.
-    sys::terminal::control(fd, TIOCSPTLCK, [0; 8])?;
+    let fd = find(pty.flags.get(), pty.number.get())?;
+    // Until its slaves are open, see `finish`.
+    sys::terminal::control(fd, TIOCSPTLCK, &[0; 4])?;
     Ok(fd)
 }
 
-/// Locks those again whose slaves nobody may open any more.
-pub fn lock(image: &Checked<'_>, open: &[Fd]) {
-    for pty in image.each::<Pty>().filter(|pty| pty.modes.get() & LOCKED != 0) {
-        let fd = now(image, open, pty.id.get()).unwrap_or(-1);
-        let _ = sys::terminal::control(fd, TIOCSPTLCK, 1u64.to_le_bytes());
-    }
-}
-
 /// Numbers only ever rise as long as lower ones are taken.
-fn find(pty: &Pty) -> sys::Result<Fd> {
-    let fd = sys::fs::open(c"/dev/ptmx", pty.flags.get() & crate::regular::REOPEN, 0)?;
-    if sys::terminal::number(fd.fd())? >= pty.number.get() {
+fn find(flags: u32, number: u32) -> sys::Result<Fd> {
+    let fd = sys::fs::open(c"/dev/ptmx", flags & REOPEN, 0)?;
+    if sys::terminal::number(fd.fd(), TIOCGPTN)? >= number {
         return Ok(fd.release());
     }
-    find(pty)
+    find(flags, number)
 }
 
 /// Opens a slave of a master that is there already.
@@ -135,7 +75,40 @@ fn find(pty: &Pty) -> sys::Result<Fd> {
 /// # Errors
 /// The kernel's.
 pub fn restore_slave(image: &Checked<'_>, pty: &Pty, open: &[Fd]) -> sys::Result<Fd> {
-    let master = image.each::<Pty>().find(|other| other.slave.get() == 0 && other.number == pty.number);
-    let master = master.and_then(|master| now(image, open, master.id.get())).unwrap_or(-1);
-    sys::terminal::peer(master, pty.flags.get() & crate::regular::REOPEN | O_NOCTTY)
+    let master = now(image, open, pty.master.get()).unwrap_or(-1);
+    sys::terminal::peer(master, pty.flags.get() & REOPEN | O_NOCTTY).map(Owned::release)
+}
+
+/// Makes them what they were, when all their slaves are open.
+///
+/// # Errors
+/// The kernel's.
+pub fn finish(image: &Checked<'_>, open: &[Fd]) -> sys::Result<()> {
+    for step in image.each::<PtyStep>() {
+        let master = now(image, open, step.master.get()).unwrap_or(-1);
+        make(master, step, image.contents(step.bytes))?;
+    }
+    Ok(())
+}
+
+/// One step.
+fn make(master: Fd, step: &PtyStep, bytes: &[u8]) -> sys::Result<()> {
+    let (request, echo) = (step.request.get(), step.echo.get());
+    let slave = if step.slave.get() == 0 { None } else { Some(open_slave(master)?) };
+    let end = slave.as_ref().map_or(master, Owned::fd);
+    match request {
+        WRITE => sys::terminal::write(end, bytes, master, echo as usize),
+        CHMOD => sys::fs::chmod(end, echo),
+        _ => {
+            if request == TIOCSCTTY as u32 {
+                sys::terminal::new_session();
+            }
+            sys::terminal::control(end, request as usize, bytes)
+        }
+    }
+}
+
+/// Opens a slave that never waits.
+fn open_slave(master: Fd) -> sys::Result<Owned> {
+    sys::terminal::peer(master, O_RDWR | O_NOCTTY | O_NONBLOCK)
 }

@@ -55,9 +55,10 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, tids: impl Iterator<Item = i3
     Ok(())
 }
 
-/// The CPUs of the process's parent; of the saver, where the parent cannot be seen.
+/// The CPUs of the process's parent, or of that of the tree's root: those that a restart has; of the saver, where the parent cannot
+/// be seen.
 fn parents_cpus<T: Target>(target: &T) -> [u64; CPU_WORDS] {
-    let parent = parent(target.proc()).unwrap_or(0);
+    let parent = parent(target.proc_of(0)).unwrap_or(0);
     sys::sched::affinity(parent as i32).or_else(|_| sys::sched::affinity(0)).unwrap_or([0; CPU_WORDS])
 }
 

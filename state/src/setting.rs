@@ -10,7 +10,7 @@ use sys::packed;
 use sys::text::Line;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, status_value};
+use crate::target::{Arg, Question, status_value};
 use crate::{Result, Save, Target};
 
 /// How a value is asked for by prctl(2).
@@ -36,6 +36,15 @@ const OPTIONS: [(Which, usize, Told, u64); 10] = [
     (Which::MemoryMerge, 68, Told::Returned, 0),
 ];
 
+/// The calls that ask for them.
+#[must_use]
+pub fn questions() -> [Question; OPTIONS.len()] {
+    OPTIONS.map(|(_, option, told, _)| {
+        let to = if told == Told::Written { Arg::Data(0) } else { Arg::Value(0) };
+        Question::new(Sysno::prctl, Arg::Value(option), to, 4)
+    })
+}
+
 /// The bit of the securebits that an option of its own sets, without privilege.
 const SECBIT_KEEP_CAPS: u64 = 1 << 4;
 
@@ -51,7 +60,7 @@ pub fn locks_future<T: Target>(target: &mut T) -> u64 {
         let line = status_value(target.proc(), c"status", b"VmLck", to).ok().flatten().unwrap_or_default();
         sys::text::words(line).next().and_then(sys::text::decimal).unwrap_or(0)
     };
-    let before = locked(target, &mut buffer);
+    let before = if target.locks_memory() == Some(false) { 0 } else { locked(target, &mut buffer) };
     // Without a page that is locked nobody has asked for more of them, as a rule: the stack grows, the heap too.
     if before == 0 {
         return 0;
@@ -77,13 +86,9 @@ pub fn locks_future<T: Target>(target: &mut T) -> u64 {
 /// No room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
     save.notes.begin(NoteType::Setting)?;
-    let zero = Arg::Value(0);
-    for (which, option, told, default) in OPTIONS {
-        let mut data = [0; 4];
-        let to = if told == Told::Written { Arg::Data(0) } else { zero };
-        let asked = save.target.call(Sysno::prctl, [Arg::Value(option), to, zero, zero, zero, zero], &mut data);
+    for ((which, _, told, default), question) in OPTIONS.into_iter().zip(questions()) {
         // A kernel that does not know an option, or does not tell this user, has nobody who has set it.
-        let Ok(result) = asked else { continue };
+        let Ok((result, data)) = question.ask::<4>(save.target) else { continue };
         let mut value = if told == Told::Written { u32::from_le_bytes(data).into() } else { result as u64 };
         if which == Which::SecureBits {
             value &= !SECBIT_KEEP_CAPS;

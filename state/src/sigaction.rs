@@ -6,8 +6,15 @@ use sys::Sysno;
 use sys::abi::signal::{NSIG, SIGCHLD, SIGKILL, SIGSTOP};
 use zerocopy::FromZeros;
 
-use crate::target::{Arg, status_value};
-use crate::{Error, Result, Save, Target};
+use crate::target::Arg;
+use crate::{Error, Question, Result, Save, Target};
+
+/// Asks for the action of a signal.
+const fn question(signal: i32) -> Question {
+    let zero = Arg::Value(0);
+    let args = [Arg::Value(signal as usize), zero, Arg::Data(0), Arg::Value(8), zero, zero];
+    Question { number: Sysno::rt_sigaction, args, len: 32 }
+}
 
 /// Saves the actions of all 64 signals. `replaced` is a signal whose action the saver has taken for a moment,
 /// with the program's own.
@@ -17,16 +24,19 @@ use crate::{Error, Result, Save, Target};
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, replaced: Option<(i32, sys::abi::signal::Sigaction)>) -> Result<()> {
     save.notes.begin(NoteType::Sigaction)?;
     let wanted = if T::IN_PROCESS { u64::MAX } else { special(save.target.memory_proc()) };
+    if !T::IN_PROCESS {
+        let mut questions = [question(1); NSIG as usize];
+        let signals = (1..=NSIG).filter(|signal| wanted & sys::signal::bit(*signal) != 0);
+        let asked = questions.iter_mut().zip(signals).map(|(to, signal)| *to = question(signal)).count();
+        save.target.foresee(questions.get(..asked).unwrap_or_default());
+    }
     for signal in 1..=NSIG {
         if wanted & sys::signal::bit(signal) == 0 {
             save.notes.push(&Sigaction::new_zeroed())?;
             continue;
         }
-        let mut data = [0; 32];
-        let args = [signal as usize, 0].map(Arg::Value);
-        let [number, new] = args;
-        save.target
-            .call(Sysno::rt_sigaction, [number, new, Arg::Data(0), Arg::Value(8), new, new], &mut data)
+        let (_, data) = question(signal)
+            .ask::<32>(save.target)
             .map_err(|e| Error::failed(format_args!("action of signal {signal}"), "cannot be read", e))?;
         let mut words = data.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()).into());
         let mut word = || words.next().unwrap_or_default();
@@ -48,13 +58,20 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, replaced: Option<(i32, sys::a
 /// Signals whose action is not the default one, or whose default one has flags that matter. From outside each
 /// question costs two stops.
 fn special(proc: sys::fs::Fd) -> u64 {
-    let mut buffer = [0; 32];
-    let mut mask = |key: &[u8]| {
-        let value = status_value(proc, c"status", key, &mut buffer);
-        value.ok().flatten().and_then(sys::text::hex).unwrap_or(u64::MAX)
-    };
+    let (mut buffer, mut found) = ([0; 2048], [u64::MAX; 2]);
+    let [ignored, caught] = &mut found;
+    if let Ok(lines) = sys::fs::Lines::open_at(proc, c"status", &mut buffer) {
+        let mut lines = lines.pass_long().whole();
+        while let Ok(Some(line)) = lines.next_line() {
+            match sys::text::cut(line, b':') {
+                Some((b"SigIgn", set)) => *ignored = sys::text::hex(set.trim_ascii()).unwrap_or(u64::MAX),
+                Some((b"SigCgt", set)) => *caught = sys::text::hex(set.trim_ascii()).unwrap_or(u64::MAX),
+                _ => {}
+            }
+        }
+    }
     // SA_NOCLDWAIT and SA_NOCLDSTOP count also when SIGCHLD is not handled.
-    mask(b"SigCgt") | mask(b"SigIgn") | sys::signal::bit(SIGCHLD)
+    found.iter().fold(sys::signal::bit(SIGCHLD), |all, set| all | set)
 }
 
 /// Sets one. All signals are blocked when this runs.

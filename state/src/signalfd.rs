@@ -15,7 +15,7 @@ use crate::{Result, Save, Target};
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     save.each(files, Kind::Signalfd, |target, file| {
         let mut mask = 0;
-        each_fact(target.proc(), file.fd, |key, value| {
+        each_fact(target.at(file.fd), |key, value| {
             if key == b"sigmask" {
                 mask = hex(value).unwrap_or(0);
             }

@@ -7,10 +7,12 @@ mod address;
 mod inet;
 mod option;
 mod queue;
+pub mod repair;
 mod restore;
 mod unix;
 
 use image_format::NoteType;
+use image_format::record::process::FD_MASK;
 use image_format::record::socket::{HELPERS, Socket, SocketStep, Step};
 use image_format::writer::Full;
 use sys::abi::net::{
@@ -53,6 +55,8 @@ enum Role {
     Waits = 8,
     /// Standard input, output or error, connected to another process: the restart's own take its place, as with pipes.
     Outside = 9,
+    /// Connected to another process, and carried so.
+    Kept = 10,
 }
 
 /// No other socket.
@@ -96,7 +100,7 @@ impl One {
 
     /// Whether it is standard input, output or error: then the descriptor that it is known by is one of these.
     fn is_standard(&self) -> bool {
-        self.id <= 2
+        self.id & FD_MASK <= 2
     }
 
     fn is_inet(&self) -> bool {
@@ -340,7 +344,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 
 /// Steps that make a socket, with its options and address, as far as it needs no other one.
 fn make<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], index: usize, one: &One) -> Result<()> {
-    if one.is(Role::Accepted) {
+    if one.is(Role::Accepted) || one.is(Role::Kept) {
         return Ok(());
     }
     if one.is(Role::Alone) {

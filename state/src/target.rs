@@ -4,6 +4,7 @@
 //! through [`Inside::call`], which a local target runs and a remote one injects. Must never be asked to run a
 //! call that changes the process for good.
 
+use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::writer::Full;
 use image_format::{Notes, Record};
 use sys::fs::{Fd, Owned};
@@ -60,6 +61,8 @@ pub trait Inside {
     /// # Errors
     /// The call's.
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize>;
+    /// These calls come next: where each one costs much, they are made at once.
+    fn foresee(&mut self, _: &[Question]) {}
 }
 
 /// This thread of this process.
@@ -90,6 +93,30 @@ pub trait Target: Inside + Sync {
     /// all that fork(2) hands on but its descriptors.
     fn memory_proc(&self) -> Fd {
         self.proc()
+    }
+    /// What still has to be read changes nothing that a copy of the process would have: it may be made beside that.
+    fn copy_ahead(&mut self) {}
+    /// How many processes it is: a tree's descriptors stand in one table, see [`image_format::record::process`].
+    fn processes(&self) -> usize {
+        1
+    }
+    /// Whether its children are saved, too.
+    fn takes_children(&self) -> bool {
+        false
+    }
+    /// From now on all but descriptors is asked of the process at this place, which is below [`Target::processes`].
+    fn enter(&mut self, _: usize) {}
+    /// The directory in `/proc` of the process at a place.
+    fn proc_of(&self, _: usize) -> Fd {
+        self.proc()
+    }
+    /// Whose descriptor stands under a number of the table, by its directory in `/proc`, and its own number there.
+    fn at(&self, fd: u32) -> (Fd, u32) {
+        (self.proc_of((fd >> FD_BITS) as usize), fd & FD_MASK)
+    }
+    /// An address of this process as one that [`Target::read_memory`] takes whichever is entered by then.
+    fn address(&self, addr: u64) -> u64 {
+        addr
     }
     /// Everything but memory has been read: whoever can do without the process itself lets it go on.
     ///
@@ -123,6 +150,14 @@ pub trait Target: Inside + Sync {
     fn blocked(&mut self, error: Error) -> Result<()> {
         Err(error)
     }
+    /// Whether it may have shared mappings.
+    fn shares_any(&self) -> bool {
+        !matches!(sys::memory::shares_any(self.proc()), Ok(false))
+    }
+    /// Whether it has locked memory; `None`: that is to be asked.
+    fn locks_memory(&self) -> Option<bool> {
+        None
+    }
     /// Whether a descriptor of it belongs to the saver.
     fn is_ours(&self, fd: Fd) -> bool;
     /// The range of its memory that belongs to the saver; empty when there is none.
@@ -137,9 +172,26 @@ pub trait Target: Inside + Sync {
         WithFiles::None
     }
 
+    /// Whether another process, by its id as the saver sees it, is saved together with this one.
+    fn is_along(&self, _pid: i32) -> bool {
+        false
+    }
+
     /// Whether connections to other processes are to be reset at the restart, instead of being refused now.
     fn resets_connections(&self) -> bool {
         false
+    }
+    /// Whether connections to other processes are carried: the process ends when its image is durable.
+    fn keeps_connections(&self) -> bool {
+        false
+    }
+
+    /// Holds such a connection (see [`crate::socket::repair`]) up to that end, or until the process goes on after all.
+    ///
+    /// # Errors
+    /// It cannot be held.
+    fn keep_connection(&mut self, _: Owned) -> sys::Result<()> {
+        Err(Errno::EPERM)
     }
     /// Whether one of its descriptors is open on what its epoll set `epoll` watches under `number`, as the `nth` of that
     /// number in the kernel's order; `None` when the kernel does not tell.
@@ -155,6 +207,13 @@ pub trait Target: Inside + Sync {
     /// # Errors
     /// EIO or EFAULT where nothing is mapped, or behind the end of a mapped file.
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()>;
+    /// The same where pages are a file's own and not the process's: by whatever way is the fastest.
+    ///
+    /// # Errors
+    /// As for [`Target::read_memory`].
+    fn read_file_pages(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
+        self.read_memory(addr, to)
+    }
 }
 
 /// What the objects' `save` halves work with.
@@ -234,14 +293,6 @@ impl<'b> Scratch<'b> {
         let room = self.rest.len().saturating_sub(16) / size_of::<R>();
         self.take(room)
     }
-}
-
-/// Runs a call inside that needs no data.
-///
-/// # Errors
-/// The call's.
-pub fn plain_call(inside: &mut impl Inside, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
-    inside.call(number, args.map(Arg::Value), &mut [])
 }
 
 /// The value of a line `Key:\tvalue` of `/proc/PID/status`, or of another file of that shape.

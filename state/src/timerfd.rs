@@ -74,7 +74,7 @@ fn read<T: Target>(target: &mut T, file: &OpenFile) -> Result<Timerfd> {
         let (sec, nsec) = cut(value.strip_prefix(b"(")?.strip_suffix(b")")?, b',')?;
         Some([decimal(sec)?.into(), decimal(nsec.trim_ascii())?.into()])
     };
-    each_fact(target.proc(), file.fd, |key, value| {
+    each_fact(target.at(file.fd), |key, value| {
         match key {
             b"clockid" => timer.clock = (decimal(value).unwrap_or(0) as u32).into(),
             b"ticks" => timer.ticks = decimal(value).unwrap_or(0).into(),

@@ -1,6 +1,6 @@
 //! Child processes: made by clone(2), or by clone3(2) under a chosen id, waited for, asked about by signals.
 //!
-//! For programs with one thread that supervise others. Must never be used by a process that has other threads: what
+//! For programs with one thread that supervise others, and for the restart of trees. Must never be used by a process that has other threads: what
 //! they hold at that moment stays held in the child for ever.
 
 use crate::abi::signal::{NSIG, SIG_IGN, SIGCHLD, SignalfdInfo};
@@ -52,11 +52,97 @@ pub unsafe fn fork(id: Option<i32>) -> Result<i32> {
         let made = unsafe { call(Sysno::clone, [SIGCHLD as usize, 0, 0, 0, 0, 0]) }?;
         return i32::try_from(made).map_err(|_| Errno::EINVAL);
     };
-    let mut args = CloneArgs { exit_signal: SIGCHLD as u64, ..CloneArgs::default() };
+    // SAFETY: the caller vouches.
+    unsafe { fork_as(id as u32, SIGCHLD as u32) }
+}
+
+/// As [`fork`] with an id; the parent gets `exit_signal` at the child's end, none for 0.
+///
+/// # Errors
+/// As [`fork`].
+///
+/// # Safety
+/// As [`fork`].
+pub unsafe fn fork_as(id: u32, exit_signal: u32) -> Result<i32> {
+    let mut args = CloneArgs { exit_signal: exit_signal.into(), ..CloneArgs::default() };
     (args.set_tid, args.set_tid_size) = ((&raw const id) as u64, 1);
     // SAFETY: the kernel reads `args` and the id; the child has a copy of all memory, this stack too.
     let made = unsafe { call(Sysno::clone3, [(&raw const args) as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
-    i32::try_from(made).map_err(|_| Errno::EINVAL)
+    Ok(made as i32)
+}
+
+/// Whether a child has ended: waits for that with `block`, and leaves it to be waited for.
+#[must_use]
+pub fn has_ended(pid: u32, block: bool) -> bool {
+    /// `P_PID`, and `WEXITED | WNOWAIT | __WALL`; `WNOHANG`.
+    const P_PID: usize = 1;
+    const OPTIONS: usize = 4 | 0x0100_0000 | 0x4000_0000;
+    // `siginfo_t` begins with the number of the signal.
+    let mut info = [0u32; 32];
+    let options = OPTIONS | usize::from(!block);
+    // SAFETY: the kernel writes the details.
+    let done = unsafe { call(Sysno::waitid, [P_PID, pid as usize, (&raw mut info) as usize, options, 0, 0]) };
+    done.is_ok() && info.first() != Some(&0)
+}
+
+/// Takes a child that has ended away.
+pub fn reap(pid: u32) {
+    // SAFETY: no address is given.
+    let _ = unsafe { call(Sysno::wait4, [pid as usize, 0, 0x4000_0000, 0, 0, 0]) };
+}
+
+/// setsid(2).
+///
+/// # Errors
+/// EPERM: it leads a process group.
+pub fn new_session() -> Result<()> {
+    // SAFETY: no address is given.
+    unsafe { call(Sysno::setsid, []) }.map(drop)
+}
+
+/// setpgid(2) of this process; 0 for a group of its own.
+///
+/// # Errors
+/// The call's.
+pub fn join_group(group: u32) -> Result<()> {
+    // SAFETY: no address is given.
+    unsafe { call(Sysno::setpgid, [0, group as usize]) }.map(drop)
+}
+
+/// getppid(2).
+#[must_use]
+pub fn parent() -> i32 {
+    // SAFETY: no address is given.
+    unsafe { call(Sysno::getppid, []) }.map_or(0, |pid| pid as i32)
+}
+
+/// A child that shares this process's descriptors and waits for its end: then it calls `last` and ends, too. No signal reaches
+/// it but SIGKILL, by which it is to be dismissed; its end makes none.
+///
+/// # Errors
+/// clone(2)'s.
+pub fn guard(last: impl FnOnce()) -> Result<i32> {
+    /// `PR_SET_PDEATHSIG`.
+    const PARENTS_END: usize = 1;
+    let parent = crate::process::pid();
+    // All is blocked before there is a child that a signal could end.
+    let mask = crate::signal::set_mask(crate::signal::ALL)?;
+    // SAFETY: a copy of this stack and of all memory, so that other threads do not matter to what the child does: system calls alone.
+    let made = unsafe { call(Sysno::clone, [crate::abi::CLONE_FILES, 0, 0, 0, 0, 0]) };
+    if made == Ok(0) {
+        // SAFETY: asks for a signal; the second asks for a number.
+        let ours = unsafe {
+            call(Sysno::prctl, [PARENTS_END, SIGCHLD as usize, 0, 0, 0, 0]).is_ok()
+                && call(Sysno::getppid, [0; 6]) == Ok(parent as usize)
+        };
+        let set = crate::signal::bit(SIGCHLD);
+        // SAFETY: the kernel reads the set, and waits until the signal comes.
+        while ours && unsafe { call(Sysno::rt_sigtimedwait, [(&raw const set) as usize, 0, 0, 8, 0, 0]) }.is_err() {}
+        last();
+        crate::process::exit(0);
+    }
+    crate::signal::set_mask(mask)?;
+    made.map(|pid| pid as i32)
 }
 
 /// The next change of any child (of any kind: `__WALL`), if there is one; waits for one with `block`.

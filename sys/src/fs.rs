@@ -22,7 +22,7 @@ pub use content::{extent, file_system, is_noexec};
 pub use event::{epoll_control, is_watched, make};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use owned::Owned;
-pub use pipe::{hung_up, pipe, ready, tee, waiting};
+pub use pipe::{hung_up, pipe, ready, ready_within, tee, waiting};
 pub use same::{same_description, same_description_between, same_description_in};
 pub use transfer::{pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
 

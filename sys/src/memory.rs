@@ -44,6 +44,33 @@ pub unsafe fn protect(addr: usize, len: usize, prot: u32) -> Result<()> {
     unsafe { call(Sysno::mprotect, [addr, len, prot as usize]) }.map(drop)
 }
 
+/// pkey_mprotect(2).
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// Rust does not rely on the old protection.
+pub unsafe fn protect_by_key(addr: usize, len: usize, prot: u32, key: u32) -> Result<()> {
+    // SAFETY: the caller vouches for the range.
+    unsafe { call(Sysno::pkey_mprotect, [addr, len, prot as usize, key as usize]) }.map(drop)
+}
+
+/// pkey_alloc(2): a key with which this thread may do all.
+///
+/// # Errors
+/// The call's.
+pub fn new_key() -> Result<usize> {
+    // SAFETY: no memory has the key yet.
+    unsafe { call(Sysno::pkey_alloc, [0; 2]) }
+}
+
+/// pkey_free(2).
+pub fn free_key(key: u32) {
+    // SAFETY: changes no memory.
+    let _ = unsafe { call(Sysno::pkey_free, [key as usize]) };
+}
+
 /// mremap(2) to an exact place.
 ///
 /// # Errors

@@ -86,6 +86,13 @@ pub fn set_personality(value: u64) -> Result<()> {
     unsafe { call(Sysno::personality, [value as usize]) }.map(drop)
 }
 
+/// Whether two processes share a kernel object (`KCMP_VM` …); `None` when the kernel does not tell.
+#[must_use]
+pub fn shares(a: i32, b: i32, what: usize) -> Option<bool> {
+    // SAFETY: compares kernel pointers, touches no memory.
+    unsafe { call(Sysno::kcmp, [a as usize, b as usize, what, 0, 0]) }.ok().map(|order| order == 0)
+}
+
 /// pidfd_open(2).
 ///
 /// # Errors
@@ -162,6 +169,17 @@ pub fn kernel_release() -> [u8; 64] {
 pub fn random(to: &mut [u8]) -> Result<()> {
     // SAFETY: the kernel writes only into `to`.
     unsafe { call(Sysno::getrandom, [to.as_mut_ptr() as usize, to.len(), 1]) }.map(drop)
+}
+
+/// process_vm_readv(2) of one range; how many bytes were read.
+///
+/// # Errors
+/// The call's: EFAULT where the process may not read.
+pub fn read_memory_of(pid: i32, addr: u64, to: &mut [u8]) -> Result<usize> {
+    let (own, theirs) = ([to.as_mut_ptr() as usize, to.len()], [addr as usize, to.len()]);
+    let args = [pid as usize, (&raw const own) as usize, 1, (&raw const theirs) as usize, 1, 0];
+    // SAFETY: the kernel writes only into `to`.
+    unsafe { call(Sysno::process_vm_readv, args) }
 }
 
 /// memfd_create(2), close-on-exec, with further flags.

@@ -75,6 +75,18 @@ pub fn set_option(fd: Fd, level: u32, name: u32, value: &[u8]) -> Result<()> {
     request(Sysno::setsockopt, [arg(fd), level as usize, name as usize, value.0, value.1]).map(drop)
 }
 
+/// `SO_ATTACH_FILTER` of a packet filter that lets nothing in; `SO_DETACH_FILTER` takes it away.
+///
+/// # Errors
+/// The call's.
+pub fn drop_all(fd: Fd, name: u32) -> Result<()> {
+    // `BPF_RET | BPF_K` with 0.
+    let nothing = 6u64;
+    // struct sock_fprog: how many, and where.
+    let program = [1, (&raw const nothing) as usize as u64];
+    request(Sysno::setsockopt, [arg(fd), SOL_SOCKET as usize, name as usize, program.as_ptr() as usize, 16]).map(drop)
+}
+
 /// socketpair(2), close-on-exec.
 ///
 /// # Errors

@@ -1,9 +1,8 @@
 //! Terminals: their settings.
 
-use crate::Result;
-use crate::abi::{TCGETS, TCSETS, TERMIOS_LEN, TIOCGPTN, TIOCGPTPEER};
-use crate::fs::{Fd, ioctl};
-use crate::{Sysno, call};
+use crate::abi::{O_CLOEXEC, POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER};
+use crate::fs::{Fd, Owned, ioctl, read, ready_within, write_all};
+use crate::{Errno, Result, Sysno, call};
 
 /// The kernel's `struct termios`, as bytes.
 pub type Termios = [u8; TERMIOS_LEN];
@@ -28,31 +27,87 @@ pub fn set_settings(fd: Fd, mut termios: Termios) -> Result<()> {
     unsafe { ioctl(fd, TCSETS, &mut termios) }.map(drop)
 }
 
-/// A request that reads at most eight bytes: `TIOCSWINSZ`, `TIOCPKT`, `TIOCSPTLCK`.
+/// A request that only reads its argument: `TCSETS`, `TIOCSWINSZ`, `TIOCPKT`, `TIOCSPTLCK`, and those that have none.
 ///
 /// # Errors
 /// The call's.
-pub fn control(fd: Fd, request: usize, mut value: [u8; 8]) -> Result<()> {
-    // SAFETY: those requests only read, and no more than that.
-    unsafe { ioctl(fd, request, &mut value) }.map(drop)
+pub fn control(fd: Fd, request: usize, argument: &[u8]) -> Result<()> {
+    // SAFETY: the kernel reads at most 44 bytes, and changes none; behind a shorter argument it reads what lies there, or fails.
+    unsafe { call(Sysno::ioctl, [fd as usize, request, argument.as_ptr() as usize]) }.map(drop)
 }
 
-/// The number of a master's terminal.
+/// A request that fills at most [`TERMIOS_LEN`] bytes: `TCGETS`, `TIOCGWINSZ`, and those of one number.
 ///
 /// # Errors
 /// The call's.
-pub fn number(master: Fd) -> Result<u32> {
-    let mut number = 0u32;
-    // SAFETY: the request fills a number.
-    unsafe { ioctl(master, TIOCGPTN, &mut number) }?;
-    Ok(number)
+pub fn ask(fd: Fd, request: usize) -> Result<Termios> {
+    let mut value = [0; TERMIOS_LEN];
+    // SAFETY: those requests fill no more than that.
+    unsafe { ioctl(fd, request, &mut value) }?;
+    Ok(value)
 }
 
-/// Opens the slave of a master, whatever its name is here.
+/// A request that fills a number.
 ///
 /// # Errors
 /// The call's.
-pub fn peer(master: Fd, flags: u32) -> Result<Fd> {
+pub fn number(fd: Fd, request: usize) -> Result<u32> {
+    ask(fd, request).map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d]))
+}
+
+/// Opens the slave of a master, whatever its name is here; with `O_PATH` it does not become open, and its lock does not matter.
+///
+/// # Errors
+/// The call's.
+pub fn peer(master: Fd, flags: u32) -> Result<Owned> {
+    let flags = (flags | O_CLOEXEC) as usize;
     // SAFETY: makes a descriptor; no memory is touched.
-    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| fd as Fd)
+    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags]) }.map(|fd| Owned::new(fd as Fd))
+}
+
+/// A session of this process's own, if it may have one: who leads a process group stays in its own.
+pub fn new_session() {
+    // SAFETY: no memory is touched.
+    let _ = unsafe { call(Sysno::setsid, []) };
+}
+
+/// Writes some hundred bytes to a terminal that does not wait, then takes as many as `echo` out of its master, and drops them.
+///
+/// # Errors
+/// The call's; EAGAIN: there is no room; ETIME: the echo does not come.
+pub fn write(end: Fd, bytes: &[u8], master: Fd, mut echo: usize) -> Result<()> {
+    // The kernel moves on what was written before, and wakes nobody; poll(2) looks once more at its end.
+    let mut tries = 0..100;
+    while ready_within(end, POLLOUT, 2)? & POLLOUT == 0 && tries.next().is_some() {}
+    write_all(end, bytes)?;
+    while echo != 0 {
+        if ready_within(master, POLLIN, 500)? & POLLIN == 0 {
+            return Err(Errno::ETIME);
+        }
+        echo -= read(master, &mut [0; 1])?;
+    }
+    Ok(())
+}
+
+/// As [`write`] without an echo, sooner: a queue that is full but for what its last buffer takes is not said to be ready.
+///
+/// # Errors
+/// The call's; EAGAIN: there is no room.
+pub fn push(end: Fd, mut bytes: &[u8]) -> Result<()> {
+    let mut tries = 0..100;
+    while !bytes.is_empty() {
+        // SAFETY: the kernel only reads the bytes.
+        match unsafe { call(Sysno::write, [end as usize, bytes.as_ptr() as usize, bytes.len()]) } {
+            Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
+            Err(e) if tries.next().is_none() => return Err(e),
+            Err(_) => drop(ready_within(end, 0, 2)?),
+        }
+    }
+    Ok(())
+}
+
+/// tcflow(3): output goes on, or stops.
+pub fn flow(fd: Fd, on: bool) {
+    // SAFETY: no memory is touched.
+    let _ = unsafe { call(Sysno::ioctl, [fd as usize, TCXONC, usize::from(on)]) };
 }

@@ -18,6 +18,7 @@ int main(int argc, char **argv) {
     CHECK(there == 0, "ckpt_restart_if_saved: %d, %s", there, strerror(errno));
     static char text[] = "redrawn";
     MUST(ckpt_at_restart(redraw, text));
+    int key = pkey_alloc(0, PKEY_DISABLE_WRITE); /* none on many CPUs */
     for (int i = 1; i <= 6; i++) {
         sum += i;
         printf("step %d\n", i);
@@ -34,6 +35,7 @@ int main(int argc, char **argv) {
         CHECK(got == 1, "ckpt_save: %d", got);
         say("restarted");
     }
+    CHECK(key < 0 || pkey_get(key) == PKEY_DISABLE_WRITE, "rights by key %d: %d", key, pkey_get(key));
     CHECK(sum == 21, "the sum is %d", sum);
     CHECK(ckpt_save("/no/such/directory/image") == -1 && errno == ENOENT, "a save into nowhere: errno %d", errno);
     pass();

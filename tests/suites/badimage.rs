@@ -16,6 +16,9 @@ use image_format::record::memory::{Vma, VmaKind};
 use image_format::{ExitCode, NoteType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+#[path = "badimage/terminals.rs"]
+mod terminals;
+
 /// The most address space that a refusal may take, bytes.
 const MEMORY: u64 = 64 << 20;
 /// The most time.
@@ -29,9 +32,13 @@ struct Workshop {
 
 impl Workshop {
     fn new() -> Result<Self> {
+        Self::of("regular")
+    }
+
+    fn of(guest: &str) -> Result<Self> {
         let place = Place::new(User::Own)?;
         let image = place.file("job.ckpt");
-        let job = Job::start(&mut place.armed(place.guest("regular")?, &image))?;
+        let job = Job::start(&mut place.armed(place.guest(guest)?, &image))?;
         job.wait_line(READY)?;
         job.save_and_kill(&image)?;
         // Whatever were started would say PASS at once.

@@ -10,7 +10,7 @@ use ckpt_tests::image::{Mark, expect_sound};
 use ckpt_tests::programs::Link;
 use ckpt_tests::remote::{ends_within, random};
 use ckpt_tests::traces::{Still, Traces};
-use ckpt_tests::{Ended, Job, Place, READY, User, proc};
+use ckpt_tests::{Ended, Job, Place, READY, User, proc, wait};
 use image_format::ExitCode;
 
 /// How often a saver is killed, for each way of saving.
@@ -256,6 +256,8 @@ fn a_child_of_vfork_that_takes_its_time() -> Result<()> {
     let image = place.file("job.ckpt");
     let mut job = Job::start(place.command(place.guest("storm")?).args(["vfork", "13000"]))?;
     job.wait_line(READY)?;
+    // A saver is faster than that.
+    wait::until(|| Ok(proc::children(job.pid()).first().copied()), || format!("no child: {}", job.story()))?;
     let start = Instant::now();
     let refused = place.try_save(job.pid(), &image, &[])?;
     let took = start.elapsed();

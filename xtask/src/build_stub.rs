@@ -15,16 +15,25 @@ use crate::{elf_check, stub_words};
 
 /// What the code generator is not to do, for 1.3 KiB: constants taken out of loops into registers that are saved and given back around
 /// calls, blocks in the order of their likelihood; and what it is to do: sequences that occur often become functions.
-const SMALLER: [&str; 2] =
-    ["-C", "llvm-args=-disable-machine-licm -disable-block-placement -enable-machine-outliner=always"];
+const SMALLER: [&str; 2] = [
+    "-C",
+    "llvm-args=-disable-machine-licm -disable-block-placement -enable-machine-outliner=always -tail-merge-size=2 \
+      -min-jump-table-entries=1000",
+];
 
-/// Builds `dist/restart-stub`, prints its size and every property; returns its path.
+/// Builds `dist/restart-stub-tree` and `dist/restart-stub`, prints their sizes and every property; returns the latter's path.
 ///
 /// # Errors
 /// It does not build, or a property does not hold (named); nothing is put into `dist/` then.
 pub fn run(ws: &Workspace) -> Result<PathBuf> {
+    build(ws, "restart-stub-tree", "freestanding,tree", elf_check::TREE_STUB_MAX)?;
+    build(ws, "restart-stub", "freestanding", elf_check::STUB_MAX)
+}
+
+/// Builds it with these features, of so many bytes at most.
+fn build(ws: &Workspace, name: &str, features: &str, most: usize) -> Result<PathBuf> {
     let sh = ws.shell()?;
-    let stub = ["-p", "ckpt-loader", "--bin", "restart-stub", "--features", "freestanding", "--profile", "stub"];
+    let stub = ["-p", "ckpt-loader", "--bin", "restart-stub", "--features", features, "--profile", "stub"];
     cmd!(sh, "cargo rustc --quiet {stub...} -- {SMALLER...}").run()?;
     let built = ws.target.join("stub/restart-stub");
     let bytes = fs::read(&built)?;
@@ -37,14 +46,14 @@ pub fn run(ws: &Workspace) -> Result<PathBuf> {
 
     let words = stub_words::check(&bytes, &listed)?;
     let bytes = without_sections(&bytes)?;
-    println!("restart-stub, {} bytes:", bytes.len());
-    let mut properties = elf_check::stub(&bytes)?;
+    println!("{name}, {} bytes:", bytes.len());
+    let mut properties = elf_check::stub(&bytes, most)?;
     properties.push(words);
-    elf_check::report("restart-stub", &properties)?;
-    let shipped = built.with_extension("shipped");
+    elf_check::report(name, &properties)?;
+    let shipped = built.with_file_name(format!("{name}.shipped"));
     fs::write(&shipped, bytes)?;
     fs::set_permissions(&shipped, fs::metadata(&built)?.permissions())?;
-    ws.publish(&shipped, "restart-stub")
+    ws.publish(&shipped, name)
 }
 
 /// The program without the table of its sections, which only linkers and debuggers read: half a kibibyte.

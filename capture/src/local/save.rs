@@ -93,6 +93,8 @@ pub fn save_claimed(request: Request<'_>) -> Result<Outcome> {
     };
     let round = ROUND.load(Ordering::Acquire);
     let before = Before::now();
+    // A handler's frame has them.
+    let rights = request.interrupted.is_null().then(sys::arch::key_rights).flatten();
     let mut work = Work { request, window: &window, error: None, clean: true };
     let slot = window.slot(0);
     // SAFETY: slot and stack are this thread's own; after a restart only this frame and statics are used.
@@ -101,6 +103,9 @@ pub fn save_claimed(request: Request<'_>) -> Result<Outcome> {
         sys::arch::enter(&raw mut (*slot).context, lead, (&raw mut work).cast(), window.leader_stack())
     };
     if entered.stub_start != 0 {
+        if let Some(rights) = rights.filter(|_| sys::arch::key_rights().is_some()) {
+            sys::arch::set_key_rights(rights);
+        }
         // SAFETY: the frame of this very thread; all others wait.
         unsafe { before.mend(request.interrupted) };
         restarted(entered, round);

@@ -61,7 +61,7 @@ impl Target for Local {
     }
 
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
-        sys::fs::is_watched(self.pid(), epoll, number, nth, fd)
+        sys::fs::is_watched((self.pid(), epoll), number, nth, (self.pid(), fd))
     }
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {

@@ -12,6 +12,7 @@ mod touched;
 use core::ops::Range;
 
 use image_format::Layout;
+use image_format::elf::PF_FILE_BYTES;
 use image_format::record::memory::Vma;
 use image_format::seal::Sum;
 use image_format::writer::Full;
@@ -49,7 +50,7 @@ pub struct Holder {
 pub struct Ids<'a> {
     /// Pages with rseq areas, which the kernel may change at any time.
     pub rseq_pages: &'a [u64],
-    /// All threads; none where the process saves itself.
+    /// All threads; none where the process saves itself, or keeps its ids anyway.
     pub threads: &'a [Holder],
     /// All mappings.
     pub vmas: &'a [Vma],
@@ -61,6 +62,8 @@ pub struct Ids<'a> {
 #[derive(Debug)]
 pub struct Output {
     to: To,
+    /// Where the image begins that is being written: those of a tree's other processes lie within the root's.
+    base: u64,
 }
 
 #[derive(Debug)]
@@ -101,13 +104,13 @@ impl Output {
         let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
         let file = sys::fs::open_at(dir.fd(), temporary.as_c_str(), flags, 0o600)
             .map_err(failed("no file can be created in its directory"))?;
-        Ok(Self { to: To::File { dir, file, temporary, name } })
+        Ok(Self { to: To::File { dir, file, temporary, name }, base: 0 })
     }
 
     /// Writes to a descriptor of the caller's that need not be a file.
     #[must_use]
     pub const fn stream(fd: Fd) -> Self {
-        Self { to: To::Stream { fd, at: 0 } }
+        Self { to: To::Stream { fd, at: 0 }, base: 0 }
     }
 
     /// Its descriptors, which are not the program's.
@@ -129,6 +132,7 @@ impl Output {
 
     /// Writes bytes that belong at this offset. Offsets ascend; gaps are zero.
     fn put(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        let offset = self.base + offset;
         let done = match &mut self.to {
             To::File { file, .. } => sys::fs::pwrite_all(file.fd(), bytes, offset),
             To::Stream { fd, at } => {
@@ -155,7 +159,12 @@ impl Output {
         }
     }
 
-    /// Writes headers, notes, segments and seal. `notes` begins with room for the headers, [`Layout::headers_len`] bytes.
+    /// The next image begins at this offset.
+    pub const fn begin_at(&mut self, base: u64) {
+        self.base = base;
+    }
+
+    /// Writes a whole image, headers, notes, segments and seal; returns the seal's checksum.
     ///
     /// # Errors
     /// No space, an I/O error, memory that cannot be read.
@@ -167,20 +176,46 @@ impl Output {
         (runs, contents): (&[Run], &Contents<'_>),
         ids: &Ids<'_>,
         scratch: &mut Scratch<'_>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let sums = scratch.take::<u64>(runs.len())?;
+        self.write_body(target, layout, prefix, (runs, contents, sums), ids, scratch)?;
+        self.seal(layout, prefix, sums, scratch)
+    }
+
+    /// Writes all but the seal, and the segments' checksums into `sums`. `prefix` begins with the headers.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn write_body<T: Target>(
+        &mut self,
+        target: &T,
+        layout: &Layout,
+        prefix: &mut [u8],
+        (runs, contents, sums): (&[Run], &Contents<'_>, &mut [u64]),
+        ids: &Ids<'_>,
+        scratch: &mut Scratch<'_>,
+    ) -> Result<()> {
         #[cfg(feature = "std")]
-        let written =
-            !T::IN_PROCESS && self.write_other(target, layout.segments, prefix, (runs, contents, sums), ids)?;
+        let written = !T::IN_PROCESS
+            && self.write_other(target, self.base + layout.segments, prefix, (runs, contents, sums), ids)?;
         #[cfg(not(feature = "std"))]
         let written = false;
         self.put(prefix, 0)?;
         if !written {
             self.write_runs(target, layout.segments, (runs, contents), sums, ids.rseq_pages, scratch)?;
         }
+        Ok(())
+    }
+
+    /// Writes the seal over these checksums, and returns its own.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn seal(&mut self, layout: &Layout, prefix: &[u8], sums: &[u64], scratch: &mut Scratch<'_>) -> Result<u64> {
         let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
         let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
-        self.put(seal, layout.seal)
+        self.put(seal, layout.seal)?;
+        Ok(image_format::seal::sum(seal))
     }
 
     /// Writes another process's memory, unless it goes to a stream, and what was found in it into the table that was kept
@@ -194,6 +229,9 @@ impl Output {
         (runs, contents, sums): (&[Run], &Contents<'_>, &mut [u64]),
         ids: &Ids<'_>,
     ) -> Result<bool> {
+        if ids.threads.is_empty() && matches!(self.to, To::Stream { .. }) {
+            return Ok(false);
+        }
         let holders = held::Holders::new(target, ids.threads);
         let touched = touched::Touched::new(target, runs);
         let file = match &self.to {
@@ -250,7 +288,7 @@ impl Output {
         let end = run.addr + run.len;
         // What the kernel or another process may change meanwhile is copied first, so that checksum and file agree:
         // the pages of rseq areas, and pages of files.
-        let moving = run.flags & image_format::elf::PF_FILE_BYTES != 0
+        let moving = run.flags & PF_FILE_BYTES != 0
             || run.readable == 0
             || run.content().is_some()
             || !T::IN_PROCESS
@@ -305,9 +343,10 @@ impl Output {
 /// Reads a part of a run, from this address or offset on.
 fn read<T: Target>(target: &T, contents: &Contents<'_>, run: &Run, at: u64, to: &mut [u8]) -> Result<()> {
     match run.content() {
-        None => target
-            .read_memory(at, to)
-            .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e)),
+        None => {
+            if run.flags & PF_FILE_BYTES == 0 { target.read_memory(at, to) } else { target.read_file_pages(at, to) }
+                .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e))
+        }
         Some(index) => contents
             .read(target, index, at, to)
             .map_err(|e| Error::failed(format_args!("shared contents {index}"), "cannot be read", e)),

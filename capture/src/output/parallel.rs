@@ -22,6 +22,9 @@ const CHUNK: usize = 256 << 10;
 /// Bytes that a worker takes at once.
 const BATCH: u64 = 4 << 20;
 
+/// Bytes that are worth a second worker: to start it takes as long as to write a quarter of a MiB.
+const SHARED: u64 = 1 << 20;
+
 /// Most workers.
 const WORKERS: usize = 8;
 
@@ -55,11 +58,13 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
     /// # Errors
     /// Memory that cannot be read, a file that cannot be written.
     pub fn run(&self, mut at: u64, mut runs: &[Run], mut sums: &mut [u64]) -> Result<Found> {
+        let total: u64 = runs.iter().map(|run| run.len).sum();
+        let batch = if (SHARED..2 * BATCH).contains(&total) { total / 4 } else { BATCH };
         let mut batches = Vec::new();
         while !runs.is_empty() {
             let (mut count, mut bytes) = (0, 0);
             for run in runs {
-                if count > 0 && bytes + run.len > BATCH {
+                if count > 0 && bytes + run.len > batch {
                     break;
                 }
                 (count, bytes) = (count + 1, bytes + run.len);
@@ -69,7 +74,13 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
             batches.push(Batch { runs: mine, sums: my_sums, at });
             (runs, sums, at) = (later, later_sums, at + bytes);
         }
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS).min(batches.len());
+        // To ask how many there may be reads some files.
+        let most = match batches.len() {
+            0 | 1 => 1,
+            _ if total < 2 * BATCH => sys::thread::cpus().min(2),
+            _ => std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS),
+        };
+        let workers = most.min(batches.len());
         let queue = Mutex::new(batches.into_iter());
         let done = Mutex::new((Found::default(), None));
         let work = || {

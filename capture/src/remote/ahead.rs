@@ -21,6 +21,21 @@ pub struct Table {
     pub bytes: Vec<u8>,
 }
 
+/// The calls, cut up so that each table has at most so many bytes.
+pub fn parts(questions: &[Question], room: usize) -> impl Iterator<Item = &[Question]> {
+    let mut rest = questions;
+    core::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |q: &&Question| {
+            bytes += ENTRY + q.len.next_multiple_of(16);
+            bytes <= room
+        };
+        let (part, later) = rest.split_at(rest.iter().take_while(fits).count());
+        rest = later;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// Where the data of each call lies, from the table's start; 16-aligned.
 fn places(questions: &[Question]) -> impl Iterator<Item = usize> {
     questions.iter().scan(questions.len() * ENTRY, |next, question| {

@@ -33,14 +33,16 @@ impl Arena {
         Err(Error::failed(format_args!("the saver's memory"), "cannot be mapped", last))
     }
 
-    /// Has pages ready where the walk begins to write, so that it is not the process in its pause that waits for them.
-    pub fn warm(&mut self) {
-        /// Bytes at the beginning of each of the eight parts, of which the walk's are made.
-        const READY: usize = 64 << 10;
-        for part in (0..8).map(|n| self.start + n * (self.len / 8)) {
+    /// Has pages ready where the walk writes while the process stands still, so that this does not wait for them: not more, as
+    /// what a small process needs in all takes less time than they would.
+    pub fn warm(&mut self, threads: usize) {
+        let memory = self.memory();
+        let parts =
+            [(memory.prefix, 16 << 10, 14 << 10), (memory.scratch, 12 << 10, 1 << 10), (memory.strings, 4 << 10, 0)];
+        for (part, all, each) in parts {
+            let (start, len) = (part.as_ptr() as usize, part.len().min(all + each * threads.min(256)));
             // SAFETY: this value's own mapping; pages that are not there yet come as zeros.
-            let _ =
-                unsafe { sys::memory::advise(part & !(image_format::PAGE as usize - 1), READY, MADV_POPULATE_WRITE) };
+            let _ = unsafe { sys::memory::advise(start, len, MADV_POPULATE_WRITE) };
         }
     }
 

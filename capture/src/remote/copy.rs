@@ -18,14 +18,21 @@ pub struct Copy {
     pid: i32,
     proc: Owned,
     mem: Owned,
+    /// See [`Puppet::teller`].
+    teller: i32,
+    /// It is not needed any more, and has had so many bytes.
+    ended: Option<u64>,
 }
 
+/// Bytes of a copy that is waited for: to give back as much takes as long as to start a thread.
+const SMALL: u64 = 2 << 20;
+
 impl Copy {
-    /// Takes over a process that was just made.
+    /// Takes over a process that was just made by a thread with this teller.
     ///
     /// # Errors
     /// It is gone.
-    pub fn new(pid: i32) -> Result<Self> {
+    pub fn new(pid: i32, teller: i32) -> Result<Self> {
         use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACESYSGOOD};
         let open = || -> sys::Result<(Owned, Owned)> {
             let Some(Event::Stopped(..)) = ptrace::wait(pid, true)? else { return Err(Errno::ESRCH) };
@@ -35,7 +42,7 @@ impl Copy {
             Ok((proc, mem))
         };
         match open() {
-            Ok((proc, mem)) => Ok(Self { pid, proc, mem }),
+            Ok((proc, mem)) => Ok(Self { pid, proc, mem, teller, ended: None }),
             Err(e) => {
                 end(pid);
                 Err(Error::failed(format_args!("copy {pid} of the process"), "cannot be read", e))
@@ -43,10 +50,16 @@ impl Copy {
         }
     }
 
-    /// Whether nobody has killed it.
+    /// Whether nobody else has killed it.
     #[must_use]
     pub fn lives(&self) -> bool {
-        ptrace::registers(self.pid).is_ok()
+        self.ended.is_some() || ptrace::registers(self.pid).is_ok()
+    }
+
+    /// All of its so many bytes have been read: it ends by itself.
+    pub fn end(&mut self, bytes: u64) {
+        let killed = sys::process::kill(self.pid, sys::abi::signal::SIGKILL);
+        self.ended = killed.is_ok().then_some(bytes);
     }
 
     /// Its id.
@@ -72,18 +85,36 @@ impl Copy {
     /// # Errors
     /// The call's; ESRCH: somebody has killed it.
     pub fn call(&self, place: &Place, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+        self.puppet(place)?.call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
+    }
+
+    /// Makes all calls of a table in it; false: it cannot.
+    ///
+    /// # Errors
+    /// As for [`Copy::call`].
+    pub fn call_all(&self, place: &Place, table: u64, count: usize) -> sys::Result<bool> {
+        self.puppet(place)?.call_all(table, count).map_err(|_| Errno::ESRCH)
+    }
+
+    fn puppet(&self, place: &Place) -> sys::Result<Puppet> {
         let regs = ptrace::registers(self.pid)?.ok_or(Errno::ESRCH)?;
-        Puppet::of_copy(self.pid, regs, place).call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
+        Ok(Puppet::of_copy(self.pid, regs, place, self.teller))
     }
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        end(self.pid);
+        let pid = self.pid;
+        // The kernel takes back all of its memory before its end can be seen: nobody has to wait for that.
+        if self.ended.is_none_or(|bytes| bytes <= SMALL) || std::thread::Builder::new().spawn(move || end(pid)).is_err()
+        {
+            end(pid);
+        }
     }
 }
 
-fn end(pid: i32) {
+/// Ends a copy, also one that nobody has taken over yet.
+pub fn end(pid: i32) {
     let _ = sys::process::kill(pid, sys::abi::signal::SIGKILL);
     while matches!(ptrace::wait(pid, true), Ok(Some(Event::Stopped(..)))) {}
 }

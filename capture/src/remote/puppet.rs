@@ -8,12 +8,13 @@
 use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
 use sys::Errno;
-use sys::abi::ptrace::{PTRACE_EVENT_STOP, UserRegs};
+use sys::abi::ptrace::{PTRACE_EVENT_CLONE, PTRACE_EVENT_STOP, UserRegs};
 use sys::abi::signal::Altstack;
 use sys::arch::{Boot, Code, Run, WayBack};
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
 
+use super::glance;
 use super::place::{FRAME, Place};
 use super::resume::lead_back;
 use super::thread::{Registers, one_waits};
@@ -22,8 +23,9 @@ use super::thread::{Registers, one_waits};
 #[derive(Debug)]
 pub struct Puppet {
     tid: i32,
-    /// Where calls are made.
+    /// Where calls are made, and where it stands when it has told of their end.
     code: u64,
+    told: u64,
     /// Registers as it was stopped with them: what it gets back.
     regs: UserRegs,
     mask: u64,
@@ -31,8 +33,10 @@ pub struct Puppet {
     call_mask: Option<u64>,
     /// Its mask has been changed.
     blocked: bool,
-    /// Its id as it sees it, and a signal that it may send itself to tell of the end of many calls (0: none).
-    teller: (i32, i32),
+    /// A signal that it may send itself to tell of the end of its calls (0: none).
+    teller: i32,
+    /// It has told, and not been let run since.
+    stands: bool,
 }
 
 fn write<C: Code>(words: &C::Words, at: u64, mem: Fd) -> Result<()> {
@@ -46,7 +50,7 @@ fn not_written(at: u64, errno: Errno) -> Error {
 }
 
 fn first_stop(tid: i32) -> bool {
-    matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..))))
+    matches!(glance::wait(tid), Ok(Some(Event::Stopped(..))))
 }
 
 fn ended(tid: i32) -> Error {
@@ -54,10 +58,11 @@ fn ended(tid: i32) -> Error {
 }
 
 impl Puppet {
-    fn new(thread: &Registers, code: u64) -> Self {
+    fn new(thread: &Registers) -> Self {
         let call_mask = (thread.blocked != thread.mask).then_some(thread.blocked);
-        let teller = (thread.status.own, thread.teller());
-        Self { tid: thread.tid, code, regs: thread.regs, mask: thread.mask, call_mask, blocked: false, teller }
+        let code = 0;
+        let (tid, regs, mask, teller) = (thread.tid, thread.regs, thread.mask, thread.teller());
+        Self { tid, code, told: 0, regs, mask, call_mask, blocked: false, teller, stands: false }
     }
 
     /// The first thread, which can make calls before there is memory for a frame.
@@ -65,7 +70,7 @@ impl Puppet {
     /// # Errors
     /// The code cannot be written.
     pub fn boot(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
-        let mut puppet = Self::new(thread, 0);
+        let mut puppet = Self::new(thread);
         puppet.back_to_boot(place, mem)?;
         Ok(puppet)
     }
@@ -78,7 +83,7 @@ impl Puppet {
         let r = lead_back(&self.regs, None);
         let registers = [r.rax, r.rcx, r.rdx, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11];
         write::<Boot>(&WayBack { registers, rip: r.rip, mask: self.mask }, place.boot(), mem)?;
-        self.code = place.boot();
+        (self.code, self.told) = (place.boot(), place.boot() + Boot::told());
         Ok(())
     }
 
@@ -87,7 +92,7 @@ impl Puppet {
     /// # Errors
     /// The code or the frame cannot be written.
     pub fn run(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
-        let mut puppet = Self::new(thread, 0);
+        let mut puppet = Self::new(thread);
         puppet.prepare_run(thread, place, false, mem)?;
         Ok(puppet)
     }
@@ -97,7 +102,7 @@ impl Puppet {
         let mut frame = [0; FRAME];
         // A stack that the kernel takes for a mistake leaves the thread's own as it is.
         let stack = Altstack { flags: i32::MAX, ..Altstack::default() };
-        let xstate = thread.xstate.get(..sys::arch::xsave_core_size(thread.xcr0())).unwrap_or_default();
+        let xstate = thread.xstate.get(..thread.core_size).unwrap_or_default();
         let regs = lead_back(&self.regs, Some(mem));
         let rest = xstate.len().saturating_sub(FIXED) as u32;
         let same = [Move { bit: 0, from: FIXED as u32, to: FIXED as u32, len: rest }];
@@ -107,7 +112,7 @@ impl Puppet {
         let used = frame.get(..state::frame::size(xstate.len())).unwrap_or_default();
         sys::fs::pwrite_all(mem, used, at).map_err(|e| not_written(at, e))?;
         write::<Run>(&sp, code, mem)?;
-        self.code = code;
+        (self.code, self.told) = (code, code + Run::told());
         Ok(())
     }
 
@@ -126,10 +131,18 @@ impl Puppet {
         Ok(())
     }
 
-    /// A process that is nobody's: it needs no way back.
+    /// A process that is nobody's: it needs no way back. Its mask is that of the thread that has made it, and so is its teller.
     #[must_use]
-    pub fn of_copy(tid: i32, regs: UserRegs, place: &Place) -> Self {
-        Self { tid, code: place.run(true).0, regs, mask: 0, call_mask: None, blocked: true, teller: (0, 0) }
+    pub fn of_copy(tid: i32, regs: UserRegs, place: &Place, teller: i32) -> Self {
+        let code = place.run(true).0;
+        let told = code + Run::told();
+        Self { tid, code, told, regs, mask: 0, call_mask: None, blocked: true, teller, stands: false }
+    }
+
+    /// The signal by which it tells of the end of many calls; 0: none.
+    #[must_use]
+    pub fn teller(&self) -> i32 {
+        self.teller
     }
 
     /// The thread.
@@ -151,22 +164,21 @@ impl Puppet {
         unsafe { ptrace::set_registers(self.tid, regs) }.map_err(|_| ended(self.tid))?;
         if !self.blocked {
             // No signal may come between: it would be delivered to code that is not the program's.
-            let open = if self.tells() { sys::signal::bit(self.teller.1) } else { 0 };
+            let open = if self.tells() { sys::signal::bit(self.teller) } else { 0 };
             ptrace::set_signal_mask(self.tid, sys::signal::ALL & !open).map_err(|_| ended(self.tid))?;
             self.blocked = true;
         }
         Ok(())
     }
 
-    /// Whether it can tell of the end of many calls.
+    /// Whether it can tell of the end of its calls.
     fn tells(&self) -> bool {
-        self.teller.1 != 0
+        self.teller != 0
     }
 
     /// Registers for code that ends with telling it: only [`Run`] puts these back.
     fn telling(&self) -> UserRegs {
-        let (tid, signal) = self.teller;
-        UserRegs { r15: tid as u64, rbx: signal as u64, orig_rax: u64::MAX, ..self.regs }
+        UserRegs { rbx: self.teller as u64, orig_rax: u64::MAX, ..self.regs }
     }
 
     /// Makes all calls of the table at `table`, which holds `count`; false: it cannot, one after the other is the way then.
@@ -183,16 +195,17 @@ impl Puppet {
     }
 
     /// Lets it run until it has told that it is at the end, or to an event (`Some`).
-    fn go(&self) -> Result<Option<i32>> {
-        let (mut pass, (_, teller)) = (0, self.teller);
+    fn go(&mut self) -> Result<Option<i32>> {
+        let (mut pass, teller) = (0, self.teller);
         loop {
             ptrace::resume(self.tid, pass).map_err(|_| ended(self.tid))?;
-            pass = 0;
-            match ptrace::wait(self.tid, true) {
+            (pass, self.stands) = (0, false);
+            match glance::wait(self.tid) {
                 // The same signal from somebody else: without us it would have been dropped, too.
                 Ok(Some(Event::Stopped(signal, 0))) if signal == teller => {
                     let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
-                    if regs.rip == self.code + Run::told() {
+                    if regs.rip == self.told {
+                        self.stands = true;
                         return Ok(None);
                     }
                 }
@@ -205,11 +218,12 @@ impl Puppet {
     }
 
     /// Lets it run to the next entry or exit of a system call; `Some` for another event on the way.
-    fn step(&self) -> Result<Option<i32>> {
+    fn step(&mut self) -> Result<Option<i32>> {
         let mut signal = 0;
+        self.stands = false;
         loop {
             ptrace::resume_to_call(self.tid, signal).map_err(|_| ended(self.tid))?;
-            match ptrace::wait(self.tid, true) {
+            match glance::wait(self.tid) {
                 Ok(Some(Event::Stopped(stop, 0))) if stop & 0x80 != 0 => return Ok(None),
                 // All can be blocked but SIGSTOP: it is taken, and takes effect when the thread is let go.
                 Ok(Some(Event::Stopped(stop, 0))) => signal = stop,
@@ -236,13 +250,29 @@ impl Puppet {
         self.result()
     }
 
-    /// Makes a copy of the process; returns the copy's pid (as we see it), traced and about to stop; let go, it ends at once.
-    /// `Err` within: the kernel refuses another process.
+    /// Makes a call by [`Boot`], with four arguments and nothing (-1, 0) for a fifth and sixth.
     ///
     /// # Errors
     /// The thread has ended.
-    pub fn fork(&mut self) -> Result<sys::Result<i32>> {
-        use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACECLONE};
+    pub fn call_in_boot(&mut self, number: usize, args: [usize; 4]) -> Result<sys::Result<usize>> {
+        let [rdi, rsi, rdx, r10] = args;
+        if !self.tells() {
+            return self.call(number, [rdi, rsi, rdx, r10, usize::MAX, 0]);
+        }
+        let [rdi, rsi, rdx, r10] = args.map(|arg| arg as u64);
+        let (rip, rax, r8) = (self.code, number as u64, self.teller as u64);
+        self.set(&UserRegs { rip, rax, rdi, rsi, rdx, r10, r8, r9: 0, orig_rax: u64::MAX, ..self.regs })?;
+        self.go()?;
+        let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
+        Ok(Errno::from_ret(regs.r9 as usize))
+    }
+
+    /// Begins to make a copy of the process, by way of a process in the middle, whose id this is; [`Puppet::end_fork`] must follow
+    /// before anything else is done with the thread. `Err` within: the kernel refuses another process.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn begin_fork(&mut self) -> Result<sys::Result<i32>> {
         let flags = sys::abi::CLONE_VM | sys::abi::CLONE_FILES;
         let (tells, rip, number) = (self.tells(), self.code + Run::fork(), sys::Sysno::clone as u64);
         let (rax, rdi) = (number, flags as u64);
@@ -255,21 +285,30 @@ impl Puppet {
             return Ok(Err(Errno::from_ret(result as usize).err().unwrap_or(Errno::EAGAIN)));
         }
         let middle = ptrace::event_message(self.tid).map_err(|_| ended(self.tid))? as i32;
-        let mut copy = Err(Errno::EAGAIN);
+        // What it makes is seized, too: it has our options from the thread.
         if first_stop(middle) {
-            let _ = ptrace::set_options(middle, PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
             let _ = ptrace::resume(middle, 0);
-            if let Ok(Some(Event::Stopped(_, sys::abi::ptrace::PTRACE_EVENT_CLONE))) = ptrace::wait(middle, true)
-                && let Ok(pid) = ptrace::event_message(middle)
-            {
-                copy = Ok(pid as i32);
-            }
-            let _ = ptrace::resume(middle, 0);
-            while matches!(ptrace::wait(middle, true), Ok(Some(Event::Stopped(..)))) {
-                let _ = ptrace::resume(middle, 0);
-            }
         }
-        if tells {
+        Ok(Ok(middle))
+    }
+
+    /// Returns the copy's pid (as we see it), traced and about to stop; let go, it ends at once.
+    /// `Err` within: the kernel refuses another process.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn end_fork(&mut self, middle: i32) -> Result<sys::Result<i32>> {
+        let mut copy = Err(Errno::EAGAIN);
+        while let Ok(Some(Event::Stopped(_, event))) = glance::wait(middle) {
+            if event == PTRACE_EVENT_CLONE {
+                copy = ptrace::event_message(middle).map(|pid| pid as i32);
+                // It ends at once, and its maker sees to it.
+                let _ = ptrace::detach(middle, 0);
+                break;
+            }
+            let _ = ptrace::resume(middle, 0);
+        }
+        if self.tells() {
             self.go()?;
         } else {
             // Exit of clone, entry and exit of the wait for the middle process.
@@ -280,6 +319,22 @@ impl Puppet {
         Ok(copy)
     }
 
+    /// Stops it before its next instruction.
+    fn stop_anew(&self) -> Result<()> {
+        let stop = ptrace::interrupt(self.tid).and_then(|()| ptrace::resume(self.tid, 0));
+        stop.map_err(|_| ended(self.tid))?;
+        loop {
+            match glance::wait(self.tid) {
+                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => return Ok(()),
+                Ok(Some(Event::Stopped(signal, 0))) if signal & 0x80 == 0 => {
+                    ptrace::resume(self.tid, signal).map_err(|_| ended(self.tid))?;
+                }
+                Ok(Some(Event::Stopped(..))) => ptrace::resume(self.tid, 0).map_err(|_| ended(self.tid))?,
+                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
+            }
+        }
+    }
+
     /// Gives the thread back what it had. It stands still as before.
     ///
     /// # Errors
@@ -288,19 +343,10 @@ impl Puppet {
         if !self.blocked {
             return Ok(());
         }
-        // Stopped anew, before the first instruction of the way back: only here does the kernel look again at what an
-        // interrupted call was to do.
-        let stop = ptrace::interrupt(self.tid).and_then(|()| ptrace::resume(self.tid, 0));
-        stop.map_err(|_| ended(self.tid))?;
-        loop {
-            match ptrace::wait(self.tid, true) {
-                Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => break,
-                Ok(Some(Event::Stopped(signal, 0))) if signal & 0x80 == 0 => {
-                    ptrace::resume(self.tid, signal).map_err(|_| ended(self.tid))?;
-                }
-                Ok(Some(Event::Stopped(..))) => ptrace::resume(self.tid, 0).map_err(|_| ended(self.tid))?,
-                Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
-            }
+        // Of the stops only these make the kernel look again at what an interrupted call was to do: by a signal, and before the first
+        // instruction of the way back.
+        if !self.stands {
+            self.stop_anew()?;
         }
         ptrace::set_signal_mask(self.tid, self.mask).map_err(|_| ended(self.tid))?;
         // The call's own mask cannot be given back. A signal that only it blocks is delivered now, and must find the call still to

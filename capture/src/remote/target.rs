@@ -12,7 +12,8 @@ use sys::{Errno, Sysno};
 
 mod live;
 
-use super::ahead::{Answer, Table};
+use super::ahead::{self, Answer, Table};
+use super::connections::Connections;
 use super::copy::Copy;
 use super::outside;
 use super::place::{DATA, LEN, Place};
@@ -21,6 +22,7 @@ use super::stop::Stopped;
 use super::thread::Registers;
 
 pub use live::ADOPTS;
+use live::Making;
 
 /// How the process goes on when everything but its memory has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,10 @@ pub enum Pause {
     /// It stands still until the image is written.
     Frozen,
 }
+
+/// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
+/// counts for little beside the copying, which would be in vain.
+const AHEAD_MAX: u64 = 256 << 10;
 
 /// What is known of a stopped process before anything is put into it.
 #[derive(Debug)]
@@ -69,6 +75,7 @@ pub struct Remote {
     other: Option<Puppet>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
+    making: Making,
     /// Where its threads stand.
     at: Vec<u64>,
     /// Ids of its threads: as they know themselves, and as we see them.
@@ -78,6 +85,8 @@ pub struct Remote {
     thawed: Option<Duration>,
     /// Connections to other processes are to be reset at the restart.
     pub reset_tcp: bool,
+    /// Those that are carried.
+    pub connections: Option<Connections>,
     /// Which open files' contents are carried.
     pub with_files: state::WithFiles,
     /// Why it is not live although it should be.
@@ -88,6 +97,10 @@ pub struct Remote {
     answers: Vec<Answer>,
     /// The process has locked memory.
     locks_memory: bool,
+    /// It has shared mappings; `None`: not asked since it stands still.
+    shares: Option<bool>,
+    /// What it has in memory, KiB.
+    resident: u64,
     /// Its address space with what is put into it, KiB.
     size: u64,
     /// What the copy lacks, so that only the process itself can be saved.
@@ -112,17 +125,21 @@ impl Remote {
             other: None,
             stopped: Some(stopped),
             copy: None,
+            making: Making::Not,
             at,
             ids: Vec::new(),
             pause,
             since,
             thawed: None,
             reset_tcp: false,
+            connections: None,
             with_files: state::WithFiles::None,
             held: None,
             lost: AtomicBool::new(false),
             answers: Vec::new(),
             locks_memory: first.status.locks_memory,
+            shares: None,
+            resident: first.status.resident,
             size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
             lacking: None,
         };
@@ -130,8 +147,9 @@ impl Remote {
         remote.first = Some(Puppet::boot(first, &place, mem)?);
         if !place.is_mapped {
             let how = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE) as usize;
-            let memory = [place.memory as usize, LEN, Place::PROTECTION as usize, how, usize::MAX, 0];
-            remote.inject(Sysno::mmap, memory).map_err(|e| {
+            let memory = [place.memory as usize, LEN, Place::PROTECTION as usize, how];
+            let mapped = remote.first.as_mut().map(|first| first.call_in_boot(Sysno::mmap as usize, memory));
+            mapped.transpose()?.unwrap_or(Err(Errno::ESRCH)).map_err(|e| {
                 Error::failed(format_args!("process {outer}"), "memory for the saver cannot be mapped in it", e)
                     .remedy("raise its address space limit (ulimit -v)")
             })?;
@@ -148,6 +166,7 @@ impl Remote {
     /// # Errors
     /// One of them has ended.
     pub fn use_thread(&mut self, thread: &Registers) -> Result<()> {
+        self.complete_copy();
         self.answers.clear();
         if let Some(before) = self.other.take() {
             before.put_back()?;
@@ -159,18 +178,28 @@ impl Remote {
         Ok(())
     }
 
-    /// Makes these calls on the thread in use, all at once where it can: each is answered when it is made next.
+    /// Makes these calls on the thread in use, or in the copy, all at once where it can: each is answered when it is made next.
     ///
     /// # Errors
     /// The thread has ended.
     pub fn ask(&mut self, questions: &[Question]) -> Result<()> {
-        let mut table = Table::new(questions, self.place.data());
-        let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Ok(()) };
         let failed = |e| Error::failed(format_args!("memory of the process"), "cannot be written by a tracer", e);
-        sys::fs::pwrite_all(self.mem.fd(), &table.bytes, self.place.data()).map_err(failed)?;
-        if puppet.call_all(self.place.data(), questions.len())? {
-            sys::fs::pread_exact(self.mem.fd(), &mut table.bytes, self.place.data()).map_err(failed)?;
-            self.answers = table.answers(questions);
+        let at = self.place.data();
+        self.complete_copy();
+        for some in ahead::parts(questions, DATA) {
+            let mut table = Table::new(some, at);
+            let mem = self.memory();
+            sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
+            let puppet = self.other.as_mut().or(self.first.as_mut());
+            let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), puppet) {
+                (Some(copy), _) => copy.call_all(&self.place, at, some.len()).map_err(failed)?,
+                (None, Some(puppet)) => puppet.call_all(at, some.len())?,
+                (None, None) => false,
+            };
+            if made {
+                sys::fs::pread_exact(mem, &mut table.bytes, at).map_err(failed)?;
+                self.answers.extend(table.answers(some));
+            }
         }
         Ok(())
     }
@@ -187,6 +216,7 @@ impl Remote {
     }
 
     fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
+        self.complete_copy();
         let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
         puppet.call(number as usize, args).unwrap_or_else(|_| {
             self.lost.store(true, Ordering::Relaxed);
@@ -197,27 +227,6 @@ impl Remote {
     /// The memory that is saved: the copy's, once there is one.
     fn memory(&self) -> Fd {
         self.copy.as_ref().map_or(self.mem.fd(), Copy::mem)
-    }
-
-    /// Lets the process go on, or ends it.
-    pub fn finish(mut self, kill: bool) -> Result<()> {
-        self.let_go(kill);
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
-        }
-        Ok(())
-    }
-
-    /// Whether the copy is still there; true when there is none.
-    #[must_use]
-    pub fn copy_lives(&self) -> bool {
-        self.copy.as_ref().is_none_or(Copy::lives)
-    }
-
-    /// How long it stood still, when it goes on already.
-    #[must_use]
-    pub fn thawed(&self) -> Option<Duration> {
-        self.thawed
     }
 
     /// Its id as we see it.
@@ -234,6 +243,11 @@ impl Drop for Remote {
 }
 
 impl Inside for Remote {
+    fn foresee(&mut self, questions: &[Question]) {
+        // What is not answered ahead is asked one by one, and says what is wrong.
+        let _ = self.ask(questions);
+    }
+
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
         let tid = self.other.as_ref().map_or(self.outer, Puppet::tid);
         // What a copy inherits is asked of it, when the process may have gone on with something else.
@@ -288,23 +302,28 @@ impl Target for Remote {
 
     fn hold(&mut self, why: &'static str) {
         (self.pause, self.held) = (Pause::Frozen, Some(why));
+        self.drop_copy();
     }
 
-    fn thaw(&mut self) -> Result<()> {
-        if self.pause == Pause::Live {
-            match self.make_copy() {
-                Ok(copy) => {
-                    self.let_go(false);
-                    self.thawed = Some(self.since.elapsed());
-                    self.take_copy(copy)?;
-                }
-                Err(why) => self.held = Some(why),
-            }
+    fn copy_ahead(&mut self) {
+        // Asked once: the kernel answers when it has copied the memory, and in between it does not change.
+        self.shares = Some(self.shares_any());
+        // Who counts the users of shared memory would count the copy.
+        if self.pause == Pause::Live && self.shares == Some(false) && self.resident <= AHEAD_MAX {
+            self.begin_copy();
         }
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
-        }
-        Ok(())
+    }
+
+    fn shares_any(&self) -> bool {
+        self.shares.unwrap_or_else(|| !matches!(sys::memory::shares_any(self.proc.fd()), Ok(false)))
+    }
+
+    fn locks_memory(&self) -> Option<bool> {
+        Some(self.locks_memory)
+    }
+
+    fn takes_children(&self) -> bool {
+        true
     }
 
     fn tid_here(&self, tid: i32) -> i32 {
@@ -343,8 +362,16 @@ impl Target for Remote {
         self.reset_tcp
     }
 
+    fn keeps_connections(&self) -> bool {
+        self.connections.is_some()
+    }
+
+    fn keep_connection(&mut self, own: Owned) -> sys::Result<()> {
+        self.connections.as_mut().ok_or(Errno::EPERM)?.hold(own)
+    }
+
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
-        sys::fs::is_watched(self.outer, epoll, number, nth, fd)
+        sys::fs::is_watched((self.outer, epoll), number, nth, (self.outer, fd))
     }
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
@@ -354,6 +381,16 @@ impl Target for Remote {
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
         // Not process_vm_readv(2): it gives a page of its own to whoever shares one with a copy (mm/gup.c, unsharing).
         sys::fs::pread_exact(self.memory(), to, addr)?;
+        self.place.hide(addr, to);
+        Ok(())
+    }
+
+    fn read_file_pages(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {
+        // Without the page in between through which the kernel reads for others; it has no way around their protection.
+        let pid = self.copy.as_ref().map_or(self.outer, Copy::pid);
+        if sys::process::read_memory_of(pid, addr, to) != Ok(to.len()) {
+            return self.read_memory(addr, to);
+        }
         self.place.hide(addr, to);
         Ok(())
     }

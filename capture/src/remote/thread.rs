@@ -39,6 +39,8 @@ pub struct Status {
     pub locks_memory: bool,
     /// Its address space, KiB.
     pub size: u64,
+    /// What of it is in memory, KiB.
+    pub resident: u64,
     /// How many threads the process has.
     pub threads: u64,
     /// Signals that wait, for it or for the process.
@@ -65,9 +67,8 @@ impl Status {
                     status.own = own.and_then(|n| i32::try_from(n).ok()).unwrap_or(tid);
                 }
                 b"Seccomp" => status.filtered = value != b"0",
-                b"VmSize" => {
-                    status.size = sys::text::words(value).next().and_then(sys::text::decimal).unwrap_or(0);
-                }
+                b"VmSize" => status.size = first_number(value),
+                b"VmRSS" => status.resident = first_number(value),
                 b"Threads" => status.threads = sys::text::decimal(value).unwrap_or(0),
                 b"VmLck" => status.locks_memory = !value.starts_with(b"0 "),
                 b"SigPnd" | b"ShdPnd" => status.waiting |= set().unwrap_or(0),
@@ -80,6 +81,10 @@ impl Status {
     }
 }
 
+fn first_number(value: &[u8]) -> u64 {
+    sys::text::words(value).next().and_then(sys::text::decimal).unwrap_or(0)
+}
+
 /// A thread as it was stopped.
 #[derive(Debug)]
 pub struct Registers {
@@ -89,6 +94,8 @@ pub struct Registers {
     pub regs: UserRegs,
     /// XSAVE area as in a core.
     pub xstate: Vec<u8>,
+    /// Bytes of it up to the last component that debuggers know.
+    pub core_size: usize,
     /// Its signal mask.
     pub mask: u64,
     /// What it blocks where it stands: inside ppoll(2) and its like that is another mask, while ptrace tells the one that it
@@ -178,7 +185,8 @@ impl Registers {
         }
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
         let blocked = status.blocked.unwrap_or(mask);
-        Ok(Some(Self { tid, regs, xstate, mask, blocked, status }))
+        let core_size = components.core_size(word(XCR0_IN_CORE));
+        Ok(Some(Self { tid, regs, core_size, xstate, mask, blocked, status }))
     }
 
     /// A signal that the kernel drops when it is sent to the thread, unless somebody traces it; 0 when there is none.
@@ -186,13 +194,6 @@ impl Registers {
     pub fn teller(&self) -> i32 {
         let busy = self.mask | self.blocked | self.status.caught | self.status.waiting;
         [SIGURG, SIGWINCH].into_iter().find(|signal| busy & bit(*signal) == 0).unwrap_or(0)
-    }
-
-    /// The components that its extended state has.
-    #[must_use]
-    pub fn xcr0(&self) -> u64 {
-        let bytes = self.xstate.get(XCR0_IN_CORE..XCR0_IN_CORE + 8);
-        bytes.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
     /// What a debugger shall see, and the restart shall restore.

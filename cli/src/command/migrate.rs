@@ -100,7 +100,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     remote::blockers(args.process).map_err(|e| Failure::new(e.exit_code(), e))?;
     let mut there = There::reach(&args)?;
     let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
-    let options = remote::Options { freeze: false, kill: true, reset_tcp: args.tcp == Tcp::Close, with_files };
+    let options = remote::Options { freeze: false, kill: true, tcp: args.tcp.checked(false)?, with_files };
     let to = there.to.take();
     let compression = args.compress.0;
     let (mut runs, mut told) = (None, false);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use image_format::ExitCode;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::pipe::{Pipe, PipeData};
+use image_format::record::process::FD_MASK;
 use image_format::record::terminal::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -106,10 +107,11 @@ impl Streams {
         let asked = |fd: u32| args.options.fd.iter().any(|r| r.as_bytes().starts_with(format!("{fd}=").as_bytes()));
         let mut numbers = Vec::new();
         for descriptor in checked.image.table::<Descriptor>().map_err(fault)? {
-            let fd = descriptor.fd.get();
+            let fd = descriptor.fd.get() & FD_MASK;
             if let Some((_, flags)) = outside.iter().find(|(id, _)| *id == descriptor.file)
                 && fd <= 2
                 && !asked(fd)
+                && !numbers.iter().any(|(known, _)| *known == fd)
             {
                 numbers.push((fd, fd != 0 && flags & sys::abi::O_ACCMODE != sys::abi::O_RDONLY));
             }

@@ -22,7 +22,7 @@ enum Pid {
 /// Whose ids the program gets.
 #[derive(Debug, clap::Args)]
 pub struct Whose {
-    /// The program's process and thread ids [default: new]
+    /// The program's process and thread ids [default: new; a tree's are kept, in a namespace where they may not be]
     #[arg(long, value_name = "WHICH")]
     pid: Option<Pid>,
     /// The saved ids and clocks, in namespaces of its own
@@ -37,7 +37,8 @@ impl Whose {
             (Some(Pid::New), true) => Err(Failure::usage("--namespace keeps the ids: it excludes --pid new")),
             (_, true) => Ok(Identity::Namespace),
             (Some(Pid::Keep), _) => Ok(Identity::Keep),
-            (Some(Pid::New) | None, _) => Ok(Identity::New),
+            (Some(Pid::New), _) => Ok(Identity::New),
+            (None, _) => Ok(Identity::Any),
         }
     }
 

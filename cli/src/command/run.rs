@@ -72,6 +72,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let Some((name, arguments)) = args.program.split_first() else {
         return Err(Failure::usage("no program given"));
     };
+    let tcp = args.tcp.checked(false)?;
     let image = image_path(args.output.as_deref(), Path::new(name))?;
     let goes_on = image.symlink_metadata().is_ok();
     let program = if goes_on { PathBuf::new() } else { program::find(name)? };
@@ -95,7 +96,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     };
     let mut saves = Saves::new(child.pid, image, args.signal, args.every, args.exit_code);
     saves.compression = args.compress;
-    saves.reset_tcp = args.tcp == Tcp::Close;
+    saves.tcp = tcp;
     Err(Proxy { inbox: &inbox, child, terminal: terminal.as_ref() }.run(&mut saves))
 }
 /// The image's absolute path: the program may change its directory before the library looks.

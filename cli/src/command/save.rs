@@ -57,6 +57,22 @@ pub enum Tcp {
     Refuse,
     /// The restarted program finds them reset
     Close,
+    /// They are carried, which takes root; only where the save ends the process, and nothing comes for them until the restart
+    Keep,
+}
+
+impl Tcp {
+    /// For a save that ends the process, or not.
+    pub fn checked(self, kills: bool) -> Result<remote::Tcp, Failure> {
+        match self {
+            Self::Refuse => Ok(remote::Tcp::Refuse),
+            Self::Close => Ok(remote::Tcp::Reset),
+            Self::Keep if kills => Ok(remote::Tcp::Keep),
+            Self::Keep => {
+                Err(Failure::usage("--tcp keep is for ckpt save with --kill: a connection cannot go on twice"))
+            }
+        }
+    }
 }
 
 /// Which open files' contents are carried.
@@ -83,8 +99,8 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let stream = path == Path::new("-");
     let to = if stream { To::Stream(standard_output()?) } else { To::File(&path) };
     let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
-    let options =
-        remote::Options { freeze: args.freeze, kill: args.kill, reset_tcp: args.tcp == Tcp::Close, with_files };
+    let tcp = args.tcp.checked(args.kill)?;
+    let options = remote::Options { freeze: args.freeze, kill: args.kill, tcp, with_files };
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
@@ -111,6 +127,9 @@ fn line(image: String, report: &Report, verbose: bool) -> String {
     let (pause, total) = (milliseconds(report.pause), milliseconds(report.total));
     let mut line = format!("{image}: {}, paused {pause}, total {total}", text::size(report.bytes));
     if verbose {
+        if report.processes > 1 {
+            line += &format!(", {} processes", report.processes);
+        }
         line += &format!(", {}", text::count(report.threads, "thread"));
         if let Some(why) = report.frozen {
             line += &format!(", frozen: {why}");

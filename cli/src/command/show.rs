@@ -25,7 +25,9 @@ pub struct Args {
 pub fn main(args: Args) -> Result<(), Failure> {
     let file = ImageFile::open(&args.image)?;
     let checked = file.checked()?;
-    let report = Report::new(&file, &checked.image).map_err(|fault| file.fault(fault))?;
+    let others = file.others()?;
+    let others = others.iter().map(ImageFile::checked).collect::<Result<Vec<_>, _>>()?;
+    let report = Report::new(&file, &others, &checked.image).map_err(|fault| file.fault(fault))?;
     if !args.json {
         return text::print(table::render(&report));
     }

@@ -43,7 +43,8 @@ pub fn all(file: &ImageFile) -> Result<usize, Failure> {
     let checked = file.checked()?;
     padding(file, checked.image.prefix().len() as u64)?;
     segments(file, &checked)?;
-    Ok(checked.sums.len())
+    let others = file.others()?.iter().map(all).sum::<Result<usize, _>>()?;
+    Ok(checked.sums.len() - checked.image.processes().len() + others)
 }
 
 /// The one part that no checksum covers: from the end of the notes to the next page.

@@ -119,7 +119,7 @@ fn memfd() -> Outcome {
 
 fn stub() -> Outcome {
     let nothing = crate::stub::Options::with_files(crate::stub::Files::Verify);
-    Stub::new(std::path::Path::new("-"), &nothing, &[]).map(drop).map_err(|failure| failure.into_parts().1)
+    Stub::new(std::path::Path::new("-"), &nothing, &[], false).map(drop).map_err(|failure| failure.into_parts().1)
 }
 
 /// Sets what is set already.

@@ -19,7 +19,7 @@ use crate::signal::Signal;
 use crate::supervise::birth::pipe;
 use crate::supervise::proxy::Duty;
 use crate::text;
-use ckpt::remote::Options;
+use ckpt::remote::{Options, Tcp};
 
 /// What happens to the program after a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ pub struct Saves {
     every: Option<Duration>,
     exit_code: u8,
     /// TCP connections to other processes do not block a save.
-    pub reset_tcp: bool,
+    pub tcp: Tcp,
     /// How the image is compressed.
     pub compression: Option<Compression>,
     /// None before the program has taken over.
@@ -68,7 +68,7 @@ impl Saves {
             signals,
             every,
             exit_code,
-            reset_tcp: false,
+            tcp: Tcp::Refuse,
             compression: None,
             next: None,
             running: false,
@@ -107,7 +107,7 @@ impl Saves {
         let Some(pid) = Pid::from_raw(pid) else {
             drop(says);
             let kill = after == After::End;
-            let options = Options { kill, reset_tcp: self.reset_tcp, ..Options::default() };
+            let options = Options { kill, tcp: self.tcp, ..Options::default() };
             let program = self.program.as_raw_nonzero().get();
             let saved = saver::save(program, To::File(&self.image), options, self.compression);
             let failed = saved.err().map(|failure| File::from(tell).write_all(failure.into_parts().1.as_bytes()));

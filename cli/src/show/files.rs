@@ -9,6 +9,7 @@ use image_format::record::directory::Directory;
 use image_format::record::lock::{self, LockKind};
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::Pipe;
+use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::record::pty::Pty;
 use image_format::record::regular::Regular;
 use image_format::record::socket::Socket;
@@ -87,15 +88,15 @@ struct File {
     state: Option<State>,
 }
 
-/// All descriptors.
-pub fn descriptors(image: &Image<'_>) -> Result<Vec<Descriptor>, Fault> {
+/// All descriptors of the process at this place of its tree.
+pub fn descriptors(image: &Image<'_>, place: usize) -> Result<Vec<Descriptor>, Fault> {
     let files = files(image)?;
     let mut locks: HashMap<u32, Vec<Lock>> = HashMap::new();
     for lock in image.table::<lock::Lock>()? {
         locks.entry(lock.fd.get()).or_default().push(Lock::new(lock));
     }
     let describe = |descriptor: &descriptor::Descriptor| {
-        let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
+        let (fd, id) = (descriptor.fd.get() & FD_MASK, descriptor.file.get());
         let unknown = Fault::malformed("a descriptor of an open file that the image does not describe", 0);
         let file = files.get(&id).ok_or(unknown)?;
         Ok(Descriptor {
@@ -108,11 +109,12 @@ pub fn descriptors(image: &Image<'_>) -> Result<Vec<Descriptor>, Fault> {
             flags: flags(file.flags),
             offset: file.offset,
             size: file.size,
-            locks: locks.remove(&fd).unwrap_or_default(),
+            locks: locks.remove(&descriptor.fd.get()).unwrap_or_default(),
             state: file.state.clone(),
         })
     };
-    image.table::<descriptor::Descriptor>()?.iter().map(describe).collect()
+    let own = |descriptor: &&descriptor::Descriptor| descriptor.fd.get() as usize >> FD_BITS == place;
+    image.table::<descriptor::Descriptor>()?.iter().filter(own).map(describe).collect()
 }
 
 /// All open files by id.
@@ -141,13 +143,14 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
         add(terminal.id.get(), "terminal", terminal.path, terminal.flags.get(), None, None)?;
     }
     for pty in image.table::<Pty>()? {
-        let kind = if pty.slave.get() == 0 { "pty" } else { "terminal" };
+        let kind = if pty.id == pty.master { "pty" } else { "terminal" };
         add(pty.id.get(), kind, pty.path, pty.flags.get(), None, None)?;
     }
     for socket in image.table::<Socket>()? {
         add(socket.id.get(), "socket", socket.name, socket.flags.get(), None, None)?;
     }
-    for (id, state) in object::pipes(image)?.into_iter().chain(object::sockets(image)?) {
+    let states = object::pipes(image)?.into_iter().chain(object::sockets(image)?).chain(object::terminals(image)?);
+    for (id, state) in states {
         if let Some(file) = out.get_mut(&id) {
             file.state = Some(state);
         }

@@ -168,6 +168,8 @@ pub struct Mapping {
     pub name: String,
     /// `grows-down`, `locked`, …
     pub flags: Vec<String>,
+    /// Its memory protection key; 0: none.
+    pub protection_key: u32,
 }
 
 impl Memory {
@@ -194,6 +196,7 @@ impl Memory {
                 offset: vma.offset.get(),
                 name,
                 flags: flags(vma.flags.get()),
+                protection_key: vma.key.get(),
             });
         }
         let kinds = Kind::ALL.map(|kind| sum(kind, mappings.iter().filter(|m| m.kind == kind)));

@@ -6,6 +6,7 @@ use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::record::pipe::PipeData;
+use image_format::record::pty::{Pty, PtyStep, WRITE};
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{Socket, SocketStep, Step};
 use image_format::record::timerfd::Timerfd;
@@ -84,6 +85,19 @@ pub enum State {
         packets: usize,
         /// Size of its buffer.
         buffer: u32,
+    },
+    /// The master of a pseudo-terminal.
+    Pty {
+        /// Number of the terminal: `/dev/pts/N`.
+        terminal: u32,
+        /// Size in characters.
+        columns: u16,
+        /// As above.
+        rows: u16,
+        /// Bytes that were typed and nobody has read.
+        typed: u64,
+        /// Bytes that are to be shown.
+        shown: u64,
     },
 }
 
@@ -210,6 +224,29 @@ pub fn pipes(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
     Ok(out)
 }
 
+/// Those of masters of pseudo-terminals, by id.
+pub fn terminals(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
+    const SIZE: u32 = 0x5414;
+    let mut out: HashMap<u32, State> = HashMap::new();
+    for one in image.table::<Pty>()?.iter().filter(|one| one.id == one.master) {
+        let state = State::Pty { terminal: one.number.get(), columns: 0, rows: 0, typed: 0, shown: 0 };
+        out.insert(one.id.get(), state);
+    }
+    for step in image.table::<PtyStep>()? {
+        let Some(State::Pty { columns, rows, typed, shown, .. }) = out.get_mut(&step.master.get()) else { continue };
+        let bytes = image.bytes(step.bytes).unwrap_or_default();
+        match (step.request.get(), step.slave.get(), bytes) {
+            (WRITE, 0, _) => *typed += u64::from(step.echo.get()),
+            (WRITE, ..) => *shown += bytes.len() as u64,
+            (SIZE, _, [r0, r1, c0, c1, ..]) => {
+                (*rows, *columns) = (u16::from_le_bytes([*r0, *r1]), u16::from_le_bytes([*c0, *c1]));
+            }
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
 fn nanoseconds([sec, nsec]: [U64; 2]) -> u64 {
     sec.get().saturating_mul(1_000_000_000).saturating_add(nsec.get())
 }
@@ -258,6 +295,12 @@ impl State {
                 words
             }
             Self::Content { content } => vec![format!("contents {content}")],
+            Self::Pty { terminal, columns, rows, typed, shown } => {
+                let mut words = vec![format!("terminal {terminal}, {columns} x {rows}")];
+                words.extend((*typed != 0).then(|| format!("holds {} typed", size(*typed))));
+                words.extend((*shown != 0).then(|| format!("{} to be shown", size(*shown))));
+                words
+            }
             Self::Pipe { peer, holds, packets, .. } => {
                 let peer = peer.map_or_else(|| "other end closed".to_owned(), |peer| format!("other end {peer}"));
                 let mut words = vec![peer];

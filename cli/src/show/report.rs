@@ -20,7 +20,7 @@ use super::files::{self, Descriptor};
 use super::memory::Memory;
 use super::setting::Setting;
 use super::thread::Thread;
-use crate::image::ImageFile;
+use crate::image::{Checked, ImageFile};
 use crate::{signal, text};
 
 /// Version of the schema.
@@ -123,6 +123,12 @@ pub struct Cpu {
 pub struct Process {
     /// Its id at the save.
     pub pid: u32,
+    /// Its parent's, when that is saved, too.
+    pub parent: Option<u32>,
+    /// Its process group, in a tree.
+    pub group: Option<u32>,
+    /// Its session, in a tree.
+    pub session: Option<u32>,
     /// The executable's path.
     pub executable: String,
     /// The beginning of its command line (the kernel keeps 80 bytes in cores).
@@ -197,7 +203,10 @@ pub struct PendingSignal {
 
 impl Report {
     /// Collects all from a checked image.
-    pub fn new(file: &ImageFile, image: &Image<'_>) -> Result<Self, Fault> {
+    pub fn new(file: &ImageFile, others: &[Checked<'_>], image: &Image<'_>) -> Result<Self, Fault> {
+        let images = core::iter::once(image).chain(others.iter().map(|other| &other.image));
+        let relations = image.table::<record::process::Process>()?;
+        let processes = images.enumerate().map(|(place, one)| Process::new(one, place, relations.get(place)));
         let header = image.header();
         Ok(Self {
             schema: SCHEMA,
@@ -214,7 +223,7 @@ impl Report {
                 segments: image.segments().len() + image.content_segments().len(),
             },
             saved: Saved::new(header),
-            processes: vec![Process::new(image)?],
+            processes: processes.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -273,7 +282,7 @@ fn cpu_needs(cpu: &record::header::Cpu) -> Vec<String> {
 }
 
 impl Process {
-    fn new(image: &Image<'_>) -> Result<Self, Fault> {
+    fn new(image: &Image<'_>, place: usize, relation: Option<&record::process::Process>) -> Result<Self, Fault> {
         let actions = image.table::<Sigaction>()?;
         let signals = |wanted: fn(u64) -> bool| {
             let matching = actions.iter().zip(1..).filter(|(action, _)| wanted(action.handler.get()));
@@ -281,13 +290,16 @@ impl Process {
         };
         Ok(Self {
             pid: image.header().pid.get(),
+            parent: relation.map(|r| r.parent.get()).filter(|parent| *parent != 0),
+            group: relation.map(|r| r.group.get()),
+            session: relation.map(|r| r.session.get()),
             executable: string(image, image.single::<Mm>()?.exe)?,
             command: command(image)?,
             directory: string(image, image.single::<Cwd>()?.path)?,
             umask: format!("{:04o}", image.single::<Umask>()?.mask.get()),
             threads: Thread::all(image)?,
             memory: Memory::new(image)?,
-            descriptors: files::descriptors(image)?,
+            descriptors: files::descriptors(image, place)?,
             settings: Setting::all(image)?,
             limits: image.table::<Rlimit>()?.iter().map(Limit::new).collect(),
             timers: image.table::<Itimer>()?.iter().map(Timer::new).collect(),

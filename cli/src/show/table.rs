@@ -40,6 +40,10 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
 
 fn process_table(out: &mut String, process: &Process) -> fmt::Result {
     writeln!(out, "\nProcess {}", process.pid)?;
+    if let Some((group, session)) = process.group.zip(process.session) {
+        let of = process.parent.map_or_else(|| "root of the tree".to_owned(), |parent| format!("child of {parent}"));
+        line(out, "tree", &format!("{of}, group {group}, session {session}"))?;
+    }
     line(out, "program", &process.executable)?;
     if !process.command.is_empty() {
         line(out, "command", &process.command)?;

@@ -11,7 +11,8 @@ use crate::record::header::Features;
 use crate::record::inotify::InotifyWatch;
 use crate::record::lock::{Lock, LockKind};
 use crate::record::pipe::{CLOSED, Pipe, PipeData};
-use crate::record::pty::Pty;
+use crate::record::process::FD_MASK;
+use crate::record::pty::{ARGUMENT, CHMOD, Pty, PtyStep, REQUESTS, WRITE, WRITE_MAX};
 use crate::record::socket::{Socket, SocketStep, Step};
 use crate::record::timerfd::Timerfd;
 use crate::{NoteType, StrRef};
@@ -29,11 +30,8 @@ const ADDRESS_MAX: usize = 256;
 /// Greatest number of an inotify watch: a restart counts up to it.
 const WD_MAX: u32 = 1 << 16;
 
-/// Greatest number of a pseudo-terminal: a restart counts up to it (`kernel.pty.max` is 4096, where nobody has changed it).
-const PTYS_MAX: u32 = 4096;
-
-/// Most open file descriptions of their ends.
-const PTY_ENDS_MAX: usize = 1 << 14;
+/// Greatest sum of the numbers of pseudo-terminals: a restart counts up to each.
+const PTYS_MAX: u64 = 1 << 17;
 
 /// No descriptor has this number: a restart needs one above all of them.
 const FD_MAX: u32 = i32::MAX as u32;
@@ -53,6 +51,7 @@ impl<'a> Check<'_, 'a> {
         self.locks(&files, descriptors)?;
         self.pipe_data(&files)?;
         self.sockets(&files)?;
+        self.terminals(&files)?;
         self.events(&files)
     }
 
@@ -96,7 +95,7 @@ impl<'a> Check<'_, 'a> {
         let mut least = 0u32;
         for descriptor in descriptors {
             let fd = descriptor.fd.get();
-            if fd < least || fd >= FD_MAX {
+            if fd < least || fd >= FD_MAX || fd > FD_MASK && !self.requires(Features::TREE) {
                 return self.bad("descriptors are out of order, repeated, or too great", descriptor);
             }
             if files.holders(descriptor.file.get()) == 0 {
@@ -188,6 +187,32 @@ impl<'a> Check<'_, 'a> {
         Ok(())
     }
 
+    fn terminals(&self, files: &Files<'_>) -> Result {
+        const MASTER: u8 = core::mem::offset_of!(Pty, master) as u8;
+        let is_master = |id: u32| files.find(NoteType::Pty, id).is_some_and(|pty| word(pty, MASTER) == id);
+        let mut opened = 0;
+        for pty in self.image.each::<Pty>() {
+            opened += u64::from(pty.number.get());
+            if !is_master(pty.master.get()) || opened > PTYS_MAX {
+                return self.bad("a pseudo-terminal without its master, or with an impossible number", pty);
+            }
+        }
+        for step in self.image.each::<PtyStep>() {
+            let (request, echo) = (step.request.get(), step.echo.get() as usize);
+            let bytes = self.image.bytes(step.bytes).map_or(usize::MAX, <[u8]>::len);
+            let fits = match request {
+                WRITE => bytes <= WRITE_MAX && echo <= bytes,
+                // Of a master it would be that of `/dev/ptmx`.
+                CHMOD => echo <= 0o777 && step.slave.get() != 0,
+                _ => bytes == ARGUMENT && REQUESTS.contains(&request),
+            };
+            if !fits || !is_master(step.master.get()) {
+                return self.bad("a step of a pseudo-terminal that is unknown, or does not fit what it does", step);
+            }
+        }
+        Ok(())
+    }
+
     fn events(&self, files: &Files<'_>) -> Result {
         for timer in self.image.each::<Timerfd>() {
             if !matches!(timer.settime.get(), 0 | 1 | 3) || timer.clock.get() > CLOCK_MAX {
@@ -195,14 +220,6 @@ impl<'a> Check<'_, 'a> {
             }
             if [timer.interval, timer.value].iter().any(|[sec, nsec]| sec.get() > SEC_MAX || nsec.get() >= SECOND) {
                 return self.bad("a timerfd's time is beyond all clocks", timer);
-            }
-        }
-        let few = self.image.each::<Pty>().len() <= PTY_ENDS_MAX;
-        for pty in self.image.each::<Pty>() {
-            // Each is compared with all others.
-            let masters = self.image.each::<Pty>().filter(|other| other.slave.get() == 0 && other.number == pty.number);
-            if !few || pty.slave.get() > 1 || masters.count() != 1 || pty.number.get() >= PTYS_MAX {
-                return self.bad("a pseudo-terminal without its one master, or with an impossible number", pty);
             }
         }
         let mut last = (0, 0);

@@ -1,7 +1,7 @@
 //! The rules of program headers: what follows what, in the file and in memory.
 
 use super::Image;
-use crate::elf::{PT_CONTENT, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_PHDR};
+use crate::elf::{PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_PHDR};
 use crate::{Fault, PAGE, SEGMENT_MAX, USER_END, seal};
 
 impl Image<'_> {
@@ -11,23 +11,26 @@ impl Image<'_> {
         for (i, ph) in self.all.iter().enumerate() {
             let at = phoff + (i as u64 + 1) * SIZEOF_PHDR as u64;
             let bad = |what| Err(Fault::malformed(what, at));
-            let of_memory = i < self.loads.len();
-            if ph.p_type != if of_memory { PT_LOAD } else { PT_CONTENT } {
+            let of_memory = i < self.of_memory as usize;
+            // Those of memory and contents lead, each kind by itself.
+            let of_process = i >= self.of_both as usize;
+            if of_process && ph.p_type != PT_PROCESS {
                 return bad("a program header of an unknown type, or out of order");
             }
-            if ph.p_filesz == 0 || ph.p_filesz > SEGMENT_MAX || ph.p_filesz % PAGE != 0 || ph.p_memsz != ph.p_filesz {
+            let (longest, whole) = if of_process { (self.file_len, 1) } else { (SEGMENT_MAX, PAGE) };
+            if ph.p_filesz == 0 || ph.p_filesz > longest || ph.p_filesz % whole != 0 || ph.p_memsz != ph.p_filesz {
                 return bad("a segment is not of whole pages, or too long");
             }
             if ph.p_offset != end_in_file {
                 return bad("a segment does not follow the one before it");
             }
             let addr = ph.p_vaddr;
-            if addr % PAGE != 0 {
+            if addr % whole != 0 {
                 return Err(Fault::address("a segment is not page-aligned", addr));
             }
-            end_in_file += ph.p_filesz;
+            end_in_file = crate::align_up(end_in_file.saturating_add(ph.p_filesz), PAGE);
             if !of_memory {
-                // Where contents may lie is the business of their table.
+                // Where contents may lie, and whose image it is, is the business of their tables.
                 continue;
             }
             if addr < end_in_memory {
@@ -44,7 +47,7 @@ impl Image<'_> {
         {
             return Err(Fault::malformed("the last program header is not that of the seal", at));
         }
-        let need = last.p_offset + last.p_filesz;
+        let need = last.p_offset.saturating_add(last.p_filesz);
         if self.file_len < need {
             return Err(Fault::truncated(need, self.file_len));
         }

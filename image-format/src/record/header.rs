@@ -37,10 +37,14 @@ bitflags::bitflags! {
         const CARRIED_FILES = 1 << 18;
         /// Files that are written through shared mappings must hold what they held ([`super::shared_file::SharedFile`]).
         const SHARED_FILES = 1 << 20;
+        /// The image of a tree of processes ([`super::process::Process`]), or of one of them.
+        const TREE = 1 << 24;
         /// Frames of signal handlers are to be converted ([`super::frame::SignalFrame`]).
         const SIGNAL_FRAMES = 1 << 21;
         /// Pseudo-terminals with both ends inside the process ([`super::pty::Pty`]).
         const PTYS = 1 << 23;
+        /// Memory protection keys ([`super::pkey::Pkey`]).
+        const PROTECTION_KEYS = 1 << 25;
     }
 }
 

@@ -92,8 +92,10 @@ record! {
         offset: U64,
         /// `[heap]`, `[stack]`, `[anon:…]` as the kernel printed it, or empty.
         name: StrRef,
+        /// The protection key of the process's own ([`super::pkey::Pkey`]) that it has; 0: none.
+        key: U32,
         /// Zero.
-        reserved: U64,
+        reserved: U32,
     }
 }
 

@@ -27,7 +27,9 @@ pub mod mm;
 pub mod pending;
 pub mod pidfd;
 pub mod pipe;
+pub mod pkey;
 pub mod posix_timer;
+pub mod process;
 pub mod pty;
 pub mod regular;
 pub mod rlimit;
@@ -123,10 +125,14 @@ pub enum NoteType {
     Deadline = 0x434b_0027,
     /// [`frame::SignalFrame`], ascending.
     SignalFrame = 0x434b_0028,
+    /// [`process::Process`], each behind its parent, those that have ended last.
+    Process = 0x434b_0029,
     /// [`shared_file::SharedFile`].
     SharedFile = 0x434b_002c,
     /// [`pty::Pty`], ascending by id.
     Pty = 0x434b_002d,
+    /// [`pty::PtyStep`], in the order in which they are to be made.
+    PtyStep = 0x434b_002e,
     /// [`socket::Socket`], ascending by id.
     Socket = 0x434b_0030,
     /// [`socket::SocketStep`], in the order in which they are to be made.
@@ -137,6 +143,8 @@ pub enum NoteType {
     InotifyWatch = 0x434b_0033,
     /// [`pidfd::Pidfd`], ascending by id.
     Pidfd = 0x434b_0034,
+    /// [`pkey::Pkey`], at most one.
+    Pkey = 0x434b_0038,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -145,7 +153,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::Pidfd as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Pkey as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -157,7 +165,7 @@ const SIZES: [u8; TYPES] = {
             sizes[(<$record>::TYPE as u32 - BASE) as usize] = size_of::<$record>() as u8;
         )* };
     }
-    put!(deadline::Deadline, frame::SignalFrame);
+    put!(deadline::Deadline, frame::SignalFrame, process::Process);
     put!(
         thread::Thread,
         frame::Frame,
@@ -172,8 +180,10 @@ const SIZES: [u8; TYPES] = {
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
     put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
-    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile, pty::Pty);
+    put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
+    put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
+    put!(pkey::Pkey);
     sizes
 };
 

@@ -1,17 +1,12 @@
-//! Pseudo-terminals with both ends inside the process.
+//! Pseudo-terminals: the ends that are inside the process, and what is done with each master so that it becomes what it was.
 
 use zerocopy::little_endian::U32;
 
 use super::{StrRef, record};
 
-/// In `modes`: the slave cannot be opened by its name.
-pub const LOCKED: u32 = 1;
-/// As above: reads of the master begin with a byte that tells of the slave's state (`TIOCPKT`).
-pub const PACKETS: u32 = 2;
-
 record! {
     /// An open file description of either end.
-    Pty, Pty, 72, {
+    Pty, Pty, 24, {
         /// Its id.
         id: U32,
         /// `O_*` flags.
@@ -20,13 +15,35 @@ record! {
         path: StrRef,
         /// Number of the terminal: N.
         number: U32,
-        /// 0: the master; 1: a slave.
-        slave: U32,
-        /// `struct termios` of the kernel (TCGETS).
-        termios: [u8; 36],
-        /// `struct winsize` of the kernel (TIOCGWINSZ).
-        size: [u8; 8],
-        /// Of the master: [`LOCKED`], [`PACKETS`].
-        modes: U32,
+        /// Id of the master: its own, or a slave's.
+        master: U32,
     }
 }
+
+record! {
+    /// A request to a terminal at the restart, when all descriptors are open.
+    PtyStep, PtyStep, 24, {
+        /// Id of the [`Pty`] that is the master.
+        master: U32,
+        /// Number of an ioctl(2) that only reads, or [`WRITE`], or [`CHMOD`].
+        request: U32,
+        /// What it reads; bytes in the strings' note.
+        bytes: StrRef,
+        /// 1: the slave is opened for it, and closed.
+        slave: U32,
+        /// How many bytes must come back to the master, and are dropped: the echo tells that all was taken. With [`CHMOD`], the mode.
+        echo: U32,
+    }
+}
+
+/// As a request: the bytes are written.
+pub const WRITE: u32 = 0;
+/// As a request: the slave's permissions are set.
+pub const CHMOD: u32 = 1;
+/// The longest [`WRITE`]: of this length most fit into the kernel's queue, which takes buffers of whole powers of two.
+pub const WRITE_MAX: usize = 1023;
+/// What an ioctl(2) has for its argument: `struct termios`; others need less.
+pub const ARGUMENT: usize = 36;
+
+/// Every ioctl(2) that a [`PtyStep`] may make (ioctls.h): `TCSETS`, `TIOCEXCL`, `TIOCSCTTY`, `TIOCSWINSZ`, `TIOCPKT`, `TIOCSPTLCK`.
+pub const REQUESTS: [u32; 6] = [0x5402, 0x540c, 0x540e, 0x5414, 0x5420, 0x4004_5431];

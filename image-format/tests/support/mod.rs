@@ -23,6 +23,7 @@ use image_format::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
 use image_format::record::pipe::Pipe;
+use image_format::record::pkey::Pkey;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
@@ -83,6 +84,7 @@ pub struct Parts {
     pub events: Events,
     pub contents: Contents,
     pub guards: Vec<Guard>,
+    pub keys: Vec<Pkey>,
     pub shared_files: Vec<SharedFile>,
     pub components: Vec<Component>,
     pub deadlines: Vec<Deadline>,
@@ -135,6 +137,7 @@ impl Parts {
             events: Events::default(),
             contents: Contents::default(),
             guards: Vec::new(),
+            keys: Vec::new(),
             shared_files: Vec::new(),
             components: Vec::new(),
             deadlines: Vec::new(),
@@ -272,6 +275,7 @@ impl Parts {
         self.events.put(&mut notes);
         self.contents.put(&mut notes);
         put(&mut notes, &self.guards);
+        put(&mut notes, &self.keys);
         put(&mut notes, &self.shared_files);
         put(&mut notes, &self.components);
         put(&mut notes, &self.deadlines);
@@ -368,6 +372,7 @@ pub fn vma(start: u64, pages: u64, prot: u32, kind: VmaKind, backing: u32, name:
         backing: backing.into(),
         offset: 0.into(),
         name,
+        key: 0.into(),
         reserved: 0.into(),
     }
 }

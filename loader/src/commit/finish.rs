@@ -9,6 +9,7 @@ use image_format::record::descriptor::Descriptor;
 use image_format::record::lock::Lock;
 use image_format::record::mm::Mm;
 use image_format::record::pipe::Pipe;
+use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
 use image_format::record::timerfd::Timerfd;
@@ -20,7 +21,7 @@ use sys::text::{Line, Packed};
 use zerocopy::little_endian::U32;
 
 use super::{die, error_fd};
-use crate::prepare::{Plan, is_fragile};
+use crate::prepare::{Plan, is_fragile, tree};
 use crate::start::tell;
 
 /// mm fields, umask, signal actions.
@@ -54,25 +55,31 @@ pub fn warn(object: Packed, number: u32, what: &str, errno: Errno) {
 pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     let wanted = image.table::<Descriptor>();
     // What is watched is known by its number too, and that may be another's by now: so this comes first.
-    if let Err((_, e)) = state::epoll::control(image, 0, plan.descriptors) {
+    if plan.tree.place() == 0
+        && let Err((_, e)) = state::epoll::control(image, 0, plan.descriptors)
+    {
         die(packed!("watching descriptors"), e);
     }
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
-        if let Err(e) = state::descriptor::restore(descriptor, *open) {
+        if own(plan, descriptor.fd).is_some()
+            && let Err(e) = state::descriptor::restore(descriptor, *open)
+        {
             die(packed!("placing a descriptor"), e);
         }
     }
     for terminal in image.each::<Terminal>() {
-        if let Some(fd) = first(image, terminal.id) {
+        if let Some(fd) = first(plan, image, terminal.id) {
             state::terminal::restore(terminal, fd);
         }
     }
     for pipe in image.each::<Pipe>() {
-        if let Some(fd) = first(image, pipe.id) {
+        if let Some(fd) = first(plan, image, pipe.id) {
             state::terminal::restore_flags(pipe.flags.get(), fd);
         }
     }
-    for (content, made) in image.each::<Content>().zip(plan.contents) {
+    // All have mapped what may not be mapped any more once it is sealed.
+    tree::meet(&plan.tree, 3);
+    for (content, made) in image.each::<Content>().zip(plan.contents).filter(|_| plan.tree.place() == 0) {
         if let Err(e) = state::content::finish(content, *made) {
             die(packed!("sealing shared contents"), e);
         }
@@ -80,15 +87,20 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     close_others(plan, wanted);
 }
 
-/// The first of the program's descriptors that leads to an open file.
-fn first(image: &Checked<'_>, id: U32) -> Option<Fd> {
-    image.each::<Descriptor>().find(|d| d.file == id).map(|d| d.fd.get() as Fd)
+/// The first of the program's descriptors that leads to an open file; `None` when that is another process's of the tree.
+fn first(plan: &Plan, image: &Checked<'_>, id: U32) -> Option<Fd> {
+    image.each::<Descriptor>().find(|d| d.file == id).and_then(|d| own(plan, d.fd))
+}
+
+/// This process's own number behind one of the tree's table.
+fn own(plan: &Plan, fd: U32) -> Option<Fd> {
+    Some((fd.get() & FD_MASK) as Fd).filter(|_| fd.get() >> FD_BITS == plan.tree.place())
 }
 
 /// Timers that are read like files go on: as late as can be, the program has not run yet.
-pub fn timers(image: &Checked<'_>) {
+pub fn timers(plan: &Plan, image: &Checked<'_>) {
     for timer in image.each::<Timerfd>() {
-        if let Some(fd) = first(image, timer.id)
+        if let Some(fd) = first(plan, image, timer.id)
             && let Err(e) = state::timerfd::start(timer, fd)
         {
             die(packed!("starting a timerfd"), e);
@@ -97,9 +109,11 @@ pub fn timers(image: &Checked<'_>) {
 }
 
 /// Takes the locks again that closing descriptors has lost: the last close of this process is behind.
-pub fn locks(image: &Checked<'_>) {
+pub fn locks(plan: &Plan, image: &Checked<'_>) {
     for lock in image.each::<Lock>().filter(|l| is_fragile(l)) {
-        if let Err(e) = state::lock::restore(lock, lock.fd.get() as i32) {
+        if let Some(fd) = own(plan, lock.fd)
+            && let Err(e) = state::lock::restore(lock, fd)
+        {
             die(packed!("taking a lock again"), e.errno().unwrap_or(Errno::EAGAIN));
         }
     }
@@ -116,7 +130,7 @@ fn close_others(plan: &Plan, wanted: &[Descriptor]) {
         }
         from = fd.saturating_add(1);
     };
-    wanted.iter().for_each(|descriptor| close_up_to(descriptor.fd.get()));
+    wanted.iter().filter_map(|descriptor| own(plan, descriptor.fd)).for_each(|fd| close_up_to(fd as u32));
     // Either may be -1: there is none.
     for fd in [plan.error_fd, plan.ready] {
         if fd >= 0 {

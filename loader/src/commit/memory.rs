@@ -168,8 +168,9 @@ fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
     let (at, len) = (segment.addr as usize, segment.len as usize);
     let mut done = 0;
     while done < len {
+        let from = job.plan.base + segment.offset + done as u64;
         // SAFETY: the program's memory, mapped and not in use yet.
-        let n = unsafe { sys::fs::pread_to(job.plan.input, at + done, len - done, segment.offset + done as u64) };
+        let n = unsafe { sys::fs::pread_to(job.plan.input, at + done, len - done, from) };
         match n {
             Ok(0) => die(packed!("reading memory: the image was cut meanwhile"), Errno::EIO),
             Ok(n) => done += n,
@@ -231,9 +232,10 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     }
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         if let Err(e) = state::memory::finish(vma) {
-            die(packed!("locking memory"), e);
+            die(packed!("protecting or locking memory"), e);
         }
     }
+    state::pkey::finish(image);
     let mut at = plan.parking;
     for Special { len, then, .. } in plan.vdso.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: the place is free: the program had the same mapping there.

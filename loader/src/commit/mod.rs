@@ -17,7 +17,7 @@ use sys::Errno;
 use sys::packed;
 use sys::text::{Line, Packed};
 
-use crate::prepare::Plan;
+use crate::prepare::{Plan, tree};
 use crate::start::tell;
 
 /// Where messages go.
@@ -45,12 +45,14 @@ pub fn die(stage: Packed, errno: Errno) -> ! {
     let mut line = Line::filled(packed!("failed while restoring ("), 0, b"", 0);
     line.fill(stage, 0, b"", 0);
     tell(error_fd(), packed!("@: !): nothing was run"), 0, line.as_bytes(), errno.into_raw());
+    tree::fail(i32::from(ExitCode::Restore as u8));
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 
 /// Ends the process: some of the memory is not what was saved.
 pub fn die_damaged() -> ! {
     tell(error_fd(), packed!("image: damaged: use another copy: nothing was run"), 0, b"", 0);
+    tree::fail(i32::from(ExitCode::DamagedMemory as u8));
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
 
@@ -59,6 +61,7 @@ pub fn commit(plan: &'static Plan) -> ! {
     if let Err(e) = sys::signal::set_mask(sys::signal::ALL) {
         die(packed!("blocking signals"), e);
     }
+    tree::join(plan);
     let delta = plan.delta;
     let stack_top = plan.stack_top as usize;
     let entry: unsafe extern "C" fn(*const Plan) -> ! = in_the_copy;
@@ -71,6 +74,7 @@ unsafe extern "C" fn in_the_copy(plan: *const Plan) -> ! {
     // SAFETY: it lies in the region, and stays until the program frees the region.
     let plan: &'static Plan = unsafe { &*plan };
     ERROR_FD.store(plan.error_fd, Ordering::Relaxed);
+    tree::meets_at(&plan.tree);
     let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die(packed!("reading the plan"), Errno::EINVAL) };
     memory::clear(plan);
     memory::map(plan, &image);

@@ -18,7 +18,7 @@ use sys::abi::signal::SIGWINCH;
 use sys::packed;
 
 use super::{die, finish, gate};
-use crate::prepare::Plan;
+use crate::prepare::{Plan, tree};
 
 /// Threads that are ready.
 static READY: AtomicU32 = AtomicU32::new(0);
@@ -99,8 +99,11 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     finish::settings(image, When::Last);
     super::close_error_fd();
-    finish::locks(image);
-    finish::timers(image);
+    // Others' locks are free by now; and all are ready, or none goes on.
+    tree::meet(&plan.tree, 4);
+    finish::locks(plan, image);
+    tree::meet(&plan.tree, 5);
+    finish::timers(plan, image);
     for timer in image.each::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
             die(packed!("starting an interval timer"), e);

@@ -4,8 +4,8 @@ use image_format::record::content::ContentFile;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
-use image_format::record::memory::Backing;
 use image_format::record::pipe::{Pipe, PipeData};
+use image_format::record::process::FD_MASK;
 use image_format::record::pty::Pty;
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
@@ -14,7 +14,7 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_APPEND, O_RDONLY, S_IFIFO, S_IFMT};
 use sys::fs::Fd;
-use sys::packed;
+use sys::{Errno, packed};
 
 use super::files::Files;
 use crate::heap;
@@ -23,7 +23,7 @@ use crate::heap;
 #[must_use]
 pub fn first_free_above(image: &Checked<'_>) -> Fd {
     // Those that this process was started with are found by their numbers, which lie below, too.
-    let mut top = image.table::<Descriptor>().last().map_or(63, |d| d.fd.get().max(63));
+    let mut top = image.each::<Descriptor>().fold(63, |top, d| top.max(d.fd.get() & FD_MASK));
     // Numbers under which epoll sets watch what the program has closed: they are used for a moment.
     for watch in image.each::<Watch>() {
         top = top.max(watch.fd.get());
@@ -36,24 +36,21 @@ pub fn first_free_above(image: &Checked<'_>) -> Fd {
 ///
 /// # Errors
 /// The descriptor that cannot be had.
-pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'static mut [Fd]) -> Result<Files> {
+pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut Files) -> Result<()> {
     let table = image.table::<Descriptor>();
-    let backings = heap::descriptors(image.each::<Backing>().len())?;
-    let mut files = Files { backings, descriptors: heap::descriptors(table.len())?, contents, exe: -1 };
+    (files.descriptors, files.exe) = (heap::descriptors(table.len())?, -1);
     for data in image.each::<PipeData>() {
         // Stays open until all is in place.
         state::pipe::restore_fifo(image, data)?.map(|fifo| move_above(fifo.release(), base));
     }
-    for pty in image.each::<Pty>().filter(|pty| pty.slave.get() == 0) {
-        let what = packed!("pseudo-terminal: cannot be made again (!)");
-        let failed = |e| Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor);
-        let made = state::pty::restore(pty).and_then(|made| move_above(made, base)).map_err(failed)?;
+    for pty in image.each::<Pty>().filter(|pty| pty.id == pty.master) {
+        let made = state::pty::restore(pty).and_then(|made| move_above(made, base)).map_err(no_terminal)?;
         if let Some((_, place)) = table.iter().zip(&mut *files.descriptors).find(|(d, _)| d.file == pty.id) {
             *place = made;
         }
     }
     for (index, descriptor) in table.iter().enumerate() {
-        let (fd, id) = (descriptor.fd.get(), descriptor.file.get());
+        let (fd, id) = (descriptor.fd.get() & FD_MASK, descriptor.file.get());
         // The image's rules promise one.
         let Some(file) = image.open_file(id) else { continue };
         let inherited = is_inherited(image, id);
@@ -74,9 +71,9 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             // Made when all others are there: descriptors may wait in them.
             continue;
         } else if let Some(data) = inner(image, id) {
-            make_pipe(image, data, base, &mut files, index)
+            make_pipe(image, data, base, files, index)
         } else {
-            reopen(image, options, (fd, file), &files)?
+            reopen(image, options, (fd, file), files)?
         };
         let failed =
             |e| Error::about(packed!("descriptor #: cannot be kept (!)"), fd, b"", e).code(ExitCode::Descriptor);
@@ -85,10 +82,17 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             *place = open;
         }
     }
-    state::pty::lock(image, files.descriptors);
-    // Names of Unix sockets may be relative.
-    state::cwd::restore(image)?;
-    sockets(image, base, &mut files)?;
+    state::pty::finish(image, files.descriptors).map_err(no_terminal)?;
+    Ok(())
+}
+
+/// Does what takes all of them, and the working directory: makes sockets, takes locks, tries what is to be watched.
+///
+/// # Errors
+/// What cannot be had.
+pub fn connect(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
+    let table = image.table::<Descriptor>();
+    sockets(image, base, files)?;
     for lock in image.each::<Lock>() {
         let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
@@ -110,7 +114,12 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, contents: &'st
             .code(ExitCode::Descriptor)
         })?;
     }
-    Ok(files)
+    Ok(())
+}
+
+fn no_terminal(e: Errno) -> Error {
+    let what = packed!("pseudo-terminal: cannot be made again (!): try setsid(1)");
+    Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor)
 }
 
 /// Makes the sockets, each for all of its descriptors that have nothing yet.

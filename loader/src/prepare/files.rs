@@ -9,8 +9,10 @@ use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
 use sys::packed;
 
+use super::Input;
+
 /// What was opened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Files {
     /// For each backing its descriptor, or -1: take the copy.
     pub backings: &'static mut [Fd],
@@ -26,7 +28,7 @@ pub struct Files {
 ///
 /// # Errors
 /// A file mapped shared is missing or has changed: its contents are not in the image.
-pub fn open_backings(image: &Checked<'_>, input: Fd, options: &Options<'_>, files: &mut Files) -> Result<()> {
+pub fn open_backings(image: &Checked<'_>, input: &Input, options: &Options<'_>, files: &mut Files) -> Result<()> {
     let exe = image.string(image.single::<image_format::record::mm::Mm>().exe);
     let vmas = image.table::<Vma>();
     for (backing, (index, slot)) in image.each::<Backing>().zip(files.backings.iter_mut().enumerate()) {
@@ -107,7 +109,7 @@ fn open_private<'v>(
     image: &Checked<'_>,
     backing: &Backing,
     mut users: impl Iterator<Item = &'v Vma>,
-    input: Fd,
+    input: &Input,
 ) -> Option<Owned> {
     if backing.flags.get() & BackingFlags::GONE.bits() != 0 {
         return None;
@@ -125,7 +127,7 @@ fn open_private<'v>(
         let mut segments = image.segments();
         if let Some(segment) = segments.find(|s| s.addr == first.start.get() && s.file_bytes) {
             let (mut then, mut now) = ([0; PAGE as usize], [0; PAGE as usize]);
-            sys::fs::pread_exact(input, &mut then, segment.offset).ok()?;
+            sys::fs::pread_exact(input.file.fd(), &mut then, input.base + segment.offset).ok()?;
             sys::fs::pread(file.fd(), &mut now, 0).ok()?;
             if then != now {
                 return None;

@@ -1,7 +1,7 @@
 //! The image file: trusted or not, read into memory as far as headers and notes go.
 
 use image_format::reader::PROBE_LEN;
-use image_format::{Checked, ExitCode, Image, Need};
+use image_format::{Checked, ExitCode, Fault, Image, Need, Part, seal};
 use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
@@ -14,7 +14,9 @@ use sys::packed;
 pub struct Input {
     /// The file.
     pub file: Owned,
-    /// Its length in bytes.
+    /// Where the image begins in it.
+    pub base: u64,
+    /// The image's length in bytes.
     pub len: u64,
     /// Headers and notes.
     pub prefix: &'static [u8],
@@ -24,35 +26,67 @@ pub struct Input {
     pub seal: &'static [u8],
 }
 
+/// An image in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Where it begins.
+    at: u64,
+    /// Its bytes.
+    len: u64,
+    /// The checksum of its seal, where another image tells it.
+    sum: u64,
+}
+
+/// Opens and judges the file that the options name: it, and where in it the image lies.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn open(options: &Options<'_>) -> Result<(Owned, Span)> {
+    let failed = |why, e| Error::about(packed!("image @"), 0u32, options.image, e).code(ExitCode::NoImage).why(why);
+    let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed(packed!("cannot be opened"), e))?;
+    let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(packed!("cannot be examined"), e))?;
+    if stat.mode & S_IFMT != S_IFREG {
+        return Err(failed(packed!("is no regular file"), sys::Errno::EINVAL));
+    }
+    if !options.trust {
+        judge(&stat, options.image)?;
+    }
+    Ok((file, Span { at: 0, len: stat.size as u64, sum: 0 }))
+}
+
 impl Input {
-    /// Opens, judges, reads and checks the image.
+    /// Reads and checks the image in this part of the file.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn open(options: &Options<'_>) -> Result<Self> {
-        let failed = |why, e| Error::about(packed!("image @"), 0u32, options.image, e).code(ExitCode::NoImage).why(why);
-        let file =
-            sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed(packed!("cannot be opened"), e))?;
-        let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(packed!("cannot be examined"), e))?;
-        if stat.mode & S_IFMT != S_IFREG {
-            return Err(failed(packed!("is no regular file"), sys::Errno::EINVAL));
-        }
-        if !options.trust {
-            judge(&stat, options.image)?;
-        }
-        let len = stat.size as u64;
+    pub fn read(file: Owned, options: &Options<'_>, Span { at: base, len, sum }: Span) -> Result<Self> {
+        let failed =
+            |e| Error::about(packed!("image @: cannot be read (!)"), 0u32, options.image, e).code(ExitCode::NoImage);
         let bad = |fault| Error::of_image(options.image, fault);
         let mut first = [0; PROBE_LEN];
         let have = PROBE_LEN.min(len as usize);
         let first = first.get_mut(..have).unwrap_or_default();
-        sys::fs::pread_exact(file.fd(), first, 0).map_err(|e| failed(packed!("cannot be read"), e))?;
+        sys::fs::pread_exact(file.fd(), first, base).map_err(failed)?;
         let need = Need::probe(first, len).map_err(bad)?;
-        let prefix = read(&file, need.prefix_len, 0).map_err(|e| failed(packed!("cannot be read"), e))?;
+        let prefix = read(&file, need.prefix_len, base).map_err(failed)?;
         let image = Image::parse(prefix, len).map_err(bad)?;
         let (at, seal_len) = image.seal_span();
-        let seal = read(&file, seal_len, at).map_err(|e| failed(packed!("cannot be read"), e))?;
+        let seal = read(&file, seal_len, base + at).map_err(failed)?;
         image.check_seal(seal).map_err(bad)?;
-        Ok(Self { file, len, prefix, image, seal })
+        if sum != 0 && sum != seal::sum(seal) {
+            return Err(bad(Fault::Checksum(Part::Seal)));
+        }
+        Ok(Self { file, base, len, prefix, image, seal })
+    }
+
+    /// Where the image of the process at this place of the tree lies.
+    ///
+    /// # Errors
+    /// This image's seal cannot be read.
+    pub fn member(&self, image: &Checked<'_>, place: u32) -> Result<Span, Fault> {
+        let (_, sums) = seal::read(self.seal, self.image.seal_span().0)?;
+        let (segment, sum) = image.member(place as usize, sums).ok_or(Fault::Checksum(Part::Seal))?;
+        Ok(Span { at: segment.offset, len: segment.len, sum })
     }
 
     /// Keeps the file under a number of at least `base`.

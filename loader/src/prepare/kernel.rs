@@ -80,7 +80,7 @@ pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
 pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> {
     /// Which no image has in use.
     const AMX: u64 = 0b111 << 17;
-    /// With protection keys, which memory in an image does not have.
+    /// With protection keys: an image whose memory has some says so.
     const UNUSED: u64 = AMX | 1 << 9;
     let (_, xcr0, _) = sys::arch::cpu_features();
     let mut here = Components { features: 0b11, len: FIXED as u32, moves: [Move::default(); COMPONENTS] };

@@ -11,15 +11,20 @@ mod ids;
 mod input;
 mod kernel;
 mod region;
+#[cfg_attr(not(feature = "tree"), path = "alone.rs")]
+pub mod tree;
 mod vdso;
 
 use image_format::checked::Renames;
+use image_format::record::memory::Backing;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
 use state::{Error, FilesPolicy, Result};
 use sys::packed;
 use sys::text::Line;
 
+use self::files::Files;
+use self::tree::Tree;
 use crate::heap;
 use crate::start::tell;
 
@@ -37,41 +42,64 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
         let what = packed!("restart-stub: will not run with rights of its own: remove its set-uid bit or capabilities");
         return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Untrusted));
     }
-    let mut input = Input::open(options)?;
     let pairs = heap::list(options.maps.len(), None)?;
     for (to, from) in pairs.iter_mut().zip(&options.maps) {
         *to = *from;
     }
-    let image = input.image(options)?.renamed(Renames { pairs, room: heap::bytes });
-    kernel::check(&image, options)?;
-    state::guard::check(&image)?;
-    let vdso = vdso::plan(&image, &input)?;
-    let xstate = kernel::xstate(&image, options)?;
-    if options.keep_pid {
-        ids::check(&image)?;
-    }
-    kernel::raise_limits();
-    // What this process was given is found by its number: what it opens itself must not lie among these.
-    let base = descriptors::first_free_above(&image);
-    input.move_above(base)?;
-    let contents = contents::make(&image, &input, options, base)?;
-    let mut files = descriptors::open(&image, options, base, contents)?;
-    files::open_backings(&image, input.file.fd(), options, &mut files)?;
-    if options.files == FilesPolicy::Rollback {
-        for file in image.each() {
-            state::regular::rollback(&image, file)?;
+    let (mut file, mut part) = input::open(options)?;
+    let (mut tree, mut files, mut base) = (Tree::default(), Files::default(), 0);
+    // Twice in a process of a tree that is not its root: that begins as a copy of the root, which has opened everything.
+    loop {
+        let mut input = Input::read(file, options, part)?;
+        let image = input.image(options)?.renamed(Renames { pairs, room: heap::bytes });
+        kernel::check(&image, options)?;
+        state::guard::check(&image)?;
+        state::pkey::check(&image)?;
+        let vdso = vdso::plan(&image, &input)?;
+        let xstate = kernel::xstate(&image, options)?;
+        if options.keep_pid {
+            ids::check(&image)?;
         }
+        if tree.place() == 0 {
+            kernel::raise_limits();
+            // What this process was given is found by its number: what it opens itself must not lie among these.
+            base = descriptors::first_free_above(&image);
+            input.move_above(base)?;
+            files.contents = contents::make(&image, &input, options, base)?;
+            descriptors::open(&image, options, base, &mut files)?;
+        }
+        // Names of Unix sockets may be relative.
+        state::cwd::restore(&image)?;
+        if tree.place() == 0 {
+            descriptors::connect(&image, base, &mut files)?;
+            // What was opened is the whole tree's: each process gets all of it, and keeps its own.
+            tree = tree::grow(&image, options, &files)?;
+            if tree.place() != 0 {
+                part = input.member(&image, tree.place()).map_err(|fault| Error::of_image(options.image, fault))?;
+                file = input.file;
+                continue;
+            }
+        }
+        files.backings = heap::descriptors(image.each::<Backing>().len())?;
+        files::open_backings(&image, &input, options, &mut files)?;
+        if options.files == FilesPolicy::Rollback && tree.place() == 0 {
+            for file in image.each() {
+                state::regular::rollback(&image, file)?;
+            }
+        }
+        if options.verbose {
+            say(&image, options, &files);
+        }
+        let plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base), tree)?;
+        if plan.is_another_boot {
+            deadline::warn(&image);
+        }
+        // Closing what is not the program's goes by rising numbers.
+        let ready = if tree.place() == 0 { options.ready } else { -1 };
+        plan.ready = sys::fs::dup_above(ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
+        tree::meet(&plan.tree, 1);
+        return Ok(plan);
     }
-    if options.verbose {
-        say(&image, options, &files);
-    }
-    let plan = region::build(&input, &image, files, vdso, xstate, (options.keep_pid, base))?;
-    if plan.is_another_boot {
-        deadline::warn(&image);
-    }
-    // Closing what is not the program's goes by rising numbers.
-    plan.ready = sys::fs::dup_above(options.ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
-    Ok(plan)
 }
 
 fn say(image: &Checked<'_>, options: &Options<'_>, files: &files::Files) {

@@ -18,6 +18,7 @@ use sys::packed;
 use super::Input;
 use super::files::Files;
 use super::kernel::{Components, own_mappings};
+use super::tree::Tree;
 use super::vdso::Vdso;
 use crate::commit::{gate, relocate};
 
@@ -45,8 +46,12 @@ pub struct Plan {
     pub prefix: &'static [u8],
     /// The seal, in the region.
     pub seal: &'static [u8],
-    /// Length of the image file.
+    /// Length of the image.
     pub file_len: u64,
+    /// Where it begins in the file.
+    pub base: u64,
+    /// This process's place in its tree.
+    pub tree: Tree,
     /// The image file.
     pub input: Fd,
     /// A copy of standard error.
@@ -104,6 +109,7 @@ pub fn build(
     vdso: Vdso,
     xstate: Components,
     (keep_ids, base): (bool, Fd),
+    tree: Tree,
 ) -> Result<&'static mut Plan> {
     let threads = image.table::<Thread>().len() as u64;
     let stub = relocate::window();
@@ -123,6 +129,7 @@ pub fn build(
     let prefix_at = at.take(input.prefix.len() as u64);
     let seal_at = at.take(input.seal.len() as u64);
     let parking = at.take(parked);
+    let meeting = at.take(if tree.meeting() == 0 { 0 } else { PAGE });
     let len = at.0;
 
     let mine = own_mappings()?;
@@ -137,6 +144,7 @@ pub fn build(
     // SAFETY: a free place, and the kernel refuses to replace anything.
     unsafe { sys::memory::map(start as usize, len as usize, PROT_READ | PROT_WRITE, how, -1, 0) }.map_err(no_room)?;
 
+    let tree = tree.moved_to(start + meeting).map_err(no_room)?;
     let gate = start + gate;
     // SAFETY: all in the region, apart from each other, and as long as was counted above.
     let (backings, descriptor_table, contents, prefix, seal) = unsafe {
@@ -179,6 +187,8 @@ pub fn build(
         prefix,
         seal,
         file_len: input.len,
+        base: input.base,
+        tree,
         input: above(input.file.fd())?,
         // A process without standard error has nobody to tell.
         error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),

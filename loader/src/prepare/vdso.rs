@@ -131,7 +131,7 @@ fn bridge<'v>(
     let (start, size) = (code.start.get(), code.end.get() - code.start.get());
     let segment = image.segments().find(|segment| segment.addr == start && segment.len == size && size <= LONGEST)?;
     let old = memory(segment.len).ok()?;
-    sys::fs::pread_exact(input.file.fd(), old, segment.offset).ok()?;
+    sys::fs::pread_exact(input.file.fd(), old, input.base + segment.offset).ok()?;
     let old = entries(old);
     // Without any, the program's calls would end nowhere.
     old.iter().find(|entry| **entry != 0)?;

@@ -60,10 +60,10 @@ impl Finder<'_> {
 
     pub(super) fn descriptors<T: Target>(&mut self, save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
         for file in files.iter().filter(|f| f.is_first(Kind::Content)) {
-            let link = Text::<32>::of(format_args!("fd/{}", file.fd));
+            let (proc, number) = save.target.at(file.fd);
+            let link = Text::<32>::of(format_args!("fd/{number}"));
             let known = self.known().iter().position(|o| (o.dev, o.ino) == (file.dev, file.ino));
             let mut buffer = [0; 4097];
-            let proc = save.target.proc();
             let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).unwrap_or_default();
             let failed = |e| {
                 let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
@@ -117,12 +117,13 @@ impl Finder<'_> {
             if path.as_bytes().starts_with(b"/proc/") || path.as_bytes().starts_with(b"/sys/") {
                 continue;
             }
-            let link = Text::<32>::of(format_args!("fd/{}", file.fd));
+            let (proc, number) = save.target.at(file.fd);
+            let link = Text::<32>::of(format_args!("fd/{number}"));
             let failed = |e| {
                 let object = format_args!("descriptor {} (regular file {})", file.fd, Shown(path.as_bytes()));
                 Error::failed(object, "its contents cannot be read (--with-files)", e)
             };
-            let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0).map_err(failed)?;
+            let opened = sys::fs::open_at(proc, link.as_c_str(), O_RDONLY, 0).map_err(failed)?;
             let stat = sys::fs::stat_at(opened.fd(), c"", AT_EMPTY_PATH).map_err(failed)?;
             let index = self.add(save, path.as_bytes(), &stat)?;
             if let Some(object) = self.objects.get_mut(index) {
@@ -130,7 +131,7 @@ impl Finder<'_> {
                 (object.fd, object.own) = (opened.release(), 1);
             }
         }
-        shared::each(save, |save, head| {
+        shared::each_of_all(save, |save, head| {
             let named = head.name.starts_with(b"/") && !head.name.ends_with(DELETED);
             if named && head.perms.get(1) == Some(&b'w') { self.mapped(save, files, head) } else { Ok(()) }
         })
@@ -161,7 +162,7 @@ impl Finder<'_> {
     }
 
     pub(super) fn mappings<T: Target>(&mut self, save: &mut Save<'_, '_, T>) -> Result<()> {
-        shared::each(save, |save, head| {
+        shared::each_of_all(save, |save, head| {
             let gone = head.name.ends_with(DELETED) && !head.name.starts_with(b"/anon_hugepage");
             if gone { self.mapping(save, head) } else { Ok(()) }
         })?;
@@ -215,7 +216,12 @@ impl Finder<'_> {
             (object.fd, object.own) = (file.release(), 1);
             return Ok(());
         }
-        let view = View { object: index as u64, offset: head.offset, len: head.end - head.start, addr: head.start };
+        let view = View {
+            object: index as u64,
+            offset: head.offset,
+            len: head.end - head.start,
+            addr: save.target.address(head.start),
+        };
         *self.views.get_mut(self.seen).ok_or(Full)? = view;
         self.seen += 1;
         Ok(())

@@ -5,6 +5,21 @@
 use super::{Head, LINE_MAX, head};
 use crate::{Error, Result, Save, Target};
 
+/// As [`each`], for one process of a tree after the other.
+///
+/// # Errors
+/// As there.
+pub fn each_of_all<'b, T: Target>(
+    save: &mut Save<'_, 'b, T>,
+    mut f: impl FnMut(&mut Save<'_, 'b, T>, &Head<'_>) -> Result<()>,
+) -> Result<()> {
+    for place in (0..save.target.processes()).rev() {
+        save.target.enter(place);
+        each(save, &mut f)?;
+    }
+    Ok(())
+}
+
 /// Calls `f` for each shared mapping, ascending.
 ///
 /// # Errors
@@ -13,7 +28,7 @@ pub fn each<'b, T: Target>(
     save: &mut Save<'_, 'b, T>,
     mut f: impl FnMut(&mut Save<'_, 'b, T>, &Head<'_>) -> Result<()>,
 ) -> Result<()> {
-    if matches!(sys::memory::shares_any(save.target.proc()), Ok(false)) {
+    if !save.target.shares_any() {
         return Ok(());
     }
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/maps cannot be read", e);

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use sys::abi::net::{ADDRESS_MAX, AF_INET, AF_INET6, AF_UNIX};
+use sys::abi::net::{ADDRESS_MAX, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use sys::fs::Fd;
 use sys::text::Shown;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -58,6 +58,8 @@ impl Address {
     pub fn is_set(&self) -> bool {
         match self.family() {
             AF_INET | AF_INET6 => self.port() != 0,
+            // A bound one has a number: whoever binds to none is given one.
+            AF_NETLINK => self.bytes.get(4..8) != Some(&[0; 4]),
             _ => self.len > 2,
         }
     }

@@ -2,7 +2,7 @@
 
 use image_format::record::socket::Step;
 use sys::abi::net::{
-    AF_INET, AF_INET6, POLLRDHUP, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET, SOL_TCP, TCP_CLOSE, TCP_CLOSING,
+    AF_INET, AF_INET6, IPPROTO_TCP, POLLRDHUP, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET, SOL_TCP, TCP_CLOSE, TCP_CLOSING,
     TCP_DEFER_ACCEPT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_INFO, TCP_LAST_ACK, TCP_LISTEN,
 };
 use sys::abi::{POLLERR, POLLHUP};
@@ -10,7 +10,7 @@ use sys::fs::{Fd, Lines};
 use sys::socket::{number, option};
 use sys::text::{decimal, hex, words};
 
-use super::{NONE, One, Role, Steps, failed, options, refuse};
+use super::{NONE, One, Role, Steps, failed, options, refuse, repair};
 use crate::{Error, Result, Target};
 
 /// Finds states and pairs.
@@ -58,13 +58,19 @@ pub fn find<T: Target>(target: &mut T, table: &mut [One]) -> Result<()> {
         // Whose own address is a listener's was accepted; where there is none any more, either may have been.
         let accepted = listener(table, &one).is_some();
         let standard = peer.is_none() && one.is_standard();
+        let whole = one.state == TCP_ESTABLISHED && one.shut == 0 && one.protocol == IPPROTO_TCP;
+        let kept = peer.is_none() && !standard && target.keeps_connections() && whole;
+        if kept && !repair::is_allowed(one.family) {
+            let why = "is a connection to another process, which this user may not carry (CAP_NET_ADMIN)";
+            target.blocked(refuse(&one, why, "save it as root, or with --tcp close"))?;
+        }
         let lost = match peer {
-            None if standard => false,
+            None if standard || kept => false,
             None if !target.resets_connections() => {
                 target.blocked(refuse(
                     &one,
                     "is a connection to another process, which cannot be carried",
-                    "close it before the save, or ckpt save --tcp close: the program sees it reset",
+                    "close it before the save, or ckpt save --tcp close: the program sees it reset; or as root --tcp keep",
                 ))?;
                 true
             }
@@ -74,6 +80,8 @@ pub fn find<T: Target>(target: &mut T, table: &mut [One]) -> Result<()> {
         one.peer = peer.map_or(NONE, |peer| peer as u32);
         if standard {
             one.role = Role::Outside as u32;
+        } else if kept {
+            one.role = Role::Kept as u32;
         } else if lost {
             (one.role, one.shut) = (Role::Lost as u32, 0);
         } else if accepted {
@@ -123,7 +131,11 @@ pub fn connect<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One]) -> Re
             steps.push(one.id, Step::Connect, (helper, 0), &[])?;
         }
     }
+    repair::hold_all(steps.save.target, table)?;
     for one in table.iter().filter(|one| one.is_inet()) {
+        if one.is(Role::Kept) {
+            repair::save(steps, one)?;
+        }
         if one.is(Role::Plain) && one.remote.is_set() {
             steps.push(one.id, Step::Connect, (0, 0), one.remote.bytes())?;
         }

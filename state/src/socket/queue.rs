@@ -60,21 +60,26 @@ pub fn save<T: Target>(steps: &mut Steps<'_, '_, '_, T>, table: &[One], files: &
             continue;
         }
         let bytes = steps.save.scratch.bytes(limit(one, len)?)?;
-        // An offset of the program's own for peeks would be moved by this one.
-        let before = number(fd.fd(), SOL_SOCKET, SO_PEEK_OFF).unwrap_or(NO_OFFSET);
-        let offset = |offset: u32| match before {
-            NO_OFFSET => Ok(()),
-            _ => set_option(fd.fd(), SOL_SOCKET, SO_PEEK_OFF, &offset.to_le_bytes()).map_err(failed(one, "is changed")),
-        };
-        offset(NO_OFFSET)?;
-        let seen = peek(fd.fd(), 0, bytes, &mut [], &mut [0; ADDRESS_MAX]);
-        offset(before)?;
+        let seen = at_no_offset(one, fd.fd(), || peek(fd.fd(), 0, bytes, &mut [], &mut [0; ADDRESS_MAX]))?;
         if seen.map(|seen| seen.len) != Ok(len) {
             return Err(refuse(one, "holds data that cannot be read without taking it", "let the program read it"));
         }
         steps.push(peer.id, Step::Send, (0, 0), bytes)?;
     }
     Ok(())
+}
+
+/// Makes a peek that an offset of the program's own for peeks does not move, nor it that.
+pub fn at_no_offset<R>(one: &One, fd: Fd, look: impl FnOnce() -> R) -> Result<R> {
+    let before = number(fd, SOL_SOCKET, SO_PEEK_OFF).unwrap_or(NO_OFFSET);
+    let offset = |offset: u32| match before {
+        NO_OFFSET => Ok(()),
+        _ => set_option(fd, SOL_SOCKET, SO_PEEK_OFF, &offset.to_le_bytes()).map_err(failed(one, "is changed")),
+    };
+    offset(NO_OFFSET)?;
+    let seen = look();
+    offset(before)?;
+    Ok(seen)
 }
 
 fn limit(one: &One, len: usize) -> Result<usize> {

@@ -2,10 +2,10 @@
 
 use image_format::record::socket::Step;
 use sys::abi::net::{
-    AF_NETLINK, AF_UNIX, NETLINK_ADD_MEMBERSHIP, NETLINK_LIST_MEMBERSHIPS, NETLINK_SOCK_DIAG, POLLIN, SIOCOUTQ,
-    SOCK_CLOEXEC, SOCK_DGRAM, SOL_NETLINK, TCP_LISTEN,
+    AF_NETLINK, AF_UNIX, NETLINK_ADD_MEMBERSHIP, NETLINK_LIST_MEMBERSHIPS, NETLINK_SOCK_DIAG, SIOCOUTQ, SOCK_CLOEXEC,
+    SOCK_DGRAM, SOL_NETLINK, TCP_LISTEN,
 };
-use sys::abi::{O_DIRECTORY, O_PATH, POLLERR};
+use sys::abi::{O_DIRECTORY, O_PATH, POLLERR, POLLIN};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
 use sys::{Errno, Sysno};
@@ -157,8 +157,8 @@ fn listener<'t>(table: &'t [One], at: &super::Address) -> Option<&'t One> {
 fn socket_file<T: Target>(target: &T, one: &mut One) -> Result<()> {
     let ino = core::mem::take(&mut one.mode);
     let Some(path) = one.local.path().filter(|_| !one.is(Role::Accepted)) else { return Ok(()) };
-    let cwd =
-        sys::fs::open_at(target.proc(), c"cwd", O_DIRECTORY | O_PATH, 0).map_err(failed(one, "has no directory"))?;
+    let (proc, _) = target.at(one.fd);
+    let cwd = sys::fs::open_at(proc, c"cwd", O_DIRECTORY | O_PATH, 0).map_err(failed(one, "has no directory"))?;
     let mut name = Text::<128>::new();
     name.push(path);
     match sys::fs::stat_at(cwd.fd(), name.as_c_str(), 0) {

@@ -156,6 +156,7 @@ pub struct Rlimit {
 pub const RLIM_NLIMITS: u32 = 16;
 pub const RLIMIT_DATA: u32 = 2;
 pub const RLIMIT_STACK: u32 = 3;
+pub const RLIMIT_CORE: u32 = 4;
 pub const RLIMIT_NOFILE: u32 = 7;
 pub const RLIMIT_MEMLOCK: u32 = 8;
 pub const RLIMIT_AS: u32 = 9;
@@ -237,7 +238,9 @@ const_assert_eq!(size_of::<PrctlMmMap>(), 104);
 // ioctls.h
 pub const TCGETS: usize = 0x5401;
 pub const TCSETS: usize = 0x5402;
+pub const TIOCSCTTY: usize = 0x540e;
 pub const TIOCGPGRP: usize = 0x540f;
+pub const TIOCSPGRP: usize = 0x5410;
 pub const TIOCGWINSZ: usize = 0x5413;
 pub const TIOCGSID: usize = 0x5429;
 pub const TIOCSWINSZ: usize = 0x5414;
@@ -248,6 +251,10 @@ pub const TIOCGPKT: usize = 0x8004_5438;
 pub const TIOCGPTLCK: usize = 0x8004_5439;
 pub const TIOCGEXCL: usize = 0x8004_5440;
 pub const TIOCGPTPEER: usize = 0x5441;
+pub const TCXONC: usize = 0x540a;
+pub const TIOCGETD: usize = 0x5424;
+pub const TIOCEXCL: usize = 0x540c;
+pub const TIOCNXCL: usize = 0x540d;
 
 /// `struct winsize`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -277,6 +284,9 @@ pub const O_DIRECT: u32 = 0o40_000;
 pub const F_SETPIPE_SZ: usize = 1031;
 pub const F_GETPIPE_SZ: usize = 1032;
 pub const FIONREAD: usize = 0x541b;
+pub const POLLIN: u16 = 1;
+pub const POLLPRI: u16 = 2;
+pub const POLLOUT: u16 = 4;
 pub const POLLERR: u16 = 8;
 pub const POLLHUP: u16 = 16;
 pub const SPLICE_F_NONBLOCK: usize = 2;
@@ -290,6 +300,10 @@ pub const CLOSE_RANGE_UNSHARE: usize = 2;
 
 // kcmp.h
 pub const KCMP_FILE: usize = 0;
+pub const KCMP_VM: usize = 1;
+pub const KCMP_FILES: usize = 2;
+pub const KCMP_FS: usize = 3;
+pub const KCMP_SIGHAND: usize = 4;
 pub const KCMP_EPOLL_TFD: usize = 7;
 
 // memfd, execveat

@@ -19,7 +19,9 @@ pub const TCP_DEFER_ACCEPT: u32 = 9;
 pub const SO_TYPE: u32 = 3;
 pub const SO_SNDBUF: u32 = 7;
 pub const SO_RCVBUF: u32 = 8;
+pub const SO_ATTACH_FILTER: u32 = 26;
 pub const SO_GET_FILTER: u32 = 26;
+pub const SO_DETACH_FILTER: u32 = 27;
 pub const SO_SNDBUFFORCE: u32 = 32;
 pub const SO_RCVBUFFORCE: u32 = 33;
 pub const SO_PROTOCOL: u32 = 38;
@@ -48,8 +50,8 @@ pub const MSG_DONTWAIT: usize = 0x40;
 pub const MSG_NOSIGNAL: usize = 0x4000;
 pub const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 pub const SIOCOUTQ: usize = 0x5411;
+pub const SIOCOUTQNSD: usize = 0x894b;
 
-pub const POLLIN: u16 = 1;
 pub const POLLRDHUP: u16 = 0x2000;
 
 /// Bytes of the longest socket address.

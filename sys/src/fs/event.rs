@@ -29,15 +29,15 @@ pub fn epoll_control(epoll: Fd, operation: usize, fd: Fd, events: u32, data: u64
     unsafe { call(Sysno::epoll_ctl, [arg(epoll), operation, arg(fd), event.as_ptr() as usize, 0, 0]) }.map(drop)
 }
 
-/// Whether a descriptor is open on what an epoll set watches under `number`, as the `nth` of that number, both of process
-/// `pid`. `None` when the kernel does not tell.
+/// Whether a descriptor is open on what an epoll set watches under `number`, as the `nth` of that number, each with the process
+/// whose it is. `None` when the kernel does not tell.
 #[must_use]
-pub fn is_watched(pid: i32, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
+pub fn is_watched(epoll: (i32, Fd), number: u32, nth: u32, fd: (i32, Fd)) -> Option<bool> {
     // struct kcmp_epoll_slot
-    let slot = [epoll as u32, number, nth];
-    let pid = pid as usize;
+    let slot = [epoll.1 as u32, number, nth];
+    let (pid, fd) = (fd.0 as usize, fd.1);
     // SAFETY: compares kernel pointers; the kernel only reads the slot.
-    unsafe { call(Sysno::kcmp, [pid, pid, abi::KCMP_EPOLL_TFD, arg(fd), slot.as_ptr() as usize, 0]) }
+    unsafe { call(Sysno::kcmp, [pid, epoll.0 as usize, abi::KCMP_EPOLL_TFD, arg(fd), slot.as_ptr() as usize, 0]) }
         .ok()
         .map(|order| order == 0)
 }

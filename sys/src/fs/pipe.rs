@@ -43,16 +43,24 @@ pub fn hung_up(fd: Fd) -> Result<bool> {
     Ok(ready(fd, 0)? & (abi::POLLHUP | abi::POLLERR) != 0)
 }
 
-/// What a descriptor is ready for among `events`, errors and hang-ups (ppoll(2) without waiting).
+/// What a descriptor is ready for among `events`, errors and hang-ups, without waiting.
 ///
 /// # Errors
 /// The call's.
 pub fn ready(fd: Fd, events: u16) -> Result<u16> {
+    ready_within(fd, events, 0)
+}
+
+/// As [`ready`], once it is, or after so many milliseconds, below a whole second's (ppoll(2)).
+///
+/// # Errors
+/// The call's.
+pub fn ready_within(fd: Fd, events: u16, milliseconds: i64) -> Result<u16> {
     // struct pollfd: descriptor, events, what happened.
     let [low, high] = events.to_le_bytes();
     let mut entry = [(fd as u32).to_le_bytes(), [low, high, 0, 0]];
-    let at_once = abi::Timespec::default();
-    let (entries, limit) = (entry.as_mut_ptr() as usize, (&raw const at_once) as usize);
+    let within = abi::Timespec { sec: 0, nsec: milliseconds * 1_000_000 };
+    let (entries, limit) = (entry.as_mut_ptr() as usize, (&raw const within) as usize);
     // SAFETY: the kernel reads and writes one entry of 8 bytes, and reads the time.
     unsafe { call(Sysno::ppoll, [entries, 1, limit, 0, 0, 0]) }?;
     let [_, [_, _, low, high]] = entry;

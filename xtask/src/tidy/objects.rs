@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Tree, Violation};
 
 /// Modules of `state` and of the records that are no kernel objects.
-const STATE_HELPERS: [&str; 6] = ["error", "gate", "lib", "policy", "process", "target"];
+const STATE_HELPERS: [&str; 5] = ["error", "gate", "lib", "policy", "target"];
 const RECORD_HELPERS: [&str; 2] = ["mod", "header"];
 
 /// Files of an object that needs more than one: the file's name, and whose it is.

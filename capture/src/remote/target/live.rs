@@ -3,13 +3,28 @@
 //! Must never leave it with anything that was put into it.
 
 use core::sync::atomic::Ordering;
+use std::time::Duration;
 
-use state::{Arg, Error, Question, Result};
+use state::{Arg, Error, Inside, Question, Result};
 use sys::{Errno, Sysno};
 
 use super::Remote;
-use crate::remote::copy::Copy;
+use crate::remote::copy::{self, Copy};
 use crate::remote::place::LEN;
+use crate::remote::puppet::Puppet;
+
+/// How far the copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// None was begun, or it was handed over.
+    Not,
+    /// The process with this id is making it.
+    Begun(i32),
+    /// It has this id.
+    Made(i32),
+    /// There will be none.
+    Failed(&'static str),
+}
 
 /// Asks whether the process adopts orphaned ones.
 pub const ADOPTS: Question = Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), 8);
@@ -29,28 +44,80 @@ impl Remote {
         Ok(())
     }
 
-    /// Makes a copy; returns its id.
-    pub(super) fn make_copy(&mut self) -> Result<i32, &'static str> {
-        self.copyable()?;
-        let Some(puppet) = self.first.as_mut() else { return Err("its first thread has ended") };
-        match puppet.fork() {
-            Ok(Ok(pid)) => Ok(pid),
-            Ok(Err(_)) => Err("no further process is allowed"),
-            Err(_) => {
+    /// Begins to make a copy: the kernel is busy with it while the walk goes on.
+    pub(in crate::remote) fn begin_copy(&mut self) {
+        let begun = self.copyable().and_then(|()| {
+            let begun = self.first.as_mut().map(Puppet::begin_fork);
+            self.told(begun)
+        });
+        self.making = match begun {
+            Ok(middle) => Making::Begun(middle),
+            Err(why) => Making::Failed(why),
+        };
+    }
+
+    /// What a copy's maker says.
+    fn told(&self, made: Option<Result<sys::Result<i32>>>) -> Result<i32, &'static str> {
+        match made {
+            Some(Ok(Ok(pid))) => Ok(pid),
+            Some(Ok(Err(_))) => Err("no further process is allowed"),
+            Some(Err(_)) => {
                 self.lost.store(true, Ordering::Relaxed);
                 Err("it has ended")
             }
+            None => Err("its first thread has ended"),
+        }
+    }
+
+    /// The copy is there, if one was begun: before it is, the thread can do nothing else.
+    pub(in crate::remote) fn complete_copy(&mut self) {
+        let Making::Begun(middle) = self.making else { return };
+        let made = self.first.as_mut().map(|puppet| puppet.end_fork(middle));
+        self.making = match self.told(made) {
+            Ok(pid) => Making::Made(pid),
+            Err(why) => Making::Failed(why),
+        };
+    }
+
+    /// Hands a copy over, made now if none was begun: its id, and its maker's teller.
+    pub(in crate::remote) fn make_copy(&mut self) -> Result<(i32, i32), &'static str> {
+        if self.making == Making::Not {
+            self.begin_copy();
+        }
+        self.complete_copy();
+        match core::mem::replace(&mut self.making, Making::Not) {
+            Making::Made(pid) => Ok((pid, self.first.as_ref().map_or(0, Puppet::teller))),
+            Making::Failed(why) => Err(why),
+            Making::Not | Making::Begun(_) => Err("its first thread has ended"),
+        }
+    }
+
+    /// All of the copy has been read: it ends while the image is made durable.
+    pub fn end_copy(&mut self, bytes: u64) {
+        self.copy.iter_mut().for_each(|copy| copy.end(bytes));
+    }
+
+    /// Nobody wants the copy any more.
+    pub(in crate::remote) fn drop_copy(&mut self) {
+        self.complete_copy();
+        if let Making::Made(pid) = core::mem::replace(&mut self.making, Making::Not) {
+            copy::end(pid);
         }
     }
 
     /// Takes over the copy when the process goes on already, and makes sure that it is one and stands alone: left with the process's
     /// table of descriptors, it would keep files and locks of a program that ends, or calls exec, before the image is written.
-    pub(super) fn take_copy(&mut self, pid: i32) -> Result<()> {
+    pub(in crate::remote) fn take_copy(&mut self, (pid, teller): (i32, i32)) -> Result<()> {
         self.lacking = Some("its copy could not be saved");
-        let copy = self.copy.insert(Copy::new(pid)?);
+        self.copy = Some(Copy::new(pid, teller)?);
+        self.answers.clear();
         let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
-        let failed = |e| Error::failed(format_args!("copy of process {}", self.outer), "cannot be used", e);
-        copy.call(&self.place, Sysno::close_range, all).map_err(failed)?;
+        let close = Question { number: Sysno::close_range, args: all.map(Arg::Value), len: 0 };
+        self.ask(&[&[close, state::mm::BREAK][..], &state::setting::questions()].concat())?;
+        let outer = self.outer;
+        let failed = |e| Error::failed(format_args!("copy of process {outer}"), "cannot be used", e);
+        self.call(close.number, close.args, &mut []).map_err(failed)?;
+        let Some(copy) = &self.copy else { return Ok(()) };
         let mut text = [0; 64];
         let text = sys::fs::read_file_at(copy.proc(), c"statm", &mut text).map_err(failed)?;
         let pages = sys::text::words(text).next().and_then(sys::text::decimal);
@@ -62,25 +129,75 @@ impl Remote {
         Ok(())
     }
 
+    /// Lets the process go on, or ends it.
+    pub fn finish(mut self, kill: bool) -> Result<()> {
+        self.let_go(kill);
+        self.is_there()
+    }
+
+    /// It goes on: a copy of it was made.
+    pub fn goes_on(&mut self) {
+        self.let_go(false);
+        self.shares = None;
+        self.thawed = Some(self.since.elapsed());
+    }
+
+    /// Whether it has not died under our hands.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn is_there(&self) -> Result<()> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(Error::failed(format_args!("process {}", self.outer), "ended during the save", Errno::ESRCH));
+        }
+        Ok(())
+    }
+
+    /// Whether the copy is still there; true when there is none.
+    #[must_use]
+    pub fn copy_lives(&self) -> bool {
+        self.copy.as_ref().is_none_or(Copy::lives)
+    }
+
+    /// How long it stood still, when it goes on already.
+    #[must_use]
+    pub fn thawed(&self) -> Option<Duration> {
+        self.thawed
+    }
+
     /// Takes away what was put into the process and lets it go on.
-    pub(super) fn let_go(&mut self, kill: bool) {
+    pub(in crate::remote) fn let_go(&mut self, kill: bool) {
+        self.complete_copy();
         if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
             if let Some(other) = self.other.take() {
                 let _ = other.put_back();
             }
             let mem = self.mem.fd();
-            if self.first.as_mut().is_some_and(|first| first.back_to_boot(&self.place, mem).is_ok()) {
-                let _ = self.inject(Sysno::munmap, [self.place.memory as usize, LEN, 0, 0, 0, 0]);
-            }
-            if let Some(first) = self.first.take() {
+            if let Some(mut first) = self.first.take() {
+                let memory = [self.place.memory as usize, LEN, 0, 0];
+                if first.back_to_boot(&self.place, mem).is_ok()
+                    && first.call_in_boot(Sysno::munmap as usize, memory).is_err()
+                {
+                    self.lost.store(true, Ordering::Relaxed);
+                }
                 let _ = first.put_back();
             }
             self.place.restore(self.mem.fd());
         }
         (self.first, self.other) = (None, None);
+        if let Some(connections) = self.connections.as_mut().filter(|_| !kill) {
+            connections.release();
+        }
         match self.stopped.take() {
-            Some(stopped) if kill => stopped.kill(),
+            Some(stopped) if kill => {
+                if let Some(connections) = self.connections.as_mut() {
+                    connections.silence();
+                }
+                stopped.kill();
+                self.connections = None;
+            }
             other => drop(other),
         }
+        self.drop_copy();
     }
 }

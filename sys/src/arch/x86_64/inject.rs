@@ -16,8 +16,19 @@ global_asm!(
     ".globl ckpt_boot_start",
     ".hidden ckpt_boot_start",
     "ckpt_boot_start:",
-    // One call; number and arguments are in the registers.
+    // One call; number and arguments are in the registers. Then a signal to itself, as in `Run`: its number in R8, which is
+    // left over by the calls that are made here, and the call's result in R9.
     "syscall",
+    "mov r9, rax",
+    "mov eax, 186",
+    "syscall",
+    "mov edi, eax",
+    "mov esi, r8d",
+    "mov eax, 200",
+    "syscall",
+    ".globl ckpt_boot_told",
+    ".hidden ckpt_boot_told",
+    "ckpt_boot_told:",
     "mov eax, 14",
     "mov edi, 2",
     "lea rsi, [rip + 7f]",
@@ -70,7 +81,9 @@ global_asm!(
     "jnz 5b",
     // A signal to itself that nobody but a tracer notices: it stops here, and without one goes back.
     "4:",
-    "mov rdi, r15",
+    "mov eax, 186",
+    "syscall",
+    "mov rdi, rax",
     "mov rsi, rbx",
     "mov eax, 200",
     "syscall",
@@ -121,6 +134,7 @@ global_asm!(
 
 unsafe extern "C" {
     static ckpt_boot_start: u8;
+    static ckpt_boot_told: u8;
     static ckpt_boot_end: u8;
     static ckpt_run_start: u8;
     static ckpt_run_table: u8;
@@ -181,6 +195,15 @@ pub const BLOCK: usize = 640;
 #[derive(Clone, Copy, Debug)]
 pub struct Boot;
 
+impl Boot {
+    /// Where the thread stands when the signal has reached it that tells of the end of a call: its number is in R8 (0: none), the
+    /// call's result then in R9.
+    #[must_use]
+    pub fn told() -> u64 {
+        (&raw const ckpt_boot_told as usize - &raw const ckpt_boot_start as usize) as u64
+    }
+}
+
 impl Code for Boot {
     const ROOM: usize = 216;
     type Words = WayBack;
@@ -205,8 +228,7 @@ impl Run {
         (&raw const ckpt_run_fork as usize - &raw const ckpt_run_start as usize) as u64
     }
 
-    /// Where the calls of a table begin: its address in R12, how many in R13; for the signal that tells of their end the
-    /// thread in R15, the number in RBX (0: none).
+    /// Where the calls of a table begin: its address in R12, how many in R13; the signal that tells of their end in RBX (0: none).
     #[must_use]
     pub fn table() -> u64 {
         (&raw const ckpt_run_table as usize - &raw const ckpt_run_start as usize) as u64
@@ -246,5 +268,7 @@ mod tests {
         assert_eq!(room[..2], [0x0f, 0x05]);
         assert_eq!(room[Run::fork() as usize..][..2], [0x0f, 0x05]);
         assert_eq!(room[Run::told() as usize - 2..][..2], [0x0f, 0x05]);
+        Boot::with(&WayBack::default(), &mut room);
+        assert_eq!(room[Boot::told() as usize - 2..][..2], [0x0f, 0x05]);
     }
 }

@@ -263,6 +263,31 @@ pub fn cpu_features() -> ([u32; 8], u64, u32) {
     (words, xcr0, xsave.ebx)
 }
 
+/// What this thread may do with memory that has a protection key (PKRU); `None` where there are no keys.
+#[must_use]
+pub fn key_rights() -> Option<u32> {
+    /// OSPKE: the kernel has them switched on.
+    const ON: u32 = 1 << 4;
+    if core::arch::x86_64::__cpuid_count(7, 0).ecx & ON == 0 {
+        return None;
+    }
+    let rights: u32;
+    // SAFETY: reads a register that is there.
+    unsafe {
+        core::arch::asm!("rdpkru", in("ecx") 0, out("eax") rights, out("edx") _, options(nomem, nostack, preserves_flags));
+    }
+    Some(rights)
+}
+
+/// Sets what [`key_rights`] has told.
+pub fn set_key_rights(rights: u32) {
+    // SAFETY: they were told on this CPU, or on one that the restart has found to be alike; memory without a key, as all of
+    // this program's own is, is not concerned.
+    unsafe {
+        core::arch::asm!("wrpkru", in("ecx") 0, in("eax") rights, in("edx") 0, options(nostack, preserves_flags))
+    };
+}
+
 /// Bytes of an XSAVE area up to the last component that debuggers know: all but AMX, whose tiles lie at the end.
 #[must_use]
 pub fn xsave_core_size(xcr0: u64) -> usize {

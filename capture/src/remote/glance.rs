@@ -1,0 +1,40 @@
+//! Waiting for what a stopped thread does in a few microseconds: where a CPU is to spare it is looked at, as to be woken takes
+//! longer than that.
+//!
+//! Must never look for long: on a busy machine the thread may want this very CPU.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sys::ptrace::{self, Event};
+
+/// How long to look.
+const GLANCE: Duration = Duration::from_micros(100);
+
+/// A CPU is to spare.
+static SPARE: AtomicBool = AtomicBool::new(false);
+
+/// Finds out whether another CPU is idle, for the stops that come.
+pub fn prepare() {
+    let mut text = [0; 64];
+    let load = sys::fs::read_file_at(sys::abi::AT_FDCWD, c"/proc/loadavg", &mut text).unwrap_or_default();
+    // Three averages; how many threads want to run, we among them, of how many.
+    let running = sys::text::words(load).nth(3).and_then(|n| sys::text::cut(n, b'/')).map(|(running, _)| running);
+    let spare = running.and_then(sys::text::decimal).is_some_and(|running| running < sys::thread::cpus() as u64);
+    SPARE.store(spare, Ordering::Relaxed);
+}
+
+/// Waits for the next stop of a thread, or its end.
+///
+/// # Errors
+/// ECHILD: it is not ours, or gone.
+pub fn wait(tid: i32) -> sys::Result<Option<Event>> {
+    let start = Instant::now();
+    while SPARE.load(Ordering::Relaxed) && start.elapsed() < GLANCE {
+        if let Some(event) = ptrace::wait(tid, false)? {
+            return Ok(Some(event));
+        }
+        std::hint::spin_loop();
+    }
+    ptrace::wait(tid, true)
+}

@@ -1,0 +1,48 @@
+//! What can be saved from outside at all: programs of this machine's kind that are not at their end.
+//!
+//! Must never stop anything.
+
+use state::{Error, Result};
+use sys::Errno;
+use sys::fs::{Fd, Owned};
+
+use super::stop;
+
+/// Refuses what is no program of this machine's kind, or already at its end.
+pub fn check(pid: i32, proc: &Owned) -> Result<()> {
+    let mut buffer = [0; 64];
+    let state = state::target::status_value(proc.fd(), c"status", b"State", &mut buffer).ok().flatten();
+    if matches!(state, Some([b'Z' | b'X', ..])) {
+        let mut count = [0; 16];
+        let threads = state::target::status_value(proc.fd(), c"status", b"Threads", &mut count).ok().flatten();
+        let (why, remedy) = match threads {
+            None | Some(b"0" | b"1") => ("has ended and waits for its parent", "there is nothing left to save"),
+            Some(_) => ("has ended its first thread, without which the others cannot be carried", "end main() last"),
+        };
+        return Err(Error::refused(format_args!("process {pid}"), why, remedy));
+    }
+    if pid == sys::process::pid() {
+        return Err(Error::refused(format_args!("process {pid}"), "is the saver itself", "name another"));
+    }
+    let mut leader = [0; 32];
+    let group = state::target::status_value(proc.fd(), c"status", b"Tgid", &mut leader).ok().flatten();
+    if group.and_then(sys::text::decimal) != u64::try_from(pid).ok() {
+        let why = "is a thread, not a process";
+        return Err(Error::refused(format_args!("{pid}"), why, "name its process (Tgid in /proc/PID/status)"));
+    }
+    let mut path = [0; 4096];
+    match sys::fs::read_link_at(proc.fd(), c"exe", &mut path) {
+        Err(Errno::ENOENT) => {
+            Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
+        }
+        Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
+        _ => Ok(()),
+    }
+}
+
+/// The id that a process or thread has in its own, innermost pid namespace.
+pub fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
+    let mut buffer = [0; 256];
+    let ids = state::target::status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
+    sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
+}

@@ -1,0 +1,356 @@
+//! One of the processes that are saved: seized while it runs, stopped, and known with all its threads and signals.
+//!
+//! Must never take longer than it has to once it stands still: all others wait for it.
+
+use std::vec::Vec;
+
+use image_format::record::deadline::Deadline;
+use image_format::record::thread::Thread;
+use state::itimer::Timers as Interval;
+use state::posix_timer::Timers as Posix;
+use state::process::Relation;
+use state::thread::Rseq;
+use state::{Error, Inside, Question, Result, Target};
+use sys::abi::signal::{NSIG, SA_RESTART, Siginfo};
+use sys::fs::{Fd, Owned};
+use sys::ptrace;
+use sys::signal::bit;
+use sys::text::Text;
+use sys::{Errno, Sysno};
+
+use super::place::Place;
+use super::resume::{self, Waiting};
+use super::stop::Stopped as StoppedProcess;
+use super::target::{self, Remote, Subject};
+use super::thread::{self, Registers, XSAVE_MAX};
+use crate::origin::Origin;
+use crate::session::{self, Stopped, Threads};
+
+/// Bytes of a thread's list of children: for as many as a tree can have.
+const CHILDREN: usize = 32 << 10;
+
+/// A thread with everything that the session wants of it.
+#[derive(Debug)]
+struct One {
+    registers: Registers,
+    record: Thread,
+    regs: sys::abi::ptrace::UserRegs,
+    pending: Vec<Siginfo>,
+}
+
+/// All threads; there is always a first one.
+#[derive(Debug)]
+pub struct All {
+    first: One,
+    others: Vec<One>,
+}
+
+impl Threads for All {
+    fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    fn get(&self, index: usize) -> Stopped<'_> {
+        let one = index.checked_sub(1).and_then(|i| self.others.get(i)).unwrap_or(&self.first);
+        let tid = one.record.tid;
+        let deadline = resume::deadline(&one.regs, &one.registers.regs);
+        let deadline = deadline.map(|(clock, at)| Deadline { at: at.into(), clock: clock.into(), tid });
+        Stopped { record: &one.record, frame: one.registers.frame(&one.regs), pending: &one.pending, deadline }
+    }
+}
+
+/// A process of which no thread can become another program unnoticed; it still runs.
+#[derive(Debug)]
+pub struct Seized {
+    /// Its id as we see it.
+    pub pid: i32,
+    /// Its directory in `/proc`.
+    pub proc: Owned,
+    pidfd: Owned,
+    mem: Owned,
+    place: Place,
+    stopped: StoppedProcess,
+}
+
+/// A process that stands still, with its threads' registers.
+#[derive(Debug)]
+pub struct Halted {
+    subject: Subject,
+    first: Registers,
+    others: Vec<Registers>,
+}
+
+/// All that is known of a process besides what the walk asks it.
+#[derive(Debug)]
+pub struct Known {
+    /// Its threads.
+    pub threads: All,
+    /// Signals that wait for the process.
+    pub shared: Vec<Siginfo>,
+    /// Interval timers.
+    pub timers: Interval,
+    /// POSIX timers.
+    pub posix_timers: Posix,
+}
+
+/// Its directory in `/proc`.
+///
+/// # Errors
+/// It is gone.
+pub fn directory(pid: i32) -> Result<Owned> {
+    let path = Text::<32>::of(format_args!("/proc/{pid}"));
+    sys::fs::open(path.as_c_str(), sys::abi::O_DIRECTORY, 0).map_err(gone(pid))
+}
+
+fn gone(pid: i32) -> impl Fn(Errno) -> Error {
+    move |e| Error::failed(format_args!("process {pid}"), "is not there, or may not be read", e)
+}
+
+/// Ids of the children that these threads of a process have.
+///
+/// # Errors
+/// The lists cannot be read.
+pub fn children(proc: Fd, threads: &[i32]) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    let mut buffer = std::vec![0; CHILDREN];
+    for tid in threads {
+        let path = Text::<48>::of(format_args!("task/{tid}/children"));
+        match sys::fs::read_file_at(proc, path.as_c_str(), &mut buffer) {
+            Ok(text) => {
+                let ids = sys::text::words(text).filter_map(sys::text::decimal);
+                found.extend(ids.filter_map(|id| i32::try_from(id).ok()));
+            }
+            // Without CONFIG_PROC_CHILDREN nobody can tell.
+            Err(Errno::ENOENT | Errno::ESRCH) => {}
+            Err(e) => return Err(Error::failed(format_args!("children of thread {tid}"), "cannot be read", e)),
+        }
+    }
+    Ok(found)
+}
+
+impl Seized {
+    /// All that can be done while it runs.
+    ///
+    /// # Errors
+    /// It may not be traced, or is gone.
+    pub fn new(pid: i32, proc: Owned) -> Result<Self> {
+        let stopped = StoppedProcess::seize(pid, proc.fd())?;
+        let pidfd = sys::process::pidfd(pid).map(Owned::new).map_err(gone(pid))?;
+        let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone(pid))?;
+        let place = Place::find(proc.fd(), mem.fd())?;
+        Ok(Self { pid, proc, pidfd, mem, place, stopped })
+    }
+
+    /// How many threads it has.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.stopped.tids().len()
+    }
+
+    /// Stops it and reads all registers. `None`: it has called exec or made a thread meanwhile, try again.
+    ///
+    /// # Errors
+    /// It does not stop, or is gone.
+    pub fn halt(self, origin: &Origin) -> Result<Option<Halted>> {
+        let Self { pid, proc, pidfd, mem, place, mut stopped } = self;
+        if !stopped.stop()? || !place.is_as_found(mem.fd()) {
+            return Ok(None);
+        }
+        let mut room = std::vec![1; XSAVE_MAX];
+        let mut registers = Vec::new();
+        for tid in stopped.tids().to_vec() {
+            registers.extend(Registers::read(&mut stopped, tid, (&place, mem.fd()), &origin.components, &mut room)?);
+        }
+        // One may have been made while the last ones were being seized.
+        let all = registers.first().is_none_or(|first| first.status.threads == registers.len() as u64);
+        if stopped.has_changed() || !all {
+            return Ok(None);
+        }
+        let at = registers.iter().map(|r| r.regs.rip).collect();
+        let others = registers.split_off(1.min(registers.len()));
+        let Some(first) = registers.pop().filter(|r| r.tid == pid) else {
+            return Err(Error::refused(
+                format_args!("thread {pid}"),
+                "the first thread has ended while others go on",
+                "let it wait for the others",
+            ));
+        };
+        let inner = first.status.own;
+        let subject = Subject { outer: pid, inner, proc, mem, pidfd, stopped, place, at };
+        Ok(Some(Halted { subject, first, others }))
+    }
+}
+
+impl Halted {
+    /// Its id as we see it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.subject.outer
+    }
+
+    /// How it stands to the others; `parent` is its parent's own id, or 0.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn relation(&self, parent: u32) -> Result<Relation> {
+        Relation::read(self.subject.proc.fd(), parent)
+    }
+
+    /// Its user's and group's ids, as a line of text.
+    #[must_use]
+    pub fn owner(&self) -> [Vec<u8>; 2] {
+        [&b"Uid"[..], b"Gid"].map(|key| {
+            let mut buffer = [0; 128];
+            let value = state::target::status_value(self.subject.proc.fd(), c"status", key, &mut buffer);
+            value.ok().flatten().map(<[u8]>::to_vec).unwrap_or_default()
+        })
+    }
+
+    /// The namespaces that it lives in.
+    #[must_use]
+    pub fn namespaces(&self) -> [Vec<u8>; 7] {
+        [c"ns/pid", c"ns/user", c"ns/mnt", c"ns/net", c"ns/ipc", c"ns/uts", c"ns/time"].map(|link| {
+            let mut buffer = [0; 64];
+            sys::fs::read_link_at(self.subject.proc.fd(), link, &mut buffer).map(<[u8]>::to_vec).unwrap_or_default()
+        })
+    }
+
+    /// What it shares with another process as only threads do.
+    #[must_use]
+    pub fn shares(&self, other: i32) -> Option<&'static str> {
+        const WHAT: [(usize, &str); 4] = [
+            (sys::abi::KCMP_VM, "shares its memory with another process"),
+            (sys::abi::KCMP_FILES, "shares its descriptors with another process"),
+            (sys::abi::KCMP_FS, "shares its working directory with another process"),
+            (sys::abi::KCMP_SIGHAND, "shares its signal handlers with another process"),
+        ];
+        WHAT.into_iter()
+            .find(|(what, _)| sys::process::shares(self.pid(), other, *what) == Some(true))
+            .map(|(_, why)| why)
+    }
+
+    /// Ids of its children, also of those that have ended.
+    ///
+    /// # Errors
+    /// The lists cannot be read.
+    pub fn children(&self) -> Result<Vec<i32>> {
+        let threads: Vec<i32> = core::iter::once(&self.first).chain(&self.others).map(|r| r.tid).collect();
+        children(self.subject.proc.fd(), &threads)
+    }
+
+    /// Makes calls in it possible, and asks each thread what only that can tell. `None`: try again.
+    ///
+    /// # Errors
+    /// Something that cannot be carried; it is gone.
+    pub fn look_into(
+        self,
+        (pause, since): (target::Pause, std::time::Instant),
+        (reset_tcp, with_files): (bool, state::WithFiles),
+    ) -> Result<Option<(Remote, Known)>> {
+        let Self { subject, first, others } = self;
+        let pid = subject.outer;
+        let mut remote = match Remote::new(subject, &first, pause, since) {
+            // It has mapped something there since the place was found.
+            Err(e) if e.errno() == Some(Errno::EEXIST) => return Ok(None),
+            other => other?,
+        };
+        (remote.reset_tcp, remote.with_files) = (reset_tcp, with_files);
+        let others =
+            others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
+        let waiting = count_signals(pid, &others)?;
+        // The first thread last: it makes the other calls, too.
+        let mut threads = All { first: one(&mut remote, first, &QUESTIONS.concat())?, others };
+        let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads, waiting)?;
+        Ok(Some((remote, Known { threads, shared, timers, posix_timers })))
+    }
+}
+
+/// What every save asks the process, besides what it asks each thread.
+const QUESTIONS: [&[Question]; 4] = [
+    &state::itimer::QUESTIONS,
+    &[state::process::PERMITTED, target::ADOPTS],
+    &session::CLOCKS,
+    &state::pkey::QUESTIONS,
+];
+
+/// Asks a thread for what only it can tell, and what else is to be known from it.
+fn one(remote: &mut Remote, registers: Registers, more: &[Question]) -> Result<One> {
+    let tid = registers.tid;
+    remote.use_thread(&registers)?;
+    remote.ask(&[&state::thread::QUESTIONS, more].concat())?;
+    state::process::check_thread(remote, tid)?;
+    let own = registers.status.own;
+    if own != tid {
+        remote.is_known(own, tid);
+    }
+    let rseq = match ptrace::rseq(tid) {
+        Ok(config) => Rseq::Known(config.area, config.len, config.signature),
+        Err(_) => Rseq::Near(registers.regs.fs_base),
+    };
+    let proc = remote.proc();
+    let record = state::thread::save(remote, proc, tid, own, rseq)?;
+    let regs = registers.regs;
+    Ok(One { registers, record, regs, pending: Vec::new() })
+}
+
+/// How many signals wait, for the process and for each thread.
+fn count_signals(pid: i32, others: &[One]) -> Result<usize> {
+    let mut count = thread::pending(pid, true)?.len() + thread::pending(pid, false)?.len();
+    for one in others {
+        count += thread::pending(one.registers.tid, false)?.len();
+    }
+    Ok(count)
+}
+
+/// Signals that wait, for each thread and for the process, and the timers that make some of them: read until nothing has come
+/// in between, so that what expires meanwhile is found here or there, and nowhere twice. `before`: how many waited before the
+/// timers were asked for.
+fn waiting_signals(remote: &mut Remote, all: &mut All, mut before: usize) -> Result<(Vec<Siginfo>, Interval, Posix)> {
+    let pid = remote.outer();
+    loop {
+        let timers = (state::itimer::read(remote)?, state::posix_timer::read(remote)?);
+        let shared = thread::pending(pid, true)?;
+        let mut count = shared.len();
+        for one in core::iter::once(&mut all.first).chain(&mut all.others) {
+            one.pending = thread::pending(one.registers.tid, false)?;
+            count += one.pending.len();
+        }
+        if count == before {
+            let caught = all.first.registers.status.caught;
+            go_on(remote, &mut all.first, &shared, caught);
+            for one in &mut all.others {
+                go_on(remote, one, &[], caught);
+            }
+            return Ok((shared, timers.0, timers.1));
+        }
+        before = count;
+    }
+}
+
+/// Where the restarted thread goes on, now that the signals are known.
+fn go_on(remote: &mut Remote, one: &mut One, shared: &[Siginfo], caught: u64) {
+    let waits = |set: u64, info: &Siginfo| set | bit(info.signo.clamp(1, NSIG));
+    // What only the call's own mask blocks is handled before the call is made again: to the kernel, too.
+    let barred = one.registers.mask | one.registers.blocked;
+    let waiting = one.pending.iter().chain(shared).fold(0, waits) & caught & !barred;
+    let waiting = waiting_for(remote, waiting);
+    one.regs = resume::restarted(&one.registers.regs, waiting, remote.mem());
+    let leads = one.registers.tid == remote.outer();
+    thread::complete(&mut one.record, &one.registers, &one.regs, leads, remote.mem());
+}
+
+/// What signals with handlers, which will be delivered first of all, do to an interrupted call.
+fn waiting_for(remote: &mut Remote, signals: u64) -> Waiting {
+    let mut waiting = Waiting::None;
+    for signal in (1..=NSIG).filter(|n| signals & bit(*n) != 0) {
+        let mut data = [0; 32];
+        let [number, zero, size] = [signal as usize, 0, 8].map(state::Arg::Value);
+        let asked = remote.call(Sysno::rt_sigaction, [number, zero, state::Arg::Data(0), size, zero, zero], &mut data);
+        let [_, flags, ..] = data.as_chunks::<8>().0 else { continue };
+        if asked.is_ok() && u64::from_le_bytes(*flags) & SA_RESTART == 0 {
+            return Waiting::Interrupts;
+        }
+        waiting = Waiting::Restarts;
+    }
+    waiting
+}

@@ -1,0 +1,143 @@
+//! A process with all that descend from it: found, stopped from the root on, so that none can have a child that is not seen.
+//!
+//! Must never leave one stopped that is not saved.
+
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use state::process::Relation;
+use state::{Error, Result};
+use sys::fs::Owned;
+
+use super::connections::Connections;
+use super::family::Family;
+use super::member::{self, Halted, Known, Seized};
+use super::target::Pause;
+use super::{Options, Tcp, kind};
+use crate::origin::Origin;
+
+/// Processes that stand still.
+#[derive(Debug)]
+pub struct Found {
+    /// All of them as one target, the root first, each behind its parent.
+    pub family: Family,
+    /// What is known of each.
+    pub known: Vec<Known>,
+    /// How they stand to each other; behind them those that have ended.
+    pub relations: Vec<Relation>,
+}
+
+/// Seizes a process; its children are seized when it stands still, as it could make others until then.
+///
+/// # Errors
+/// It may not be traced, or is gone.
+pub fn seize(pid: i32, proc: Owned) -> Result<Seized> {
+    Seized::new(pid, proc)
+}
+
+/// Stops it, and all that descend from it. `None`: one called exec, or made a thread, at the wrong moment; try again.
+///
+/// # Errors
+/// One does not stop, may not be traced, or holds something that cannot be carried.
+pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Options) -> Result<Option<Found>> {
+    let Some(root) = root.halt(origin)? else { return Ok(None) };
+    let mut relations = Vec::new();
+    if !root.children()?.is_empty() {
+        relations.push(root.relation(0)?);
+    }
+    let mut halted = std::vec![root];
+    let mut ended = Vec::new();
+    let mut place = 0;
+    while let (Some(parent), Some(own)) = (halted.get(place), relations.get(place)) {
+        let own = own.record.pid.get();
+        let children = parent.children()?;
+        for child in children {
+            let Ok(proc) = member::directory(child) else { continue };
+            if let Some(one) = zombie(&proc, own)? {
+                ended.push(one);
+                continue;
+            }
+            kind::check(child, &proc)?;
+            let seized = Seized::new(child, proc).or_else(|e| settled(child, e));
+            let stopped = match seized.map(|seized| seized.halt(origin)) {
+                Ok(Ok(Some(stopped))) => stopped,
+                Ok(Ok(None)) => return Ok(None),
+                // It may have ended just now: then it waits for its parent, who stands still.
+                Ok(Err(e)) | Err(e) => match member::directory(child).and_then(|proc| zombie(&proc, own)) {
+                    Ok(Some(one)) => {
+                        ended.push(one);
+                        continue;
+                    }
+                    _ => return Err(e),
+                },
+            };
+            belongs(&stopped, halted.first())?;
+            relations.push(stopped.relation(own)?);
+            halted.push(stopped);
+        }
+        place += 1;
+    }
+    relations.extend(ended);
+    for place in 0..relations.len() {
+        if let Some(left) = relations.get(place).map_or(Ok(None), |one| one.group_left(&relations))? {
+            relations.push(left);
+        }
+    }
+    let (mut members, mut known) = (Vec::new(), Vec::new());
+    for one in halted {
+        let Some((member, all)) = one.look_into(how, (options.tcp == Tcp::Reset, options.with_files))? else {
+            return Ok(None);
+        };
+        members.push(member);
+        known.push(all);
+    }
+    if let Some(root) = members.first_mut().filter(|_| options.kill && options.tcp == Tcp::Keep) {
+        root.connections = Some(Connections::default());
+    }
+    Ok(Some(Found { family: Family::new(members), known, relations }))
+}
+
+/// Seizes a child that could not be: it was calling exec perhaps, and had no memory where calls can be made.
+fn settled(child: i32, mut error: Error) -> Result<Seized> {
+    /// A millisecond each.
+    const ATTEMPTS: u32 = 50;
+    for _ in 0..ATTEMPTS {
+        if error.errno().is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        match member::directory(child).and_then(|proc| Seized::new(child, proc)) {
+            Ok(seized) => return Ok(seized),
+            Err(e) => error = e,
+        }
+    }
+    Err(error)
+}
+
+/// A process that has ended and waits for its parent.
+fn zombie(proc: &Owned, parent: u32) -> Result<Option<Relation>> {
+    let mut buffer = [0; 64];
+    let state = state::target::status_value(proc.fd(), c"status", b"State", &mut buffer).ok().flatten();
+    if !matches!(state, Some([b'Z' | b'X', ..])) {
+        return Ok(None);
+    }
+    let relation = Relation::read(proc.fd(), parent)?;
+    Ok(Some(relation).filter(Relation::has_ended))
+}
+
+/// Refuses a child that a restart could not make as it is: one of another user, or in other namespaces, or that shares with its
+/// parent what only threads share.
+fn belongs(child: &Halted, root: Option<&Halted>) -> Result<()> {
+    let Some(root) = root else { return Ok(()) };
+    let refuse = |why, remedy| Err(Error::refused(format_args!("child process {}", child.pid()), why, remedy));
+    if child.owner() != root.owner() {
+        return refuse("is another user's", "save it by itself");
+    }
+    if child.namespaces() != root.namespaces() {
+        return refuse("lives in other namespaces", "save it by itself");
+    }
+    if let Some(what) = child.shares(root.pid()) {
+        return refuse(what, "let it call exec first");
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The walk over a tree of processes, all of which stand still: what descriptors and shared memory lead to once for all, then
+//! each process by itself, then one image that holds the others.
+//!
+//! Must never let one of them go on before the last has been read: they see each other.
+
+use std::vec::Vec;
+
+use image_format::record::header::{Features, Header};
+use image_format::record::memory::Vma;
+use image_format::writer::Full;
+use image_format::{Notes, PAGE, align_up};
+use state::content::Contents;
+use state::process::Relation;
+use state::{Result, Save, Scratch, Target};
+
+use super::{Along, Facts, Memory, Threads};
+use crate::output::{Ids, Output};
+use crate::pages::{Run, Runs};
+
+/// One process of the tree.
+#[derive(Debug)]
+pub struct Member<'m, H> {
+    /// Its threads.
+    pub threads: &'m H,
+    /// What is known of it.
+    pub facts: Facts<'m>,
+}
+
+/// One process's image under construction.
+struct Draft<'b> {
+    notes: Notes<'b>,
+    scratch: Scratch<'b>,
+    header: Header,
+    along: Option<Along>,
+    vmas: &'b [Vma],
+    vmas_room: &'b mut [u8],
+    runs: Runs<'b>,
+}
+
+/// Saves a tree into `output`; returns the image's length in bytes. `members`, with `memory` for each and some for what they have
+/// in common, are the target's processes in order; `relations` all, also those that have ended.
+///
+/// # Errors
+/// As [`super::save`].
+pub fn save<T: Target, H: Threads>(
+    target: &mut T,
+    members: &[Member<'_, H>],
+    relations: &[Relation],
+    (memory, common): (Vec<Memory<'_>>, Memory<'_>),
+    output: &mut Output,
+) -> Result<u64> {
+    let ids: Vec<u32> = relations.iter().map(|r| r.record.pid.get()).collect();
+    for place in 0..members.len() {
+        target.enter(place);
+        state::process::check(target)?;
+    }
+    target.enter(0);
+    let notes = Notes::new(common.prefix, common.strings);
+    let mut save = Save { target, notes, scratch: Scratch::new(common.scratch) };
+    let files = state::descriptor::collect(&mut save)?;
+    super::shared_objects(&mut save, files)?;
+    let contents = Contents::collect(&mut save, files)?;
+    let mut rooms = Vec::new();
+    for Memory { prefix, strings, vmas, runs, scratch } in memory {
+        rooms.push((prefix, strings, vmas, Runs::new(Scratch::new(runs).rest::<Run>()?), scratch));
+    }
+    let contents = match rooms.first_mut() {
+        Some((.., runs, _)) => super::keep_contents(&mut save, contents, runs)?,
+        None => contents,
+    };
+    let Save { target, notes: shared, .. } = save;
+
+    let mut drafts = Vec::new();
+    for (place, (member, (prefix, strings, vmas_room, runs, scratch))) in members.iter().zip(rooms).enumerate() {
+        target.enter(place);
+        let mut save =
+            Save { target: &mut *target, notes: Notes::new(prefix, strings), scratch: Scratch::new(scratch) };
+        let (notes, strings) = shared.parts();
+        save.notes.adopt(strings)?;
+        let mut line = [0; 80];
+        let line = super::command_line(save.target, &mut line);
+        let mut header = super::begin(&mut save, member.threads, &member.facts, (files, line))?;
+        header.required = (header.required.get() | Features::TREE.bits()).into();
+        save.notes.bytes(notes)?;
+        super::own_objects(&mut save, member.threads, &member.facts)?;
+        state::content::save(&mut save, files, &contents, runs.as_slice().iter().filter_map(Run::content))?;
+        if place == 0 {
+            state::process::save(&mut save, relations, files)?;
+        }
+        let along = Along {
+            keys: state::pkey::find(save.target),
+            shared_files: state::shared_file::save(&mut save, files)?,
+            locks_future: state::setting::locks_future(save.target),
+        };
+        let Save { notes, scratch, .. } = save;
+        drafts.push(Draft { notes, scratch, header, along: Some(along), vmas: &[], vmas_room, runs });
+    }
+    target.enter(0);
+    target.thaw()?;
+    let mut ready = Vec::new();
+    for (place, (member, draft)) in members.iter().zip(drafts).enumerate() {
+        target.enter(place);
+        ready.push(described(target, member, draft, &contents)?);
+    }
+    write(target, members, ready, &contents, &ids, output)
+}
+
+fn described<'b, T: Target, H: Threads>(
+    target: &mut T,
+    member: &Member<'_, H>,
+    draft: Draft<'b>,
+    contents: &Contents<'_>,
+) -> Result<Draft<'b>> {
+    let Draft { notes, scratch, mut header, along, vmas_room, mut runs, .. } = draft;
+    let mut save = Save { target, notes, scratch };
+    let who = (member.threads, &member.facts);
+    let along = along.ok_or(Full)?;
+    let vmas = super::describe(&mut save, who, (&mut header, along), contents, vmas_room, &mut runs)?;
+    let Save { notes, scratch, .. } = save;
+    Ok(Draft { notes, scratch, header, along: None, vmas, vmas_room: &mut [], runs })
+}
+
+/// The root's image, with all others in it.
+fn write<T: Target, H: Threads>(
+    target: &mut T,
+    members: &[Member<'_, H>],
+    drafts: Vec<Draft<'_>>,
+    contents: &Contents<'_>,
+    ids: &[u32],
+    output: &mut Output,
+) -> Result<u64> {
+    let (mut parts, mut images) = (Vec::new(), Vec::new());
+    // The root's headers tell the others' lengths.
+    for (draft, pid) in drafts.into_iter().zip(ids).rev() {
+        let Draft { notes, scratch, vmas, runs, .. } = draft;
+        let within = if parts.len() + 1 == members.len() { &*images } else { &[] };
+        let (layout, prefix) = super::lay_out(notes, runs.as_slice(), within)?;
+        images.insert(0, (u64::from(*pid), layout.file_len()));
+        parts.push((layout, prefix, scratch, vmas, runs));
+    }
+    let mut sums = Vec::new();
+    let mut root = None;
+    let mut at = 0;
+    for (place, (layout, prefix, mut scratch, vmas, runs)) in parts.into_iter().rev().enumerate() {
+        target.enter(place);
+        let threads = members.get(place).ok_or(Full)?.threads;
+        let rseq_pages = super::rseq_pages(&mut scratch, threads)?;
+        // A tree keeps its ids: locks that name their holders need no correction.
+        let ids = Ids { rseq_pages, threads: &[], vmas, table: 0..0 };
+        let runs = runs.as_slice();
+        if place == 0 {
+            sums.resize(runs.len(), 0);
+            output.write_body(&*target, &layout, prefix, (runs, contents, &mut sums), &ids, &mut scratch)?;
+            at = layout.segments + runs.iter().map(|run| run.len).sum::<u64>();
+            root = Some((layout, prefix, scratch));
+        } else {
+            output.begin_at(at);
+            sums.push(output.write(&*target, &layout, prefix, (runs, contents), &ids, &mut scratch)?);
+            at = align_up(at + layout.file_len(), PAGE);
+        }
+    }
+    output.begin_at(0);
+    target.enter(0);
+    let (layout, prefix, mut scratch) = root.ok_or(Full)?;
+    output.seal(&layout, prefix, &sums, &mut scratch)?;
+    Ok(layout.file_len())
+}

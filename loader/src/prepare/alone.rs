@@ -1,0 +1,60 @@
+//! No trees: the smaller stub restarts one process, and refuses an image of several, which only `ckpt` can give their ids.
+//! Stands in for `tree.rs`, with the same names.
+
+use image_format::record::header::Features;
+use image_format::{Checked, ExitCode};
+use loader::options::Options;
+use state::{Error, Result};
+use sys::packed;
+
+use super::files::Files;
+use super::region::Plan;
+
+/// A process's place in its tree: the only one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tree(());
+
+impl Tree {
+    /// Its place.
+    pub const fn place(self) -> u32 {
+        0
+    }
+
+    /// Nobody else is there.
+    pub const fn meeting(self) -> u64 {
+        0
+    }
+
+    /// There is nothing to be moved.
+    ///
+    /// # Errors
+    /// Never.
+    #[allow(clippy::unnecessary_wraps, reason = "as in tree.rs")]
+    pub const fn moved_to(self, _: u64) -> sys::Result<Self> {
+        Ok(self)
+    }
+}
+
+/// There are no others to be told.
+pub const fn fail(_: i32) {}
+
+/// As above.
+pub const fn meets_at(_: &Tree) {}
+
+/// There are no others to be met.
+pub const fn meet(_: &Tree, _: u32) {}
+
+/// As above.
+pub const fn join(_: &Plan) {}
+
+/// Makes no other process.
+///
+/// # Errors
+/// The image is of several.
+pub fn grow(image: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree> {
+    if image.header().required.get() & Features::TREE.bits() == 0 {
+        return Ok(Tree::default());
+    }
+    let what = packed!("process #: is one of a tree: ckpt restart IMAGE");
+    Err(Error::about(what, image.header().pid, b"", None).code(ExitCode::Newer))
+}

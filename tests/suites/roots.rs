@@ -1,0 +1,82 @@
+//! Directories that a process stands in and that are not what they were: another root, one that was removed.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use ckpt_tests::{Job, Place, READY, User};
+
+const DEBIANS: &str = "/usr/bin/python3";
+
+/// A program that does this, says that it is ready, waits for a line, and passes.
+fn start(place: &Place, what: &str) -> Result<Job> {
+    let program = format!(
+        "import os, sys\n{what}\nprint('{READY}', flush=True)\nsys.stdin.readline()\nprint('PASS', flush=True)"
+    );
+    let job = Job::start(place.command(DEBIANS).args(["-c", &program]))?;
+    job.wait_line(READY)?;
+    Ok(job)
+}
+
+/// A live save, and `ckpt check`, both say all of this; the program goes on.
+fn refused(place: &Place, mut job: Job, words: &[&str]) -> Result<()> {
+    let image = place.file("job.ckpt");
+    let saved = place.try_save(job.pid(), &image, &[])?;
+    let checked = Job::start(place.ckpt().args(["check", &job.pid().to_string()]))?.end()?;
+    for word in words {
+        ensure!(saved.code() == Some(88) && saved.err.contains(word), "not '{word}': {saved:#?}");
+        ensure!(checked.code() != Some(0) && checked.out.contains(word), "not '{word}': {checked:#?}");
+    }
+    ensure!(!image.exists(), "an image was left");
+    job.type_in("\n")?;
+    job.end()?.expect_pass()
+}
+
+#[test]
+fn another_root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can change its root");
+        return Ok(());
+    }
+    let place = Place::new(User::Own)?;
+    let (inside, work) = (place.file("root"), place.work());
+    fs::create_dir(&inside)?;
+    for (what, name) in [("os.chroot('root'); os.chdir('/')", &inside), ("os.chroot('.')", &work)] {
+        let job = start(&place, what)?;
+        refused(&place, job, &["root directory", &name.display().to_string(), "chroot"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_removed_working_directory() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let job = start(&place, "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')")?;
+        refused(&place, job, &["working directory", "gone", "was removed"])?;
+        // A name that ends alike is one.
+        let mut job = start(&place, "os.mkdir('not (deleted)'); os.chdir('not (deleted)')")?;
+        let saved = place.try_save(job.pid(), &place.file("job.ckpt"), &[])?;
+        ensure!(saved.code() == Some(0), "{saved:#?}");
+        job.type_in("\n")?;
+        job.end()?.expect_pass()
+    })
+}
+
+#[test]
+fn a_working_directory_that_is_gone_at_the_restart() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let mut job = start(&place, "os.mkdir('gone'); os.chdir('gone')")?;
+        let (image, gone) = (place.file("job.ckpt"), place.file("gone"));
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        fs::remove_dir(&gone)?;
+        let failed = Job::start(&mut place.stub(&image))?.end()?;
+        let named = ["working directory", "/gone", "create it again"].iter().all(|word| failed.err.contains(word));
+        ensure!(failed.code() == Some(81) && named && failed.out.is_empty(), "{failed:#?}");
+        fs::create_dir(&gone)?;
+        let mut job = Job::start(&mut place.stub(&image))?;
+        job.type_in("\n")?;
+        job.end()?.expect_pass()
+    })
+}

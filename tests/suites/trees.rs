@@ -1,0 +1,180 @@
+//! Trees of processes that nobody here wrote: saved by the pid of their root, killed, restarted; what they say in the end is what an
+//! undisturbed run says.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ckpt_tests::programs::tool;
+use ckpt_tests::remote::{ends_within, random, undisturbed};
+use ckpt_tests::tmux::Tmux;
+use ckpt_tests::{Job, Place, User, wait};
+
+/// A restart of a tree, whose ids `ckpt` alone can give.
+fn restart(place: &Place, image: &Path, options: &[&str]) -> Result<Job> {
+    let mut command = place.ckpt();
+    command.args(["restart", "--files", "ignore"]).args(options).arg(image);
+    Job::start(&mut command)
+}
+
+/// Saves at several random moments of a run, kills, restarts each image twice: in the end it has said what it says undisturbed.
+fn comes_back(place: &Place, command: &mut dyn FnMut() -> Command, moments: u32) -> Result<()> {
+    let (whole, time) = undisturbed(&mut command())?;
+    let whole = String::from_utf8_lossy(&whole).into_owned();
+    let image = place.file("tree.ckpt");
+    let mut saved = 0;
+    for _ in 0..moments {
+        let mut job = Job::start(&mut command())?;
+        if ends_within(job.pid(), time.mul_f64(0.1 + 0.8 * random()))? {
+            continue;
+        }
+        let ended = place.try_save(job.pid(), &image, &["--kill"])?;
+        if ended.code() != Some(0) {
+            // It was faster than the saver.
+            ensure!(ends_within(job.pid(), Duration::from_millis(500))?, "not saved: {ended:#?} {}", job.story());
+            continue;
+        }
+        saved += 1;
+        let before = job.end()?.out;
+        for options in [&[][..], &["--namespace"]] {
+            let after = restart(place, &image, options)?.end()?;
+            let all = before.clone() + &after.out;
+            ensure!(after.status.success() && all == whole, "{options:?}: {before}\n{after:#?}\nundisturbed: {whole}");
+        }
+    }
+    ensure!(saved != 0, "all of {moments} runs ended before they were saved");
+    Ok(())
+}
+
+/// A pipeline of shells, subshells and programs that come and go.
+#[test]
+fn pipeline() -> Result<()> {
+    const SCRIPT: &str = "( i=0; while [ $i -lt 25 ]; do i=$((i+1)); echo line $i; sleep 0.04; done ) |
+        while read -r x; do echo \"got $x\"; done | tr a-z A-Z
+        echo end $?";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        comes_back(&place, &mut || command(&place, "sh", &["-c", SCRIPT]), 5)
+    })
+}
+
+fn command(place: &Place, program: &str, arguments: &[&str]) -> Command {
+    let mut command = place.command(Path::new("/usr/bin").join(program));
+    command.args(arguments);
+    command
+}
+
+/// Background jobs in groups of their own, waited for one by one, some of them ended and not waited for at the save.
+#[test]
+fn jobs() -> Result<()> {
+    const SCRIPT: &str = "set -m
+        work() { for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; exit $1; }
+        work 3 & A=$!
+        work 4 & B=$!
+        ( sleep 0.05; exit 9 ) & C=$!
+        sleep 0.4; work 5 & D=$!
+        for job in $A $B $C $D; do wait $job; echo ended with $?; done";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        comes_back(&place, &mut || command(&place, "bash", &["-c", SCRIPT]), 5)
+    })
+}
+
+/// Workers of Python's: pipes, semaphores and shared memory between processes.
+#[test]
+fn multiprocessing() -> Result<()> {
+    const SCRIPT: &str = r#"
+import hashlib, multiprocessing as mp, time
+def digest(n):
+    h = hashlib.sha256(str(n).encode())
+    for i in range(20000): h.update(b"x%d" % i)
+    return h.hexdigest()
+def count(value, lock):
+    for i in range(150):
+        with lock: value.value += 1
+        time.sleep(0.002)
+if __name__ == "__main__":
+    mp.set_start_method("fork")
+    lock, value, total = mp.Lock(), mp.Value("i", 0), hashlib.sha256()
+    counters = [mp.Process(target=count, args=(value, lock)) for _ in range(2)]
+    for one in counters: one.start()
+    with mp.Pool(3) as pool:
+        for result in pool.imap(digest, range(60)): total.update(result.encode())
+    for one in counters: one.join()
+    print(total.hexdigest(), value.value, [one.exitcode for one in counters], flush=True)
+"#;
+    let python = tool("python3", "python3")?;
+    User::each(|user| {
+        let place = Place::new(user)?;
+        place.write("work.py", SCRIPT)?;
+        comes_back(&place, &mut || command(&place, &python.to_string_lossy(), &["work.py"]), 5)
+    })
+}
+
+/// A terminal multiplexer with a shell inside, its variable, its background job and its terminal.
+#[test]
+fn multiplexer() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("tmux.ckpt");
+        let tmux = Tmux::start(&place, 80, 24, "env PS1=prompt: sh -i")?;
+        let types = |text: &str| tmux.run(&["send-keys", text, "Enter"]).map(drop);
+        let shows = |text: &str| {
+            let screen = || tmux.run(&["capture-pane", "-p"]);
+            wait::until(|| Ok(screen()?.contains(text).then_some(())), || format!("{text}: {:?}", screen()))
+        };
+        types("x=41; sleep 1000 & echo is''ready")?;
+        shows("isready")?;
+        let server: u32 = tmux.run(&["display-message", "-p", "#{pid}"])?.trim().parse()?;
+        let looked = Job::start(place.ckpt().args(["check", &server.to_string()]))?.end()?;
+        ensure!(looked.code() == Some(0), "{looked:#?}");
+        place.save(server, &image, &["--kill"])?;
+        let pid = place.file("tmux.pid");
+        let mut command = place.ckpt();
+        command.args(["restart", "--detach", "--pidfile"]).arg(&pid).arg(&image);
+        let restarted = Job::start(&mut command)?.end()?;
+        ensure!(restarted.code() == Some(0), "{restarted:#?}");
+        types("kill %1 && echo has $((x+1)) $(stty size)")?;
+        shows("has 42 24 80")?;
+        // A key that the terminal makes a signal of, for the group in its foreground.
+        let runs = |name: &str| {
+            let current = || tmux.run(&["display-message", "-p", "#{pane_current_command}"]);
+            wait::until(|| Ok((current()?.trim() == name).then_some(())), || format!("{name} does not run"))
+        };
+        types("sleep 1000")?;
+        runs("sleep")?;
+        tmux.run(&["send-keys", "C-c"])?;
+        runs("sh")?;
+        types("echo shell is''there")?;
+        shows("shell isthere")
+    })
+}
+
+/// What a tree cannot have, and what nobody but `ckpt` can do with one.
+#[test]
+fn refusals() -> Result<()> {
+    let place = Place::new(User::Own)?;
+    let image = place.file("tree.ckpt");
+    let mut job = Job::start(&mut command(&place, "sh", &["-c", "sleep 1000 & echo ready; wait"]))?;
+    job.wait_line("ready")?;
+    place.save(job.pid(), &image, &["--kill"])?;
+    job.end()?;
+    let alone = Job::start(&mut place.stub(&image))?.end()?;
+    ensure!(alone.code() == Some(77) && alone.err.contains("ckpt restart"), "{alone:#?}");
+    let new = Job::start(place.ckpt().args(["restart", "--pid", "new"]).arg(&image))?.end()?;
+    ensure!(new.code() == Some(64) && new.err.contains("tree"), "{new:#?}");
+    let shown = Job::start(place.ckpt().arg("show").arg(&image))?.end()?;
+    ensure!(shown.out.matches("\nProcess ").count() == 2, "{shown:#?}");
+    let verified = Job::start(place.ckpt().arg("verify").arg(&image))?.end()?;
+    ensure!(verified.code() == Some(0), "{verified:#?}");
+    // A byte of the child's memory.
+    let mut bytes = std::fs::read(&image)?;
+    let at = bytes.len() - 6000;
+    bytes[at] ^= 1;
+    let damaged = place.file("damaged.ckpt");
+    std::fs::write(&damaged, bytes)?;
+    let verified = Job::start(place.ckpt().arg("verify").arg(&damaged))?.end()?;
+    ensure!(verified.code() != Some(0), "{verified:#?}");
+    Ok(())
+}
