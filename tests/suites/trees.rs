@@ -24,12 +24,13 @@ fn comes_back(place: &Place, command: &mut dyn FnMut() -> Command, moments: u32)
     let whole = String::from_utf8_lossy(&whole).into_owned();
     let image = place.file("tree.ckpt");
     let mut saved = 0;
-    for _ in 0..moments {
+    for moment in 0..moments {
         let mut job = Job::start(&mut command())?;
         if ends_within(job.pid(), time.mul_f64(0.1 + 0.8 * random()))? {
             continue;
         }
-        let ended = place.try_save(job.pid(), &image, &["--kill"])?;
+        let options: &[&str] = if moment % 2 == 0 { &["--kill"] } else { &["--kill", "--compress", "zstd"] };
+        let ended = place.try_save(job.pid(), &image, options)?;
         if ended.code() != Some(0) {
             // It was faster than the saver.
             ensure!(ends_within(job.pid(), Duration::from_millis(500))?, "not saved: {ended:#?} {}", job.story());

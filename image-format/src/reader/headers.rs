@@ -1,7 +1,7 @@
 //! The rules of program headers: what follows what, in the file and in memory.
 
 use super::Image;
-use crate::elf::{PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_PHDR};
+use crate::elf::{PT_CONTENT, PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_PHDR};
 use crate::{Fault, PAGE, SEGMENT_MAX, USER_END, seal};
 
 impl Image<'_> {
@@ -14,10 +14,11 @@ impl Image<'_> {
             let of_memory = i < self.of_memory as usize;
             // Those of memory and contents lead, each kind by itself.
             let of_process = i >= self.of_both as usize;
-            if of_process && ph.p_type != PT_PROCESS {
+            let kind = if of_process { PT_PROCESS } else { PT_CONTENT };
+            if !of_memory && ph.p_type != kind {
                 return bad("a program header of an unknown type, or out of order");
             }
-            let (longest, whole) = if of_process { (self.file_len, 1) } else { (SEGMENT_MAX, PAGE) };
+            let (longest, whole) = if of_process { (i64::MAX as u64, 1) } else { (SEGMENT_MAX, PAGE) };
             if ph.p_filesz == 0 || ph.p_filesz > longest || ph.p_filesz % whole != 0 || ph.p_memsz != ph.p_filesz {
                 return bad("a segment is not of whole pages, or too long");
             }
