@@ -46,3 +46,10 @@ pub fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
     let ids = state::target::status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
     sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
 }
+
+/// Whether the restart stub is still at work in a process.
+pub fn is_restarting(proc: &Owned) -> bool {
+    let mut name = [0; 32];
+    let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).unwrap_or_default();
+    state::process::is_restarting(name.trim_ascii_end())
+}

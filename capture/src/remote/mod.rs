@@ -132,9 +132,7 @@ enum Attempt {
 fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &mut Destination<'_>) -> Result<Attempt> {
     let proc = member::directory(pid)?;
     kind::check(pid, &proc)?;
-    let mut name = [0; 32];
-    let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).unwrap_or_default();
-    if state::process::is_restarting(name.trim_ascii_end()) {
+    if kind::is_restarting(&proc) {
         return Ok(Attempt::Restarting);
     }
     // All that can be done while it runs.

@@ -58,6 +58,11 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
                 continue;
             }
             kind::check(child, &proc)?;
+            if kind::is_restarting(&proc) {
+                // The root has its name again already; this one will in a moment.
+                std::thread::sleep(Duration::from_millis(1));
+                return Ok(None);
+            }
             let seized = Seized::new(child, proc).or_else(|e| settled(child, e));
             let stopped = match seized.map(|seized| seized.halt(origin)) {
                 Ok(Ok(Some(stopped))) => stopped,
