@@ -3,7 +3,9 @@
 
 mod contents;
 mod events;
+mod frames;
 mod read;
+mod tree;
 
 pub use contents::Contents;
 pub use events::Events;
@@ -24,6 +26,7 @@ use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
 use image_format::record::pipe::Pipe;
 use image_format::record::pkey::Pkey;
+use image_format::record::process::Process;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
@@ -33,7 +36,7 @@ use image_format::record::sigaction::Sigaction;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
 use image_format::record::umask::Umask;
-use image_format::{Layout, Notes, PAGE, Record, StrRef, seal};
+use image_format::{Layout, Notes, PAGE, Record, StrRef, align_up, seal};
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use read::{Aligned, check};
 use xxhash_rust::xxh3::xxh3_64;
@@ -89,6 +92,7 @@ pub struct Parts {
     pub components: Vec<Component>,
     pub deadlines: Vec<Deadline>,
     pub handlers: Vec<SignalFrame>,
+    pub processes: Vec<Process>,
     pub runs: Vec<Run>,
 }
 
@@ -142,6 +146,7 @@ impl Parts {
             components: Vec::new(),
             deadlines: Vec::new(),
             handlers: Vec::new(),
+            processes: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -228,7 +233,8 @@ impl Parts {
 
     /// The notes' bytes.
     pub fn notes(&self) -> Vec<u8> {
-        let records = 64 * self.vmas.len() + 1024 * self.threads.len() + 200 * self.pending.len();
+        let records =
+            64 * (self.vmas.len() + self.processes.len()) + 1024 * self.threads.len() + 200 * self.pending.len();
         let files = 128 * (self.descriptors.len() + self.regular.len() + self.backings.len());
         let mut out = vec![0; 36_000 + records + files + self.strings.len()];
         let mut strings = vec![0; self.strings.len()];
@@ -280,34 +286,16 @@ impl Parts {
         put(&mut notes, &self.components);
         put(&mut notes, &self.deadlines);
         put(&mut notes, &self.handlers);
+        put(&mut notes, &self.processes);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out
     }
 
-    /// Full frames instead of jmp contexts, as a save from outside writes them.
-    pub fn give_frames(&mut self) {
-        self.header.required = (Features::FULL_FRAME | Features::LOCKS).bits().into();
-        // Room for what tests make of the length.
-        self.xstate = vec![0; 17_000];
-        for thread in &self.threads {
-            let mut frame: Frame = zeroed();
-            let (rip, rsp) = (thread.jmp.rip, thread.jmp.rsp);
-            let named = [(16, rip), (17, 0x33.into()), (18, 0x202.into()), (19, rsp), (20, 0x2b.into())];
-            for (register, value) in named {
-                frame.regs[register] = value;
-            }
-            // The header's note comes first, then the area's.
-            frame.xstate_at = (20 + size_of::<Header>() as u64 + 20).into();
-            frame.xstate_len = 2696.into();
-            self.frames.push(frame);
-        }
-    }
-
     /// The whole file.
     pub fn image(&self) -> Vec<u8> {
         let notes = self.notes();
-        let bytes = self.runs.iter().map(|run| run.bytes.len() as u64).sum();
+        let bytes = self.runs.iter().map(|run| align_up(run.bytes.len() as u64, PAGE)).sum();
         let layout = Layout::new(self.runs.len() as u64, bytes, notes.len() as u64);
         let mut out = vec![0; usize::try_from(layout.headers_len()).unwrap()];
         let segments = self.runs.iter().map(|run| (run.addr, run.bytes.len() as u64, run.flags));
@@ -320,6 +308,7 @@ impl Parts {
         out.resize(usize::try_from(layout.segments).unwrap(), 0);
         for run in &self.runs {
             out.extend_from_slice(&run.bytes);
+            out.resize(out.len().next_multiple_of(4096), 0);
         }
         out.extend_from_slice(&sealed);
         assert_eq!(out.len() as u64, layout.file_len());
