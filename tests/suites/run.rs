@@ -89,7 +89,7 @@ fn what_cannot_be_saved_is_told_once_and_goes_on() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
         let image = place.file("job.ckpt");
-        let script = "sleep 1000 & trap 'kill $!; echo last words; exit 9' TERM; echo ready; wait $!";
+        let script = "mkdir gone; cd gone; rmdir ../gone; sleep 1000 & trap 'kill $!; echo last words; exit 9' TERM; echo ready; wait $!";
         let mut job = Job::start(&mut run(&place, &image, &[], &tool("bash", "bash")?, &["-c", script]))?;
         job.wait_line(READY)?;
         job.send(Signal::USR1)?;
@@ -99,7 +99,7 @@ fn what_cannot_be_saved_is_told_once_and_goes_on() -> Result<()> {
         let ended = job.end()?;
         ended.expect_code(9)?;
         let lines: Vec<&str> = ended.err.lines().collect();
-        let told = lines.iter().all(|line| line.starts_with("ckpt: not saved: child process"));
+        let told = lines.iter().all(|line| line.starts_with("ckpt: not saved: working directory"));
         ensure!(lines.len() == 2 && told && lines[1].ends_with("SIGTERM is passed on to the program"), "{ended:#?}");
         ensure!(ended.out.ends_with("last words\n") && !image.exists(), "{ended:#?}");
         Ok(())
