@@ -101,12 +101,17 @@ impl Source {
         Ok((image, pid))
     }
 
+    /// The images of all processes, the root's last.
+    fn images(&self) -> Result<Vec<ImageFile>, Failure> {
+        let root = ImageFile::open(self.path())?;
+        let mut all = root.others()?;
+        all.push(root);
+        Ok(all)
+    }
+
     /// Names what the stub would say shortly, or too late: a broken rule of the image, a CPU that lacks something, a limit.
     fn look(&self, options: &Options) -> Result<(), Failure> {
-        let root = ImageFile::open(self.path())?;
-        let mut files = root.others()?;
-        files.push(root);
-        for file in files {
+        for file in self.images()? {
             let checked = file.checked()?;
             match limits::cpu(&checked.image).map_err(|fault| file.fault(fault))? {
                 Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
@@ -141,10 +146,7 @@ impl Source {
         if sys::thread::may_choose_ids(own.cast_unsigned()) != Err(sys::Errno::EEXIST) {
             return Ok(false);
         }
-        let root = ImageFile::open(self.path())?;
-        let mut files = root.others()?;
-        files.push(root);
-        for file in files {
+        for file in self.images()? {
             let checked = file.checked()?;
             let threads = checked.image.table::<Thread>().map_err(|fault| file.fault(fault))?;
             let processes = checked.image.table::<Process>().map_err(|fault| file.fault(fault))?;

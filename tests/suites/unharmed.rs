@@ -204,7 +204,8 @@ fn storm(user: User, kind: &str, number: &str, link: Link, times: usize) -> Resu
     ended.expect_pass()?;
     ensure!(ended.err.is_empty(), "{ended:#?}");
     for image in &images {
-        Job::start(&mut place.stub(image))?.end()?.expect_pass()?;
+        // It may have been saved with a child, whose id `ckpt` alone can give.
+        Job::start(place.ckpt().arg("restart").arg(image))?.end()?.expect_pass()?;
     }
     println!("{kind} {number}: {} of {times} saves refused: {:?}", refusals.len(), refusals.first());
     Ok(refusals)

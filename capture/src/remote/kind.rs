@@ -30,14 +30,34 @@ pub fn check(pid: i32, proc: &Owned) -> Result<()> {
         let why = "is a thread, not a process";
         return Err(Error::refused(format_args!("{pid}"), why, "name its process (Tgid in /proc/PID/status)"));
     }
-    let mut path = [0; 4096];
-    match sys::fs::read_link_at(proc.fd(), c"exe", &mut path) {
-        Err(Errno::ENOENT) => {
+    match program(proc) {
+        Err(Errno::ENOENT) if is_kernel_thread(proc) => {
             Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
+        }
+        Err(Errno::ENOENT) => {
+            Err(Error::refused(format_args!("process {pid}"), "is at its end", "there is nothing left to save"))
         }
         Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
         _ => Ok(()),
     }
+}
+
+/// Looks for the program that a process runs; `ENOENT`: it has no memory, as one of the kernel's own, or one that ends.
+fn program(proc: &Owned) -> sys::Result<()> {
+    let mut path = [0; 4096];
+    sys::fs::read_link_at(proc.fd(), c"exe", &mut path).map(drop)
+}
+
+/// Whether a process has given its memory back: it is at its end.
+pub fn has_no_program(proc: &Owned) -> bool {
+    program(proc) == Err(Errno::ENOENT)
+}
+
+/// Whether the kernel made it for itself: all such descend from `kthreadd`, process 2 of the first namespace, which has no parent.
+fn is_kernel_thread(proc: &Owned) -> bool {
+    let mut buffer = [0; 32];
+    let parent = state::target::status_value(proc.fd(), c"status", b"PPid", &mut buffer).ok().flatten();
+    matches!(parent, Some(b"0" | b"2"))
 }
 
 /// The id that a process or thread has in its own, innermost pid namespace.

@@ -136,7 +136,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
         return Ok(Attempt::Restarting);
     }
     // All that can be done while it runs.
-    let seized = tree::seize(pid, proc)?;
+    let seized = member::Seized::new(pid, proc)?;
     let mut common = Arena::map()?;
     common.warm(seized.threads());
     let origin = Origin::now()?;

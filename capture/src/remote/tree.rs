@@ -2,6 +2,7 @@
 //!
 //! Must never leave one stopped that is not saved.
 
+use std::boxed::Box;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -27,15 +28,8 @@ pub struct Found {
     pub relations: Vec<Relation>,
 }
 
-/// Seizes a process; its children are seized when it stands still, as it could make others until then.
-///
-/// # Errors
-/// It may not be traced, or is gone.
-pub fn seize(pid: i32, proc: Owned) -> Result<Seized> {
-    Seized::new(pid, proc)
-}
-
-/// Stops it, and all that descend from it. `None`: one called exec, or made a thread, at the wrong moment; try again.
+/// Stops a process and all that descend from it; its children are seized when it stands still, as it could make others until then.
+/// `None`: one called exec, or made a thread, at the wrong moment; try again.
 ///
 /// # Errors
 /// One does not stop, may not be traced, or holds something that cannot be carried.
@@ -52,33 +46,16 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
         let own = own.record.pid.get();
         let children = parent.children()?;
         for child in children {
-            let Ok(proc) = member::directory(child) else { continue };
-            if let Some(one) = zombie(&proc, own)? {
-                ended.push(one);
-                continue;
+            match stop(child, own, origin)? {
+                Child::Stands(stopped) => {
+                    belongs(&stopped, halted.first())?;
+                    relations.push(stopped.relation(own)?);
+                    halted.push(*stopped);
+                }
+                Child::Ended(relation) => ended.push(relation),
+                Child::Gone => {}
+                Child::Unsettled => return Ok(None),
             }
-            kind::check(child, &proc)?;
-            if kind::is_restarting(&proc) {
-                // The root has its name again already; this one will in a moment.
-                std::thread::sleep(Duration::from_millis(1));
-                return Ok(None);
-            }
-            let seized = Seized::new(child, proc).or_else(|e| settled(child, e));
-            let stopped = match seized.map(|seized| seized.halt(origin)) {
-                Ok(Ok(Some(stopped))) => stopped,
-                Ok(Ok(None)) => return Ok(None),
-                // It may have ended just now: then it waits for its parent, who stands still.
-                Ok(Err(e)) | Err(e) => match member::directory(child).and_then(|proc| zombie(&proc, own)) {
-                    Ok(Some(one)) => {
-                        ended.push(one);
-                        continue;
-                    }
-                    _ => return Err(e),
-                },
-            };
-            belongs(&stopped, halted.first())?;
-            relations.push(stopped.relation(own)?);
-            halted.push(stopped);
         }
         place += 1;
     }
@@ -102,21 +79,53 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
     Ok(Some(Found { family: Family::new(members), known, relations }))
 }
 
-/// Seizes a child that could not be: it was calling exec perhaps, and had no memory where calls can be made.
-fn settled(child: i32, mut error: Error) -> Result<Seized> {
+/// What became of a child whose parent stands still.
+enum Child {
+    Stands(Box<Halted>),
+    /// It waits for its parent.
+    Ended(Relation),
+    /// Its parent wants to hear of none (`SIGCHLD` ignored).
+    Gone,
+    /// It calls exec, makes a thread, is at its end or being restarted: try again.
+    Unsettled,
+}
+
+/// Stops a child. One that is calling exec has no memory where calls can be made, and one at its end has none at all: both settle.
+fn stop(child: i32, parent: u32, origin: &Origin) -> Result<Child> {
     /// A millisecond each.
     const ATTEMPTS: u32 = 50;
-    for _ in 0..ATTEMPTS {
-        if error.errno().is_some() {
-            break;
+    let mut attempts = 0;
+    loop {
+        let Ok(proc) = member::directory(child) else { return Ok(Child::Gone) };
+        if let Some(one) = zombie(&proc, parent)? {
+            return Ok(Child::Ended(one));
         }
-        std::thread::sleep(Duration::from_millis(1));
-        match member::directory(child).and_then(|proc| Seized::new(child, proc)) {
-            Ok(seized) => return Ok(seized),
-            Err(e) => error = e,
+        let ends = kind::has_no_program(&proc);
+        let checked = kind::check(child, &proc);
+        let seized = match checked {
+            // The root has its name again already; this one will in a moment.
+            Ok(()) if kind::is_restarting(&proc) => return Ok(Child::Unsettled),
+            Ok(()) => Seized::new(child, proc),
+            Err(e) => Err(e),
+        };
+        let calls_exec = seized.as_ref().is_err_and(|e| e.errno().is_none());
+        let error = match seized.and_then(|seized| seized.halt(origin)) {
+            Ok(Some(stopped)) => return Ok(Child::Stands(Box::new(stopped))),
+            Ok(None) => return Ok(Child::Unsettled),
+            Err(e) => e,
+        };
+        attempts += 1;
+        let Ok(proc) = member::directory(child) else { return Ok(Child::Gone) };
+        if let Some(one) = zombie(&proc, parent)? {
+            return Ok(Child::Ended(one));
+        }
+        let ends = ends || kind::has_no_program(&proc);
+        match attempts < ATTEMPTS {
+            true if ends || calls_exec => std::thread::sleep(Duration::from_millis(1)),
+            false if ends => return Ok(Child::Unsettled),
+            _ => return Err(error),
         }
     }
-    Err(error)
 }
 
 /// A process that has ended and waits for its parent.

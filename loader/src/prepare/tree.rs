@@ -70,7 +70,7 @@ struct Meeting {
 /// Where this process meets the others, for [`fail`].
 static MEETING: AtomicU64 = AtomicU64::new(0);
 
-/// The processes that live and descend from this one directly are looked after while it waits.
+/// How long one waits before it looks whether its parent is still there.
 const LOOK: Timespec = Timespec { sec: 1, nsec: 0 };
 
 /// The page, which stays mapped as long as anybody meets there.
@@ -100,17 +100,20 @@ pub fn meet(tree: &Tree, round: u32) {
     }
     meets_at(tree);
     let Meeting { came, failed } = page(tree.meeting);
-    let mut here = came.fetch_add(1, Ordering::AcqRel) + 1;
+    came.fetch_add(1, Ordering::AcqRel);
     sys::thread::wake(came);
-    while here < round * tree.members {
+    loop {
+        // Looked at first: a parent that all have met may go on, and end, before this process has noticed.
         let orphaned = tree.parent != 0 && child::parent() as u32 != tree.parent;
-        match failed.load(Ordering::Acquire) {
+        let code = failed.load(Ordering::Acquire);
+        let here = came.load(Ordering::Acquire);
+        match code {
+            _ if here >= round * tree.members => return,
             0 if orphaned => sys::process::exit(i32::from(ExitCode::Restore as u8)),
             0 => {}
             code => sys::process::exit(code as i32),
         }
         let _ = sys::thread::wait(came, here, Some(LOOK));
-        here = came.load(Ordering::Acquire);
     }
 }
 
