@@ -45,6 +45,8 @@ bitflags::bitflags! {
         const PTYS = 1 << 23;
         /// Memory protection keys ([`super::pkey::Pkey`]).
         const PROTECTION_KEYS = 1 << 25;
+        /// Processes of a tree have credentials of their own ([`super::credentials::Credentials`]).
+        const CREDENTIALS = 1 << 31;
     }
 }
 
