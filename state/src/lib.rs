@@ -9,6 +9,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod content;
+pub mod credentials;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;
@@ -38,6 +39,7 @@ pub mod sched;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
+pub mod sigio;
 pub mod signalfd;
 pub mod socket;
 pub mod target;

@@ -8,6 +8,7 @@ use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub mod content;
+pub mod credentials;
 pub mod cwd;
 pub mod deadline;
 pub mod descriptor;
@@ -37,6 +38,7 @@ pub mod sched;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
+pub mod sigio;
 pub mod signalfd;
 pub mod socket;
 pub mod terminal;
@@ -145,6 +147,10 @@ pub enum NoteType {
     Pidfd = 0x434b_0034,
     /// [`pkey::Pkey`], at most one.
     Pkey = 0x434b_0038,
+    /// [`credentials::Credentials`], at most one.
+    Credentials = 0x434b_003c,
+    /// [`sigio::Sigio`], ascending by id.
+    Sigio = 0x434b_003d,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -152,8 +158,10 @@ pub enum NoteType {
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::Pkey as u32 - BASE + 1) as usize;
+/// How many numbers types have, with gaps: fewer for the stub that knows no trees.
+const TYPES: usize =
+    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::Sigio } else { NoteType::Pkey } as u32 - BASE
+        + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -184,6 +192,8 @@ const SIZES: [u8; TYPES] = {
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     put!(pkey::Pkey);
+    #[cfg(any(not(feature = "terse"), feature = "tree"))]
+    put!(credentials::Credentials, sigio::Sigio);
     sizes
 };
 
