@@ -40,6 +40,7 @@ pub mod shared_file;
 pub mod sigaction;
 pub mod signalfd;
 pub mod socket;
+pub mod sysv;
 pub mod target;
 pub mod terminal;
 pub mod thread;

@@ -45,6 +45,8 @@ bitflags::bitflags! {
         const PTYS = 1 << 23;
         /// Memory protection keys ([`super::pkey::Pkey`]).
         const PROTECTION_KEYS = 1 << 25;
+        /// System V segments that are attached again ([`super::sysv::Sysv`]).
+        const SYSV = 1 << 30;
     }
 }
 
