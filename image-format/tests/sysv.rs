@@ -39,8 +39,12 @@ fn segments_that_cannot_be() {
     segment(own, |p| p.contents.contents[0].kind = 1.into());
     segment(own, |p| p.contents.segments.push(p.contents.segments[0]));
     let whole = "attachment that is not whole";
-    segment(whole, |p| drop(p.vmas.remove(ONE + 1)));
-    segment(whole, |p| drop(p.vmas.remove(ONE + 2)));
+    segment(whole, |p| {
+        p.vmas.remove(ONE + 1);
+    });
+    segment(whole, |p| {
+        p.vmas.remove(ONE + 2);
+    });
     segment(whole, |p| p.vmas[ONE].offset = PAGE.into());
     segment(whole, |p| p.vmas[ONE].end = (HEAP + 11 * PAGE).into());
     segment(whole, |p| p.vmas[ONE + 2].offset = (2 * PAGE).into());
