@@ -142,7 +142,7 @@ pub fn save<T: Target>(
     state::content::save(&mut save, files, &contents, runs.as_slice().iter().filter_map(Run::content))?;
     let along = Along {
         keys: state::pkey::find(save.target),
-        shared_files: state::shared_file::save(&mut save, files)?,
+        shared_files: state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
         locks_future: state::setting::locks_future(save.target),
     };
     save.target.thaw()?;

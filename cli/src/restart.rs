@@ -11,6 +11,7 @@ use image_format::ExitCode;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::{Features, Header};
 use image_format::record::process::{FD_MASK, Process};
+use image_format::record::sysv::Sysv;
 use image_format::record::terminal::Terminal as SavedTerminal;
 use image_format::record::thread::Thread;
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -66,6 +67,8 @@ struct Facts {
     above: i32,
     /// Whether it is a tree's.
     tree: bool,
+    /// Whether it has System V memory that is to be attached again.
+    sysv: bool,
 }
 
 impl Source {
@@ -172,16 +175,23 @@ impl Source {
 }
 
 impl Facts {
+    /// Whether it takes the larger stub.
+    fn is_for_larger(&self) -> bool {
+        self.tree || self.sysv
+    }
+
     fn of(file: &ImageFile) -> Result<Self, Failure> {
         let checked = file.checked()?;
         let header = checked.image.single::<Header>().map_err(|fault| file.fault(fault))?;
         let table = checked.image.table::<Descriptor>().map_err(|fault| file.fault(fault))?;
+        let segments = checked.image.table::<Sysv>().map_err(|fault| file.fault(fault))?;
         let top = table.iter().map(|descriptor| descriptor.fd.get() & FD_MASK).max().unwrap_or(0).max(63);
         Ok(Self {
             pid: i32::try_from(header.pid.get()).unwrap_or(i32::MAX),
             clocks: Clocks { monotonic: header.monotonic_nsec.get(), boottime: header.boottime_nsec.get() },
             above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
             tree: header.required.get() & Features::TREE.bits() != 0,
+            sysv: !segments.is_empty(),
         })
     }
 }
@@ -214,7 +224,7 @@ fn try_attached(
         if let Some(pidfile) = pidfile {
             pidfile.write(getpid())?;
         }
-        let stub = Stub::new(source.path(), options, &keep(identity), source.facts()?.tree)?;
+        let stub = Stub::new(source.path(), options, &keep(identity), source.facts()?.is_for_larger())?;
         source.look(options)?;
         return Ok(stub.exec());
     }
@@ -289,7 +299,7 @@ impl Born {
         let (news, tell) = pipe_for_stub(facts.above)?;
         let mut more = keep(identity);
         more.extend(["--ready".into(), number(&tell).into()]);
-        let stub = Stub::new(source.path(), options, &more, facts.tree)?;
+        let stub = Stub::new(source.path(), options, &more, facts.is_for_larger())?;
         source.look(options)?;
         let dies_with_us = place != Place::OwnSession;
         let mut namespace = match identity {

@@ -11,6 +11,8 @@ mod files;
 mod frame;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod process;
+#[cfg(any(not(feature = "terse"), feature = "tree"))]
+mod sysv;
 
 use core::cell::Cell;
 
@@ -88,6 +90,8 @@ impl<'a> Check<'_, 'a> {
         self.contents()?;
         #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.tree()?;
+        #[cfg(any(not(feature = "terse"), feature = "tree"))]
+        self.sysv()?;
         self.files()
     }
 

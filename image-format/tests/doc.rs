@@ -33,6 +33,7 @@ use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{Socket, SocketStep};
+use image_format::record::sysv::Sysv;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::Thread;
 use image_format::record::timerfd::Timerfd;
@@ -106,6 +107,7 @@ fn each_record_is_described() {
     described::<InotifyWatch>();
     described::<Pidfd>();
     described::<Pkey>();
+    described::<Sysv>();
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub mod sigaction;
 pub mod sigio;
 pub mod signalfd;
 pub mod socket;
+pub mod sysv;
 pub mod target;
 pub mod terminal;
 pub mod thread;

@@ -307,13 +307,21 @@ pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
     if at != start {
         return Err(sys::Errno::EEXIST);
     }
+    advise(vma);
+    Ok(())
+}
+
+/// Gives a mapping its advice.
+#[inline(always)] // The smaller stub has one caller.
+pub fn advise(vma: &Vma) {
+    let flags = VmaFlags::from_bits_truncate(vma.flags.get());
+    let (start, len) = (vma.start.get() as usize, (vma.end.get() - vma.start.get()) as usize);
     for (flag, advice) in &ADVICE {
         if flags.contains(*flag) {
             // SAFETY: this advice keeps all contents.
             let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
         }
     }
-    Ok(())
 }
 
 /// Advice by the flag that tells of it.

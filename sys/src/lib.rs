@@ -16,6 +16,7 @@ pub mod ptrace;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod sysv;
 pub mod terminal;
 pub mod text;
 pub mod thread;

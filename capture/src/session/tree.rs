@@ -104,7 +104,7 @@ pub fn save<T: Target, H: Threads>(
         }
         let along = Along {
             keys: state::pkey::find(save.target),
-            shared_files: state::shared_file::save(&mut save, files)?,
+            shared_files: state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
             locks_future: state::setting::locks_future(save.target),
         };
         let Save { notes, scratch, .. } = save;

@@ -3,6 +3,7 @@
 use image_format::record::content::{Content, ContentKind};
 use image_format::record::memory::{Backing, Vma, VmaFlags, VmaKind};
 use image_format::record::shared_file::SharedFile;
+use image_format::record::sysv::Sysv;
 use image_format::{Fault, Image};
 use serde::Serialize;
 
@@ -61,10 +62,36 @@ pub struct Contents {
     pub saved: u64,
     /// `F_SEAL_*` bits.
     pub seals: u32,
+    /// Of a System V segment that is attached again.
+    pub segment: Option<Segment>,
+}
+
+/// A System V segment, as the system knows it.
+#[derive(Debug, Serialize)]
+pub struct Segment {
+    /// Its id.
+    pub id: u32,
+    /// Its key.
+    pub key: u32,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Whether it was marked for removal.
+    pub removed: bool,
+}
+
+impl Segment {
+    fn of(one: &Sysv) -> Self {
+        let mode = one.mode.get();
+        let removed = mode & Sysv::DEST != 0;
+        Self { id: one.id.get(), key: one.key.get(), mode: mode & 0o777, uid: one.uid.get(), removed }
+    }
 }
 
 fn contents(image: &Image<'_>) -> Result<Vec<Contents>, Fault> {
     let segments = image.content_segments();
+    let sysv = image.table::<Sysv>()?;
     let one = |content: &Content| {
         let (first, count) = (content.first.get() as usize, content.segments.get() as usize);
         let kind = match ContentKind::from_number(content.kind.get()) {
@@ -81,6 +108,7 @@ fn contents(image: &Image<'_>) -> Result<Vec<Contents>, Fault> {
             bytes: content.identity.size.get(),
             saved: (first..first + count).filter_map(|i| segments.get(i)).map(|s| s.len).sum(),
             seals: content.seals.get(),
+            segment: sysv.iter().find(|one| one.content == content.id).map(Segment::of),
         })
     };
     image.table::<Content>()?.iter().map(one).collect()

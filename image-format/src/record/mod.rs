@@ -41,6 +41,7 @@ pub mod sigaction;
 pub mod sigio;
 pub mod signalfd;
 pub mod socket;
+pub mod sysv;
 pub mod terminal;
 pub mod thread;
 pub mod timerfd;
@@ -145,6 +146,8 @@ pub enum NoteType {
     InotifyWatch = 0x434b_0033,
     /// [`pidfd::Pidfd`], ascending by id.
     Pidfd = 0x434b_0034,
+    /// [`sysv::Sysv`], ascending by content.
+    Sysv = 0x434b_0036,
     /// [`pkey::Pkey`], at most one.
     Pkey = 0x434b_0038,
     /// [`credentials::Credentials`], at most one.
@@ -191,7 +194,7 @@ const SIZES: [u8; TYPES] = {
     put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
-    put!(pkey::Pkey);
+    put!(pkey::Pkey, sysv::Sysv);
     #[cfg(any(not(feature = "terse"), feature = "tree"))]
     put!(credentials::Credentials, sigio::Sigio);
     sizes

@@ -4,7 +4,8 @@ use image_format::elf::{PF_CONTENT, PF_R};
 use image_format::record::content::{Content, ContentFile, ContentKind};
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::Features;
-use image_format::record::memory::{Backing, BackingFlags, VmaKind};
+use image_format::record::memory::{Backing, BackingFlags, Vma, VmaKind};
+use image_format::record::sysv::Sysv;
 use image_format::{Notes, PAGE};
 
 use super::{HEAP, Parts, put, run, vma, zeroed};
@@ -14,12 +15,14 @@ use super::{HEAP, Parts, put, run, vma, zeroed};
 pub struct Contents {
     pub contents: Vec<Content>,
     pub files: Vec<ContentFile>,
+    pub segments: Vec<Sysv>,
 }
 
 impl Contents {
     pub fn put(&self, notes: &mut Notes<'_>) {
         put(notes, &self.contents);
         put(notes, &self.files);
+        put(notes, &self.segments);
     }
 }
 
@@ -48,5 +51,28 @@ impl Parts {
         let none = image_format::StrRef::default();
         let at = self.vmas.iter().position(|v| v.start.get() > HEAP + 8 * PAGE).unwrap();
         self.vmas.insert(at, vma(HEAP + 10 * PAGE, 2, 3, VmaKind::FileShared, index, none));
+    }
+
+    /// A System V segment of two pages, attached twice, once in two parts.
+    pub fn give_segment(&mut self) {
+        self.header.required = (self.header.required.get() | (Features::CONTENTS | Features::SYSV).bits()).into();
+        let name = self.string(b"/SYSV00001111");
+        let mut content: Content = zeroed();
+        (content.kind, content.name, content.segments) = ((ContentKind::SysV as u32).into(), name, 1.into());
+        content.identity.size = (2 * PAGE).into();
+        self.contents.contents = vec![content];
+        self.runs.push(run(0, PF_CONTENT | PF_R, 1));
+        let (mode, size, id) = (0o600.into(), (PAGE + 1).into(), 7.into());
+        self.contents.segments = vec![Sysv { key: 0x1111.into(), mode, size, id, ..zeroed() }];
+        let mut backing: Backing = zeroed();
+        (backing.path, backing.flags) = (name, BackingFlags::CONTENT.bits().into());
+        self.backings.push(backing);
+        let index = u32::try_from(self.backings.len() - 1).unwrap();
+        let part = |page, pages, offset: u64| {
+            let vma = vma(HEAP + page * PAGE, pages, 3, VmaKind::FileShared, index, image_format::StrRef::default());
+            Vma { offset: (offset * PAGE).into(), ..vma }
+        };
+        let at = self.vmas.iter().position(|v| v.start.get() > HEAP + 8 * PAGE).unwrap();
+        self.vmas.splice(at..at, [part(10, 2, 0), part(12, 1, 0), part(13, 1, 1)]);
     }
 }

@@ -84,6 +84,9 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
             die(packed!("sealing shared contents"), e);
         }
     }
+    if cfg!(feature = "tree") && plan.tree.place() == 0 {
+        state::sysv::finish(image, plan.contents);
+    }
     close_others(plan, wanted);
 }
 

@@ -60,14 +60,21 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
     if vma.backing.get() == NO_BACKING {
         return None;
     }
-    plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0)
+    plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0 || cfg!(feature = "tree") && *fd < -1)
 }
 
 /// Maps everything at its place, empty or from its file, with its advice.
 pub fn map(plan: &Plan, image: &Checked<'_>) {
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
+        let file = original(plan, vma);
         // SAFETY: the range is the program's.
-        if let Err(e) = unsafe { state::memory::restore(vma, original(plan, vma)) } {
+        let made = unsafe {
+            match file.filter(|fd| cfg!(feature = "tree") && *fd < -1) {
+                Some(slot) => state::sysv::restore(vma, slot),
+                None => state::memory::restore(vma, file),
+            }
+        };
+        if let Err(e) = made {
             die(packed!("mapping memory"), e);
         }
     }

@@ -1,4 +1,5 @@
-//! No trees: the smaller stub restarts one process, and refuses an image of several, which only `ckpt` can give their ids.
+//! No trees: the smaller stub restarts one process, and refuses an image of several, which only `ckpt` can give their ids, and one with
+//! System V memory that has an id.
 //! Stands in for `tree.rs`, with the same names.
 
 use image_format::record::header::Features;
@@ -68,11 +69,11 @@ pub const fn rights(_: &Plan, _: &Checked<'_>, _: bool) {}
 /// Makes no other process.
 ///
 /// # Errors
-/// The image is of several.
+/// The image is of several, or of one that the larger stub is for.
 pub fn grow(image: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree> {
-    if image.header().required.get() & Features::TREE.bits() == 0 {
+    if image.header().required.get() & (Features::TREE | Features::SYSV).bits() == 0 {
         return Ok(Tree::default());
     }
-    let what = packed!("process #: is one of a tree: ckpt restart IMAGE");
+    let what = packed!("process #: is one of a tree, or has System V memory: ckpt restart IMAGE");
     Err(Error::about(what, image.header().pid, b"", None).code(ExitCode::Newer))
 }

@@ -36,6 +36,11 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
             state::content::bring_back(image, content, |file| fill(image, input, content, file, sums, buffer))?;
             continue;
         }
+        #[cfg(feature = "tree")]
+        if let Some(one) = super::sysv::of(image, content) {
+            *slot = super::sysv::open(image, input, options, (content, one), sums, buffer)?;
+            continue;
+        }
         let made = state::content::make(image, content).and_then(|(file, elsewhere)| {
             *slot = move_above(file.release(), base)?;
             if elsewhere && options.verbose {

@@ -42,7 +42,12 @@ pub fn open_backings(image: &Checked<'_>, input: &Input, options: &Options<'_>, 
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
                 let failed = |e| Error::about(packed!("shared contents: cannot be opened (!)"), 0u32, b"", e);
-                state::content::open_again(made, mode(backing)).map_err(failed)?.release()
+                // A System V segment is attached, not mapped.
+                if cfg!(feature = "tree") && made < -1 {
+                    made
+                } else {
+                    state::content::open_again(made, mode(backing)).map_err(failed)?.release()
+                }
             }
             Some(vma) => open_shared(image, backing, vma, options.files)?,
             None => open_private(image, backing, users(), input).map_or(-1, Owned::release),

@@ -11,6 +11,8 @@ mod ids;
 mod input;
 mod kernel;
 mod region;
+#[cfg(feature = "tree")]
+mod sysv;
 #[cfg_attr(not(feature = "tree"), path = "alone.rs")]
 pub mod tree;
 mod vdso;

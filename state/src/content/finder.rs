@@ -4,18 +4,18 @@
 
 use image_format::record::content::ContentKind;
 use image_format::writer::Full;
+use sys::Errno;
 use sys::abi::{
     AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG, Stat,
 };
 use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
-use sys::{Errno, Sysno};
 
 use super::DELETED;
 use super::source::{Object, View, kind_of, position};
 use crate::descriptor::{Kind, OpenFile};
 use crate::memory::{Head, shared};
-use crate::target::{Arg, Save, Target};
+use crate::target::{Save, Target};
 use crate::{Error, Result, WithFiles};
 
 /// Most bytes of a file that is carried because it is mapped.
@@ -53,6 +53,8 @@ impl Finder<'_> {
             name: save.notes.string(name)?,
             name_sum: image_format::seal::sum(name),
             mappings: 0,
+            written: 0,
+            attached: 0,
         };
         self.count += 1;
         Ok(self.count - 1)
@@ -166,8 +168,12 @@ impl Finder<'_> {
             let gone = head.name.ends_with(DELETED) && !head.name.starts_with(b"/anon_hugepage");
             if gone { self.mapping(save, head) } else { Ok(()) }
         })?;
-        for object in self.known().iter().filter(|o| o.kind == ContentKind::SysV as u32) {
-            attached(save.target, object)?;
+        for index in 0..self.count {
+            let attached = self.attached(index);
+            if let Some(object) = self.objects.get_mut(index).filter(|o| o.kind == ContentKind::SysV as u32) {
+                object.attached = attached;
+                crate::sysv::check(save.target, object)?;
+            }
         }
         let seen = |index: usize| self.views.iter().take(self.seen).any(|v| v.object == index as u64);
         let unread = |(i, o): &(usize, &Object)| o.fd < 0 && o.size != 0 && !seen(*i);
@@ -178,6 +184,15 @@ impl Finder<'_> {
             save.target.blocked(error)?;
         }
         Ok(())
+    }
+
+    /// Bytes of each attachment of a segment, when all are alike: their parts have the same beginning.
+    fn attached(&self, index: usize) -> u64 {
+        let views = || self.views.iter().take(self.seen).filter(|v| v.object == index as u64);
+        let beginning = |v: &View| v.addr.wrapping_sub(v.offset);
+        let total = |one: &View| views().filter(|v| beginning(v) == beginning(one)).map(|v| v.len).sum();
+        let first: u64 = views().next().map_or(0, total);
+        if views().all(|v| total(v) == first) { first } else { 0 }
     }
 
     /// A mapping of an object: one that is known, or else opened as root, or read where it lies.
@@ -192,6 +207,7 @@ impl Finder<'_> {
         };
         let Some(object) = self.objects.get_mut(index) else { return Ok(()) };
         object.mappings += 1;
+        object.written |= u64::from(head.perms.get(1) == Some(&b'w'));
         if object.fd >= 0 {
             return Ok(());
         }
@@ -226,22 +242,4 @@ impl Finder<'_> {
         self.seen += 1;
         Ok(())
     }
-}
-
-/// Refuses a System V segment that another process has attached, too: here the kernel tells.
-fn attached<T: Target>(target: &mut T, object: &Object) -> Result<()> {
-    /// `IPC_STAT`, and where `shm_nattch` lies in `struct shmid64_ds`.
-    const STAT: usize = 2;
-    const NATTCH: usize = 88;
-    let (mut data, zero) = ([0; 112], Arg::Value(0));
-    let args = [Arg::Value(object.ino as usize), Arg::Value(STAT), Arg::Data(0), zero, zero, zero];
-    // Who may not ask has it from another user.
-    let asked = target.call(Sysno::shmctl, args, &mut data);
-    let count = data.get(NATTCH..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    if asked.is_ok() && count > object.mappings {
-        let object = format_args!("System V shared memory {} (key {:#x})", object.ino, object.key);
-        let why = "is attached by another process, too";
-        target.blocked(Error::refused(object, why, "save it when only this process has it"))?;
-    }
-    Ok(())
 }

@@ -46,6 +46,10 @@ pub struct Object {
     pub name_sum: u64,
     /// Shared mappings of it.
     pub mappings: u64,
+    /// 1: one of them can be written to.
+    pub written: u64,
+    /// Bytes of each attachment of a System V segment; 0 when they differ.
+    pub attached: u64,
 }
 
 /// A part of an object that lies in memory; those of one object ascend and are disjoint.

@@ -1,0 +1,189 @@
+//! System V shared memory by `ckpt restart`: attached again under key and id; segments that were removed, written or replaced since.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::programs::tool;
+use ckpt_tests::{Job, Place, READY, User};
+use image_format::ExitCode;
+
+/// A key of this test's own. What it leads to is removed in the end.
+struct Key(String);
+
+impl Key {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("{:#x}", 0x4000_0000 | std::process::id() << 8 | next))
+    }
+
+    fn remove(&self) -> Result<()> {
+        let removed = Command::new("ipcrm").args(["-M", &self.0]).output()?;
+        ensure!(removed.status.success(), "ipcrm: {removed:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        let _ = Command::new("ipcrm").args(["-M", &self.0]).output();
+    }
+}
+
+/// The guest with a segment under this key, or one that is marked for removal, saved and ended.
+fn saved(place: &Place, key: Option<&Key>, by_signal: bool) -> Result<()> {
+    let (image, guest) = (place.file("job.ckpt"), place.guest("sysv")?);
+    let mut command = if by_signal { place.armed(guest, &image) } else { place.command(guest) };
+    let mut job = Job::start(command.args(key.map(|key| &key.0)).env("ATTACHED", "1"))?;
+    job.wait_line(READY)?;
+    if by_signal {
+        job.save_and_kill(&image)?;
+    } else {
+        place.save(job.pid(), &image, &["--kill"])?;
+        job.end()?;
+    }
+    Ok(())
+}
+
+fn restart(place: &Place, options: &[&str]) -> Result<Job> {
+    place.go()?;
+    Job::start(place.ckpt().arg("restart").args(options).arg(place.file("job.ckpt")))
+}
+
+/// Writes a byte into the segment, as somebody else.
+fn write(place: &Place, key: &Key, offset: u32) -> Result<()> {
+    let script = format!(
+        "import ctypes; l = ctypes.CDLL(None); l.shmat.restype = ctypes.c_void_p\n\
+         i = l.shmget({}, 0, 0); a = l.shmat(i, None, 0); ctypes.memmove(a + {offset}, b'Z', 1)",
+        key.0
+    );
+    let wrote = place.command(tool("python3", "python3")?).args(["-c", &script]).output()?;
+    ensure!(wrote.status.success(), "{wrote:?}");
+    Ok(())
+}
+
+#[test]
+fn marked_for_removal_it_is_attached_again() -> Result<()> {
+    User::each(|user| {
+        for by_signal in [false, true] {
+            let place = Place::new(user)?;
+            saved(&place, None, by_signal)?;
+            restart(&place, &[])?.end()?.expect_pass()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn one_that_is_still_there_is_attached_again() -> Result<()> {
+    User::each(|user| {
+        for (by_signal, options) in
+            [(false, &[][..]), (true, &[]), (false, &["--namespace"]), (false, &["--pid", "new"])]
+        {
+            let (place, key) = (Place::new(user)?, Key::new());
+            saved(&place, Some(&key), by_signal)?;
+            restart(&place, options)?.end()?.expect_pass().with_context(|| format!("{by_signal} {options:?}"))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn one_that_is_gone_is_made_again_under_its_id() -> Result<()> {
+    User::each(|user| {
+        let (place, key) = (Place::new(user)?, Key::new());
+        saved(&place, Some(&key), false)?;
+        key.remove()?;
+        let mut job = restart(&place, &[])?;
+        if user == User::Own && rustix::process::geteuid().is_root() {
+            return job.end()?.expect_pass();
+        }
+        let refused = job.end()?;
+        ensure!(refused.err.contains("under its key and id"), "{refused:#?}");
+        refused.expect_code(ExitCode::FileMissing as i32)
+    })
+}
+
+#[test]
+fn what_others_wrote_is_neither_lost_nor_taken_silently() -> Result<()> {
+    User::each(|user| {
+        // Inside what has contents, and in a hole.
+        for offset in [5000, 9000] {
+            let (place, key) = (Place::new(user)?, Key::new());
+            saved(&place, Some(&key), false)?;
+            write(&place, &key, offset)?;
+            for policy in ["verify", "rollback"] {
+                let refused = restart(&place, &["--files", policy])?.end()?;
+                refused.expect_code(ExitCode::FileChanged as i32)?;
+                ensure!(refused.err.contains("written or replaced"), "{refused:#?}");
+            }
+            let taken = restart(&place, &["--files", "ignore"])?.end()?;
+            ensure!(taken.out.contains("FAIL"), "the other bytes are not there: {taken:#?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn another_segment_is_never_taken_for_it() -> Result<()> {
+    User::each(|user| {
+        let (place, key) = (Place::new(user)?, Key::new());
+        saved(&place, Some(&key), false)?;
+        key.remove()?;
+        // Under the same key, of another size.
+        let script = format!("import ctypes; ctypes.CDLL(None).shmget({}, 4096, 0o1600)", key.0);
+        place.command(tool("python3", "python3")?).args(["-c", &script]).output()?;
+        let refused = restart(&place, &["--files", "ignore"])?.end()?;
+        ensure!(refused.err.contains("System V"), "{refused:#?}");
+        key.remove()
+    })
+}
+
+#[test]
+fn the_smaller_stub_names_the_larger_one() -> Result<()> {
+    User::each(|user| {
+        let (place, key) = (Place::new(user)?, Key::new());
+        saved(&place, Some(&key), false)?;
+        let refused = Job::start(&mut place.stub(&place.file("job.ckpt")))?.end()?;
+        refused.expect_code(ExitCode::Newer as i32)?;
+        ensure!(refused.err.contains("ckpt restart"), "{refused:#?}");
+        restart(&place, &[])?.end()?.expect_pass()
+    })
+}
+
+/// Attached by a process and its child, which see each other's bytes.
+const TREE: &str = r#"
+import ctypes, os, time
+l = ctypes.CDLL(None, use_errno=True); l.shmat.restype = ctypes.c_void_p; l.shmat.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+l.shmdt.argtypes = [ctypes.c_void_p]
+i = l.shmget(0, 100000, 0o1600); a = l.shmat(i, None, 0); assert l.shmctl(i, 0, None) == 0
+m = (ctypes.c_char * 100000).from_address(a); m[70000] = b'p'
+child = os.fork()
+if child == 0:
+    b = l.shmat(i, None, 0x1000)
+    os.write(1, b'ready\n')
+    while not os.path.exists('go'): time.sleep(0.001)
+    while m[5] != b'x': time.sleep(0.001)
+    ok = ctypes.string_at(b + 5, 1) == b'x' and m[70000] == b'p' and m[99999] == b'\0'
+    m[6] = b'y' if ok else b'n'
+    os._exit(0 if l.shmdt(a) == 0 and l.shmdt(b) == 0 else 1)
+while not os.path.exists('go'): time.sleep(0.001)
+m[5] = b'x'
+assert os.waitpid(child, 0)[1] == 0 and m[6] == b'y'
+assert l.shmdt(a) == 0
+print('PASS', flush=True)
+"#;
+
+#[test]
+fn a_tree_shares_it() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(place.command(tool("python3", "python3")?).args(["-c", TREE]))?;
+        job.wait_line(READY)?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        job.end()?;
+        restart(&place, &[])?.end()?.expect_pass()
+    })
+}
