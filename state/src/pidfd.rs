@@ -12,14 +12,14 @@ use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::target::status_value;
 use crate::{Error, Result, Save, Target};
 
-/// Refuses one of another process.
+/// Whether it stands for another process of the tree; of several the root is entered.
 ///
 /// # Errors
-/// Such a descriptor.
-pub fn check<T: Target>(target: &T, file: &OpenFile) -> Result<()> {
+/// It stands for a process that is not saved.
+pub fn check<T: Target>(target: &T, file: &OpenFile) -> Result<bool> {
     let whose = whose(target, file)?;
-    if stands_for(target, whose.as_bytes())?.is_some() {
-        return Ok(());
+    if let Some(pid) = stands_for(target, whose.as_bytes())? {
+        return Ok(pid != target.pid() as u32);
     }
     let object = format_args!("descriptor {} (pidfd of process {})", file.fd, Shown(whose.as_bytes()));
     Err(Error::refused(object, "stands for a process that is not saved, too", "close it before the save"))
@@ -60,7 +60,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     save.notes.begin(NoteType::PidfdOf)?;
     for file in files.iter().filter(|file| file.is_first(Kind::Pidfd)) {
         let whose = stands_for(save.target, whose(save.target, file)?.as_bytes())?;
-        if let Some(pid) = whose.filter(|pid| *pid != save.target.pid() as u32) {
+        if let Some(pid) = whose.filter(|_| file.other != 0) {
             save.notes.push(&PidfdOf { id: file.id.into(), pid: pid.into() })?;
         }
     }

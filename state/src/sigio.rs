@@ -4,14 +4,11 @@
 
 use image_format::NoteType;
 use image_format::record::sigio::Sigio;
-use sys::abi::{F_GETFL, F_GETSIG, F_SETFL, F_SETOWN, F_SETSIG, O_ASYNC};
+use sys::abi::{F_GETFL, F_GETSIG, F_OWNER_PID, F_SETFL, F_SETOWN, F_SETSIG, O_ASYNC};
 use sys::fs::{self, Fd};
 
 use crate::descriptor::OpenFile;
 use crate::{Error, Result, Save, Target};
-
-/// `F_OWNER_PID`: not a thread, and not a process group.
-const PROCESS: u32 = 1;
 
 /// Writes the table.
 ///
@@ -33,9 +30,9 @@ fn one<T: Target>(target: &T, file: &OpenFile) -> Result<Sigio> {
     let object = format_args!("descriptor {} (signal-driven)", file.fd);
     let failed = |e| Error::failed(object, "cannot be examined", e);
     let own = target.borrow(file.fd as Fd).map_err(failed)?;
-    let [kind, pid] = fs::signals_to(own.fd()).map_err(failed)?;
+    let (kind, pid) = fs::owner(own.fd()).map_err(failed)?;
     let signal = fs::fcntl(own.fd(), F_GETSIG, 0).map_err(failed)? as u32;
-    let owner = match target.inner_id(pid as i32).filter(|_| kind == PROCESS) {
+    let owner = match target.inner_id(pid).filter(|_| kind == F_OWNER_PID) {
         Some(inner) => inner as u32,
         None if pid == 0 => 0,
         None => {

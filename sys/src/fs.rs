@@ -192,17 +192,6 @@ pub fn fcntl(fd: Fd, command: usize, value: usize) -> Result<usize> {
     unsafe { call(Sysno::fcntl, [arg(fd), command, value]) }
 }
 
-/// fcntl(2) `F_GETOWN_EX`: who gets the signals of a file, and what kind of id that is.
-///
-/// # Errors
-/// The call's.
-pub fn signals_to(fd: Fd) -> Result<[u32; 2]> {
-    let mut owner = [0; 2];
-    // SAFETY: the kernel writes two numbers.
-    unsafe { call(Sysno::fcntl, [arg(fd), abi::F_GETOWN_EX, (&raw mut owner) as usize]) }?;
-    Ok(owner)
-}
-
 /// fcntl(2) `F_SETLK` or `F_OFD_SETLK`.
 ///
 /// # Errors

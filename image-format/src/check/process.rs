@@ -69,7 +69,8 @@ impl Check<'_, '_> {
             let stands = self.image.each::<Pidfd>().any(|pidfd| pidfd.id.get() == id);
             let known =
                 processes.is_empty() || processes.iter().any(|one| one.pid == other.pid && one.ended.get() != 2);
-            if !stands || id < least || !known || !self.requires(Features::TREE) {
+            let required = self.requires(Features::TREE) && self.requires(Features::OTHERS_PIDFDS);
+            if !stands || id < least || !known || !required {
                 return self.bad("a pidfd that is none, or out of order, or of a process that is not there", other);
             }
             least = id.saturating_add(1);
@@ -78,8 +79,8 @@ impl Check<'_, '_> {
         for driven in self.image.each::<Sigio>() {
             let id = driven.id.get();
             let socket = self.image.each::<Socket>().any(|socket| socket.id.get() == id);
-            if !socket || id < least || driven.signal.get() as usize > super::SIGNALS || !self.requires(Features::TREE)
-            {
+            let required = self.requires(Features::TREE) && self.requires(Features::SIGNAL_DRIVEN);
+            if !socket || id < least || driven.signal.get() as usize > super::SIGNALS || !required {
                 return self.bad("a signal-driven socket that is none, or out of order, or with no signal", driven);
             }
             least = id.saturating_add(1);
