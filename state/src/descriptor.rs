@@ -78,7 +78,8 @@ pub struct OpenFile {
     pub locked: u32,
     /// 1 when it is signal-driven (`O_ASYNC`), which is none of its flags here.
     pub driven: u32,
-    pub reserved: u32,
+    /// 1 when it is a pidfd of another process of the tree.
+    pub other: u32,
     pub nlink: u64,
 }
 
@@ -174,6 +175,7 @@ pub fn features(files: &[OpenFile]) -> Features {
     const EVENTS: [u32; 4] = [Kind::Eventfd as u32, Kind::Timerfd as u32, Kind::Signalfd as u32, Kind::Epoll as u32];
     let needs = [
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
+        (Features::OTHERS_PIDFDS, files.iter().any(|f| f.other != 0)),
         (Features::SIGNAL_DRIVEN, files.iter().any(|f| f.driven != 0)),
         (Features::LEASES, files.iter().any(|f| f.locked & LEASED != 0)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
@@ -217,7 +219,7 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
         named: u32::from(name.starts_with(b"/")),
         locked: 0,
         driven: 0,
-        reserved: 0,
+        other: 0,
         nlink: stat.nlink,
     };
     read_fdinfo((proc, number), &mut file)?;
@@ -232,7 +234,7 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
     } else {
         regular::own_name(own, name, &mut to).unwrap_or(name)
     };
-    file.kind = classify(save, &file, name)? as u32;
+    file.kind = classify(save, &mut file, name)? as u32;
     file.path = save.notes.string(name)?;
     Ok(file)
 }
@@ -295,7 +297,7 @@ fn is_same<T: Target>(target: &T, a: &OpenFile, b: &OpenFile, name: &[u8]) -> Re
     }
 }
 
-fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8]) -> Result<Kind> {
+fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, name: &[u8]) -> Result<Kind> {
     let fd = file.fd;
     let refuse = |kind: &str| {
         Error::refused(
@@ -330,7 +332,10 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
             b"anon_inode:[signalfd]" => Ok(Kind::Signalfd),
             b"anon_inode:[eventpoll]" => Ok(Kind::Epoll),
             b"anon_inode:inotify" => Ok(Kind::Inotify),
-            b"anon_inode:[pidfd]" => pidfd::check(save.target, file).map(|()| Kind::Pidfd),
+            b"anon_inode:[pidfd]" => pidfd::check(save.target, file).map(|other| {
+                file.other = u32::from(other);
+                Kind::Pidfd
+            }),
             _ => Err(refuse(anonymous_kind(name))),
         },
     }

@@ -7,6 +7,8 @@
 use image_format::Checked;
 use image_format::NoteType;
 use image_format::record::epoll::{Epoll, Watch};
+#[cfg(feature = "tree")]
+use image_format::record::pidfd::PidfdOf;
 use image_format::record::process::FD_MASK;
 use image_format::writer::Full;
 use sys::abi::{EPIOCGPARAMS, EPOLL_CTL_ADD};
@@ -139,6 +141,11 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
     for watch in image.each::<Watch>() {
         let [epoll, file] = [watch.epoll, watch.file].map(|id| now(image, open, id.get()).unwrap_or(-1));
         let number = watch.fd.get() as Fd;
+        // Not there yet, see `control_one`.
+        #[cfg(feature = "tree")]
+        if operation == 0 && image.each::<PidfdOf>().any(|other| other.id == watch.file) {
+            continue;
+        }
         let done = if operation == 0 {
             sys::fs::dup_to(file, number, true).and_then(|()| {
                 sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())
@@ -151,6 +158,20 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
             Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
             Err(e) => return Err((number, e)),
         }
+    }
+    Ok(())
+}
+
+/// Adds what stands for another process of the tree to the sets that watch it, now that this process has it as `file`.
+///
+/// # Errors
+/// The kernel's.
+#[cfg(feature = "tree")]
+pub fn control_one(image: &Checked<'_>, open: &[Fd], id: u32, file: Fd) -> sys::Result<()> {
+    for watch in image.each::<Watch>().filter(|watch| watch.file.get() == id) {
+        let (epoll, number) = (now(image, open, watch.epoll.get()).unwrap_or(-1), watch.fd.get() as Fd);
+        sys::fs::dup_to(file, number, true)?;
+        sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())?;
     }
     Ok(())
 }

@@ -8,9 +8,10 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
-use sys::text::{Line, Packed, Text};
+use sys::text::{Line, Packed, Text, decimal};
 use sys::{Errno, packed};
 
 /// The result of saving or restoring.
@@ -154,6 +155,15 @@ impl Error {
         line
     }
 
+    /// The same with descriptors of a tree's common table called by their own numbers and processes; `pid_of`: the id of the process at
+    /// a place.
+    #[must_use]
+    #[cold]
+    pub fn with_processes(self, pid_of: impl Fn(usize) -> Option<u32>) -> Self {
+        self.change(|facts| facts.object = told(facts.object.as_bytes(), pid_of));
+        self
+    }
+
     fn change(self, f: impl FnOnce(&mut Facts)) {
         // SAFETY: the slot is this error's own, see `Slot`, and was written when the error was made.
         f(unsafe { (*self.0.0.get()).assume_init_mut() });
@@ -247,4 +257,32 @@ impl Error {
         let error = Self::about(gap, 0u32, path, None).why(what).hint(packed!("nothing was started"));
         error.code(fault.exit_code())
     }
+}
+
+/// A text that begins with `descriptor`, or tells of its locks, and numbers of a tree's common table, with the program's own numbers and its processes' ids.
+fn told(text: &[u8], pid_of: impl Fn(usize) -> Option<u32>) -> Line {
+    let names = if text.starts_with(b"descriptor") || text.starts_with(b"locks of descriptor") {
+        text.iter().position(|b| b"(:".contains(b))
+    } else {
+        Some(0)
+    };
+    let (mut rest, names) = text.split_at(names.unwrap_or(text.len()));
+    let mut line = Line::new();
+    while let Some(at) = rest.iter().position(u8::is_ascii_digit) {
+        let (before, behind) = rest.split_at(at);
+        let (digits, behind) = behind.split_at(behind.iter().take_while(|b| b.is_ascii_digit()).count());
+        let number = decimal(digits).unwrap_or(0);
+        line.push(before);
+        match pid_of((number >> FD_BITS) as usize) {
+            Some(pid) if number > u64::from(FD_MASK) => {
+                line.fill(packed!("#"), number & u64::from(FD_MASK), b"", 0);
+                line.fill(packed!(" of process #"), pid.into(), b"", 0);
+            }
+            _ => line.push(digits),
+        }
+        rest = behind;
+    }
+    line.push(rest);
+    line.push(names);
+    line
 }

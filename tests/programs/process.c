@@ -3,6 +3,7 @@
 #include "guest.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -174,6 +175,13 @@ int main(void) {
 
     struct child all[5];
     all[0] = begin("plain", 0, 10, NULL);
+    /* The later ones inherit it: what it stands for ends before them. */
+    int first_ends, exited_ends, watch;
+    MUST(first_ends = (int)syscall(SYS_pidfd_open, all[0].pid, 0));
+    MUST(exited_ends = (int)syscall(SYS_pidfd_open, exited, 0));
+    MUST(watch = epoll_create1(EPOLL_CLOEXEC));
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 77};
+    MUST(epoll_ctl(watch, EPOLL_CTL_ADD, first_ends, &event));
     all[1] = begin("leader", 1, 11, own_group);
     all[2] = begin("session", 2, 12, own_session);
     all[3] = begin("locker", 3, 13, locks);
@@ -212,6 +220,13 @@ int main(void) {
     expect_answers(count, "after");
     for (int i = 0; i < count; i++) CHECK(shared->by_child[i] == all[i].pid, "child %d and the root do not share memory", i);
 
+    struct pollfd ends = {.fd = first_ends, .events = POLLIN};
+    CHECK(poll(&ends, 1, 0) == 0, "a child's pidfd tells of its end");
+    CHECK(epoll_wait(watch, &event, 1, 0) == 0, "a set tells of a child's end");
+    CHECK(syscall(SYS_pidfd_send_signal, first_ends, 0, NULL, 0) == 0, "a child's pidfd: %s", strerror(errno));
+    ends.fd = exited_ends;
+    CHECK(poll(&ends, 1, 0) == 1, "the pidfd of one that has ended tells nothing");
+
     int status;
     CHECK(waitpid(exited, &status, WNOHANG) == exited && WIFEXITED(status) && WEXITSTATUS(status) == 7, "one that had exited: %x", status);
     CHECK(waitpid(killed, &status, WNOHANG) == killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "one that was killed: %x", status);
@@ -219,6 +234,9 @@ int main(void) {
         close(all[i].tell);
         /* Later children have a copy of the pipe's end for writing. */
     }
+    CHECK(epoll_wait(watch, &event, 1, 20000) == 1 && event.data.u64 == 77, "a set does not tell of a child's end");
+    ends.fd = first_ends;
+    CHECK(poll(&ends, 1, 0) == 1, "a child's pidfd does not tell of its end");
     for (int i = count - 1; i >= 0; i--) {
         CHECK(waitpid(all[i].pid, &status, 0) == all[i].pid && WIFEXITED(status) && WEXITSTATUS(status) == 10 + i, "child %d ended with %x", i, status);
     }

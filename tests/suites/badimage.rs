@@ -18,6 +18,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 #[path = "badimage/terminals.rs"]
 mod terminals;
+#[path = "badimage/trees.rs"]
+mod trees;
 
 /// The most address space that a refusal may take, bytes.
 const MEMORY: u64 = 64 << 20;

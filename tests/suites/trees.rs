@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
 use ckpt_tests::remote::{ends_within, random, undisturbed};
 use ckpt_tests::tmux::Tmux;
@@ -149,6 +149,38 @@ fn multiplexer() -> Result<()> {
         runs("sh")?;
         types("echo shell is''there")?;
         shows("shell isthere")
+    })
+}
+
+/// One that is killed while all are being restarted: the others end, too, and say so.
+#[test]
+fn killed_during_a_restart() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("tree.ckpt");
+        let mut job = Job::start(&mut command(&place, "sh", &["-c", "sleep 1000 & sleep 1000 & echo ready; wait"]))?;
+        job.wait_line("ready")?;
+        let list = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid()))?;
+        let ids: Vec<i32> = list.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        job.end()?;
+        if user == User::Nobody {
+            // Its ids are others outside.
+            return Ok(());
+        }
+        let gone = |id: &i32| sys::process::kill(*id, 0).is_err();
+        wait::until(|| Ok(ids.iter().all(gone).then_some(())), || "they are there still".to_owned())?;
+        let kill = rustix::process::Pid::from_raw(*ids.last().context("no child")?).context("no id")?;
+        let mut job = restart(&place, &image, &["--pid", "keep"])?;
+        // As soon as it is there.
+        let killed = || Ok(rustix::process::kill_process(kill, rustix::process::Signal::KILL).ok());
+        wait::until(killed, || "it is never there".to_owned())?;
+        let ended = job.end()?;
+        ensure!(ended.code() == Some(87) && ended.err.contains("was killed"), "{ended:#?}");
+        for id in ids {
+            wait::until(|| Ok(gone(&id).then_some(())), || format!("process {id} is there still"))?;
+        }
+        Ok(())
     })
 }
 

@@ -109,6 +109,40 @@ fn a_killed_saver_of_blocked_calls() -> Result<()> {
     survives("blocked", &["stoppable"], Link::Static, true, MOMENTS)
 }
 
+/// A tree of processes, none of which may be left stopped, or traced, by a saver that dies.
+#[test]
+fn a_killed_saver_of_a_tree() -> Result<()> {
+    let _turn = turn();
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut place.command(place.guest("process")?))?;
+        job.wait_line(READY)?;
+        let list = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid()))?;
+        let mut all: Vec<(u32, Traces)> = Vec::new();
+        for pid in list.split_whitespace() {
+            let pid = pid.parse()?;
+            // Those that have ended leave no traces.
+            all.extend(Traces::of(pid, Still::All).ok().map(|traces| (pid, traces)));
+        }
+        ensure!(all.len() == 5, "{} children live", all.len());
+        let mut killed = 0;
+        for freeze in [false, true] {
+            killed += kill_savers(&place, job.pid(), &image, freeze, MOMENTS / 5, Still::AllButMemory)
+                .with_context(|| job.story())?;
+        }
+        ensure!(killed > MOMENTS / 10, "only {killed} savers were killed");
+        // The saver's own page may be left, which the next one takes away.
+        place.save(job.pid(), &image, &[])?;
+        for (pid, traces) in &all {
+            traces.wait_again(*pid, Still::All).with_context(|| format!("child {pid}"))?;
+        }
+        place.go()?;
+        job.end()?.expect_pass()?;
+        Job::start(place.ckpt().arg("restart").arg(&image))?.end()?.expect_pass()
+    })
+}
+
 /// A program that does not wait for us is started as often as needed.
 #[test]
 fn a_killed_saver_of_a_job() -> Result<()> {

@@ -25,13 +25,15 @@ pub const OF_DESCRIPTORS: [Sysno; 5] = [Sysno::ioctl, Sysno::fcntl, Sysno::timer
 pub struct Family {
     members: Vec<Remote>,
     entered: usize,
+    /// Ids of those that have ended and wait for their parents: ours, and their own.
+    ended: Vec<(i32, i32)>,
 }
 
 impl Family {
     /// `members` has one at least.
     #[must_use]
-    pub fn new(members: Vec<Remote>) -> Self {
-        Self { members, entered: 0 }
+    pub fn new(members: Vec<Remote>, ended: Vec<(i32, i32)>) -> Self {
+        Self { members, entered: 0, ended }
     }
 
     fn own(&self) -> &Remote {
@@ -251,7 +253,8 @@ impl Target for Family {
     }
 
     fn inner_id(&self, pid: i32) -> Option<i32> {
-        self.members.iter().find(|member| member.outer() == pid).map(Remote::pid)
+        let living = self.members.iter().map(|member| (member.outer(), member.pid()));
+        living.chain(self.ended.iter().copied()).find(|(outer, _)| *outer == pid).map(|(_, inner)| inner)
     }
 
     fn resets_connections(&self) -> bool {

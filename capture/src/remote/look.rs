@@ -100,7 +100,7 @@ pub fn blockers(pid: i32) -> Result<Vec<String>> {
     let mut save = Save { target: &mut looker, notes: Notes::new(prefix, strings), scratch: Scratch::new(scratch) };
     let result = objects(&mut save, vmas, runs);
     if let Err(error) = result {
-        looker.found.push(error.to_string());
+        looker.blocked(error)?;
     }
     Ok(looker.found)
 }
@@ -190,7 +190,8 @@ impl Target for Looker {
     }
 
     fn blocked(&mut self, error: Error) -> Result<()> {
-        self.found.push(error.to_string());
+        let pid_of = |place: usize| self.all.get(place).map(|one| one.inner as u32);
+        self.found.push(error.with_processes(pid_of).to_string());
         Ok(())
     }
 
@@ -213,7 +214,14 @@ impl Target for Looker {
     }
 
     fn inner_id(&self, pid: i32) -> Option<i32> {
-        self.all.iter().find(|one| one.outer == pid).map(|one| one.inner)
+        let find = |pid: i32| self.all.iter().find(|one| one.outer == pid).map(|one| one.inner);
+        // One that has ended is none of those that are looked at, and saved all the same.
+        let ended = || {
+            let proc = super::member::directory(pid).ok()?;
+            find(state::target::parent(proc.fd()).ok()? as i32)?;
+            kind::inner_id(proc.fd(), c"status")
+        };
+        find(pid).or_else(ended)
     }
 
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {

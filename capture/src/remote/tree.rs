@@ -41,7 +41,7 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
         relations.push(root.relation(0)?);
     }
     let mut halted = std::vec![root];
-    let mut ended = Vec::new();
+    let (mut ended, mut gone) = (Vec::new(), Vec::new());
     let mut place = 0;
     while let (Some(parent), Some(own)) = (halted.get(place), relations.get(place)) {
         let own = own.record.pid.get();
@@ -53,7 +53,10 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
                     relations.push(stopped.relation(own)?);
                     halted.push(*stopped);
                 }
-                Child::Ended(relation) => ended.push(relation),
+                Child::Ended(relation) => {
+                    gone.push((child, relation.record.pid.get() as i32));
+                    ended.push(relation);
+                }
                 Child::Gone => {}
                 Child::Unsettled => return Ok(None),
             }
@@ -77,7 +80,7 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
     if let Some(root) = members.first_mut().filter(|_| options.kill && options.tcp == Tcp::Keep) {
         root.connections = Some(Connections::default());
     }
-    Ok(Some(Found { family: Family::new(members), known, relations }))
+    Ok(Some(Found { family: Family::new(members, gone), known, relations }))
 }
 
 /// What became of a child whose parent stands still.

@@ -47,6 +47,17 @@ pub fn save<T: Target, H: Threads>(
     target: &mut T,
     members: &[Member<'_, H>],
     relations: &[Relation],
+    memory: (Vec<Memory<'_>>, Memory<'_>),
+    output: &mut Output,
+) -> Result<u64> {
+    let pid_of = |place| relations.get(place).map(|r: &Relation| r.record.pid.get());
+    walk(target, members, relations, memory, output).map_err(|error| error.with_processes(pid_of))
+}
+
+fn walk<T: Target, H: Threads>(
+    target: &mut T,
+    members: &[Member<'_, H>],
+    relations: &[Relation],
     (memory, common): (Vec<Memory<'_>>, Memory<'_>),
     output: &mut Output,
 ) -> Result<u64> {

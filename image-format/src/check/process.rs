@@ -2,8 +2,10 @@
 
 use super::{Check, Result};
 use crate::record::credentials::{Credentials, GROUPS_MAX};
+use crate::record::descriptor::Descriptor;
 use crate::record::header::Features;
-use crate::record::process::{PROCESSES_MAX, Process};
+use crate::record::pidfd::{Pidfd, PidfdOf};
+use crate::record::process::{FD_BITS, PROCESSES_MAX, Process};
 use crate::record::sigio::Sigio;
 use crate::record::socket::Socket;
 
@@ -24,11 +26,16 @@ impl Check<'_, '_> {
                 (_, 0) => images.next().map(|image| image.addr),
                 _ => Some(one.pid.get().into()),
             };
-            if !parent || twin || own != Some(one.pid.get().into()) {
+            if !parent || twin || one.ended.get() > 2 || own != Some(one.pid.get().into()) {
                 return self.bad("a process without its parent, its image, or an id of its own", one);
             }
         }
         wrong |= images.next().is_some();
+        let live = processes.iter().filter(|one| one.ended.get() == 0).count().max(1);
+        for descriptor in self.image.each::<Descriptor>() {
+            // The root's table is the whole tree's; those of the others are copies of it.
+            wrong |= !processes.is_empty() && (descriptor.fd.get() >> FD_BITS) as usize >= live;
+        }
         self.credentials()?;
         if wrong {
             self.bad("a tree that is too large, or not required, or images that belong to none", self.image.header())
@@ -37,7 +44,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Credentials that a process can have, once; sockets whose signals somebody gets.
+    /// Credentials that a process can have, once; pidfds of others; sockets whose signals somebody gets.
     fn credentials(&self) -> Result {
         for (place, one) in self.image.each::<Credentials>().enumerate() {
             let groups = self.image.bytes(one.groups).map_or(1, <[u8]>::len);
@@ -55,6 +62,18 @@ impl Check<'_, '_> {
             if wrong {
                 return self.bad("credentials that no process has", one);
             }
+        }
+        let mut least = 0;
+        for other in self.image.each::<PidfdOf>() {
+            let (id, processes) = (other.id.get(), self.image.rows::<Process>());
+            let stands = self.image.each::<Pidfd>().any(|pidfd| pidfd.id.get() == id);
+            let known =
+                processes.is_empty() || processes.iter().any(|one| one.pid == other.pid && one.ended.get() != 2);
+            let required = self.requires(Features::TREE) && self.requires(Features::OTHERS_PIDFDS);
+            if !stands || id < least || !known || !required {
+                return self.bad("a pidfd that is none, or out of order, or of a process that is not there", other);
+            }
+            least = id.saturating_add(1);
         }
         let mut least = 0;
         for driven in self.image.each::<Sigio>() {

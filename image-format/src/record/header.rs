@@ -55,6 +55,8 @@ bitflags::bitflags! {
         const CREDENTIALS = 1 << 31;
         /// Sockets of a tree are signal-driven ([`super::sigio::Sigio`]).
         const SIGNAL_DRIVEN = 1 << 32;
+        /// pidfds of other processes of a tree ([`super::pidfd::PidfdOf`]).
+        const OTHERS_PIDFDS = 1 << 33;
     }
 }
 

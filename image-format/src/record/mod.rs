@@ -154,6 +154,8 @@ pub enum NoteType {
     Credentials = 0x434b_003c,
     /// [`sigio::Sigio`], ascending by id.
     Sigio = 0x434b_003d,
+    /// [`pidfd::PidfdOf`], ascending by id.
+    PidfdOf = 0x434b_003e,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -163,7 +165,7 @@ const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps: fewer for the stub that knows no trees.
 const TYPES: usize =
-    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::Sigio } else { NoteType::Pkey } as u32 - BASE
+    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::PidfdOf } else { NoteType::Pkey } as u32 - BASE
         + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
@@ -196,7 +198,7 @@ const SIZES: [u8; TYPES] = {
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     put!(pkey::Pkey, sysv::Sysv);
     #[cfg(any(not(feature = "terse"), feature = "tree"))]
-    put!(credentials::Credentials, sigio::Sigio);
+    put!(credentials::Credentials, sigio::Sigio, pidfd::PidfdOf);
     sizes
 };
 

@@ -60,6 +60,9 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     {
         die(packed!("watching descriptors"), e);
     }
+    if let Err(e) = tree::pidfds(plan, image) {
+        die(packed!("opening a pidfd"), e);
+    }
     for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
         if own(plan, descriptor.fd).is_some()
             && let Err(e) = state::descriptor::restore(descriptor, *open)
@@ -96,7 +99,7 @@ pub fn first(plan: &Plan, image: &Checked<'_>, id: U32) -> Option<Fd> {
 }
 
 /// This process's own number behind one of the tree's table.
-fn own(plan: &Plan, fd: U32) -> Option<Fd> {
+pub fn own(plan: &Plan, fd: U32) -> Option<Fd> {
     Some((fd.get() & FD_MASK) as Fd).filter(|_| fd.get() >> FD_BITS == plan.tree.place())
 }
 

@@ -12,6 +12,9 @@ use sys::packed;
 use super::files::Files;
 use super::region::Plan;
 
+/// Nobody meets.
+pub const MEETING_LEN: u64 = 0;
+
 /// A process's place in its tree: the only one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tree(());
@@ -65,6 +68,20 @@ pub const fn settings_first(_: &Plan) -> When {
 
 /// There is nobody who has other ones.
 pub const fn rights(_: &Plan, _: &Checked<'_>, _: bool) {}
+
+/// Descriptors have their own numbers.
+pub const fn told(_: &Checked<'_>, error: Error) -> Error {
+    error
+}
+
+/// There are none of others.
+///
+/// # Errors
+/// Never.
+#[allow(clippy::unnecessary_wraps, reason = "as in tree.rs")]
+pub const fn pidfds(_: &Plan, _: &Checked<'_>) -> sys::Result<()> {
+    Ok(())
+}
 
 /// Makes no other process.
 ///

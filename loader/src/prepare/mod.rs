@@ -69,12 +69,12 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
             base = descriptors::first_free_above(&image);
             input.move_above(base)?;
             files.contents = contents::make(&image, &input, options, base)?;
-            descriptors::open(&image, options, base, &mut files)?;
+            descriptors::open(&image, options, base, &mut files).map_err(|e| tree::told(&image, e))?;
         }
         // Names of Unix sockets may be relative.
         state::cwd::restore(&image)?;
         if tree.place() == 0 {
-            descriptors::connect(&image, base, &mut files)?;
+            descriptors::connect(&image, base, &mut files).map_err(|e| tree::told(&image, e))?;
             // What was opened is the whole tree's: each process gets all of it, and keeps its own.
             tree = tree::grow(&image, options, &files)?;
             if tree.place() != 0 {

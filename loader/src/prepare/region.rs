@@ -18,7 +18,7 @@ use sys::packed;
 use super::Input;
 use super::files::Files;
 use super::kernel::{Components, own_mappings};
-use super::tree::Tree;
+use super::tree::{MEETING_LEN, Tree};
 use super::vdso::Vdso;
 use crate::commit::{gate, relocate};
 
@@ -129,7 +129,7 @@ pub fn build(
     let prefix_at = at.take(input.prefix.len() as u64);
     let seal_at = at.take(input.seal.len() as u64);
     let parking = at.take(parked);
-    let meeting = at.take(if tree.meeting() == 0 { 0 } else { PAGE });
+    let meeting = at.take(if tree.meeting() == 0 { 0 } else { MEETING_LEN });
     let len = at.0;
 
     let mine = own_mappings()?;

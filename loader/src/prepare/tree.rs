@@ -6,7 +6,9 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use image_format::record::credentials::Credentials;
-use image_format::record::process::Process;
+use image_format::record::descriptor::Descriptor;
+use image_format::record::pidfd::{Pidfd, PidfdOf};
+use image_format::record::process::{PROCESSES_MAX, Process};
 use image_format::record::sigio::Sigio;
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
@@ -20,7 +22,8 @@ use sys::{Errno, child, packed};
 
 use super::files::Files;
 use super::region::Plan;
-use crate::commit::{die, finish};
+use crate::commit::{die, error_fd, finish};
+use crate::start::tell;
 
 /// A process's place in its tree.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,23 +73,28 @@ impl Tree {
     pub fn moved_to(mut self, to: u64) -> sys::Result<Self> {
         if self.meeting != 0 {
             // SAFETY: the tree's own page, of which nobody here has a reference now, to a place of the region.
-            unsafe { sys::memory::move_to(self.meeting as usize, PAGE as usize, to as usize) }?;
+            unsafe { sys::memory::move_to(self.meeting as usize, MEETING_LEN as usize, to as usize) }?;
             self.meeting = to;
         }
         Ok(self)
     }
 }
 
-/// What lies in the page: how often somebody has come, and why somebody never will.
+/// What lies where they meet: how often somebody has come, why somebody never will, and who is whose parent.
 struct Meeting {
     came: AtomicU32,
     failed: AtomicU32,
+    pids: [AtomicU32; PROCESSES_MAX],
+    parents: [AtomicU32; PROCESSES_MAX],
 }
+
+/// Bytes of that.
+pub const MEETING_LEN: u64 = image_format::align_up(size_of::<Meeting>() as u64, PAGE);
 
 /// Where this process meets the others, for [`fail`].
 static MEETING: AtomicU64 = AtomicU64::new(0);
 
-/// How long one waits before it looks whether its parent is still there.
+/// How long one waits before it looks whether its parent and its children are still there.
 const LOOK: Timespec = Timespec { sec: 1, nsec: 0 };
 
 /// The page, which stays mapped as long as anybody meets there.
@@ -115,21 +123,36 @@ pub fn meet(tree: &Tree, round: u32) {
         return;
     }
     meets_at(tree);
-    let Meeting { came, failed } = page(tree.meeting);
+    let Meeting { came, failed, pids, parents } = page(tree.meeting);
     came.fetch_add(1, Ordering::AcqRel);
     sys::thread::wake(came);
+    let own = sys::process::pid() as u32;
+    let mut in_vain = false;
     loop {
-        // Looked at first: a parent that all have met may go on, and end, before this process has noticed.
-        let orphaned = tree.parent != 0 && child::parent() as u32 != tree.parent;
+        // Looked at first: one that all have met may go on, and end, before this process has noticed.
+        let orphaned = in_vain && tree.parent != 0 && child::parent() as u32 != tree.parent;
+        let mut lost = 0;
+        for (pid, parent) in pids.iter().zip(parents).filter(|_| in_vain) {
+            let pid = pid.load(Ordering::Relaxed);
+            if parent.load(Ordering::Relaxed) == own && child::has_ended(pid, false) {
+                lost = pid;
+            }
+        }
         let code = failed.load(Ordering::Acquire);
         let here = came.load(Ordering::Acquire);
         match code {
             _ if here >= round * tree.members => return,
-            0 if orphaned => sys::process::exit(i32::from(ExitCode::Restore as u8)),
+            0 if lost != 0 => {
+                tell(error_fd(), packed!("process #: was killed meanwhile: nothing was run"), lost.into(), b"", 0);
+                fail(i32::from(ExitCode::Restore as u8));
+            }
+            0 if orphaned => fail(i32::from(ExitCode::Restore as u8)),
             0 => {}
             code => sys::process::exit(code as i32),
         }
-        let _ = sys::thread::wait(came, here, Some(LOOK));
+        if failed.load(Ordering::Acquire) == 0 {
+            in_vain = sys::thread::wait(came, here, Some(LOOK)) == Err(Errno::ETIMEDOUT);
+        }
     }
 }
 
@@ -155,9 +178,16 @@ pub fn grow(image: &Checked<'static>, options: &Options<'_>, files: &Files) -> R
     }
     let how = MAP_SHARED | MAP_ANONYMOUS;
     // SAFETY: a new mapping at a free place.
-    let page = unsafe { sys::memory::map(0, PAGE as usize, PROT_READ | PROT_WRITE, how, -1, 0) };
+    let page = unsafe { sys::memory::map(0, MEETING_LEN as usize, PROT_READ | PROT_WRITE, how, -1, 0) };
     tree.meeting = page.map_err(|e| failed(0, e))? as u64;
     meets_at(&tree);
+    let Meeting { pids, parents, .. } = self::page(tree.meeting);
+    for ((process, pid), parent) in
+        processes.iter().zip(pids).zip(parents).filter(|((process, _), _)| process.ended == 0)
+    {
+        pid.store(process.pid.get(), Ordering::Relaxed);
+        parent.store(process.parent.get(), Ordering::Relaxed);
+    }
     // Whoever ignores SIGCHLD loses children that end.
     // SAFETY: the default action is no code.
     let _ = unsafe { sys::signal::set_action(SIGCHLD, &Sigaction::default()) };
@@ -218,6 +248,37 @@ pub fn rights(plan: &Plan, image: &Checked<'_>, leads: bool) {
             die(packed!("making a socket signal-driven"), e)
         }
     }
+}
+
+/// Opens what stands for other processes, all of which are there, in the place of what was opened for them; the first that has one
+/// adds it to what watches it.
+///
+/// # Errors
+/// The kernel's.
+pub fn pidfds(plan: &Plan, image: &Checked<'_>) -> sys::Result<()> {
+    for other in image.each::<PidfdOf>() {
+        let Some(pidfd) = image.each::<Pidfd>().find(|pidfd| pidfd.id == other.id) else { continue };
+        let mut made = -1;
+        for (descriptor, open) in image.table::<Descriptor>().iter().zip(plan.descriptors) {
+            if descriptor.file != other.id || finish::own(plan, descriptor.fd).is_none() {
+                continue;
+            }
+            if made < 0 {
+                made = state::pidfd::open(pidfd, other.pid.get())?;
+            }
+            sys::fs::dup_to(made, *open, true)?;
+            if descriptor.fd == descriptor.file {
+                state::epoll::control_one(image, plan.descriptors, other.id.get(), *open)?;
+            }
+        }
+        sys::fs::close(made);
+    }
+    Ok(())
+}
+
+/// An error that names descriptors as their processes do.
+pub fn told(image: &Checked<'_>, error: Error) -> Error {
+    error.with_processes(|place| image.table::<Process>().get(place).map(|process| process.pid.get()))
 }
 
 /// Ends as the process of that place had ended.
