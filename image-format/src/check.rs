@@ -11,6 +11,7 @@ mod files;
 mod frame;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod process;
+mod seccomp;
 
 use core::cell::Cell;
 
@@ -237,6 +238,7 @@ impl<'a> Check<'_, 'a> {
             return self.bad("not exactly one thread leads, or made the save", first);
         }
         self.frames(threads)?;
+        self.seccomp(threads)?;
         self.pending(threads)
     }
 

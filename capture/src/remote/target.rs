@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -15,6 +16,7 @@ mod live;
 use super::ahead::{self, Answer, Table};
 use super::connections::Connections;
 use super::copy::Copy;
+use super::judge::Judge;
 use super::outside;
 use super::place::{DATA, LEN, Place};
 use super::puppet::Puppet;
@@ -105,6 +107,8 @@ pub struct Remote {
     size: u64,
     /// What the copy lacks, so that only the process itself can be saved.
     pub lacking: Option<&'static str>,
+    /// What its threads may call, where something restricts them.
+    pub judges: Vec<Arc<Judge>>,
 }
 
 impl Remote {
@@ -142,6 +146,7 @@ impl Remote {
             resident: first.status.resident,
             size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
             lacking: None,
+            judges: Vec::new(),
         };
         let mem = remote.mem.fd();
         remote.first = Some(Puppet::boot(first, &place, mem)?);
@@ -192,8 +197,8 @@ impl Remote {
             sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
             let puppet = self.other.as_mut().or(self.first.as_mut());
             let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), puppet) {
-                (Some(copy), _) => copy.call_all(&self.place, at, some.len()).map_err(failed)?,
-                (None, Some(puppet)) => puppet.call_all(at, some.len())?,
+                (Some(copy), _) => copy.call_all(&self.place, at, &table.calls(some.len())).map_err(failed)?,
+                (None, Some(puppet)) => puppet.call_all(at, &table.calls(some.len()))?,
                 (None, None) => false,
             };
             if made {
@@ -323,6 +328,10 @@ impl Target for Remote {
     }
 
     fn takes_children(&self) -> bool {
+        true
+    }
+
+    fn reads_filters(&self) -> bool {
         true
     }
 

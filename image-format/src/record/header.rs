@@ -45,6 +45,8 @@ bitflags::bitflags! {
         const PTYS = 1 << 23;
         /// Memory protection keys ([`super::pkey::Pkey`]).
         const PROTECTION_KEYS = 1 << 25;
+        /// Threads are restricted in what they may call ([`super::seccomp::Seccomp`]).
+        const SECCOMP = 1 << 29;
     }
 }
 

@@ -34,6 +34,7 @@ pub mod pty;
 pub mod regular;
 pub mod rlimit;
 pub mod sched;
+pub mod seccomp;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
@@ -143,8 +144,12 @@ pub enum NoteType {
     InotifyWatch = 0x434b_0033,
     /// [`pidfd::Pidfd`], ascending by id.
     Pidfd = 0x434b_0034,
+    /// [`seccomp::Instruction`], of all programs.
+    Instruction = 0x434b_0035,
     /// [`pkey::Pkey`], at most one.
     Pkey = 0x434b_0038,
+    /// [`seccomp::Seccomp`], in the order of the threads.
+    Seccomp = 0x434b_0039,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -153,7 +158,7 @@ pub enum NoteType {
 const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::Pkey as u32 - BASE + 1) as usize;
+const TYPES: usize = (NoteType::Seccomp as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -183,7 +188,7 @@ const SIZES: [u8; TYPES] = {
     put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
-    put!(pkey::Pkey);
+    put!(pkey::Pkey, seccomp::Instruction, seccomp::Seccomp);
     sizes
 };
 

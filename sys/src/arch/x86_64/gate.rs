@@ -4,6 +4,8 @@
 
 use core::arch::naked_asm;
 
+use static_assertions::const_assert_eq;
+
 /// rt_sigreturn(2): goes on as a signal frame says.
 ///
 /// # Safety
@@ -25,6 +27,8 @@ pub struct Orders {
     pub gate: [u64; 2],
     /// What `rsp` is to be at rt_sigreturn(2).
     pub frame: u64,
+    /// Where [`confine`] lies that comes before that; 0: nowhere.
+    pub confine: u64,
 }
 
 /// Bytes of [`leave`], which is to be copied to where it survives what it unmaps.
@@ -53,11 +57,66 @@ pub unsafe extern "C" fn leave(orders: *const Orders) -> ! {
         "mov eax, 10",
         "syscall",
         "mov rsp, [rbx + 48]",
+        "mov rcx, [rbx + 56]",
+        "jrcxz 3f",
+        "jmp rcx",
+        "3:",
         "mov eax, 15",
         "syscall",
         // As long as it says; longer would not assemble.
         ".org 2b + {len}, 0xcc",
         len = const LEAVE_LEN,
+    )
+}
+
+/// A call that [`confine`] makes, with the program that it names. The last one is rt_sigreturn(2).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Restriction {
+    /// Its number.
+    pub number: u32,
+    /// Its arguments.
+    pub first: u32,
+    /// The second.
+    pub second: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The third: the address of what follows, or 0.
+    pub third: u64,
+    /// `struct sock_fprog`: length and address.
+    pub program: [u64; 2],
+}
+const_assert_eq!(size_of::<Restriction>(), 40);
+
+/// Bytes of [`confine`], behind which lie its calls.
+pub const CONFINE_LEN: usize = 40;
+
+/// Makes the calls that lie behind it, up to the one that leads away. One that fails ends the program: it must not go on with fewer
+/// restrictions.
+///
+/// # Safety
+/// Runs in a copy in the gate, with `rsp` as rt_sigreturn(2) wants it.
+#[unsafe(naked)]
+pub unsafe extern "C" fn confine() -> ! {
+    naked_asm!(
+        "2:",
+        "lea rbx, [rip + 3f]",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "4:",
+        "mov eax, [rbx]",
+        "mov edi, [rbx + 4]",
+        "mov esi, [rbx + 8]",
+        "mov rdx, [rbx + 16]",
+        "add rbx, {call}",
+        "syscall",
+        "test eax, eax",
+        "jz 4b",
+        "ud2",
+        ".org 2b + {len}, 0xcc",
+        "3:",
+        call = const size_of::<Restriction>(),
+        len = const CONFINE_LEN,
     )
 }
 

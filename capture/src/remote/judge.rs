@@ -1,0 +1,247 @@
+//! What a thread's seccomp filters say of a call, asked before it is made inside: they are suspended while the thread is
+//! traced, and live again the instant the tracer is killed, when the call may be just about to be made.
+//!
+//! Must never let a call pass that would then end the thread, and none that leads it back unless it is allowed for sure.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use image_format::record::seccomp::{How, Instruction, PROGRAM_MAX, Seccomp};
+use state::{Error, Result};
+use sys::abi::ptrace::PTRACE_O_SUSPEND_SECCOMP;
+use sys::{Errno, Sysno, ptrace};
+use zerocopy::IntoBytes;
+
+use super::stop::OPTIONS;
+use super::thread::Status;
+
+/// `SECCOMP_FILTER_FLAG_LOG`, the only flag that a filter keeps.
+const LOG: u64 = 2;
+
+/// Results of filters (`SECCOMP_RET_*`), by which a call is made, or fails and does no harm.
+const ALLOWED: [u32; 2] = [0x7fff_0000, 0x7ffc_0000];
+const ERRNO: u32 = 0x0005_0000;
+const TRACE: u32 = 0x7ff0_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+const KILL: u32 = 0x8000_0000;
+const ACTION: u32 = 0xffff_0000;
+
+/// `AUDIT_ARCH_X86_64`.
+const ARCH: u32 = 0xc000_003e;
+
+/// A filter.
+#[derive(Debug, PartialEq, Eq)]
+struct Filter {
+    how: How,
+    program: Vec<Instruction>,
+}
+
+/// All filters of a thread, the oldest first; or strict mode, in which there are none.
+#[derive(Debug)]
+pub struct Judge {
+    filters: Vec<Filter>,
+    no_new_privs: bool,
+    /// The first call that was not made for fear, plus one.
+    feared: AtomicUsize,
+}
+
+fn refused(tid: i32, why: &'static str, remedy: &'static str) -> Error {
+    Error::refused(format_args!("seccomp filter of thread {tid}"), why, remedy)
+}
+
+/// What restricts a thread, which from now on makes calls unjudged. `before`: that of another one, which mostly is the same.
+///
+/// # Errors
+/// It cannot be read by this user, or carried.
+pub fn read(tid: i32, status: &Status, before: Option<&Arc<Judge>>) -> Result<Option<Arc<Judge>>> {
+    const PRIVILEGE: &str = "can be saved by root alone, from outside of containers and with no filter of its own";
+    if !status.filtered {
+        return Ok(None);
+    }
+    let privilege = |_| refused(tid, PRIVILEGE, "use `ckpt save PID` as root (CAP_SYS_ADMIN in the first user namespace)");
+    let mut filters = Vec::new();
+    if !status.strict {
+        let mut room = std::vec![[0; 8]; PROGRAM_MAX as usize];
+        let room = room.as_mut_array().ok_or(image_format::writer::Full)?;
+        loop {
+            // Number 0 is the oldest (kernel/seccomp.c, `get_nth_filter`).
+            let len = match ptrace::filter(tid, filters.len(), room) {
+                Ok(len) => len,
+                Err(Errno::ENOENT) if !filters.is_empty() => break,
+                Err(e @ (Errno::EACCES | Errno::EPERM)) => return Err(privilege(e)),
+                Err(e) => return Err(Error::failed(format_args!("seccomp filter of thread {tid}"), "cannot be read", e)),
+            };
+            let logs = ptrace::filter_flags(tid, filters.len()).map_err(privilege)? & LOG != 0;
+            let code = room.get(..len).unwrap_or_default().as_bytes();
+            let program = zerocopy::FromBytes::ref_from_bytes(code).map(<[Instruction]>::to_vec).unwrap_or_default();
+            let how = how_again(tid, &filters, logs)?;
+            if program.iter().any(|one| [0x16, 0x06].contains(&one.code.get()) && (one.code.get() == 0x16 || one.k.get() & ACTION == NOTIFY)) {
+                let why = "asks another process about calls (SECCOMP_RET_USER_NOTIF), which cannot be carried";
+                return Err(refused(tid, why, "save the whole container, or start the program without it"));
+            }
+            filters.push(Filter { how, program });
+        }
+    }
+    ptrace::set_options(tid, OPTIONS | PTRACE_O_SUSPEND_SECCOMP).map_err(privilege)?;
+    let judge = Judge { filters, no_new_privs: status.no_new_privs, feared: AtomicUsize::new(0) };
+    Ok(Some(before.filter(|other| other.is_like(&judge)).cloned().unwrap_or_else(|| Arc::new(judge))))
+}
+
+/// By which call the next filter can be installed: these are live by then.
+fn how_again(tid: i32, before: &[Filter], logs: bool) -> Result<How> {
+    /// Any address: no filter can look at what is there.
+    const SOMEWHERE: usize = 1 << 40;
+    let allows = |number: Sysno, args| ALLOWED.contains(&judge(before, number as usize, 0, args));
+    if allows(Sysno::seccomp, [1, if logs { LOG as usize } else { 0 }, SOMEWHERE, 0, 0, 0]) {
+        Ok(if logs { How::LoggingFilter } else { How::Filter })
+    } else if !logs && allows(Sysno::prctl, [22, 2, SOMEWHERE, 0, 0, 0]) {
+        Ok(How::FilterByPrctl)
+    } else {
+        let why = "was installed before one that it forbids to install, which cannot be done again";
+        Err(refused(tid, why, "start the program with one filter"))
+    }
+}
+
+impl Judge {
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.filters, self.no_new_privs) == (&other.filters, other.no_new_privs)
+    }
+
+    /// What is to be done again, for a thread with this id; `programs` gets those that are not there yet.
+    pub fn steps(&self, tid: u32, programs: &mut Vec<Instruction>) -> Vec<Seccomp> {
+        let step = |how: How, at: usize, len: usize| Seccomp {
+            tid: tid.into(),
+            how: (how as u32).into(),
+            at: (at as u32).into(),
+            len: (len as u32).into(),
+        };
+        let mut steps = Vec::new();
+        if self.no_new_privs {
+            steps.push(step(How::NoNewPrivs, 0, 0));
+        }
+        if self.filters.is_empty() {
+            steps.push(step(How::Strict, 0, 0));
+        }
+        for Filter { how, program } in &self.filters {
+            let known = programs.windows(program.len().max(1)).position(|part| part == program);
+            let at = known.unwrap_or(programs.len());
+            if known.is_none() {
+                programs.extend(program);
+            }
+            steps.push(step(*how, at, program.len()));
+        }
+        steps
+    }
+
+    fn action(&self, number: usize, ip: u64, args: [usize; 6]) -> u32 {
+        if self.filters.is_empty() {
+            let known = [Sysno::read, Sysno::write, Sysno::exit, Sysno::rt_sigreturn].iter().any(|call| *call as usize == number);
+            return if known { 0x7fff_0000 } else { KILL };
+        }
+        judge(&self.filters, number, ip, args)
+    }
+
+    /// Whether the call is made with the filters live.
+    #[must_use]
+    pub fn allows(&self, number: Sysno, ip: u64, args: [usize; 6]) -> bool {
+        ALLOWED.contains(&self.action(number as usize, ip, args))
+    }
+
+    /// Whether it does no harm, made or not.
+    #[must_use]
+    pub fn spares(&self, number: usize, ip: u64, args: [usize; 6]) -> bool {
+        let action = self.action(number, ip, args);
+        ALLOWED.contains(&action) || [ERRNO, TRACE].contains(&action)
+    }
+
+    /// A call is not made: it would do harm if we were killed.
+    pub fn forgo(&self, number: usize) {
+        let _ = self.feared.compare_exchange(0, number + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// What must end the save: a call that was not made.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn objection(&self) -> Result<()> {
+        let Some(number) = self.feared.load(Ordering::Relaxed).checked_sub(1) else { return Ok(()) };
+        let name = Sysno::new(number).map_or("unknown", |call| call.name());
+        Err(Error::refused(
+            format_args!("seccomp filter ({name}(2))"),
+            "would end the process for a call that the saver has to make in it, if that were killed just then",
+            "let the filter answer with an error (SECCOMP_RET_ERRNO) instead",
+        ))
+    }
+}
+
+/// What these filters say of a call: the strictest word counts.
+fn judge(filters: &[Filter], number: usize, ip: u64, args: [usize; 6]) -> u32 {
+    let mut data = [0u32; 16];
+    let words = [number as u32 as u64 | u64::from(ARCH) << 32, ip].into_iter().chain(args.map(|arg| arg as u64));
+    for (halves, word) in data.chunks_exact_mut(2).zip(words) {
+        halves.copy_from_slice(&[word as u32, (word >> 32) as u32]);
+    }
+    let actions = filters.iter().map(|filter| run(&filter.program, &data).unwrap_or(KILL) & ACTION);
+    actions.min_by_key(|action| *action as i32).unwrap_or(ALLOWED[0])
+}
+
+/// Runs a program (classic BPF, as seccomp allows it). `None`: it is none.
+fn run(program: &[Instruction], data: &[u32; 16]) -> Option<u32> {
+    let (mut a, mut x, mut words, mut pc) = (0u32, 0u32, [0u32; 16], 0usize);
+    // Jumps lead forward only.
+    while let Some(one) = program.get(pc) {
+        let (code, k) = (one.code.get(), one.k.get());
+        let word = k as usize;
+        let operand = if code & 8 == 0 { k } else { x };
+        let mut skip = 0;
+        match code {
+            0x00 => a = k,
+            0x01 => x = k,
+            0x20 => a = *data.get(word / 4)?,
+            0x80 => a = 64,
+            0x81 => x = 64,
+            0x60 => a = *words.get(word)?,
+            0x61 => x = *words.get(word)?,
+            0x02 => *words.get_mut(word)? = a,
+            0x03 => *words.get_mut(word)? = x,
+            0x07 => x = a,
+            0x87 => a = x,
+            0x06 => return Some(k),
+            0x16 => return Some(a),
+            0x84 => a = a.wrapping_neg(),
+            0x05 => skip = word,
+            _ if code & 7 == 4 => {
+                a = match code & 0xf0 {
+                    0x00 => a.wrapping_add(operand),
+                    0x10 => a.wrapping_sub(operand),
+                    0x20 => a.wrapping_mul(operand),
+                    // Which ends the program, with 0.
+                    0x30 => match a.checked_div(operand) {
+                        Some(quotient) => quotient,
+                        None => return Some(0),
+                    },
+                    0x40 => a | operand,
+                    0x50 => a & operand,
+                    0x60 => a.wrapping_shl(operand),
+                    0x70 => a.wrapping_shr(operand),
+                    0xa0 => a ^ operand,
+                    _ => return None,
+                }
+            }
+            _ if code & 7 == 5 => {
+                let holds = match code & 0xf0 {
+                    0x10 => a == operand,
+                    0x20 => a > operand,
+                    0x30 => a >= operand,
+                    0x40 => a & operand != 0,
+                    _ => return None,
+                };
+                skip = usize::from(if holds { one.jt } else { one.jf });
+            }
+            _ => return None,
+        }
+        pc += 1 + skip;
+    }
+    None
+}
