@@ -11,6 +11,7 @@ mod files;
 mod frame;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod process;
+#[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod seccomp;
 
 use core::cell::Cell;
@@ -238,6 +239,7 @@ impl<'a> Check<'_, 'a> {
             return self.bad("not exactly one thread leads, or made the save", first);
         }
         self.frames(threads)?;
+        #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.seccomp(threads)?;
         self.pending(threads)
     }

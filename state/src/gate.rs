@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! 0 magic │ threads │ length │ the last code │ its orders │ ways in, 16 each │ goals, 8 each │ marks, 1 each │ the leader's frame
+//! │ restrictions, 40 each │ the programs of filters
 //! ```
 //!
 //! Must never claim memory as left over through which a thread may still have to go.
@@ -10,7 +11,7 @@
 use image_format::{PAGE, align_up};
 
 /// What a gate begins with.
-pub const MAGIC: [u8; 16] = *b"ckpt gate 1\0\0\0\0\0";
+pub const MAGIC: [u8; 16] = *b"ckpt gate 2\0\0\0\0\0";
 
 /// Where its parts lie, in bytes from its start, for a number of threads.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,8 @@ impl Gate {
     /// The code that unmaps the rest.
     pub const CODE: u64 = 32;
     /// What that code is to do.
-    pub const ORDERS: u64 = 112;
-    const WAYS: u64 = 176;
+    pub const ORDERS: u64 = 152;
+    const WAYS: u64 = 216;
 
     /// The gate of this many threads.
     #[must_use]

@@ -77,16 +77,18 @@ pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize
     unsafe { call(Sysno::prctl, [option, a, b, c, 0]) }
 }
 
-/// seccomp(2), or prctl(2) with a filter: number and first two arguments of the call, then the program's length and address, if
-/// it has one.
+/// Whether this thread may install seccomp filters.
 ///
 /// # Errors
-/// EACCES: not allowed without `no_new_privs`; EFAULT: the program cannot be read; and the call's.
-pub fn restrict((number, [first, second]): (Sysno, [u16; 2]), program: &[usize; 2]) -> Result<()> {
-    let [len, _] = *program;
-    let at = if len == 0 { 0 } else { (&raw const *program) as usize };
-    // SAFETY: the kernel reads the program only; what the calls restrict from then on is the caller's matter.
-    unsafe { call(number, [first.into(), second.into(), at, 0, 0]) }.map(drop)
+/// EACCES: not without privilege or `no_new_privs`; and the call's.
+pub fn may_filter() -> Result<()> {
+    // The kernel looks at the privilege before it looks for the program, which is nowhere.
+    let program = [1usize, 1];
+    // SAFETY: the kernel reads no more than these words.
+    match unsafe { call(Sysno::seccomp, [1, 0, (&raw const program) as usize]) } {
+        Err(Errno::EFAULT) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// personality(2).

@@ -54,14 +54,14 @@ static void expect_common(int thread, int filters) {
     CHECK(status("Seccomp_filters:\t") == filters, "thread %d: %d filters, not %d", thread, status("Seccomp_filters:\t"), filters);
     CHECK(status("NoNewPrivs:\t") == 1, "thread %d: no_new_privs is %d", thread, status("NoNewPrivs:\t"));
     expect_errno(thread, "the first filter", syscall(SYS_sysfs, 1, 2), 71);
-    CHECK(syscall(SYS_getppid) > 0, "thread %d: getppid", thread);
+    CHECK(syscall(SYS_getpid) > 0, "thread %d: getpid", thread);
 }
 
 static void check_main(void) {
     expect_common(0, 4);
     /* The argument decides, with arithmetic and memory. */
     expect_errno(0, "the second filter", syscall(SYS_getpgid, 77), 72);
-    CHECK(syscall(SYS_getpgid, 0) > 0, "an argument that the second filter allows");
+    CHECK(syscall(SYS_getpgid, 0) >= 0, "an argument that the second filter allows");
     trapped = 0;
     syscall(SYS_uselib, "x");
     CHECK(trapped == SYS_uselib, "no signal from the third filter (%d)", trapped);

@@ -38,7 +38,8 @@ impl Copy {
             let Some(Event::Stopped(..)) = ptrace::wait(pid, true)? else { return Err(Errno::ESRCH) };
             let options = PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD;
             // It inherits its process's filters; who may not suspend them has found none.
-            ptrace::set_options(pid, options | PTRACE_O_SUSPEND_SECCOMP).or_else(|_| ptrace::set_options(pid, options))?;
+            ptrace::set_options(pid, options | PTRACE_O_SUSPEND_SECCOMP)
+                .or_else(|_| ptrace::set_options(pid, options))?;
             let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0)?;
             let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0)?;
             Ok((proc, mem))

@@ -4,6 +4,7 @@
 //! Must never let a call pass that would then end the thread, and none that leads it back unless it is allowed for sure.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
+use std::boxed::Box;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -59,24 +60,28 @@ pub fn read(tid: i32, status: &Status, before: Option<&Arc<Judge>>) -> Result<Op
     if !status.filtered {
         return Ok(None);
     }
-    let privilege = |_| refused(tid, PRIVILEGE, "use `ckpt save PID` as root (CAP_SYS_ADMIN in the first user namespace)");
+    let privilege =
+        |_| refused(tid, PRIVILEGE, "use `ckpt save PID` as root (CAP_SYS_ADMIN in the first user namespace)");
     let mut filters = Vec::new();
     if !status.strict {
-        let mut room = std::vec![[0; 8]; PROGRAM_MAX as usize];
-        let room = room.as_mut_array().ok_or(image_format::writer::Full)?;
+        let mut room = Box::new([[0; 8]; PROGRAM_MAX]);
         loop {
             // Number 0 is the oldest (kernel/seccomp.c, `get_nth_filter`).
-            let len = match ptrace::filter(tid, filters.len(), room) {
+            let len = match ptrace::filter(tid, filters.len(), &mut room) {
                 Ok(len) => len,
                 Err(Errno::ENOENT) if !filters.is_empty() => break,
                 Err(e @ (Errno::EACCES | Errno::EPERM)) => return Err(privilege(e)),
-                Err(e) => return Err(Error::failed(format_args!("seccomp filter of thread {tid}"), "cannot be read", e)),
+                Err(e) => {
+                    return Err(Error::failed(format_args!("seccomp filter of thread {tid}"), "cannot be read", e));
+                }
             };
             let logs = ptrace::filter_flags(tid, filters.len()).map_err(privilege)? & LOG != 0;
             let code = room.get(..len).unwrap_or_default().as_bytes();
             let program = zerocopy::FromBytes::ref_from_bytes(code).map(<[Instruction]>::to_vec).unwrap_or_default();
             let how = how_again(tid, &filters, logs)?;
-            if program.iter().any(|one| [0x16, 0x06].contains(&one.code.get()) && (one.code.get() == 0x16 || one.k.get() & ACTION == NOTIFY)) {
+            if program.iter().any(|one| {
+                [0x16, 0x06].contains(&one.code.get()) && (one.code.get() == 0x16 || one.k.get() & ACTION == NOTIFY)
+            }) {
                 let why = "asks another process about calls (SECCOMP_RET_USER_NOTIF), which cannot be carried";
                 return Err(refused(tid, why, "save the whole container, or start the program without it"));
             }
@@ -86,6 +91,19 @@ pub fn read(tid: i32, status: &Status, before: Option<&Arc<Judge>>) -> Result<Op
     ptrace::set_options(tid, OPTIONS | PTRACE_O_SUSPEND_SECCOMP).map_err(privilege)?;
     let judge = Judge { filters, no_new_privs: status.no_new_privs, feared: AtomicUsize::new(0) };
     Ok(Some(before.filter(|other| other.is_like(&judge)).cloned().unwrap_or_else(|| Arc::new(judge))))
+}
+
+/// Whether filters can be read by this process, as far as it can tell without a thread that has one.
+#[must_use]
+pub fn can_read() -> bool {
+    const SYS_ADMIN: u32 = 21;
+    let of = |key: &[u8], value: fn(&[u8]) -> Option<u64>| {
+        let mut buffer = [0; 64];
+        let line = state::target::status_value(sys::abi::AT_FDCWD, c"/proc/self/status", key, &mut buffer);
+        line.ok().flatten().and_then(|line| value(line.trim_ascii()))
+    };
+    of(b"CapEff", sys::text::hex).is_some_and(|all| all >> SYS_ADMIN & 1 != 0)
+        && of(b"Seccomp", sys::text::decimal) == Some(0)
 }
 
 /// By which call the next filter can be installed: these are live by then.
@@ -110,11 +128,10 @@ impl Judge {
 
     /// What is to be done again, for a thread with this id; `programs` gets those that are not there yet.
     pub fn steps(&self, tid: u32, programs: &mut Vec<Instruction>) -> Vec<Seccomp> {
-        let step = |how: How, at: usize, len: usize| Seccomp {
-            tid: tid.into(),
-            how: (how as u32).into(),
-            at: (at as u32).into(),
-            len: (len as u32).into(),
+        let step = |how: How, at: usize, len: usize| {
+            let [number, first, second] = how.call().map(Into::into);
+            let (at, len) = ((at * size_of::<Instruction>()) as u64, len as u64);
+            Seccomp { number, first, second, tid: tid.into(), third: 0.into(), len: len.into(), at: at.into() }
         };
         let mut steps = Vec::new();
         if self.no_new_privs {
@@ -136,7 +153,9 @@ impl Judge {
 
     fn action(&self, number: usize, ip: u64, args: [usize; 6]) -> u32 {
         if self.filters.is_empty() {
-            let known = [Sysno::read, Sysno::write, Sysno::exit, Sysno::rt_sigreturn].iter().any(|call| *call as usize == number);
+            let known = [Sysno::read, Sysno::write, Sysno::exit, Sysno::rt_sigreturn]
+                .iter()
+                .any(|call| *call as usize == number);
             return if known { 0x7fff_0000 } else { KILL };
         }
         judge(&self.filters, number, ip, args)

@@ -6,8 +6,8 @@
 //! the leader:     waits for all marks ──► code in the gate: unmaps the region ── sigreturn, frame in the gate ──► the program
 //! ```
 //!
-//! A thread gets its seccomp filters right before its sigreturn: there is no other call between, which they could forbid. The
-//! leader's lie in the gate, behind its frame.
+//! A thread gets its seccomp filters right before its sigreturn: there is no other call between, which they could forbid. They
+//! lie in the gate, behind the leader's frame.
 //!
 //! Legal here: the program's memory, this thread's own slot, the gate. Once a thread is let go, the program runs: nothing of
 //! it may be touched any more, and nothing may be unmapped through which a thread may still have to go.
@@ -15,16 +15,16 @@
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use image_format::record::frame::Frame;
-use image_format::record::seccomp::Instruction;
+use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::thread::Thread;
 use image_format::{Checked, PAGE, align_up};
 use state::gate::{Gate, MAGIC};
-use state::seccomp;
 use sys::abi::Timespec;
 use sys::abi::ptrace::UserRegs;
 use sys::abi::signal::{Altstack, EFLAGS_TF, SS_ONSTACK};
-use sys::arch::{CONFINE_LEN, LEAVE_LEN, Orders, Restriction};
-use sys::{Errno, Sysno, packed};
+use sys::arch::{CONFINE, LEAVE_LEN, Orders};
+use sys::{Errno, packed};
+use zerocopy::IntoBytes;
 
 use super::die;
 use crate::prepare::Plan;
@@ -48,38 +48,20 @@ pub fn len(image: &Checked<'_>, xstate: u32) -> u64 {
     }
 }
 
-/// Bytes of what restricts the leader: code, its calls, their programs.
+/// Bytes of what restricts the threads: calls, and the programs that these name.
 fn filters(image: &Checked<'_>) -> u64 {
-    const HEAD: usize = CONFINE_LEN + size_of::<Restriction>();
-    let all = seccomp::steps(image, image.header().pid.get());
-    all.fold(0, |sum, (_, program)| sum.max(HEAD) + size_of::<Restriction>() + size_of_val(program)) as u64
+    (size_of_val(image.table::<Seccomp>()) + size_of_val(image.table::<Instruction>())) as u64
 }
 
-/// Puts that at `at`; returns where, or 0 for nothing.
-fn confine(image: &Checked<'_>, at: u64) -> u64 {
-    let all = || seccomp::steps(image, image.header().pid.get());
-    let mut calls = (at + CONFINE_LEN as u64) as usize as *mut Restriction;
-    let count = all().count();
-    if count == 0 {
-        return 0;
-    }
-    let code: unsafe extern "C" fn() -> ! = sys::arch::confine;
-    // SAFETY: `filters` has counted all of these, behind the leader's frame in the gate; no thread uses them yet.
-    unsafe {
-        core::ptr::copy_nonoverlapping(code as usize as *const u8, at as usize as *mut u8, CONFINE_LEN);
-        let mut programs = calls.add(count + 1).cast::<Instruction>();
-        for (step, program) in all() {
-            let (number, [first, second]) = seccomp::call(step);
-            let (number, first, second) = (number as u32, first.into(), second.into());
-            let third = if program.is_empty() { 0 } else { (&raw const (*calls).program) as u64 };
-            let program_at = [program.len() as u64, programs as u64];
-            calls.write(Restriction { number, first, second, reserved: 0, third, program: program_at });
-            core::ptr::copy_nonoverlapping(program.as_ptr(), programs, program.len());
-            (calls, programs) = (calls.add(1), programs.add(program.len()));
-        }
-        calls.write(Restriction { number: Sysno::rt_sigreturn as u32, ..Restriction::default() });
-    }
-    at
+/// The address of a thread's first restriction in the gate; 0: it has none.
+fn restricted(plan: &Plan, image: &Checked<'_>, tid: u32) -> u64 {
+    let place = image.each::<Seccomp>().position(|step| step.tid.get() == tid);
+    place.map_or(0, |place| restrictions(plan, image) + (place * size_of::<Seccomp>()) as u64)
+}
+
+/// The address of the first one of all.
+fn restrictions(plan: &Plan, image: &Checked<'_>) -> u64 {
+    plan.gate + gate(image).frame() + room(image, plan.xstate.len)
 }
 
 /// The region's memory at an address.
@@ -114,6 +96,17 @@ pub fn write(plan: &Plan, image: &Checked<'_>, leader: usize) {
         put(way, &sys::arch::way(way, mark, goal));
         put(goal, &UserRegs::from_words(frame.regs.map(Into::into)).rip.to_le_bytes());
     }
+    let (steps, programs) = (image.table::<Seccomp>(), image.table::<Instruction>());
+    let at = restrictions(plan, image);
+    put(at - start, steps.as_bytes());
+    put(at - start + size_of_val(steps) as u64, programs.as_bytes());
+    // SAFETY: as many were put there just now.
+    for step in unsafe { core::slice::from_raw_parts_mut(at as usize as *mut Seccomp, steps.len()) } {
+        if step.third.get() != 0 {
+            step.third = (step.third.get() + at).into();
+            step.at = (step.at.get() + at).into();
+        }
+    }
     // The leader has no mark to set: it is the last one.
     put(gate.mark(leader as u64), &[1]);
 }
@@ -146,12 +139,12 @@ pub fn prepare(plan: &Plan, image: &Checked<'_>, index: usize, at: u64) -> u64 {
 }
 
 /// A thread goes back into the program, restricted as the one with this id was.
-pub fn pass(image: &Checked<'_>, tid: u32, frame: u64) -> ! {
-    if let Err(e) = seccomp::restore(image, tid) {
-        die(packed!("installing seccomp filters"), e);
+pub fn pass(plan: &Plan, image: &Checked<'_>, tid: u32, frame: u64) -> ! {
+    let code = (plan.gate + Gate::CODE) as usize + CONFINE;
+    // SAFETY: the gate holds the code; `prepare` has built the frame, whose memory stays until the thread has set its mark.
+    unsafe {
+        core::mem::transmute::<usize, unsafe extern "C" fn(u64, u64) -> !>(code)(restricted(plan, image, tid), frame)
     }
-    // SAFETY: built by `prepare`; its memory stays until the thread has set its mark.
-    unsafe { sys::arch::sigreturn(frame as usize) }
 }
 
 /// The leader waits for the others, gives the region back, and goes back into the program.
@@ -169,7 +162,7 @@ pub fn close(plan: &Plan, image: &Checked<'_>, index: usize) -> ! {
         behind: range(end, plan.parking),
         gate: range(plan.gate, end),
         frame,
-        confine: confine(image, plan.gate + gate.frame() + room(image, plan.xstate.len)),
+        restrictions: restricted(plan, image, image.header().pid.get()),
     };
     if let Some(thread) = image.table::<Thread>().get(index) {
         sys::thread::set_name(&thread.comm);
