@@ -138,12 +138,19 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a file of shared contents that are not there", backing);
             }
         }
-        let keys = self.image.each::<Pkey>().next().map_or(1, |pkey| pkey.keys.get() | 1);
+        let pkey = self.image.each::<Pkey>().next();
+        if let Some(pkey) = pkey.filter(|_| !self.requires(Features::PROTECTION_KEYS)) {
+            return self.bad("protection keys in an image that requires none", pkey);
+        }
+        let keys = pkey.map_or(1, |pkey| pkey.keys.get() | 1);
         for vma in self.image.each::<Vma>() {
             self.string(vma.name)?;
             // The restart makes sure that it has all of these.
             if keys >> vma.key.get().min(31) & 1 == 0 {
                 return self.bad("a mapping with a protection key that the process has not", vma);
+            }
+            if vma.flags.get() & VmaFlags::SEALED.bits() != 0 && !self.requires(Features::SEALED) {
+                return self.bad("a sealed mapping in an image that requires no seals", vma);
             }
             if vma.prot.get() & !PROT_ALL != 0 {
                 return self.bad("a mapping with unknown protection bits", vma);

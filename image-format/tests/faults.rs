@@ -4,9 +4,7 @@
 mod support;
 
 use image_format::elf::{PF_R, PF_W};
-use image_format::record::guard::Guard;
 use image_format::record::header::Features;
-use image_format::record::pkey::Pkey;
 use image_format::record::shared_file::SharedFile;
 use image_format::{ExitCode, PAGE, USER_END};
 use support::Parts;
@@ -160,7 +158,13 @@ fn files_that_cannot_be() {
     sealed_nonsense("close-on-exec", |p| p.descriptors[6].cloexec = 2.into());
     sealed_nonsense("no regular file", |p| p.locks[0].fd = 5.into());
     sealed_nonsense("no regular file", |p| p.locks[0].fd = 55.into());
-    sealed_nonsense("unknown kind", |p| p.locks[0].kind = 4.into());
+    sealed_nonsense("unknown kind", |p| p.locks[0].kind = 5.into());
+    sealed_nonsense("a lease", |p| p.locks[0].kind = 4.into());
+    sealed_nonsense("a lease", |p| p.locks[0].signal = 1.into());
+    sealed_nonsense("a lease", |p| {
+        p.header.required = (p.header.required.get() | Features::LEASES.bits()).into();
+        (p.locks[0].kind, p.locks[0].signal) = (4.into(), 65.into());
+    });
     sealed_nonsense("greatest offset", |p| p.locks[0].len = u64::MAX.into());
     sealed_nonsense("does not require", |p| p.header.required = 1.into());
 }
@@ -291,47 +295,6 @@ fn shared_files_that_cannot_be() {
     let mut unasked = with(|_| ());
     unasked.header.required = (unasked.header.required.get() & !Features::SHARED_FILES.bits()).into();
     faulty(unasked, "a shared file");
-}
-
-#[test]
-fn guards_that_cannot_be() {
-    let at = |start: u64, end: u64| Guard { start: start.into(), end: end.into() };
-    let guards = |required: u64, guards: &[Guard]| {
-        let mut parts = Parts::new();
-        parts.header.required = (parts.header.required.get() | required).into();
-        parts.guards = guards.to_vec();
-        support::check(&parts.image())
-    };
-    let (needed, heap) = (Features::GUARDS.bits(), support::HEAP);
-    guards(needed, &[at(heap, heap + PAGE), at(heap + PAGE, heap + 3 * PAGE)]).unwrap();
-    for (required, wrong) in [
-        (0, vec![at(heap, heap + PAGE)]),
-        (needed, vec![at(heap + 1, heap + PAGE)]),
-        (needed, vec![at(heap, heap + PAGE + 1)]),
-        (needed, vec![at(heap, heap)]),
-        (needed, vec![at(heap + PAGE, heap)]),
-        (needed, vec![at(heap, heap + 9 * PAGE)]),
-        (needed, vec![at(PAGE, 2 * PAGE)]),
-        (needed, vec![at(heap, heap + 2 * PAGE), at(heap + PAGE, heap + 3 * PAGE)]),
-    ] {
-        let fault = guards(required, &wrong).expect_err("a fault");
-        assert!(fault.to_string().contains("a guard region"), "{fault}");
-    }
-}
-
-#[test]
-fn a_protection_key_that_nobody_has() {
-    let keyed = |keys: u32, key: u32| {
-        let mut parts = Parts::new();
-        parts.keys.push(Pkey { keys: keys.into(), execute_only: 0.into(), reserved: 0.into() });
-        parts.vmas[0].key = key.into();
-        support::check(&parts.image())
-    };
-    keyed(0b1010, 3).unwrap();
-    keyed(0b1010, 0).unwrap();
-    for key in [2, 4, 15, 16, 31, 32, 33, u32::MAX] {
-        assert!(keyed(0b1010, key).expect_err("a fault").to_string().contains("a protection key"), "{key}");
-    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub struct OpenFile {
     pub path: StrRef,
     /// 1 when the name is a path.
     pub named: u32,
-    /// 1 when some lock is held on the file.
+    /// [`LOCKED`] when some lock is held on the file, [`LEASED`] when there is a lease.
     pub locked: u32,
     pub nlink: u64,
 }
@@ -161,12 +161,17 @@ fn count(dir: Fd) -> Result<usize> {
     Ok(count)
 }
 
+/// In [`OpenFile::locked`].
+const LOCKED: u32 = 1;
+const LEASED: u32 = 2;
+
 /// Features that an image with these needs.
 #[must_use]
 pub fn features(files: &[OpenFile]) -> Features {
     const EVENTS: [u32; 4] = [Kind::Eventfd as u32, Kind::Timerfd as u32, Kind::Signalfd as u32, Kind::Epoll as u32];
     let needs = [
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
+        (Features::LEASES, files.iter().any(|f| f.locked & LEASED != 0)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
         (Features::NOTICES, files.iter().any(|f| f.kind == Kind::Inotify as u32 || f.kind == Kind::Pidfd as u32)),
@@ -254,7 +259,12 @@ fn read_fdinfo(at: (Fd, u32), file: &mut OpenFile) -> Result<()> {
             }
             // Of a terminal's master, which has no offset: those of two terminals look alike else.
             b"tty-index" => file.offset = decimal(value).unwrap_or(0),
-            b"lock" => file.locked = 1,
+            b"lock" if sys::text::words(value).any(|word| word == b"LEASE") => {
+                file.locked |= LEASED;
+                // It is a part of having a lease, by which it comes back.
+                file.flags &= !O_ASYNC;
+            }
+            b"lock" => file.locked |= LOCKED,
             _ => {}
         }
         Ok(())

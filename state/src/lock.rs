@@ -1,13 +1,17 @@
-//! Locks on files: the program relies on holding them, so a lock that cannot be had again is an error.
+//! Locks on files, and leases: the program relies on holding them, so one that cannot be had again is an error.
 
 use image_format::record::lock::{Lock, LockKind};
 use image_format::{ExitCode, NoteType};
-use sys::abi::{F_OFD_SETLK, F_RDLCK, F_SETLK, F_WRLCK, Flock, LOCK_EX, LOCK_NB, LOCK_SH};
+use sys::abi::{
+    F_GETSIG, F_OFD_SETLK, F_OWNER_PID, F_RDLCK, F_SETLEASE, F_SETLK, F_SETOWN, F_SETSIG, F_WRLCK, Flock, LOCK_EX,
+    LOCK_NB, LOCK_SH,
+};
 use sys::fs::Fd;
 use sys::packed;
 use sys::text::{Text, decimal, words};
 
 use crate::descriptor::{Kind, OpenFile};
+use crate::process::Stat;
 use crate::{Error, Result, Save, Target};
 
 /// One `lock:` line of `/proc/PID/fdinfo/N` (fs/locks.c): `1: POSIX  ADVISORY  WRITE 12 fe:00:34 0 EOF`.
@@ -17,11 +21,14 @@ fn parse(fd: u32, line: &[u8]) -> core::result::Result<Lock, &'static str> {
         Some(b"POSIX") => LockKind::Posix,
         Some(b"OFDLCK") => LockKind::Ofd,
         Some(b"FLOCK") => LockKind::Flock,
-        Some(b"LEASE") => return Err("a lease"),
+        Some(b"LEASE") => LockKind::Lease,
         Some(b"DELEG" | b"LAYOUT") => return Err("a delegation"),
         _ => return Err("a lock of an unknown kind"),
     };
-    let write = match fields.nth(1) {
+    if fields.next() == Some(b"BREAKING") {
+        return Err("a lease that somebody waits for");
+    }
+    let write = match fields.next() {
         Some(b"WRITE") => 1,
         Some(b"READ") => 0,
         _ => return Err("a lock of an unknown mode"),
@@ -37,18 +44,28 @@ fn parse(fd: u32, line: &[u8]) -> core::result::Result<Lock, &'static str> {
         fd: fd.into(),
         kind: (kind as u32).into(),
         write: write.into(),
-        reserved: 0.into(),
+        signal: 0.into(),
         start: start.into(),
         len: len.into(),
     })
 }
 
-/// Writes the table: every lock on every regular file; returns whether there is one.
+/// The signal of a lease, which must be for the process itself; or why it cannot be carried.
+fn signal<T: Target>(target: &mut T, file: &OpenFile) -> sys::Result<core::result::Result<u32, &'static str>> {
+    let own = Stat::read(target.at(file.fd).0)?.pid;
+    let open = target.borrow(file.fd as i32)?;
+    let (kind, id) = sys::fs::owner(open.fd())?;
+    if kind != F_OWNER_PID || i64::from(id) != own {
+        return Ok(Err("a lease whose signal is for another process, or for one thread"));
+    }
+    Ok(Ok(sys::fs::fcntl(open.fd(), F_GETSIG, 0)? as u32))
+}
+
+/// Writes the table: every lock on every regular file.
 ///
 /// # Errors
-/// A lease; no room.
-pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<bool> {
-    let mut any = false;
+/// A lease that is being broken, or that another process hears of; no room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     save.notes.begin(NoteType::Lock)?;
     let kinds = [Kind::Regular as u32, Kind::Content as u32];
     for (index, file) in files.iter().enumerate().filter(|(_, f)| kinds.contains(&f.kind) && f.locked != 0) {
@@ -64,22 +81,23 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?;
         while let Some(line) = lines.next_line().map_err(failed)? {
             let Some(rest) = line.strip_prefix(b"lock:") else { continue };
-            let lock = parse(file.fd, rest).map_err(|what| {
-                Error::refused(
-                    format_args!("descriptor {} ({what})", file.fd),
-                    "cannot be carried yet",
-                    "give it up before the save",
-                )
-            })?;
+            let refused = |what| {
+                let object = format_args!("descriptor {} ({what})", file.fd);
+                Error::refused(object, "cannot be carried yet", "give it up before the save")
+            };
+            let mut lock = parse(file.fd, rest).map_err(refused)?;
             // One of a description is shown by each process that has the description.
-            if file.id == file.fd || lock.kind.get() == LockKind::Posix as u32 {
-                save.notes.push(&lock)?;
-                any = true;
+            if file.id != file.fd && lock.kind.get() != LockKind::Posix as u32 {
+                continue;
             }
+            if lock.kind.get() == LockKind::Lease as u32 {
+                lock.signal = signal(save.target, file).map_err(failed)?.map_err(refused)?.into();
+            }
+            save.notes.push(&lock)?;
         }
     }
     save.notes.end()?;
-    Ok(any)
+    Ok(())
 }
 
 /// Takes a lock again. `fd` is the descriptor as it is open in the restarting process; process-owned locks stay
@@ -94,6 +112,10 @@ pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
     let done = match lock.kind.get() {
         k if k == LockKind::Posix as u32 => sys::fs::set_lock(fd, F_SETLK, &range),
         k if k == LockKind::Ofd as u32 => sys::fs::set_lock(fd, F_OFD_SETLK, &range),
+        k if k == LockKind::Lease as u32 => sys::fs::fcntl(fd, F_SETOWN, sys::process::pid() as usize)
+            .and_then(|_| sys::fs::fcntl(fd, F_SETSIG, lock.signal.get() as usize))
+            .and_then(|_| sys::fs::fcntl(fd, F_SETLEASE, kind as usize))
+            .map(drop),
         _ => sys::fs::flock(fd, if write { LOCK_EX } else { LOCK_SH } | LOCK_NB),
     };
     done.map_err(|e| {

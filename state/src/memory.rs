@@ -2,14 +2,16 @@
 
 use core::ops::Range;
 
-use image_format::USER_END;
+use image_format::record::header::Features;
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::record::pkey::Pkey;
+use image_format::{Checked, ExitCode, USER_END};
 use sys::abi::mm::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
     MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
     PROT_EXEC, PROT_READ, PROT_WRITE,
 };
+use sys::packed;
 use sys::text::{Shown, cut, hex, words};
 
 use crate::content::{Contents, DELETED};
@@ -85,7 +87,7 @@ fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
             b"pf" | b"io" => return Err("a device's memory"),
             b"um" | b"uw" | b"ui" => return Err("memory registered with userfaultfd"),
             b"ss" => return Err("a shadow stack"),
-            b"sl" => return Err("sealed memory (mseal)"),
+            b"sl" => VmaFlags::SEALED,
             _ => VmaFlags::empty(),
         };
     }
@@ -122,6 +124,7 @@ pub fn collect<T: Target>(
             let Some(mut vma) = open.take() else { continue };
             let kind = VmaKind::from_number(vma.kind.get());
             match vm_flags(rest) {
+                Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
                 // What the kernel may drop is lost in any case, as it shall be: random numbers must not come twice.
                 Ok(flags)
                     if flags.contains(VmaFlags::WIPE_ON_FORK)
@@ -144,8 +147,11 @@ pub fn collect<T: Target>(
                             (backing::writable(vma.backing.get() as usize, backings, &mut files)? as u32).into();
                     }
                 }
+                // Whether the vdso is sealed is the kernel's business.
+                Ok(flags) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {
+                    vma.flags = flags.difference(VmaFlags::MAY_WRITE | VmaFlags::SEALED).bits().into();
+                }
                 Ok(flags) => vma.flags = flags.difference(VmaFlags::MAY_WRITE).bits().into(),
-                Err(_) if matches!(kind, Some(VmaKind::Vdso | VmaKind::Vvar)) => {}
                 Err(what) => save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", what))?,
             }
             if is_gate(save.target, &vma) {
@@ -322,10 +328,10 @@ const ADVICE: [(VmaFlags, u8); 8] = [
     (VmaFlags::MERGEABLE, MADV_MERGEABLE as u8),
 ];
 
-/// Gives a mapping its protection key, and locks one that was locked, when its contents are in place.
+/// Gives a mapping its protection key, locks one that was locked, and seals one that was sealed, when its contents are in place.
 ///
 /// # Errors
-/// pkey_mprotect(2)'s, mlock(2)'s.
+/// pkey_mprotect(2)'s, mlock(2)'s, mseal(2)'s.
 pub fn finish(vma: &Vma) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
     let start = vma.start.get() as usize;
@@ -335,14 +341,28 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
         unsafe { sys::memory::protect_by_key(start, len, vma.prot.get(), vma.key.get()) }?;
     }
     if flags.contains(VmaFlags::LOCKED) {
-        return match sys::memory::lock(start, len) {
+        match sys::memory::lock(start, len) {
             // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.
             // A limit does, and is told by the call that asks for none of them.
             Err(sys::Errno::ENOMEM) => {
                 sys::memory::lock_on_fault(start, len).map(|()| sys::memory::lock(start, len).unwrap_or(()))
             }
             other => other,
-        };
+        }?;
     }
-    Ok(())
+    if flags.contains(VmaFlags::SEALED) { sys::memory::seal(start, len) } else { Ok(()) }
+}
+
+/// Whether this kernel can seal memory, if the image has some that is sealed.
+///
+/// # Errors
+/// It is older than Linux 6.10.
+pub fn check(image: &Checked<'_>) -> Result<()> {
+    if image.header().required.get() & Features::SEALED.bits() == 0 {
+        return Ok(());
+    }
+    sys::memory::seal(0, 0).map_err(|e| {
+        let what = packed!("sealed memory: is not known to this kernel (!): use Linux 6.10 or newer");
+        Error::about(what, 0u32, b"", e).code(ExitCode::Kernel)
+    })
 }

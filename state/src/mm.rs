@@ -4,10 +4,10 @@
 
 use image_format::note::{self, standard};
 use image_format::record::mm::Mm;
+use sys::Sysno;
 use sys::abi::PrctlMmMap;
-use sys::text::words;
-use sys::{Errno, Sysno};
 
+use crate::process::Stat;
 use crate::{Arg, Error, Question, Result, Save, Target};
 
 /// Asks where the heap ends.
@@ -20,12 +20,8 @@ pub const BREAK: Question = Question::new(Sysno::brk, Arg::Value(0), Arg::Value(
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     let failed = |e| Error::failed(format_args!("mm fields"), "cannot be read from /proc/PID", e);
     let proc = save.target.memory_proc();
-    let mut buffer = [0; 4096];
-    let stat = sys::fs::read_file_at(proc, c"stat", &mut buffer).map_err(failed)?;
-    // The name in parentheses may hold anything; fields are counted from behind it, where the third begins.
-    let behind =
-        stat.iter().rposition(|b| *b == b')').and_then(|i| stat.get(i + 1..)).ok_or_else(|| failed(Errno::EIO))?;
-    let field = |n: usize| words(behind).nth(n - 3).and_then(sys::text::decimal).unwrap_or(0);
+    let stat = Stat::read(proc).map_err(failed)?;
+    let field = |n: usize| stat.field(n).cast_unsigned();
     let mut mm = Mm {
         start_code: field(26).into(),
         end_code: field(27).into(),
@@ -43,6 +39,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     };
     let (brk, []) = BREAK.ask(save.target).map_err(failed)?;
     mm.brk = (brk as u64).into();
+    let mut buffer = [0; 4096];
     let exe = sys::fs::read_link_at(proc, c"exe", &mut buffer).map_err(failed)?;
     mm.exe = save.notes.string(exe)?;
     save.notes.table(&[mm])?;

@@ -3,6 +3,7 @@
 //! Checked first, before anything is touched.
 
 mod relation;
+mod stat;
 
 use sys::abi::{ARCH_GET_XCOMP_PERM, XTILEDATA};
 use sys::signal::bit;
@@ -14,6 +15,7 @@ use crate::{Error, Result, Target};
 
 pub(crate) use relation::terminal;
 pub use relation::{Relation, save};
+pub(crate) use stat::Stat;
 
 /// The name of a process that is being restarted, until its own takes its place: it is no program yet.
 pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";

@@ -201,6 +201,17 @@ pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
     unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize]) }.map(drop)
 }
 
+/// fcntl(2) `F_GETOWN_EX`: whom the signals of an open file reach, as `F_OWNER_*` and an id; 0 for nobody.
+///
+/// # Errors
+/// The call's.
+pub fn owner(fd: Fd) -> Result<(i32, i32)> {
+    let mut owner = [0i32; 2];
+    // SAFETY: the kernel writes two numbers.
+    unsafe { call(Sysno::fcntl, [arg(fd), abi::F_GETOWN_EX, (&raw mut owner) as usize]) }?;
+    Ok(owner.into())
+}
+
 /// flock(2).
 ///
 /// # Errors

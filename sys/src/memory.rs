@@ -104,6 +104,15 @@ pub fn lock(addr: usize, len: usize) -> Result<()> {
     unsafe { call(Sysno::mlock, [addr, len]) }.map(drop)
 }
 
+/// mseal(2): from now on the range can be neither unmapped, moved nor protected otherwise. An empty one shows whether the kernel has it.
+///
+/// # Errors
+/// The call's; `ENOSYS` before Linux 6.10.
+pub fn seal(addr: usize, len: usize) -> Result<()> {
+    // SAFETY: changes no contents.
+    unsafe { call(Sysno::mseal, [addr, len, 0]) }.map(drop)
+}
+
 /// mlock2(2) with `MLOCK_ONFAULT`.
 ///
 /// # Errors

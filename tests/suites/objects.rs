@@ -227,8 +227,8 @@ macro_rules! objects {
 }
 
 objects! {
-    content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lock memory mm names netlink pending pidfd pipe pkey
-    posix_timer pty ptydata regular rlimit sched setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
+    content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lease lock memory mm names netlink pending pidfd pipe pkey
+    posix_timer pty ptydata regular rlimit sched sealed setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
 }
 
 /// Filters are told to root alone: by pid, and not to the process itself.

@@ -150,7 +150,9 @@ refusals! {
         "import fcntl; N, w = os.pipe(); os.write(w, b's' * 4096); fcntl.fcntl(w, 4, 0o40000); os.write(w, b'packet')",
         &[&["pipe"], &["mixed"]];
     a_file_of_proc_of_another: "f = open('/proc/%d/stat' % os.getppid()); N = f.fileno()", &[&["/proc"], &["another process"]];
-    a_lease: "import fcntl; f = open('leased', 'w'); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK); N = f.fileno()", &[&["lease"]];
+    a_lease_that_somebody_waits_for:
+        "import fcntl as c; signal.signal(29, signal.SIG_IGN); f = open('leased', 'w'); N = f.fileno(); c.fcntl(f, c.F_SETLEASE, 1); libc.open(b'leased', 2048)",
+        &[&["lease that somebody waits for"]];
     a_terminal_with_its_master_elsewhere:
         "N, s = os.openpty(); p = os.fork()\n\
          if p == 0:\n    if os.fork(): os._exit(0)\n    os.close(N)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\

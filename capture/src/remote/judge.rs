@@ -194,6 +194,17 @@ impl Judge {
     }
 }
 
+/// Makes sure that filters let code at `ip` lead a thread back without us, by these calls.
+///
+/// # Errors
+/// They forbid one of them.
+pub fn let_back(judge: Option<&Arc<Judge>>, ip: u64, calls: &[(Sysno, [usize; 6])]) -> Result<()> {
+    let Some(judge) = judge else { return Ok(()) };
+    let forbidden = calls.iter().find(|(number, args)| !judge.allows(*number, ip, *args));
+    forbidden.into_iter().for_each(|(number, _)| judge.forgo(*number as usize));
+    judge.objection()
+}
+
 /// What these filters say of a call: the strictest word counts.
 fn judge(filters: &[Filter], number: usize, ip: u64, args: [usize; 6]) -> u32 {
     let mut data = [0u32; 16];

@@ -42,6 +42,7 @@ use state::{Error, Result};
 use self::arena::Arena;
 pub use self::look::blockers;
 use self::patience::Patience;
+use self::place::NO_ROOM;
 pub use self::request::{Options, Report, Tcp};
 use self::target::Pause;
 use self::tree::Found;
@@ -109,6 +110,7 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options) -> Result<Repor
                 (pause, frozen) = (Pause::Frozen, Some(lacking));
                 continue;
             }
+            Err(e) if e.is(NO_ROOM) => patience.with_exec(e)?,
             Err(e) if e.is(UNREAD) => patience.with_reader(e)?,
             Ok(Attempt::CopyFailed(_, why)) | Err(why) => return Err(why),
         }

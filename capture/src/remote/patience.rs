@@ -12,6 +12,9 @@ const RESTART_MAX: Duration = Duration::from_secs(10);
 /// How long a program may take to read what inotify tells it.
 const READER_MAX: Duration = Duration::from_secs(1);
 
+/// How long exec may take to map a program.
+const EXEC_MAX: Duration = Duration::from_millis(500);
+
 /// Time that has passed since a save began.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience(Instant);
@@ -27,6 +30,15 @@ impl Patience {
         if self.0.elapsed() > RESTART_MAX {
             let why = "is still being restarted from an image";
             return Err(Error::refused(format_args!("process {pid}"), why, "save it when it goes on"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
+    }
+
+    /// A moment for a process that has no room for calls: it is calling exec perhaps. Else the refusal.
+    pub fn with_exec(self, refusal: Error) -> Result<()> {
+        if self.0.elapsed() > EXEC_MAX {
+            return Err(refusal);
         }
         std::thread::sleep(Duration::from_millis(1));
         Ok(())

@@ -31,6 +31,9 @@ pub const FRAME: usize = 8 << 10;
 /// Bytes of memory for data: calls', and the frames of two threads.
 pub const LEN: usize = FIRST + DATA + 2 * FRAME;
 
+/// Why no call can be made inside; so it is for a moment while exec maps a program, too.
+pub const NO_ROOM: &str = "have no bytes at their ends that nothing uses: no system call can be made inside";
+
 /// The places.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
@@ -108,7 +111,7 @@ impl Place {
             }
             None => Err(Error::refused(
                 format_args!("executable mappings"),
-                "have no bytes at their ends that nothing uses: no system call can be made inside",
+                NO_ROOM,
                 "preload libckpt.so, or save it by a call of the library",
             )),
         }

@@ -17,8 +17,8 @@ use sys::ptrace::{self, Event};
 use sys::{Errno, Sysno};
 
 use super::glance;
-use super::judge::Judge;
-use super::place::{FRAME, Place};
+use super::judge::{self, Judge};
+use super::place::{FRAME, LEN, Place};
 use super::resume::lead_back;
 use super::thread::{Registers, one_waits};
 
@@ -81,8 +81,16 @@ impl Puppet {
     pub fn boot(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
         let mut puppet = Self::new(thread);
         puppet.back_to_boot(place, mem)?;
-        let back = [(Sysno::rt_sigprocmask, [2, place.boot() as usize, 0, 8, 0, 0]), LEADS_BACK];
-        puppet.can_go_back(&back)?;
+        let mask = (Sysno::rt_sigprocmask, [2, place.boot() as usize, 0, 8, 0, 0]);
+        judge::let_back(puppet.judge.as_ref(), puppet.told, &[mask, LEADS_BACK])?;
+        // In the end the memory is taken away, which must not be found impossible only then.
+        let unmap = Sysno::munmap as usize;
+        if let (Some(judge), false) =
+            (&puppet.judge, puppet.spares(&[(unmap, [place.memory as usize, LEN, 0, 0, 0, 0])]))
+        {
+            judge.forgo(unmap);
+            judge.objection()?;
+        }
         Ok(puppet)
     }
 
@@ -105,7 +113,7 @@ impl Puppet {
     pub fn run(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
         let mut puppet = Self::new(thread);
         puppet.prepare_run(thread, place, false, mem)?;
-        puppet.can_go_back(&[LEADS_BACK])?;
+        judge::let_back(puppet.judge.as_ref(), puppet.told, &[LEADS_BACK])?;
         Ok(puppet)
     }
 
@@ -193,28 +201,13 @@ impl Puppet {
         UserRegs { rbx: self.teller as u64, orig_rax: u64::MAX, ..self.regs }
     }
 
-    /// Whether filters let the code lead it back without us.
-    fn can_go_back(&self, calls: &[(Sysno, [usize; 6])]) -> Result<()> {
-        let Some(judge) = &self.judge else { return Ok(()) };
-        for (number, args) in calls {
-            if !judge.allows(*number, self.told, *args) {
-                judge.forgo(*number as usize);
-            }
-        }
-        judge.objection()
-    }
-
     /// Whether filters leave it alone for these calls if we die now, and for those by which it tells of their end.
     fn spares(&self, calls: &[(usize, [usize; 6])]) -> bool {
         let Some(judge) = &self.judge else { return true };
         let spared = |(number, args): &(usize, [usize; 6])| judge.spares(*number, self.code + 2, *args);
-        calls.iter().all(spared) && (!self.tells() || self.telling_calls().iter().all(spared))
-    }
-
-    /// The calls by which it tells.
-    fn telling_calls(&self) -> [(usize, [usize; 6]); 2] {
         let to_itself = [self.tid as usize, self.teller as usize, 0, 0, 0, 0];
-        [(Sysno::gettid as usize, [0; 6]), (Sysno::tkill as usize, to_itself)]
+        let tells = [(Sysno::gettid as usize, [0; 6]), (Sysno::tkill as usize, to_itself)];
+        calls.iter().all(spared) && (!self.tells() || tells.iter().all(spared))
     }
 
     /// Makes all calls of the table at `table`; false: it cannot, one after the other is the way then.

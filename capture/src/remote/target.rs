@@ -2,7 +2,6 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -105,10 +104,9 @@ pub struct Remote {
     resident: u64,
     /// Its address space with what is put into it, KiB.
     size: u64,
-    /// What the copy lacks, so that only the process itself can be saved.
+    /// What the copy lacks, so that only the process itself can be saved; and what restricts its threads.
     pub lacking: Option<&'static str>,
-    /// What its threads may call, where something restricts them.
-    pub judges: Vec<Arc<Judge>>,
+    pub judges: Vec<std::sync::Arc<Judge>>,
 }
 
 impl Remote {
@@ -328,10 +326,6 @@ impl Target for Remote {
     }
 
     fn takes_children(&self) -> bool {
-        true
-    }
-
-    fn reads_filters(&self) -> bool {
         true
     }
 

@@ -13,6 +13,7 @@ use sys::fs::Owned;
 use super::connections::Connections;
 use super::family::Family;
 use super::member::{self, Halted, Known, Seized};
+use super::place::NO_ROOM;
 use super::target::Pause;
 use super::{Options, Tcp, kind};
 use crate::origin::Origin;
@@ -86,46 +87,43 @@ enum Child {
     Ended(Relation),
     /// Its parent wants to hear of none (`SIGCHLD` ignored).
     Gone,
-    /// It calls exec, makes a thread, is at its end or being restarted: try again.
+    /// It does not settle: try again, with all of them.
     Unsettled,
 }
 
-/// Stops a child. One that is calling exec has no memory where calls can be made, and one at its end has none at all: both settle.
+/// Stops a child. One that calls exec or makes a thread settles, as does one at its end: nobody who stands still has to run for that.
 fn stop(child: i32, parent: u32, origin: &Origin) -> Result<Child> {
-    /// A millisecond each.
     const ATTEMPTS: u32 = 50;
-    let mut attempts = 0;
-    loop {
+    const MOMENT: Duration = Duration::from_millis(1);
+    for _ in 0..ATTEMPTS {
         let Ok(proc) = member::directory(child) else { return Ok(Child::Gone) };
         if let Some(one) = zombie(&proc, parent)? {
             return Ok(Child::Ended(one));
+        }
+        if kind::is_restarting(&proc) {
+            // The root has its name again already; this one will in a moment, but may wait for the others.
+            break;
         }
         let ends = kind::has_no_program(&proc);
-        let checked = kind::check(child, &proc);
-        let seized = match checked {
-            // The root has its name again already; this one will in a moment.
-            Ok(()) if kind::is_restarting(&proc) => return Ok(Child::Unsettled),
-            Ok(()) => Seized::new(child, proc),
-            Err(e) => Err(e),
-        };
-        let calls_exec = seized.as_ref().is_err_and(|e| e.errno().is_none());
+        let seized = kind::check(child, &proc).and_then(|()| Seized::new(child, proc));
         let error = match seized.and_then(|seized| seized.halt(origin)) {
             Ok(Some(stopped)) => return Ok(Child::Stands(Box::new(stopped))),
-            Ok(None) => return Ok(Child::Unsettled),
-            Err(e) => e,
+            Ok(None) => None,
+            Err(e) => Some(e),
         };
-        attempts += 1;
-        let Ok(proc) = member::directory(child) else { return Ok(Child::Gone) };
-        if let Some(one) = zombie(&proc, parent)? {
-            return Ok(Child::Ended(one));
+        if let Some(e) = error.filter(|e| !ends && !e.is(NO_ROOM)) {
+            // Perhaps it has ended just now.
+            let Ok(proc) = member::directory(child) else { return Ok(Child::Gone) };
+            match zombie(&proc, parent)? {
+                Some(one) => return Ok(Child::Ended(one)),
+                None if kind::has_no_program(&proc) => {}
+                None => return Err(e),
+            }
         }
-        let ends = ends || kind::has_no_program(&proc);
-        match attempts < ATTEMPTS {
-            true if ends || calls_exec => std::thread::sleep(Duration::from_millis(1)),
-            false if ends => return Ok(Child::Unsettled),
-            _ => return Err(error),
-        }
+        std::thread::sleep(MOMENT);
     }
+    std::thread::sleep(MOMENT);
+    Ok(Child::Unsettled)
 }
 
 /// A process that has ended and waits for its parent.

@@ -180,6 +180,7 @@ impl Lock {
         let kind = match LockKind::from_number(lock.kind.get()) {
             Some(LockKind::Ofd) => "ofd",
             Some(LockKind::Flock) => "flock",
+            Some(LockKind::Lease) => "lease",
             _ => "posix",
         };
         let len = lock.len.get();

@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use image_format::ExitCode;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -45,6 +46,7 @@ impl Namespace {
     /// Makes the namespaces for a program that has this id inside. `dies_with_us`: all inside is killed with this command.
     pub fn make(id: i32, clocks: Clocks, dies_with_us: bool) -> Result<Self, Failure> {
         let wanted = UnshareFlags::NEWPID | UnshareFlags::NEWTIME;
+        become_alone();
         // SAFETY: no descriptor table is unshared, and this command has one thread.
         let user = unsafe { unshare_unsafe(wanted) }.is_err();
         if user {
@@ -95,6 +97,16 @@ impl Namespace {
     /// PID 1, when it is a process of ours.
     pub fn init(&self) -> Option<Pid> {
         self.init
+    }
+}
+
+/// Waits until threads that were joined are gone for the kernel, too, which makes a user namespace for a single thread alone.
+fn become_alone() {
+    const LONGEST: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    let threads = || fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    while threads() > 1 && start.elapsed() < LONGEST {
+        std::thread::yield_now();
     }
 }
 

@@ -45,6 +45,10 @@ bitflags::bitflags! {
         const PTYS = 1 << 23;
         /// Memory protection keys ([`super::pkey::Pkey`]).
         const PROTECTION_KEYS = 1 << 25;
+        /// Memory is sealed ([`super::memory::VmaFlags::SEALED`]).
+        const SEALED = 1 << 26;
+        /// Leases on files are held ([`super::lock::LockKind::Lease`]).
+        const LEASES = 1 << 27;
         /// Threads are restricted in what they may call ([`super::seccomp::Seccomp`]).
         const SECCOMP = 1 << 29;
     }

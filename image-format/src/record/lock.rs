@@ -1,4 +1,4 @@
-//! Locks on files: fcntl(2) of the process and of the open file description, and flock(2).
+//! Locks on files: fcntl(2) of the process and of the open file description, flock(2), and leases.
 
 use zerocopy::little_endian::{U32, U64};
 
@@ -14,6 +14,9 @@ pub enum LockKind {
     Ofd = 2,
     /// `flock`.
     Flock = 3,
+    /// `F_SETLEASE`: the open file description has it; the process is told by a signal when somebody else opens the file. Requires
+    /// [`Features::LEASES`](super::header::Features::LEASES).
+    Lease = 4,
 }
 
 impl LockKind {
@@ -24,6 +27,7 @@ impl LockKind {
             1 => Self::Posix,
             2 => Self::Ofd,
             3 => Self::Flock,
+            4 => Self::Lease,
             _ => return None,
         })
     }
@@ -38,8 +42,8 @@ record! {
         kind: U32,
         /// 1 for a write lock, 0 for a read lock.
         write: U32,
-        /// Zero.
-        reserved: U32,
+        /// Of a lease: the signal that tells of its end (`F_SETSIG`), 0 for SIGIO. Else zero.
+        signal: U32,
         /// First byte.
         start: U64,
         /// Number of bytes; 0 to the end of the file, however it grows.

@@ -67,6 +67,9 @@ bitflags::bitflags! {
         const READ_ALONG = 1 << 12;
         /// The kernel may drop its pages at any time (`dp`): it has no contents in the image.
         const DROPPABLE = 1 << 13;
+        /// Can be neither unmapped, moved nor protected otherwise (`sl`): mseal(2). Requires
+        /// [`Features::SEALED`](super::header::Features::SEALED).
+        const SEALED = 1 << 14;
     }
 }
 

@@ -151,7 +151,7 @@ impl Parts {
                 fd: 3.into(),
                 kind: 1.into(),
                 write: 1.into(),
-                reserved: 0.into(),
+                signal: 0.into(),
                 start: 100.into(),
                 len: 50.into(),
             }],

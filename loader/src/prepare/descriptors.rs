@@ -162,10 +162,10 @@ fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files, 
     Ok(own)
 }
 
-/// Whether a lock is lost when any descriptor of its file is closed.
+/// Whether a lock is lost when any descriptor of its file is closed, or its owner is the process that takes it.
 #[must_use]
 pub fn is_fragile(lock: &Lock) -> bool {
-    lock.kind.get() == LockKind::Posix as u32
+    [LockKind::Posix as u32, LockKind::Lease as u32].contains(&lock.kind.get())
 }
 
 /// Moves a descriptor out of the way of the program's numbers.

@@ -7,6 +7,7 @@ use sys::Errno;
 use sys::fs::Fd;
 use sys::text::{Shown, decimal, words};
 
+use super::stat::Stat;
 use crate::descriptor::{Kind, OpenFile};
 use crate::target::status_value;
 use crate::{Error, Result, Save, Target};
@@ -27,36 +28,9 @@ pub struct Relation {
     name: [u8; 16],
 }
 
-/// Fields of `/proc/PID/stat` (proc_pid_stat(5)), counted from the state behind the name.
-struct Stat([i64; 50]);
-
-impl Stat {
-    fn read(proc: Fd) -> sys::Result<(Self, [u8; 16])> {
-        let mut text = [0; 1024];
-        let text = sys::fs::read_file_at(proc, c"stat", &mut text)?;
-        let (open, close) = (text.iter().position(|b| *b == b'('), text.iter().rposition(|b| *b == b')'));
-        let (open, close) = open.zip(close).ok_or(Errno::EINVAL)?;
-        let mut name = [0; 16];
-        for (to, from) in name.iter_mut().zip(text.get(open + 1..close).unwrap_or_default()) {
-            *to = *from;
-        }
-        let mut fields = [0; 50];
-        for (to, word) in fields.iter_mut().zip(words(text.get(close + 1..).unwrap_or_default())) {
-            let (sign, digits) = word.strip_prefix(b"-").map_or((1, word), |digits| (-1, digits));
-            *to = decimal(digits).map_or(0, |n| sign * n as i64);
-        }
-        Ok((Self(fields), name))
-    }
-
-    /// The field of this number in proc_pid_stat(5).
-    fn field(&self, number: usize) -> i64 {
-        number.checked_sub(3).and_then(|at| self.0.get(at)).copied().unwrap_or(0)
-    }
-}
-
 /// Device number of a process's terminal; 0 for none.
 pub(crate) fn terminal(proc: Fd) -> u64 {
-    Stat::read(proc).map_or(0, |(stat, _)| u64::from(stat.field(7) as u32))
+    Stat::read(proc).map_or(0, |stat| u64::from(stat.field(7) as u32))
 }
 
 impl Relation {
@@ -66,7 +40,7 @@ impl Relation {
     /// It cannot be read.
     pub fn read(proc: Fd, parent: u32) -> Result<Self> {
         let failed = |e| Error::failed(format_args!("process"), "its place in the tree cannot be read", e);
-        let (stat, name) = Stat::read(proc).map_err(failed)?;
+        let stat = Stat::read(proc).map_err(failed)?;
         let innermost = |key: &[u8]| {
             let mut buffer = [0; 256];
             let ids = status_value(proc, c"status", key, &mut buffer).map_err(failed)?;
@@ -90,7 +64,7 @@ impl Relation {
             reserved: 0.into(),
         };
         let (group, foreground) = (stat.field(5), stat.field(8));
-        Ok(Self { record, terminal: stat.field(7) as u32 as u64, group, foreground, name })
+        Ok(Self { record, terminal: stat.field(7) as u32 as u64, group, foreground, name: stat.name })
     }
 
     /// Whether it has ended, and waits for its parent.

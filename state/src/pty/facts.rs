@@ -7,10 +7,11 @@ use sys::abi::{
 };
 use sys::fs::Owned;
 use sys::terminal::{Termios, ask, number};
-use sys::text::{Shown, Text, decimal, words};
+use sys::text::{Shown, Text, decimal};
 
 use super::{TTY, is_master};
 use crate::descriptor::{Kind, OpenFile};
+use crate::process::Stat as ProcStat;
 use crate::{Error, Result, Save, Target};
 
 /// Of the settings the byte that tells the line discipline (`c_line`).
@@ -189,17 +190,12 @@ impl Session {
 fn session<T: Target>(target: &T, end: &Owned) -> sys::Result<Session> {
     let Ok(session) = number(end.fd(), TIOCGSID) else { return Ok(Session::None) };
     let foreground = number(end.fd(), TIOCGPGRP)?;
-    let mut buffer = [0; 512];
-    let stat = sys::fs::read_file_at(target.proc(), c"stat", &mut buffer)?;
-    // The name, in parentheses, may hold anything.
-    let behind = stat.iter().rposition(|byte| *byte == b')').map_or(0, |at| at + 1);
-    let mut fields = words(stat.get(behind..).unwrap_or_default()).skip(2).filter_map(decimal);
-    let (group, own) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
-    let pid = words(stat).next().and_then(decimal).unwrap_or(0);
-    Ok(match u64::from(session) {
+    let stat = ProcStat::read(target.proc())?;
+    let (group, own) = (stat.field(5), stat.field(6));
+    Ok(match i64::from(session) {
         one if one != own && target.is_along(one as i32) => Session::None,
         one if one != own => Session::Other,
-        one if one == pid && u64::from(foreground) == group => Session::Own,
+        one if one == stat.pid && i64::from(foreground) == group => Session::Own,
         _ => Session::Led,
     })
 }
