@@ -61,13 +61,13 @@ impl Gate {
     }
 }
 
-/// Whether these bytes, a whole mapping, are a gate that every thread has marked. Whoever wants to drop it must also see
+/// Whether a mapping of `whole` bytes, which begins with these, is a gate that every thread has marked. Whoever wants to drop it must also see
 /// that no thread is between its mark and its goal.
 #[must_use]
-pub fn leftover(bytes: &[u8]) -> bool {
+pub fn leftover(bytes: &[u8], whole: u64) -> bool {
     let word = |at: u64| bytes.get(at as usize..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
     let (Some(threads), Some(len)) = (word(Gate::THREADS), word(Gate::LEN)) else { return false };
-    if !bytes.starts_with(&MAGIC) || len != bytes.len() as u64 || len % PAGE != 0 || threads >= len {
+    if !bytes.starts_with(&MAGIC) || len != whole || len % PAGE != 0 || threads >= len {
         return false;
     }
     let gate = Gate::new(threads);
@@ -95,21 +95,21 @@ mod tests {
 
     #[test]
     fn a_gate_that_all_have_passed_is_left_over() {
-        assert!(leftover(&page(1, 1)));
-        assert!(leftover(&page(20, 20)));
-        assert!(!leftover(&page(20, 19)));
+        assert!(leftover(&page(1, 1), PAGE));
+        assert!(leftover(&page(20, 20), PAGE));
+        assert!(!leftover(&page(20, 19), PAGE));
     }
 
     #[test]
     fn other_memory_is_not() {
-        assert!(!leftover(&[]));
-        assert!(!leftover(&MAGIC));
-        assert!(!leftover(&[0; LEN]));
-        assert!(!leftover(&[1; LEN]));
-        assert!(!leftover(&page(u64::MAX, 0)));
-        assert!(!leftover(&page(4000, 0)));
+        assert!(!leftover(&[], 0));
+        assert!(!leftover(&MAGIC, 16));
+        assert!(!leftover(&[0; LEN], PAGE));
+        assert!(!leftover(&[1; LEN], PAGE));
+        assert!(!leftover(&page(u64::MAX, 0), PAGE));
+        assert!(!leftover(&page(4000, 0), PAGE));
         let mut longer = [0; 2 * LEN];
         longer[..LEN].copy_from_slice(&page(1, 1));
-        assert!(!leftover(&longer), "more than the gate");
+        assert!(!leftover(&longer, 2 * PAGE), "more than the gate");
     }
 }

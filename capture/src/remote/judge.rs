@@ -275,3 +275,97 @@ fn run(program: &[Instruction], data: &[u32; 16]) -> Option<u32> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    fn filter(program: &[(u16, u8, u8, u32)]) -> Filter {
+        let program = program.iter();
+        let program =
+            program.map(|&(code, jt, jf, k)| Instruction { code: code.into(), jt, jf, k: k.into() }).collect();
+        Filter { how: How::Filter, program }
+    }
+
+    fn of(filters: Vec<Filter>) -> Judge {
+        Judge { filters, no_new_privs: true, feared: AtomicUsize::new(0) }
+    }
+
+    /// An answer to one call; all others are allowed.
+    fn on(number: u32, answer: u32) -> Filter {
+        filter(&[(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, answer), (0x06, 0, 0, 0x7fff_0000)])
+    }
+
+    #[test]
+    fn the_strictest_answer_counts() {
+        let answers = [0x7fff_0000, 0x7ffc_0000, TRACE, NOTIFY, ERRNO | 1, 0x0003_0000, 0, KILL];
+        for (place, stricter) in answers.iter().enumerate() {
+            for milder in &answers[..=place] {
+                for filters in [vec![on(9, *milder), on(9, *stricter)], vec![on(9, *stricter), on(9, *milder)]] {
+                    assert_eq!(judge(&filters, 9, 0, [0; 6]), stricter & ACTION, "{milder:#x} {stricter:#x}");
+                    assert_eq!(judge(&filters, 8, 0, [0; 6]), 0x7fff_0000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_end_the_thread_is_not_spared() {
+        for (answer, spares, allows) in [
+            (0x7fff_0000, true, true),
+            (0x7ffc_0000, true, true),
+            (TRACE, true, false),
+            (ERRNO | 38, true, false),
+            (NOTIFY, false, false),
+            (0x0003_0000, false, false),
+            (0, false, false),
+            (KILL, false, false),
+            (0x1234_0000, false, false),
+        ] {
+            let judge = of(vec![on(15, answer)]);
+            assert_eq!(judge.spares(15, 0, [0; 6]), spares, "{answer:#x}");
+            assert_eq!(judge.allows(Sysno::rt_sigreturn, 0, [0; 6]), allows, "{answer:#x}");
+        }
+        let strict = of(Vec::new());
+        assert!(strict.spares(15, 0, [0; 6]) && !strict.spares(9, 0, [0; 6]));
+        assert!(strict.objection().is_ok());
+        strict.forgo(9);
+        assert!(strict.objection().is_err());
+    }
+
+    #[test]
+    fn programs_see_what_the_kernel_shows_them() {
+        // Each part of the data, compared with what it is to be.
+        let data = [(0, 7), (4, ARCH), (8, 0x5566_7788), (12, 0x1122_3344), (16, 1), (20, 2), (56, 11), (60, 12)];
+        let args = [1 | 2 << 32, 3, 4, 5, 6, 11 | 12 << 32];
+        for (at, value) in data {
+            let same = filter(&[(0x20, 0, 0, at), (0x15, 0, 1, value), (0x06, 0, 0, KILL), (0x06, 0, 0, 0x7fff_0000)]);
+            assert_eq!(judge(&[same], 7, 0x1122_3344_5566_7788, args), KILL, "{at}");
+        }
+        // 5 * 6 - 2 = 28, by way of a word of memory and X; 28 >> 2 = 7; 7 / 0 ends with 0.
+        let sums =
+            [(0x00, 0, 0, 5), (0x24, 0, 0, 6), (0x14, 0, 0, 2), (0x02, 0, 0, 3), (0x61, 0, 0, 3), (0x87, 0, 0, 0)];
+        let rest = [(0x74, 0, 0, 2), (0x15, 1, 0, 7), (0x06, 0, 0, KILL), (0x06, 0, 0, 0x7fff_0000)];
+        assert_eq!(judge(&[filter(&[&sums[..], &rest].concat())], 0, 0, [0; 6]), 0x7fff_0000);
+        let by_zero = [(0x01, 0, 0, 0), (0x3c, 0, 0, 0), (0x06, 0, 0, 0x7fff_0000)];
+        assert_eq!(judge(&[filter(&by_zero)], 0, 0, [0; 6]), 0);
+        // Code that no filter has, and one that runs off its end.
+        for wrong in [&[(0x28, 0, 0, 0)][..], &[(0x05, 0, 0, 7)], &[(0x60, 0, 0, 16)]] {
+            assert_eq!(judge(&[filter(wrong)], 0, 0, [0; 6]), KILL);
+        }
+    }
+
+    #[test]
+    fn each_program_is_kept_once() {
+        let mut programs = Vec::new();
+        let judge = of(vec![on(9, KILL), on(8, KILL), on(9, KILL)]);
+        let steps = judge.steps(7, &mut programs);
+        assert_eq!(programs.len(), 8);
+        let places: Vec<_> = steps.iter().map(|step| (step.at.get(), step.len.get())).collect();
+        assert_eq!(places, [(0, 0), (0, 4), (32, 4), (0, 4)]);
+        assert_eq!(steps.len() + 1, judge.steps(8, &mut programs).len() + 1);
+        assert_eq!(programs.len(), 8);
+    }
+}

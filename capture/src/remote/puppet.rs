@@ -84,11 +84,10 @@ impl Puppet {
         let mask = (Sysno::rt_sigprocmask, [2, place.boot() as usize, 0, 8, 0, 0]);
         judge::let_back(puppet.judge.as_ref(), puppet.told, &[mask, LEADS_BACK])?;
         // In the end the memory is taken away, which must not be found impossible only then.
-        let unmap = Sysno::munmap as usize;
         if let (Some(judge), false) =
-            (&puppet.judge, puppet.spares(&[(unmap, [place.memory as usize, LEN, 0, 0, 0, 0])]))
+            (&puppet.judge, puppet.spares(&[(Sysno::munmap as usize, [place.memory as usize, LEN, 0, 0, 0, 0])]))
         {
-            judge.forgo(unmap);
+            judge.forgo(Sysno::munmap as usize);
             judge.objection()?;
         }
         Ok(puppet)
