@@ -376,6 +376,7 @@ fn shared_objects<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> 
     state::inotify::save(save, files)?;
     state::pidfd::save(save, files)?;
     state::epoll::save(save, files)?;
+    state::sigio::save(save, files)?;
     state::lock::save(save, files)?;
     state::descriptor::save(save, files)
 }

@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use image_format::record::credentials::Credentials;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::frame::{Component, Frame};
 use image_format::record::memory::{Vma, VmaFlags, VmaKind};
@@ -117,6 +118,11 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
             "seccomp filters: take CAP_SYS_ADMIN, as they were installed without no_new_privs: restart as root"
                 .to_owned(),
         );
+    }
+    for own in image.table::<Credentials>()? {
+        let groups = image.bytes(own.groups).unwrap_or_default();
+        let refused = state::credentials::check(image.header().pid.get(), own, groups).err();
+        lines.extend(refused.map(|error| error.to_string()));
     }
     let mappings = vmas.len() as u64 + SPARE_MAPPINGS;
     if let Some(limit) = number("/proc/sys/vm/max_map_count").filter(|limit| mappings > *limit) {

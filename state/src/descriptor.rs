@@ -76,6 +76,9 @@ pub struct OpenFile {
     pub named: u32,
     /// [`LOCKED`] when some lock is held on the file, [`LEASED`] when there is a lease.
     pub locked: u32,
+    /// 1 when it is signal-driven (`O_ASYNC`), which is none of its flags here.
+    pub driven: u32,
+    pub reserved: u32,
     pub nlink: u64,
 }
 
@@ -171,6 +174,7 @@ pub fn features(files: &[OpenFile]) -> Features {
     const EVENTS: [u32; 4] = [Kind::Eventfd as u32, Kind::Timerfd as u32, Kind::Signalfd as u32, Kind::Epoll as u32];
     let needs = [
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
+        (Features::SIGNAL_DRIVEN, files.iter().any(|f| f.driven != 0)),
         (Features::LEASES, files.iter().any(|f| f.locked & LEASED != 0)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
@@ -212,6 +216,8 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
         path: StrRef::default(),
         named: u32::from(name.starts_with(b"/")),
         locked: 0,
+        driven: 0,
+        reserved: 0,
         nlink: stat.nlink,
     };
     read_fdinfo((proc, number), &mut file)?;
@@ -255,14 +261,15 @@ fn read_fdinfo(at: (Fd, u32), file: &mut OpenFile) -> Result<()> {
             b"flags" => {
                 let flags = octal(value).unwrap_or(0) as u32;
                 file.cloexec = u32::from(flags & O_CLOEXEC != 0);
-                file.flags = flags & !O_CLOEXEC;
+                file.driven = u32::from(flags & O_ASYNC != 0 && flags & O_PATH == 0);
+                file.flags = flags & !(O_CLOEXEC | O_ASYNC);
             }
             // Of a terminal's master, which has no offset: those of two terminals look alike else.
             b"tty-index" => file.offset = decimal(value).unwrap_or(0),
             b"lock" if sys::text::words(value).any(|word| word == b"LEASE") => {
                 file.locked |= LEASED;
                 // It is a part of having a lease, by which it comes back.
-                file.flags &= !O_ASYNC;
+                file.driven = 0;
             }
             b"lock" => file.locked |= LOCKED,
             _ => {}
@@ -297,7 +304,8 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, name: &[u8])
             "close it before the save",
         )
     };
-    if file.flags & O_ASYNC != 0 && file.flags & O_PATH == 0 {
+    // The restart of a single process gives nobody its old id.
+    if file.driven != 0 && (file.mode & S_IFMT != S_IFSOCK || save.target.processes() == 1) {
         return Err(refuse("signal-driven"));
     }
     match file.mode & S_IFMT {

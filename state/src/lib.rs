@@ -9,6 +9,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod content;
+pub mod credentials;
 pub mod cwd;
 pub mod descriptor;
 pub mod device;
@@ -39,6 +40,7 @@ pub mod seccomp;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
+pub mod sigio;
 pub mod signalfd;
 pub mod socket;
 pub mod target;

@@ -49,11 +49,27 @@ pub fn save<'s, T: Target>(
         save.notes.push(&step)?;
         at += row;
     }
+    // A tree's processes have their own rights again before their filters are installed.
+    if privilege && save.target.processes() > 1 && !is_privileged(save.target) {
+        return Err(Error::refused(
+            format_args!("seccomp filter"),
+            "was installed with a privilege that the process has given up (no no_new_privs)",
+            "save the process by itself",
+        ));
+    }
     if rows != 1 {
         save.notes.push(&Seccomp { first: u32::from(privilege).into(), ..end })?;
     }
     save.notes.end()?;
     Ok(())
+}
+
+/// Whether a process has `CAP_SYS_ADMIN`.
+fn is_privileged<T: Target>(target: &T) -> bool {
+    const SYS_ADMIN: u32 = 21;
+    let mut buffer = [0; 32];
+    let value = crate::target::status_value(target.proc(), c"status", b"CapEff", &mut buffer);
+    value.ok().flatten().and_then(sys::text::hex).is_some_and(|all| all >> SYS_ADMIN & 1 != 0)
 }
 
 /// Whether this process may install the image's filters: with `no_new_privs`, or privileged in its user namespace.

@@ -136,14 +136,36 @@ pub enum When {
     First,
     /// When nothing is left to do that it would forbid.
     Last,
+    /// As the first, but for what is part of a thread's credentials, which change yet.
+    #[cfg(feature = "tree")]
+    Others,
+    /// What is part of a thread's credentials.
+    #[cfg(feature = "tree")]
+    Rights,
+}
+
+impl When {
+    /// Whether a setting is set by then.
+    fn is(self, which: u32) -> bool {
+        let last = || [Which::Dumpable, Which::Mdwe, Which::LockFuture].iter().any(|last| which == *last as u32);
+        #[cfg(feature = "tree")]
+        let rights = || which == Which::KeepCaps as u32 || which == Which::SecureBits as u32;
+        match self {
+            Self::First => !last(),
+            Self::Last => last(),
+            #[cfg(feature = "tree")]
+            Self::Others => !last() && !rights(),
+            #[cfg(feature = "tree")]
+            Self::Rights => rights(),
+        }
+    }
 }
 
 /// Sets again what was set. `lost` is told of each that cannot be.
 pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
     for setting in image.each::<Setting>() {
         let (which, value) = (setting.which.get(), setting.value.get());
-        let last = [Which::Dumpable, Which::Mdwe, Which::LockFuture].iter().any(|last| which == *last as u32);
-        if last != (when == When::Last) {
+        if !when.is(which) {
             continue;
         }
         let done = if which == Which::OomScore as u32 {

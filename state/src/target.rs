@@ -177,8 +177,13 @@ pub trait Target: Inside + Sync {
     }
 
     /// Whether another process, by its id as the saver sees it, is saved together with this one.
-    fn is_along(&self, _pid: i32) -> bool {
-        false
+    fn is_along(&self, pid: i32) -> bool {
+        self.inner_id(pid).is_some()
+    }
+
+    /// The id by which such a process knows itself; `None`: it is not saved.
+    fn inner_id(&self, _pid: i32) -> Option<i32> {
+        None
     }
 
     /// Whether connections to other processes are to be reset at the restart, instead of being refused now.

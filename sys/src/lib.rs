@@ -7,6 +7,7 @@
 pub mod abi;
 pub mod arch;
 pub mod child;
+pub mod credentials;
 pub mod fs;
 pub mod memory;
 pub mod probe;

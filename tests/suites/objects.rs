@@ -268,21 +268,28 @@ mod seccomp {
 }
 
 /// A tree of processes is saved by its root's pid alone; in the end both ways of having its ids again.
-mod process {
-    use super::*;
+macro_rules! trees {
+    ($($name:ident)*) => { $(
+        mod $name {
+            use super::*;
 
-    #[test]
-    fn undisturbed() -> Result<()> {
-        User::each(|user| play("process", user, Fate::Undisturbed))
-    }
-
-    #[test]
-    fn by_pid() -> Result<()> {
-        User::each(|user| {
-            for (times, ids) in [(1, Ids::Tree), (1, Ids::Namespace), (6, Ids::Tree)] {
-                play("process", user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
+            #[test]
+            fn undisturbed() -> Result<()> {
+                User::each(|user| play(stringify!($name), user, Fate::Undisturbed))
             }
-            Ok(())
-        })
-    }
+
+            #[test]
+            fn by_pid() -> Result<()> {
+                User::each(|user| {
+                    for (times, ids) in [(1, Ids::Tree), (1, Ids::Namespace), (6, Ids::Tree)] {
+                        play(stringify!($name), user, Fate::ByPid(times, ids))
+                            .with_context(|| format!("{times} times, {ids:?}"))?;
+                    }
+                    Ok(())
+                })
+            }
+        }
+    )* };
 }
+
+trees! { credentials process sigio }

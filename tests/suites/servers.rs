@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
 use ckpt_tests::wait::patience;
-use ckpt_tests::{Job, Place, User};
+use ckpt_tests::{Job, Place, User, wait};
 
 /// A port that nobody has just now.
 fn free_port() -> Result<u16> {
@@ -154,6 +154,101 @@ fn nginx() -> Result<()> {
         let get = (GET, "the page of nginx");
         survives(&place, port, &mut command, &Talk { first: get, same: get, then: get })
     })
+}
+
+/// A tree of two users: its master is root's, its worker is not. It is saved by the master's id while a client waits for the rest of what
+/// it asked for; restarted, the worker is still who it was, and the master rules over it.
+#[test]
+fn nginx_as_root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can be several users");
+        return Ok(());
+    }
+    let (place, port) = (Place::new(User::Own)?, free_port()?);
+    let (work, image) = (place.work().display().to_string(), place.file("server.ckpt"));
+    place.write("page", "the page of nginx")?;
+    place.write("large", vec![b'x'; 64 << 20])?;
+    let conf = |page: &str| {
+        format!(
+            "daemon off; user www-data; worker_processes 1; pid {work}/nginx.pid; error_log {work}/error.log;\n\
+             events {{}}\nhttp {{ access_log off;\n\
+             server {{ listen 127.0.0.1:{port}; root {work}; location = /named {{ return 200 {page}; }} }} }}\n"
+        )
+    };
+    let file = place.write("nginx.conf", conf("first"))?;
+    let mut command = place.command(tool("nginx", "nginx-light")?);
+    command.arg("-c").arg(&file).arg("-e").arg(place.file("error.log"));
+    let mut job = Job::start(&mut command)?;
+    ask(&mut connect(port)?, GET, "the page of nginx")?;
+    let mut client = connect(port)?;
+    ask(&mut client, "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n", "xxx")?;
+    let master = job.pid();
+    place.save(master, &image, &["--tcp", "close"])?;
+    ask(&mut client, "", "xxx").context("after a live save")?;
+    let shown = Job::start(place.ckpt().arg("show").arg(&image))?.end()?;
+    ensure!(shown.out.contains("user 33, group 33") && shown.out.contains("async"), "{shown:#?}");
+    // Nobody else may have its ids: an ordinary user, or root without the right.
+    let mut less = place.command("/usr/bin/setpriv");
+    less.args(["--bounding-set", "-setuid", "--inh-caps", "-setuid"]).arg(place.bin().join("ckpt"));
+    for options in [&[][..], &["--namespace"]] {
+        let refused = Job::start(
+            place.command(less.get_program()).args(less.get_args()).arg("restart").args(options).arg(&image),
+        )?
+        .end()?;
+        ensure!(refused.code() == Some(80) && refused.err.contains("CAP_SETUID"), "{options:?}: {refused:#?}");
+    }
+    for (generation, options) in [(0, &[][..]), (1, &["--namespace"]), (2, &[])] {
+        place.save(job_root(&place, &job, generation)?, &image, &["--tcp", "close", "--kill"])?;
+        drop(job.end()?);
+        let _ = std::fs::remove_file(place.file("root.pid"));
+        let mut restart = place.ckpt();
+        restart.args(["restart", "--pidfile"]).arg(place.file("root.pid")).args(options).arg(&image);
+        job = Job::start(&mut restart)?;
+        ask(&mut connect(port)?, GET, "the page of nginx")
+            .with_context(|| format!("restart {generation}: {}", job.story()))?;
+        let root = job_root(&place, &job, 1)?;
+        let [worker] = children(root)?[..] else { anyhow::bail!("not one worker: {:?}", children(root)) };
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status"))?;
+        for line in ["Uid:\t33\t33\t33\t33\n", "Gid:\t33\t33\t33\t33\n", "CapEff:\t0000000000000000\n"] {
+            ensure!(status.contains(line), "{line:?} is not there: {status}");
+        }
+    }
+    // The master is still obeyed: a new worker with a new configuration, and an end.
+    let root = job_root(&place, &job, 1)?;
+    place.write("nginx.conf", conf("second"))?;
+    let named = |until: &str| ask(&mut connect(port)?, "GET /named HTTP/1.0\r\n\r\n", until);
+    named("first")?;
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(root as i32).context("no id")?,
+        rustix::process::Signal::HUP,
+    )?;
+    let deadline = Instant::now() + patience();
+    while named("second").is_err() {
+        ensure!(Instant::now() < deadline, "it has not read its configuration again: {}", job.story());
+    }
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(root as i32).context("no id")?,
+        rustix::process::Signal::QUIT,
+    )?;
+    let ended = job.end()?;
+    ensure!(ended.code() == Some(0), "{ended:#?}");
+    let errors = std::fs::read_to_string(place.file("error.log"))?;
+    ensure!(!["[alert]", "[crit]", "[emerg]"].iter().any(|bad| errors.contains(bad)), "{errors}");
+    Ok(())
+}
+
+/// The root of a tree: the job itself, until it was restarted.
+fn job_root(place: &Place, job: &Job, generation: u32) -> Result<u32> {
+    if generation == 0 {
+        return Ok(job.pid());
+    }
+    let written = || Ok(std::fs::read_to_string(place.file("root.pid")).ok().and_then(|pid| pid.trim().parse().ok()));
+    wait::until(written, || format!("no id of the root: {}", job.story()))
+}
+
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    list.split_whitespace().map(|pid| Ok(pid.parse()?)).collect()
 }
 
 /// It counts its answers: the count goes on.

@@ -262,8 +262,8 @@ impl Target for Family {
         self.own().with_files
     }
 
-    fn is_along(&self, pid: i32) -> bool {
-        self.members.iter().any(|member| member.outer() == pid)
+    fn inner_id(&self, pid: i32) -> Option<i32> {
+        self.members.iter().find(|member| member.outer() == pid).map(Remote::pid)
     }
 
     fn resets_connections(&self) -> bool {

@@ -110,6 +110,9 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     if let Err(error) = state::cwd::save(save) {
         save.target.blocked(error)?;
     }
+    if let Err(error) = state::sigio::save(save, files) {
+        save.target.blocked(error)?;
+    }
     if let Err(error) = state::lock::save(save, files) {
         save.target.blocked(error)?;
     }
@@ -213,8 +216,8 @@ impl Target for Looker {
         sys::fs::same_description_between((sys::process::pid(), own), (whose.outer, fd))
     }
 
-    fn is_along(&self, pid: i32) -> bool {
-        self.all.iter().any(|one| one.outer == pid)
+    fn inner_id(&self, pid: i32) -> Option<i32> {
+        self.all.iter().find(|one| one.outer == pid).map(|one| one.inner)
     }
 
     fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {

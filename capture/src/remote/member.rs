@@ -203,16 +203,6 @@ impl Halted {
         Relation::read(self.subject.proc.fd(), parent)
     }
 
-    /// Its user's and group's ids, as a line of text.
-    #[must_use]
-    pub fn owner(&self) -> [Vec<u8>; 2] {
-        [&b"Uid"[..], b"Gid"].map(|key| {
-            let mut buffer = [0; 128];
-            let value = state::target::status_value(self.subject.proc.fd(), c"status", key, &mut buffer);
-            value.ok().flatten().map(<[u8]>::to_vec).unwrap_or_default()
-        })
-    }
-
     /// The namespaces that it lives in.
     #[must_use]
     pub fn namespaces(&self) -> [Vec<u8>; 7] {

@@ -137,14 +137,11 @@ fn zombie(proc: &Owned, parent: u32) -> Result<Option<Relation>> {
     Ok(Some(relation).filter(Relation::has_ended))
 }
 
-/// Refuses a child that a restart could not make as it is: one of another user, or in other namespaces, or that shares with its
+/// Refuses a child that a restart could not make as it is: one in other namespaces, or that shares with its
 /// parent what only threads share.
 fn belongs(child: &Halted, root: Option<&Halted>) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let refuse = |why, remedy| Err(Error::refused(format_args!("child process {}", child.pid()), why, remedy));
-    if child.owner() != root.owner() {
-        return refuse("is another user's", "save it by itself");
-    }
     if child.namespaces() != root.namespaces() {
         return refuse("lives in other namespaces", "save it by itself");
     }

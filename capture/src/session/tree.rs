@@ -10,6 +10,7 @@ use image_format::record::memory::Vma;
 use image_format::writer::Full;
 use image_format::{Notes, PAGE, align_up};
 use state::content::Contents;
+use state::credentials::Found;
 use state::process::Relation;
 use state::{Result, Save, Scratch, Target};
 
@@ -54,6 +55,16 @@ pub fn save<T: Target, H: Threads>(
         target.enter(place);
         state::process::check(target)?;
     }
+    let mut credentials = Vec::new();
+    for (place, Member { threads, .. }) in members.iter().enumerate() {
+        target.enter(place);
+        let tids = (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32);
+        credentials.push(Found::of(target, tids)?);
+    }
+    // A tree of one user has that of whoever restarts it.
+    if credentials.iter().all(|found| credentials.first() == Some(found)) {
+        credentials.clear();
+    }
     target.enter(0);
     let notes = Notes::new(common.prefix, common.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(common.scratch) };
@@ -84,6 +95,10 @@ pub fn save<T: Target, H: Threads>(
         save.notes.bytes(notes)?;
         super::own_objects(&mut save, member.threads, &member.facts)?;
         state::content::save(&mut save, files, &contents, runs.as_slice().iter().filter_map(Run::content))?;
+        if let Some(found) = credentials.get(place) {
+            state::credentials::save(&mut save, found)?;
+            header.required = (header.required.get() | Features::CREDENTIALS.bits()).into();
+        }
         if place == 0 {
             state::process::save(&mut save, relations, files)?;
         }

@@ -12,6 +12,7 @@ use image_format::record::pipe::Pipe;
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::record::pty::Pty;
 use image_format::record::regular::Regular;
+use image_format::record::sigio::Sigio;
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Fault, Image};
@@ -147,7 +148,9 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
         add(pty.id.get(), kind, pty.path, pty.flags.get(), None, None)?;
     }
     for socket in image.table::<Socket>()? {
-        add(socket.id.get(), "socket", socket.name, socket.flags.get(), None, None)?;
+        let driven = image.table::<Sigio>()?.iter().any(|driven| driven.id == socket.id);
+        let flags = socket.flags.get() | if driven { sys::abi::O_ASYNC } else { 0 };
+        add(socket.id.get(), "socket", socket.name, flags, None, None)?;
     }
     let states = object::pipes(image)?.into_iter().chain(object::sockets(image)?).chain(object::terminals(image)?);
     for (id, state) in states {

@@ -1,5 +1,6 @@
 //! What `ckpt show` says: [`report`] collects it (and is the JSON), [`table`] draws it for people.
 
+pub mod credentials;
 pub mod files;
 pub mod memory;
 pub mod object;

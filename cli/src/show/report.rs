@@ -16,6 +16,7 @@ use image_format::record::umask::Umask;
 use image_format::{Fault, Image, StrRef, note};
 use serde::Serialize;
 
+use super::credentials::Credentials;
 use super::files::{self, Descriptor};
 use super::memory::Memory;
 use super::setting::Setting;
@@ -129,6 +130,8 @@ pub struct Process {
     pub group: Option<u32>,
     /// Its session, in a tree.
     pub session: Option<u32>,
+    /// Its users, groups and capabilities, in a tree of several users.
+    pub credentials: Option<Credentials>,
     /// The executable's path.
     pub executable: String,
     /// The beginning of its command line (the kernel keeps 80 bytes in cores).
@@ -293,6 +296,7 @@ impl Process {
             parent: relation.map(|r| r.parent.get()).filter(|parent| *parent != 0),
             group: relation.map(|r| r.group.get()),
             session: relation.map(|r| r.session.get()),
+            credentials: Credentials::of(image)?,
             executable: string(image, image.single::<Mm>()?.exe)?,
             command: command(image)?,
             directory: string(image, image.single::<Cwd>()?.path)?,

@@ -44,6 +44,9 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
         let of = process.parent.map_or_else(|| "root of the tree".to_owned(), |parent| format!("child of {parent}"));
         line(out, "tree", &format!("{of}, group {group}, session {session}"))?;
     }
+    if let Some(credentials) = &process.credentials {
+        line(out, "user", &credentials.line())?;
+    }
     line(out, "program", &process.executable)?;
     if !process.command.is_empty() {
         line(out, "command", &process.command)?;

@@ -21,8 +21,6 @@ use crate::{NoteType, StrRef};
 const CLOCK_MAX: u32 = 15;
 
 /// Nanoseconds of a second, and seconds that the kernel keeps as nanoseconds (`KTIME_SEC_MAX`).
-/// Greatest number of a signal.
-const NSIG: u32 = 64;
 const SECOND: u64 = 1_000_000_000;
 const SEC_MAX: u64 = i64::MAX as u64 / SECOND;
 
@@ -120,7 +118,9 @@ impl<'a> Check<'_, 'a> {
                 return self.bad("a lock of an unknown kind", lock);
             }
             let is_lease = lock.kind.get() == LockKind::Lease as u32;
-            if is_lease && !self.requires(Features::LEASES) || lock.signal.get() > if is_lease { NSIG } else { 0 } {
+            if is_lease && !self.requires(Features::LEASES)
+                || lock.signal.get() as usize > if is_lease { super::SIGNALS } else { 0 }
+            {
                 return self.bad("a lease with a signal that there is not, or in an image that requires none", lock);
             }
             let end = lock.start.get().checked_add(lock.len.get());

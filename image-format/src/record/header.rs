@@ -51,6 +51,10 @@ bitflags::bitflags! {
         const LEASES = 1 << 27;
         /// Threads are restricted in what they may call ([`super::seccomp::Seccomp`]).
         const SECCOMP = 1 << 29;
+        /// Processes of a tree have credentials of their own ([`super::credentials::Credentials`]).
+        const CREDENTIALS = 1 << 31;
+        /// Sockets of a tree are signal-driven ([`super::sigio::Sigio`]).
+        const SIGNAL_DRIVEN = 1 << 32;
     }
 }
 

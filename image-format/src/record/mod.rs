@@ -8,6 +8,7 @@ use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub mod content;
+pub mod credentials;
 pub mod cwd;
 pub mod deadline;
 pub mod descriptor;
@@ -38,6 +39,7 @@ pub mod seccomp;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
+pub mod sigio;
 pub mod signalfd;
 pub mod socket;
 pub mod terminal;
@@ -150,6 +152,10 @@ pub enum NoteType {
     Pkey = 0x434b_0038,
     /// [`seccomp::Seccomp`], in the order of the threads.
     Seccomp = 0x434b_0039,
+    /// [`credentials::Credentials`], at most one.
+    Credentials = 0x434b_003c,
+    /// [`sigio::Sigio`], ascending by id.
+    Sigio = 0x434b_003d,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -157,8 +163,11 @@ pub enum NoteType {
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many numbers types have, with gaps.
-const TYPES: usize = (NoteType::Seccomp as u32 - BASE + 1) as usize;
+/// How many numbers types have, with gaps: fewer for the stub that knows no trees.
+const TYPES: usize =
+    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::Sigio } else { NoteType::Seccomp } as u32
+        - BASE
+        + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -189,6 +198,8 @@ const SIZES: [u8; TYPES] = {
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     put!(pkey::Pkey, seccomp::Instruction, seccomp::Seccomp);
+    #[cfg(any(not(feature = "terse"), feature = "tree"))]
+    put!(credentials::Credentials, sigio::Sigio);
     sizes
 };
 

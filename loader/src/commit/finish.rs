@@ -31,7 +31,7 @@ pub fn process(plan: &Plan, image: &Checked<'_>) {
         die(packed!("setting the mm fields"), e);
     }
     state::umask::restore(image);
-    settings(image, When::First);
+    settings(image, tree::settings_first(plan));
     for (signal, action) in (1..).zip(image.each::<Sigaction>()) {
         if let Err(e) = state::sigaction::restore(signal, action) {
             die(packed!("setting a signal action"), e);
@@ -88,7 +88,7 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
 }
 
 /// The first of the program's descriptors that leads to an open file; `None` when that is another process's of the tree.
-fn first(plan: &Plan, image: &Checked<'_>, id: U32) -> Option<Fd> {
+pub fn first(plan: &Plan, image: &Checked<'_>, id: U32) -> Option<Fd> {
     image.each::<Descriptor>().find(|d| d.file == id).and_then(|d| own(plan, d.fd))
 }
 

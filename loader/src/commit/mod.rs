@@ -4,7 +4,7 @@
 //! process with the stage and the kernel's word ([`die`]). Nothing allocates. All signals are blocked until each
 //! thread is on its own stack. The image file is never written: a restart that died can be tried again.
 
-mod finish;
+pub mod finish;
 pub mod gate;
 mod memory;
 pub mod relocate;

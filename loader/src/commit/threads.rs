@@ -97,6 +97,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     if let Err(e) = state::rlimit::restore(image) {
         die(packed!("setting limits"), e.errno().unwrap_or(Errno::EINVAL));
     }
+    tree::rights(plan, image, true);
     finish::settings(image, When::Last);
     super::close_error_fd();
     // Others' locks are free by now; and all are ready, or none goes on.
@@ -135,6 +136,7 @@ unsafe extern "C" fn begin(at: *mut u8) -> ! {
     // SAFETY: written by `resume_all` before this thread was made.
     let &Start { plan, image, index, thread, .. } = unsafe { &*at.cast::<Start<'_>>() };
     complete(image, thread);
+    tree::rights(plan, image, false);
     sys::thread::set_name(&thread.comm);
     let frame = if plan.gate_len == 0 { 0 } else { gate::prepare(plan, image, index, at as u64 + START) };
     READY.fetch_add(1, Ordering::AcqRel);

@@ -4,6 +4,7 @@
 use image_format::record::header::Features;
 use image_format::{Checked, ExitCode};
 use loader::options::Options;
+use state::setting::When;
 use state::{Error, Result};
 use sys::packed;
 
@@ -23,6 +24,15 @@ impl Tree {
     /// Nobody else is there.
     pub const fn meeting(self) -> u64 {
         0
+    }
+
+    /// Nobody has others than those of the restart.
+    ///
+    /// # Errors
+    /// Never.
+    #[allow(clippy::unnecessary_wraps, reason = "as in tree.rs")]
+    pub const fn with_rights(self, _: &Checked<'_>) -> Result<Self> {
+        Ok(self)
     }
 
     /// There is nothing to be moved.
@@ -46,6 +56,14 @@ pub const fn meet(_: &Tree, _: u32) {}
 
 /// As above.
 pub const fn join(_: &Plan) {}
+
+/// Settings come all at once.
+pub const fn settings_first(_: &Plan) -> When {
+    When::First
+}
+
+/// There is nobody who has other ones.
+pub const fn rights(_: &Plan, _: &Checked<'_>, _: bool) {}
 
 /// Makes no other process.
 ///

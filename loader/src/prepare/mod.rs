@@ -82,6 +82,7 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
                 continue;
             }
         }
+        tree = tree.with_rights(&image)?;
         files.backings = heap::descriptors(image.each::<Backing>().len())?;
         files::open_backings(&image, &input, options, &mut files)?;
         if options.files == FilesPolicy::Rollback && tree.place() == 0 {

@@ -5,19 +5,22 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use image_format::record::credentials::Credentials;
 use image_format::record::process::Process;
+use image_format::record::sigio::Sigio;
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
-use state::{Error, Result};
+use state::setting::When;
+use state::{Error, Result, credentials};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE};
 use sys::abi::signal::{SIGCHLD, Sigaction};
-use sys::abi::{RLIMIT_CORE, Rlimit, TIOCSCTTY, TIOCSPGRP, Timespec};
+use sys::abi::{PR_SET_DUMPABLE, RLIMIT_CORE, Rlimit, TIOCSCTTY, TIOCSPGRP, Timespec};
 use sys::fs::Fd;
 use sys::{Errno, child, packed};
 
 use super::files::Files;
 use super::region::Plan;
-use crate::commit::die;
+use crate::commit::{die, finish};
 
 /// A process's place in its tree.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Tree {
     terminal: Fd,
     /// Its parent's id; 0 for the root.
     parent: u32,
+    /// Whether its credentials are others than those of the restart.
+    changes: bool,
 }
 
 impl Tree {
@@ -45,6 +50,17 @@ impl Tree {
     /// Where they meet; 0: nobody else is there.
     pub const fn meeting(&self) -> u64 {
         self.meeting
+    }
+
+    /// Looks at the credentials that this process is to have.
+    ///
+    /// # Errors
+    /// It may not have them.
+    pub fn with_rights(mut self, image: &Checked<'_>) -> Result<Self> {
+        if let Some(own) = image.each::<Credentials>().next() {
+            self.changes = credentials::check(image.header().pid.get(), own, image.contents(own.groups))?;
+        }
+        Ok(self)
     }
 
     /// Puts the page where they meet to a place of the region.
@@ -175,6 +191,33 @@ pub fn grow(image: &Checked<'static>, options: &Options<'_>, files: &Files) -> R
         }
     }
     Ok(tree)
+}
+
+/// What is set before other threads are made.
+pub fn settings_first(plan: &Plan) -> When {
+    if plan.tree.changes { When::Others } else { When::First }
+}
+
+/// The calling thread gets its own credentials, after all that takes those of the restart; behind them what they are kept with.
+pub fn rights(plan: &Plan, image: &Checked<'_>, leads: bool) {
+    if let Some(own) = image.each::<Credentials>().next().filter(|_| plan.tree.changes) {
+        let settings = || finish::settings(image, When::Rights);
+        let mut done = credentials::restore(own, image.contents(own.groups), settings);
+        if leads && own.dumpable == 1 {
+            // SAFETY: writes to no memory.
+            done = done.and_then(|()| unsafe { sys::process::prctl(PR_SET_DUMPABLE, 1, 0, 0) }.map(drop));
+        }
+        if let Err(e) = done {
+            die(packed!("setting credentials"), e)
+        }
+    }
+    for driven in image.each::<Sigio>().filter(|_| leads) {
+        if let Some(fd) = finish::first(plan, image, driven.id)
+            && let Err(e) = state::sigio::restore(driven, fd)
+        {
+            die(packed!("making a socket signal-driven"), e)
+        }
+    }
 }
 
 /// Ends as the process of that place had ended.

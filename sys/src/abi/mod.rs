@@ -195,6 +195,14 @@ const_assert_eq!(size_of::<CloneArgs>(), 80);
 
 // prctl.h
 pub const PR_GET_DUMPABLE: usize = 3;
+pub const PR_SET_DUMPABLE: usize = 4;
+pub const PR_SET_KEEPCAPS: usize = 8;
+pub const PR_CAPBSET_READ: usize = 23;
+pub const PR_CAPBSET_DROP: usize = 24;
+pub const PR_SET_SECUREBITS: usize = 28;
+pub const PR_CAP_AMBIENT: usize = 47;
+pub const PR_CAP_AMBIENT_RAISE: usize = 2;
+pub const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
 pub const PR_SET_NAME: usize = 15;
 pub const PR_SET_PDEATHSIG: usize = 1;
 pub const PR_GET_PDEATHSIG: usize = 2;
