@@ -15,6 +15,7 @@ use image_format::record::header::{Features, Header};
 use image_format::record::id_word::IdWord;
 use image_format::record::memory::{Backing, Vma, VmaFlags};
 use image_format::record::pkey::Pkey;
+use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::thread::Thread;
 use image_format::writer::Full;
 use image_format::{Layout, NoteType, Notes, PAGE, align_up};
@@ -54,6 +55,8 @@ pub struct Stopped<'a> {
     pub pending: &'a [Siginfo],
     /// The moment until which the call lasts that it makes again, if it has one.
     pub deadline: Option<Deadline>,
+    /// What restricts it in what it may call.
+    pub seccomp: &'a [Seccomp],
 }
 
 /// All threads of the process, the current one first.
@@ -83,6 +86,8 @@ pub struct Facts<'a> {
     pub generation: u32,
     /// Threads carry whole frames: they were stopped anywhere, not in a handler of their own.
     pub full_frames: bool,
+    /// The programs of filters that restrict the threads.
+    pub programs: &'a [Instruction],
 }
 
 /// Memory for one save, all zero; the parts' sizes bound what can be saved.
@@ -185,7 +190,10 @@ fn begin<T: Target>(
     (files, line): (&[OpenFile], &[u8]),
 ) -> Result<Header> {
     let ids = Owner { pid: save.target.pid(), uid: header::owner(save.target.proc()) };
-    let header = header::new(ids, facts, files, header::clocks(save.target)?);
+    let mut header = header::new(ids, facts, files, header::clocks(save.target)?);
+    if (0..threads.count()).any(|i| !threads.get(i).seccomp.is_empty()) {
+        header.required = (header.required.get() | Features::SECCOMP.bits()).into();
+    }
     save.notes.table(&[header])?;
     write_threads(save, threads, facts, (ids, line))?;
     Ok(header)
@@ -324,6 +332,7 @@ fn write_threads<T: Target>(
     if facts.full_frames {
         save.notes.table(frames)?;
         write_deadlines(save, threads)?;
+        state::seccomp::save(save, facts.programs, (0..threads.count()).map(|i| threads.get(i).seccomp))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use image_format::record::memory::{Vma, VmaFlags, VmaKind};
 use image_format::record::pkey::Pkey;
 use image_format::record::process::FD_MASK;
 use image_format::record::pty::Pty;
+use image_format::record::seccomp::Seccomp;
 use image_format::record::socket::{SocketStep, Step};
 use image_format::{Fault, Image};
 use rustix::process::{Resource, getrlimit};
@@ -111,6 +112,12 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
     if connections != 0 && !has(NET_ADMIN) {
         let what = text::count(connections, "TCP connection");
         lines.push(format!("{what} to other processes: carried, which takes CAP_NET_ADMIN here, too: restart as root"));
+    }
+    if image.table::<Seccomp>()?.last().is_some_and(|end| end.first.get() != 0) && sys::process::may_filter().is_err() {
+        lines.push(
+            "seccomp filters: take CAP_SYS_ADMIN, as they were installed without no_new_privs: restart as root"
+                .to_owned(),
+        );
     }
     for own in image.table::<Credentials>()? {
         let groups = image.bytes(own.groups).unwrap_or_default();

@@ -12,6 +12,8 @@ mod frame;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod process;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
+mod seccomp;
+#[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod sysv;
 
 use core::cell::Cell;
@@ -248,6 +250,8 @@ impl<'a> Check<'_, 'a> {
             return self.bad("not exactly one thread leads, or made the save", first);
         }
         self.frames(threads)?;
+        #[cfg(any(not(feature = "terse"), feature = "tree"))]
+        self.seccomp(threads)?;
         self.pending(threads)
     }
 

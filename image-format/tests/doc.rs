@@ -28,6 +28,7 @@ use image_format::record::pty::{Pty, PtyStep};
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
+use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::setting::Setting;
 use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
@@ -107,6 +108,8 @@ fn each_record_is_described() {
     described::<InotifyWatch>();
     described::<Pidfd>();
     described::<Pkey>();
+    described::<Instruction>();
+    described::<Seccomp>();
     described::<Sysv>();
 }
 

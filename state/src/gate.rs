@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! 0 magic │ threads │ length │ the last code │ its orders │ ways in, 16 each │ goals, 8 each │ marks, 1 each │ the leader's frame
+//! │ restrictions, 40 each │ the programs of filters
 //! ```
 //!
 //! Must never claim memory as left over through which a thread may still have to go.
@@ -10,7 +11,7 @@
 use image_format::{PAGE, align_up};
 
 /// What a gate begins with.
-pub const MAGIC: [u8; 16] = *b"ckpt gate 1\0\0\0\0\0";
+pub const MAGIC: [u8; 16] = *b"ckpt gate 2\0\0\0\0\0";
 
 /// Where its parts lie, in bytes from its start, for a number of threads.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,8 @@ impl Gate {
     /// The code that unmaps the rest.
     pub const CODE: u64 = 32;
     /// What that code is to do.
-    pub const ORDERS: u64 = 112;
-    const WAYS: u64 = 176;
+    pub const ORDERS: u64 = 152;
+    const WAYS: u64 = 216;
 
     /// The gate of this many threads.
     #[must_use]
@@ -60,13 +61,13 @@ impl Gate {
     }
 }
 
-/// Whether these bytes, a whole mapping, are a gate that every thread has marked. Whoever wants to drop it must also see
+/// Whether a mapping of `whole` bytes, which begins with these, is a gate that every thread has marked. Whoever wants to drop it must also see
 /// that no thread is between its mark and its goal.
 #[must_use]
-pub fn leftover(bytes: &[u8]) -> bool {
+pub fn leftover(bytes: &[u8], whole: u64) -> bool {
     let word = |at: u64| bytes.get(at as usize..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
     let (Some(threads), Some(len)) = (word(Gate::THREADS), word(Gate::LEN)) else { return false };
-    if !bytes.starts_with(&MAGIC) || len != bytes.len() as u64 || len % PAGE != 0 || threads >= len {
+    if !bytes.starts_with(&MAGIC) || len != whole || len % PAGE != 0 || threads >= len {
         return false;
     }
     let gate = Gate::new(threads);
@@ -94,21 +95,21 @@ mod tests {
 
     #[test]
     fn a_gate_that_all_have_passed_is_left_over() {
-        assert!(leftover(&page(1, 1)));
-        assert!(leftover(&page(20, 20)));
-        assert!(!leftover(&page(20, 19)));
+        assert!(leftover(&page(1, 1), PAGE));
+        assert!(leftover(&page(20, 20), PAGE));
+        assert!(!leftover(&page(20, 19), PAGE));
     }
 
     #[test]
     fn other_memory_is_not() {
-        assert!(!leftover(&[]));
-        assert!(!leftover(&MAGIC));
-        assert!(!leftover(&[0; LEN]));
-        assert!(!leftover(&[1; LEN]));
-        assert!(!leftover(&page(u64::MAX, 0)));
-        assert!(!leftover(&page(4000, 0)));
+        assert!(!leftover(&[], 0));
+        assert!(!leftover(&MAGIC, 16));
+        assert!(!leftover(&[0; LEN], PAGE));
+        assert!(!leftover(&[1; LEN], PAGE));
+        assert!(!leftover(&page(u64::MAX, 0), PAGE));
+        assert!(!leftover(&page(4000, 0), PAGE));
         let mut longer = [0; 2 * LEN];
         longer[..LEN].copy_from_slice(&page(1, 1));
-        assert!(!leftover(&longer), "more than the gate");
+        assert!(!leftover(&longer, 2 * PAGE), "more than the gate");
     }
 }

@@ -36,6 +36,7 @@ pub mod pty;
 pub mod regular;
 pub mod rlimit;
 pub mod sched;
+pub mod seccomp;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;

@@ -177,13 +177,16 @@ pub fn collect<T: Target>(
 
 /// Whether a mapping is what an earlier restart has left behind, and nobody needs any more.
 fn is_gate<T: Target>(target: &T, vma: &Vma) -> bool {
-    /// Longest gate that is looked for, bytes: that of about a thousand threads.
+    /// How far into a gate is looked, bytes: at the marks of about a thousand threads.
     const LONGEST: usize = 32 << 10;
     let (start, end) = (vma.start.get(), vma.end.get());
     let alike = vma.kind.get() == VmaKind::Anonymous as u32 && vma.prot.get() == PROT_READ | PROT_EXEC;
     let mut bytes = [0; LONGEST];
-    let Some(bytes) = bytes.get_mut(..(end - start) as usize).filter(|_| alike) else { return false };
-    target.read_memory(start, bytes).is_ok() && crate::gate::leftover(bytes) && !target.stands_in(&(start..end))
+    let len = ((end - start) as usize).min(LONGEST);
+    let Some(bytes) = bytes.get_mut(..len).filter(|_| alike) else { return false };
+    target.read_memory(start, bytes).is_ok()
+        && crate::gate::leftover(bytes, end - start)
+        && !target.stands_in(&(start..end))
 }
 
 /// What is left of a mapping in front of and behind the saver's own memory: the kernel joins neighbours that are alike.

@@ -41,8 +41,8 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
     let mut lines = sys::fs::Lines::open_at(proc, c"status", &mut buffer).map_err(read)?.pass_long().whole();
     while let Some(line) = lines.next_line().map_err(read)? {
         let Some((key, value)) = sys::text::cut(line, b':') else { continue };
-        if key == b"Seccomp" && value.trim_ascii() != b"0" {
-            target.blocked(filtered())?;
+        if key == b"Seccomp" && value.trim_ascii() != b"0" && !target.reads_filters() {
+            target.blocked(crate::seccomp::refused())?;
         } else if key == b"x86_Thread_features" && value.windows(5).any(|w| w == b"shstk") {
             target.blocked(Error::refused(
                 format_args!("user shadow stack"),
@@ -60,12 +60,6 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Refuses a thread with a seccomp filter.
-#[must_use]
-pub fn filtered() -> Error {
-    Error::refused(format_args!("seccomp filter"), "cannot be carried yet", "start the program without it")
 }
 
 /// Refuses a thread that has children which are not saved with it, or has exited while others go on.

@@ -104,6 +104,10 @@ pub trait Target: Inside + Sync {
     fn takes_children(&self) -> bool {
         false
     }
+    /// Whether seccomp filters can be read; whether they are carried is found when they are.
+    fn reads_filters(&self) -> bool {
+        false
+    }
     /// From now on all but descriptors is asked of the process at this place, which is below [`Target::processes`].
     fn enter(&mut self, _: usize) {}
     /// The directory in `/proc` of the process at a place.

@@ -77,6 +77,20 @@ pub unsafe fn prctl(option: usize, a: usize, b: usize, c: usize) -> Result<usize
     unsafe { call(Sysno::prctl, [option, a, b, c, 0]) }
 }
 
+/// Whether this thread may install seccomp filters.
+///
+/// # Errors
+/// EACCES: not without privilege or `no_new_privs`; and the call's.
+pub fn may_filter() -> Result<()> {
+    // The kernel looks at the privilege before it looks for the program, which is nowhere.
+    let program = [1usize, 1];
+    // SAFETY: the kernel reads no more than these words.
+    match unsafe { call(Sysno::seccomp, [1, 0, (&raw const program) as usize]) } {
+        Err(Errno::EFAULT) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// personality(2).
 ///
 /// # Errors

@@ -6,8 +6,9 @@
 use crate::abi::ptrace::{
     IO_VEC_LEN, NT_PRSTATUS, NT_X86_XSTATE, PEEKSIGINFO_SHARED, PTRACE_CONT, PTRACE_DETACH,
     PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, PTRACE_GETEVENTMSG, PTRACE_GETREGSET,
-    PTRACE_GETSIGMASK, PTRACE_INTERRUPT, PTRACE_PEEKSIGINFO, PTRACE_SEIZE, PTRACE_SETOPTIONS, PTRACE_SETREGSET,
-    PTRACE_SETSIGMASK, PTRACE_SYSCALL, RseqConfiguration, UserRegs, WALL,
+    PTRACE_GETSIGMASK, PTRACE_INTERRUPT, PTRACE_PEEKSIGINFO, PTRACE_SECCOMP_GET_FILTER, PTRACE_SECCOMP_GET_METADATA,
+    PTRACE_SEIZE, PTRACE_SETOPTIONS, PTRACE_SETREGSET, PTRACE_SETSIGMASK, PTRACE_SYSCALL, RseqConfiguration, UserRegs,
+    WALL,
 };
 use crate::abi::signal::Siginfo;
 use crate::{Result, Sysno, call};
@@ -184,6 +185,27 @@ pub fn dispatches_calls(tid: i32) -> bool {
     let told = request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, size_of::<Config>(), at);
     let [mode, ..] = config;
     told.is_ok() && mode != 0
+}
+
+/// `PTRACE_SECCOMP_GET_FILTER`: the program of the thread's filter with this number, the newest first, eight bytes for each
+/// instruction; returns their number. `to` has room for any program.
+///
+/// # Errors
+/// ENOENT: no such filter; EACCES: not allowed; EMEDIUMTYPE: the program is none of the process's own.
+pub fn filter(tid: i32, number: usize, to: &mut [[u8; 8]; 4096]) -> Result<usize> {
+    request(PTRACE_SECCOMP_GET_FILTER, tid, number, to.as_mut_ptr() as usize)
+}
+
+/// `PTRACE_SECCOMP_GET_METADATA`: the flags that this filter was installed with.
+///
+/// # Errors
+/// As for [`filter`].
+pub fn filter_flags(tid: i32, number: usize) -> Result<u64> {
+    // `struct seccomp_metadata`.
+    let mut metadata = [number as u64, 0];
+    request(PTRACE_SECCOMP_GET_METADATA, tid, size_of_val(&metadata), metadata.as_mut_ptr() as usize)?;
+    let [_, flags] = metadata;
+    Ok(flags)
 }
 
 /// waitpid(2) for one thread or child of any kind; `None` with `block` false: nothing has happened.

@@ -231,6 +231,42 @@ objects! {
     posix_timer pty ptydata regular rlimit sched sealed setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
 }
 
+/// Filters are told to root alone: by pid, and not to the process itself.
+mod seccomp {
+    use super::*;
+
+    #[test]
+    fn undisturbed() -> Result<()> {
+        User::each(|user| play("seccomp", user, Fate::Undisturbed))
+    }
+
+    #[test]
+    fn by_pid() -> Result<()> {
+        User::each(|user| {
+            if user == User::Nobody || !rustix::process::geteuid().is_root() {
+                let result = refused(user);
+                table::enter("seccomp", "PID", user, Outcome::Refused.or_fail(&result));
+                return result;
+            }
+            for (times, ids) in
+                [(1, Ids::New), (1, Ids::Namespace), (1, Ids::Tree), (10, Ids::New), (2, Ids::Namespace)]
+            {
+                play("seccomp", user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn refused(user: User) -> Result<()> {
+        let mut stage = Stage::set("seccomp", user)?;
+        let job = stage.start(false)?;
+        job.wait_line(READY)?;
+        let refused = stage.place.try_save(job.pid(), &stage.image(), &[])?;
+        anyhow::ensure!(refused.code() == Some(88) && refused.err.contains("seccomp"), "{refused:#?}");
+        stage.finish(job)
+    }
+}
+
 /// A tree of processes is saved by its root's pid alone; in the end both ways of having its ids again.
 macro_rules! trees {
     ($($name:ident)*) => { $(

@@ -73,24 +73,26 @@ fn kill_savers(place: &Place, pid: u32, image: &Path, freeze: bool, moments: u32
 
 /// A guest that waits for the word to go on: its savers are killed, then it is saved, and both it and its image must pass.
 fn survives(name: &str, arguments: &[&str], link: Link, freeze: bool, moments: u32) -> Result<()> {
+    User::each(|user| survives_as(user, (name, arguments, link), freeze, moments))
+}
+
+fn survives_as(user: User, (name, arguments, link): (&str, &[&str], Link), freeze: bool, moments: u32) -> Result<()> {
     let _turn = turn();
-    User::each(|user| {
-        let place = Place::new(user)?;
-        let image = place.file("job.ckpt");
-        let mut job = Job::start(place.command(place.linked_guest(name, link)?).args(arguments))?;
-        job.wait_line(READY)?;
-        let before = Traces::of(job.pid(), Still::All)?;
-        let start = Instant::now();
-        let killed = kill_savers(&place, job.pid(), &image, freeze, moments, Still::AllButMemory)
-            .with_context(|| job.story())?;
-        ensure!(killed > moments / 10, "only {killed} of {moments} savers were killed");
-        println!("{name}: {killed} of {moments} savers killed, {:?}", start.elapsed());
-        place.save(job.pid(), &image, &[])?;
-        before.wait_again(job.pid(), Still::All)?;
-        place.go()?;
-        job.end()?.expect_pass()?;
-        Job::start(&mut place.stub(&image))?.end()?.expect_pass()
-    })
+    let place = Place::new(user)?;
+    let image = place.file("job.ckpt");
+    let mut job = Job::start(place.command(place.linked_guest(name, link)?).args(arguments))?;
+    job.wait_line(READY)?;
+    let before = Traces::of(job.pid(), Still::All)?;
+    let start = Instant::now();
+    let killed =
+        kill_savers(&place, job.pid(), &image, freeze, moments, Still::AllButMemory).with_context(|| job.story())?;
+    ensure!(killed > moments / 10, "only {killed} of {moments} savers were killed");
+    println!("{name}: {killed} of {moments} savers killed, {:?}", start.elapsed());
+    place.save(job.pid(), &image, &[])?;
+    before.wait_again(job.pid(), Still::All)?;
+    place.go()?;
+    job.end()?.expect_pass()?;
+    Job::start(&mut place.stub(&image))?.end()?.expect_pass()
 }
 
 #[test]
@@ -141,6 +143,19 @@ fn a_killed_saver_of_a_tree() -> Result<()> {
         job.end()?.expect_pass()?;
         Job::start(place.ckpt().arg("restart").arg(&image))?.end()?.expect_pass()
     })
+}
+
+/// Filters that are live again the instant the saver is killed, and one that would end the process for some calls.
+#[test]
+fn a_killed_saver_of_a_filtered_process() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: filters are told to root alone");
+        return Ok(());
+    }
+    for freeze in [false, true] {
+        survives_as(User::Own, ("seccomp", &[], Link::Dynamic), freeze, MOMENTS)?;
+    }
+    Ok(())
 }
 
 /// A program that does not wait for us is started as often as needed.

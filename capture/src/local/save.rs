@@ -195,6 +195,7 @@ fn save_stopped(
         signal: work.request.signal,
         generation: GENERATION.load(Ordering::Acquire),
         full_frames: false,
+        programs: &[],
     };
     walk(work, slot, context, &mut target, stop.count, &facts, &mut output)?;
     output.finish()
@@ -270,6 +271,6 @@ impl Threads for Slots<'_> {
             unsafe { Frame::of_signal(&(*slot.interrupted).mcontext, &slot.record) }
         };
         let pending = slot.pending.get(..slot.pending_len).unwrap_or_default();
-        Stopped { record: &slot.record, frame, pending, deadline: None }
+        Stopped { record: &slot.record, frame, pending, deadline: None, seccomp: &[] }
     }
 }

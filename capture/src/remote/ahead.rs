@@ -64,6 +64,17 @@ impl Table {
         Self { bytes }
     }
 
+    /// The numbers and arguments of so many calls.
+    #[must_use]
+    pub fn calls(&self, count: usize) -> Vec<(usize, [usize; 6])> {
+        let call = |entry: &[u8]| {
+            let mut words = entry.chunks_exact(size_of::<u64>()).filter_map(|word| word.first_chunk());
+            let mut word = || words.next().map_or(0, |word| u64::from_le_bytes(*word) as usize);
+            (word(), [(); 6].map(|()| word()))
+        };
+        self.bytes.chunks_exact(ENTRY).take(count).map(call).collect()
+    }
+
     /// What came of them, when they were made.
     #[must_use]
     pub fn answers(&self, questions: &[Question]) -> Vec<Answer> {

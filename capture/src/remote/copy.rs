@@ -33,10 +33,13 @@ impl Copy {
     /// # Errors
     /// It is gone.
     pub fn new(pid: i32, teller: i32) -> Result<Self> {
-        use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_TRACESYSGOOD};
+        use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_SUSPEND_SECCOMP, PTRACE_O_TRACESYSGOOD};
         let open = || -> sys::Result<(Owned, Owned)> {
             let Some(Event::Stopped(..)) = ptrace::wait(pid, true)? else { return Err(Errno::ESRCH) };
-            ptrace::set_options(pid, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)?;
+            let options = PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD;
+            // It inherits its process's filters; who may not suspend them has found none.
+            ptrace::set_options(pid, options | PTRACE_O_SUSPEND_SECCOMP)
+                .or_else(|_| ptrace::set_options(pid, options))?;
             let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{pid}")).as_c_str(), sys::abi::O_DIRECTORY, 0)?;
             let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0)?;
             Ok((proc, mem))
@@ -92,8 +95,8 @@ impl Copy {
     ///
     /// # Errors
     /// As for [`Copy::call`].
-    pub fn call_all(&self, place: &Place, table: u64, count: usize) -> sys::Result<bool> {
-        self.puppet(place)?.call_all(table, count).map_err(|_| Errno::ESRCH)
+    pub fn call_all(&self, place: &Place, table: u64, calls: &[(usize, [usize; 6])]) -> sys::Result<bool> {
+        self.puppet(place)?.call_all(table, calls).map_err(|_| Errno::ESRCH)
     }
 
     fn puppet(&self, place: &Place) -> sys::Result<Puppet> {

@@ -82,6 +82,14 @@ impl Family {
         self.members.iter().find_map(|m| m.lacking)
     }
 
+    /// What a filter has to say against the save.
+    ///
+    /// # Errors
+    /// A call was not made.
+    pub fn objection(&self) -> Result<()> {
+        self.members.iter().flat_map(|member| &member.judges).try_for_each(|judge| judge.objection())
+    }
+
     /// Whether all copies are still there.
     #[must_use]
     pub fn copies_live(&self) -> bool {
@@ -165,6 +173,10 @@ impl Target for Family {
     }
 
     fn takes_children(&self) -> bool {
+        true
+    }
+
+    fn reads_filters(&self) -> bool {
         true
     }
 

@@ -181,6 +181,10 @@ impl Target for Looker {
         true
     }
 
+    fn reads_filters(&self) -> bool {
+        super::judge::can_read()
+    }
+
     fn enter(&mut self, place: usize) {
         self.entered = place;
     }

@@ -5,6 +5,7 @@
 use std::vec::Vec;
 
 use image_format::record::deadline::Deadline;
+use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::thread::Thread;
 use state::itimer::Timers as Interval;
 use state::posix_timer::Timers as Posix;
@@ -36,6 +37,7 @@ struct One {
     record: Thread,
     regs: sys::abi::ptrace::UserRegs,
     pending: Vec<Siginfo>,
+    seccomp: Vec<Seccomp>,
 }
 
 /// All threads; there is always a first one.
@@ -43,6 +45,8 @@ struct One {
 pub struct All {
     first: One,
     others: Vec<One>,
+    /// What their filters consist of.
+    pub programs: Vec<Instruction>,
 }
 
 impl Threads for All {
@@ -55,7 +59,8 @@ impl Threads for All {
         let tid = one.record.tid;
         let deadline = resume::deadline(&one.regs, &one.registers.regs);
         let deadline = deadline.map(|(clock, at)| Deadline { at: at.into(), clock: clock.into(), tid });
-        Stopped { record: &one.record, frame: one.registers.frame(&one.regs), pending: &one.pending, deadline }
+        let (frame, seccomp) = (one.registers.frame(&one.regs), &one.seccomp);
+        Stopped { record: &one.record, frame, pending: &one.pending, deadline, seccomp }
     }
 }
 
@@ -159,7 +164,9 @@ impl Seized {
         let mut room = std::vec![1; XSAVE_MAX];
         let mut registers = Vec::new();
         for tid in stopped.tids().to_vec() {
-            registers.extend(Registers::read(&mut stopped, tid, (&place, mem.fd()), &origin.components, &mut room)?);
+            let others = (&origin.components, registers.last());
+            let one = Registers::read(&mut stopped, tid, (&place, mem.fd()), others, &mut room)?;
+            registers.extend(one);
         }
         // One may have been made while the last ones were being seized.
         let all = registers.first().is_none_or(|first| first.status.threads == registers.len() as u64);
@@ -237,6 +244,23 @@ impl Halted {
         (pause, since): (target::Pause, std::time::Instant),
         (reset_tcp, with_files): (bool, state::WithFiles),
     ) -> Result<Option<(Remote, Known)>> {
+        let judges: Vec<_> =
+            core::iter::once(&self.first).chain(&self.others).filter_map(|one| one.judge.clone()).collect();
+        let looked = self.ask((pause, since), (reset_tcp, with_files));
+        judges.iter().try_for_each(|judge| judge.objection())?;
+        looked.map(|found| {
+            found.map(|(mut remote, known)| {
+                remote.judges = judges;
+                (remote, known)
+            })
+        })
+    }
+
+    fn ask(
+        self,
+        (pause, since): (target::Pause, std::time::Instant),
+        (reset_tcp, with_files): (bool, state::WithFiles),
+    ) -> Result<Option<(Remote, Known)>> {
         let Self { subject, first, others } = self;
         let pid = subject.outer;
         let mut remote = match Remote::new(subject, &first, pause, since) {
@@ -249,7 +273,13 @@ impl Halted {
             others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
         let waiting = count_signals(pid, &others)?;
         // The first thread last: it makes the other calls, too.
-        let mut threads = All { first: one(&mut remote, first, &QUESTIONS.concat())?, others };
+        let mut threads = All { first: one(&mut remote, first, &QUESTIONS.concat())?, others, programs: Vec::new() };
+        let All { first, others, programs } = &mut threads;
+        for one in core::iter::once(first).chain(others) {
+            if let Some(judge) = &one.registers.judge {
+                one.seccomp = judge.steps(one.record.tid.get(), programs);
+            }
+        }
         let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads, waiting)?;
         Ok(Some((remote, Known { threads, shared, timers, posix_timers })))
     }
@@ -280,7 +310,7 @@ fn one(remote: &mut Remote, registers: Registers, more: &[Question]) -> Result<O
     let proc = remote.proc();
     let record = state::thread::save(remote, proc, tid, own, rseq)?;
     let regs = registers.regs;
-    Ok(One { registers, record, regs, pending: Vec::new() })
+    Ok(One { registers, record, regs, pending: Vec::new(), seccomp: Vec::new() })
 }
 
 /// How many signals wait, for the process and for each thread.

@@ -14,6 +14,7 @@ mod connections;
 mod copy;
 mod family;
 mod glance;
+mod judge;
 mod kind;
 mod look;
 mod member;
@@ -160,6 +161,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
                 signal: 0,
                 generation: 0,
                 full_frames: true,
+                programs: &one.threads.programs,
             };
             Member { threads: &one.threads, facts }
         })
@@ -174,7 +176,7 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
             session::tree::save(&mut family, &members, &relations, (memory, common.memory()), output)
         }
     };
-    let saved = saved.inspect(|bytes| family.end_copies(*bytes));
+    let saved = family.objection().and(saved).inspect(|bytes| family.end_copies(*bytes));
     let saved = saved.and_then(|bytes| output.finish().and_then(|()| to.arrives()).map(|()| bytes));
     let (frozen, thawed, lacking) = (family.held(), family.thawed(), family.lacking());
     let bytes = match saved {

@@ -5,17 +5,20 @@
 //! are put back, letting it go must lead it back by itself, with its registers and its mask; this process may
 //! be killed at any instant.
 
+use std::sync::Arc;
+
 use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
-use sys::Errno;
-use sys::abi::ptrace::{PTRACE_EVENT_CLONE, PTRACE_EVENT_STOP, UserRegs};
+use sys::abi::ptrace::{P_PID, PTRACE_EVENT_CLONE, PTRACE_EVENT_STOP, UserRegs, WALL, WEXITED};
 use sys::abi::signal::Altstack;
 use sys::arch::{Boot, Code, Run, WayBack};
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
+use sys::{Errno, Sysno};
 
 use super::glance;
-use super::place::{FRAME, Place};
+use super::judge::{self, Judge};
+use super::place::{FRAME, LEN, Place};
 use super::resume::lead_back;
 use super::thread::{Registers, one_waits};
 
@@ -37,7 +40,12 @@ pub struct Puppet {
     teller: i32,
     /// It has told, and not been let run since.
     stands: bool,
+    /// What it may call, should we die while it is about to.
+    judge: Option<Arc<Judge>>,
 }
+
+/// What every code that leads back ends with.
+const LEADS_BACK: (Sysno, [usize; 6]) = (Sysno::rt_sigreturn, [0; 6]);
 
 fn write<C: Code>(words: &C::Words, at: u64, mem: Fd) -> Result<()> {
     let mut code = [0; 256];
@@ -62,7 +70,8 @@ impl Puppet {
         let call_mask = (thread.blocked != thread.mask).then_some(thread.blocked);
         let code = 0;
         let (tid, regs, mask, teller) = (thread.tid, thread.regs, thread.mask, thread.teller());
-        Self { tid, code, told: 0, regs, mask, call_mask, blocked: false, teller, stands: false }
+        let judge = thread.judge.clone();
+        Self { tid, code, told: 0, regs, mask, call_mask, blocked: false, teller, stands: false, judge }
     }
 
     /// The first thread, which can make calls before there is memory for a frame.
@@ -72,6 +81,15 @@ impl Puppet {
     pub fn boot(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
         let mut puppet = Self::new(thread);
         puppet.back_to_boot(place, mem)?;
+        let mask = (Sysno::rt_sigprocmask, [2, place.boot() as usize, 0, 8, 0, 0]);
+        judge::let_back(puppet.judge.as_ref(), puppet.told, &[mask, LEADS_BACK])?;
+        // In the end the memory is taken away, which must not be found impossible only then.
+        if let (Some(judge), false) =
+            (&puppet.judge, puppet.spares(&[(Sysno::munmap as usize, [place.memory as usize, LEN, 0, 0, 0, 0])]))
+        {
+            judge.forgo(Sysno::munmap as usize);
+            judge.objection()?;
+        }
         Ok(puppet)
     }
 
@@ -94,6 +112,7 @@ impl Puppet {
     pub fn run(thread: &Registers, place: &Place, mem: Fd) -> Result<Self> {
         let mut puppet = Self::new(thread);
         puppet.prepare_run(thread, place, false, mem)?;
+        judge::let_back(puppet.judge.as_ref(), puppet.told, &[LEADS_BACK])?;
         Ok(puppet)
     }
 
@@ -136,7 +155,7 @@ impl Puppet {
     pub fn of_copy(tid: i32, regs: UserRegs, place: &Place, teller: i32) -> Self {
         let code = place.run(true).0;
         let told = code + Run::told();
-        Self { tid, code, told, regs, mask: 0, call_mask: None, blocked: true, teller, stands: false }
+        Self { tid, code, told, regs, mask: 0, call_mask: None, blocked: true, teller, stands: false, judge: None }
     }
 
     /// The signal by which it tells of the end of many calls; 0: none.
@@ -181,15 +200,24 @@ impl Puppet {
         UserRegs { rbx: self.teller as u64, orig_rax: u64::MAX, ..self.regs }
     }
 
-    /// Makes all calls of the table at `table`, which holds `count`; false: it cannot, one after the other is the way then.
+    /// Whether filters leave it alone for these calls if we die now, and for those by which it tells of their end.
+    fn spares(&self, calls: &[(usize, [usize; 6])]) -> bool {
+        let Some(judge) = &self.judge else { return true };
+        let spared = |(number, args): &(usize, [usize; 6])| judge.spares(*number, self.code + 2, *args);
+        let to_itself = [self.tid as usize, self.teller as usize, 0, 0, 0, 0];
+        let tells = [(Sysno::gettid as usize, [0; 6]), (Sysno::tkill as usize, to_itself)];
+        calls.iter().all(spared) && (!self.tells() || tells.iter().all(spared))
+    }
+
+    /// Makes all calls of the table at `table`; false: it cannot, one after the other is the way then.
     ///
     /// # Errors
     /// The thread has ended.
-    pub fn call_all(&mut self, table: u64, count: usize) -> Result<bool> {
-        if !self.tells() {
+    pub fn call_all(&mut self, table: u64, calls: &[(usize, [usize; 6])]) -> Result<bool> {
+        if !self.tells() || !self.spares(calls) {
             return Ok(false);
         }
-        let (rip, r13) = (self.code + Run::table(), count as u64);
+        let (rip, r13) = (self.code + Run::table(), calls.len() as u64);
         self.set(&UserRegs { rip, r12: table, r13, ..self.telling() })?;
         self.go().map(|event| event.is_none())
     }
@@ -244,6 +272,10 @@ impl Puppet {
     /// # Errors
     /// The thread has ended.
     pub fn call(&mut self, number: usize, args: [usize; 6]) -> Result<sys::Result<usize>> {
+        if let Some(judge) = self.judge.as_ref().filter(|judge| !judge.spares(number, self.code + 2, args)) {
+            judge.forgo(number);
+            return Ok(Err(Errno::EPERM));
+        }
         self.aim(self.code, number, args)?;
         self.step()?;
         self.step()?;
@@ -256,7 +288,7 @@ impl Puppet {
     /// The thread has ended.
     pub fn call_in_boot(&mut self, number: usize, args: [usize; 4]) -> Result<sys::Result<usize>> {
         let [rdi, rsi, rdx, r10] = args;
-        if !self.tells() {
+        if !self.tells() || !self.spares(&[(number, [rdi, rsi, rdx, r10, usize::MAX, 0])]) {
             return self.call(number, [rdi, rsi, rdx, r10, usize::MAX, 0]);
         }
         let [rdi, rsi, rdx, r10] = args.map(|arg| arg as u64);
@@ -274,7 +306,14 @@ impl Puppet {
     /// The thread has ended.
     pub fn begin_fork(&mut self) -> Result<sys::Result<i32>> {
         let flags = sys::abi::CLONE_VM | sys::abi::CLONE_FILES;
-        let (tells, rip, number) = (self.tells(), self.code + Run::fork(), sys::Sysno::clone as u64);
+        let wait = [P_PID, 1, 0, WEXITED | WALL, 0, 0];
+        let clone = |flags| (Sysno::clone as usize, [flags, 0, 0, 0, 0, 0]);
+        // The one in the middle has the thread's filters, and its memory: what ends it may end both.
+        let end = (Sysno::exit_group as usize, [0; 6]);
+        if !self.spares(&[clone(flags), clone(sys::abi::CLONE_FILES), (Sysno::waitid as usize, wait), end]) {
+            return Ok(Err(Errno::EPERM));
+        }
+        let (tells, rip, number) = (self.tells(), self.code + Run::fork(), Sysno::clone as u64);
         let (rax, rdi) = (number, flags as u64);
         self.set(&UserRegs { rip, rax, rdi, rsi: 0, rdx: 0, r10: 0, r8: 0, ..self.telling() })?;
         let event = if tells { self.go()? } else { self.step().and_then(|_| self.step())? };

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// kernel since Linux 6.18 lets one that yields wait behind all others (`yield_task_fair`), seconds on a busy machine.
 const SPIN: Duration = Duration::from_micros(200);
 
+/// What is asked of a thread that is traced.
+pub const OPTIONS: usize = PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD;
+
 /// Threads that stand still.
 #[derive(Debug)]
 pub struct Stopped {
@@ -102,7 +105,7 @@ impl Stopped {
             if self.tids.contains(&tid) {
                 continue;
             }
-            match ptrace::seize(tid, PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD) {
+            match ptrace::seize(tid, OPTIONS) {
                 Ok(()) => {}
                 // Ended between the listing and now; or made by a thread that was seized already, and so ours.
                 Err(Errno::ESRCH) if tid != self.pid => continue,

@@ -15,6 +15,7 @@ mod live;
 use super::ahead::{self, Answer, Table};
 use super::connections::Connections;
 use super::copy::Copy;
+use super::judge::Judge;
 use super::outside;
 use super::place::{DATA, LEN, Place};
 use super::puppet::Puppet;
@@ -103,8 +104,9 @@ pub struct Remote {
     resident: u64,
     /// Its address space with what is put into it, KiB.
     size: u64,
-    /// What the copy lacks, so that only the process itself can be saved.
+    /// What the copy lacks, so that only the process itself can be saved; and what restricts its threads.
     pub lacking: Option<&'static str>,
+    pub judges: Vec<std::sync::Arc<Judge>>,
 }
 
 impl Remote {
@@ -142,6 +144,7 @@ impl Remote {
             resident: first.status.resident,
             size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
             lacking: None,
+            judges: Vec::new(),
         };
         let mem = remote.mem.fd();
         remote.first = Some(Puppet::boot(first, &place, mem)?);
@@ -192,8 +195,8 @@ impl Remote {
             sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
             let puppet = self.other.as_mut().or(self.first.as_mut());
             let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), puppet) {
-                (Some(copy), _) => copy.call_all(&self.place, at, some.len()).map_err(failed)?,
-                (None, Some(puppet)) => puppet.call_all(at, some.len())?,
+                (Some(copy), _) => copy.call_all(&self.place, at, &table.calls(some.len())).map_err(failed)?,
+                (None, Some(puppet)) => puppet.call_all(at, &table.calls(some.len()))?,
                 (None, None) => false,
             };
             if made {

@@ -1,5 +1,6 @@
 //! One stopped thread: its registers, what the kernel keeps for it, and the signals that wait for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -14,6 +15,7 @@ use sys::ptrace;
 use sys::signal::bit;
 use sys::text::Text;
 
+use super::judge::{self, Judge};
 use super::place::Place;
 use super::stop::Stopped;
 use crate::core_notes::{Frame, XCR0_IN_CORE};
@@ -35,6 +37,10 @@ pub struct Status {
     pub own: i32,
     /// Some seccomp filter or mode applies to it.
     pub filtered: bool,
+    /// It is strict mode.
+    pub strict: bool,
+    /// What it executes gets no privilege.
+    pub no_new_privs: bool,
     /// The process has locked memory.
     pub locks_memory: bool,
     /// Its address space, KiB.
@@ -66,7 +72,8 @@ impl Status {
                     let own = sys::text::words(value).last().and_then(sys::text::decimal);
                     status.own = own.and_then(|n| i32::try_from(n).ok()).unwrap_or(tid);
                 }
-                b"Seccomp" => status.filtered = value != b"0",
+                b"Seccomp" => (status.filtered, status.strict) = (value != b"0", value == b"1"),
+                b"NoNewPrivs" => status.no_new_privs = value == b"1",
                 b"VmSize" => status.size = first_number(value),
                 b"VmRSS" => status.resident = first_number(value),
                 b"Threads" => status.threads = sys::text::decimal(value).unwrap_or(0),
@@ -103,6 +110,8 @@ pub struct Registers {
     pub blocked: u64,
     /// What else is told of it.
     pub status: Status,
+    /// What it may call.
+    pub judge: Option<Arc<Judge>>,
 }
 
 /// Takes components for unused that hold zeros, as after a reset: not every CPU tells (QEMU's says that all are in use), and
@@ -127,7 +136,8 @@ fn ended(tid: i32) -> Error {
 
 impl Registers {
     /// Reads a stopped thread. In the kernel's own code (vdso), which compares counters that another boot counts anew, and in
-    /// code of a saver that was killed, no thread is saved: it is let run on. `room`: for its XSAVE area. `None`: it has ended.
+    /// code of a saver that was killed, no thread is saved: it is let run on. `before`: another one of its threads. `room`: for its
+    /// XSAVE area. `None`: it has ended.
     ///
     /// # Errors
     /// 32-bit code, AMX tiles in use, what forbids calls inside.
@@ -135,7 +145,7 @@ impl Registers {
         stopped: &mut Stopped,
         tid: i32,
         (place, mem): (&Place, Fd),
-        components: &Components,
+        (components, before): (&Components, Option<&Self>),
         room: &mut [u8],
     ) -> Result<Option<Self>> {
         let mut regs;
@@ -160,9 +170,7 @@ impl Registers {
         leave_critical_section(tid, &mut regs, mem);
         let status = Status::read(tid).map_err(|_| ended(tid))?;
         // Asked before any call is made in it: a filter may end the process for one.
-        if status.filtered {
-            return Err(state::process::filtered());
-        }
+        let judge = judge::read(tid, &status, before.and_then(|other| other.judge.as_ref()))?;
         if ptrace::dispatches_calls(tid) {
             let object = format_args!("thread {tid} (system call user dispatch)");
             return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
@@ -186,7 +194,7 @@ impl Registers {
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
         let blocked = status.blocked.unwrap_or(mask);
         let core_size = components.core_size(word(XCR0_IN_CORE));
-        Ok(Some(Self { tid, regs, core_size, xstate, mask, blocked, status }))
+        Ok(Some(Self { tid, regs, core_size, xstate, mask, blocked, status, judge }))
     }
 
     /// A signal that the kernel drops when it is sent to the thread, unless somebody traces it; 0 when there is none.

@@ -109,6 +109,7 @@ fn thread_rows(process: &Process) -> Vec<Vec<String>> {
             0 => format!("{}, nice {}", s.policy, s.nice),
             priority => format!("{} {priority}", s.policy),
         }));
+        notes.extend((!thread.seccomp.is_empty()).then(|| count(thread.seccomp.len(), "seccomp restriction")));
         notes.extend((!thread.cpus.is_empty()).then(|| format!("on CPUs {}", thread.cpus)));
         vec![thread.tid.to_string(), thread.name.clone(), thread.stopped_in.clone(), notes.join("; ")]
     };

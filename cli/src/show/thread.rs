@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use image_format::record::memory::{Backing, Vma};
+use image_format::record::seccomp::{How, Seccomp};
 use image_format::record::thread::{self, ThreadFlags};
 use image_format::{Fault, Image, note};
 use serde::Serialize;
@@ -39,6 +40,8 @@ pub struct Thread {
     pub scheduling: Option<Scheduling>,
     /// The CPUs that it keeps to, `0-3,7`; empty when they are its parent's.
     pub cpus: String,
+    /// What restricts it in what it may call, the oldest first.
+    pub seccomp: Vec<String>,
 }
 
 impl Thread {
@@ -64,7 +67,22 @@ impl Thread {
             blocked_signals: (1..=signal::MAX).filter(|n| mask & (1 << (n - 1)) != 0).map(signal::name).collect(),
             scheduling: Scheduling::of(image, tid)?,
             cpus: setting::cpus(image, tid)?,
+            seccomp: image
+                .table::<Seccomp>()?
+                .iter()
+                .filter(|step| step.tid.get() == tid)
+                .filter_map(restriction)
+                .collect(),
         })
+    }
+}
+
+/// What a step does, in words.
+fn restriction(step: &Seccomp) -> Option<String> {
+    match How::of(step)? {
+        How::NoNewPrivs => None,
+        How::Strict => Some("strict mode".to_owned()),
+        _ => Some(format!("filter of {} instructions", step.len.get())),
     }
 }
 

@@ -49,6 +49,8 @@ bitflags::bitflags! {
         const SEALED = 1 << 26;
         /// Leases on files are held ([`super::lock::LockKind::Lease`]).
         const LEASES = 1 << 27;
+        /// Threads are restricted in what they may call ([`super::seccomp::Seccomp`]).
+        const SECCOMP = 1 << 29;
         /// System V segments that are attached again ([`super::sysv::Sysv`]).
         const SYSV = 1 << 30;
         /// Processes of a tree have credentials of their own ([`super::credentials::Credentials`]).

@@ -35,6 +35,7 @@ pub mod pty;
 pub mod regular;
 pub mod rlimit;
 pub mod sched;
+pub mod seccomp;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
@@ -146,10 +147,14 @@ pub enum NoteType {
     InotifyWatch = 0x434b_0033,
     /// [`pidfd::Pidfd`], ascending by id.
     Pidfd = 0x434b_0034,
+    /// [`seccomp::Instruction`], of all programs.
+    Instruction = 0x434b_0035,
     /// [`sysv::Sysv`], ascending by content.
     Sysv = 0x434b_0036,
     /// [`pkey::Pkey`], at most one.
     Pkey = 0x434b_0038,
+    /// [`seccomp::Seccomp`], in the order of the threads.
+    Seccomp = 0x434b_0039,
     /// [`credentials::Credentials`], at most one.
     Credentials = 0x434b_003c,
     /// [`sigio::Sigio`], ascending by id.
@@ -165,7 +170,8 @@ const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps: fewer for the stub that knows no trees.
 const TYPES: usize =
-    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::PidfdOf } else { NoteType::Pkey } as u32 - BASE
+    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::PidfdOf } else { NoteType::Seccomp } as u32
+        - BASE
         + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
@@ -196,7 +202,7 @@ const SIZES: [u8; TYPES] = {
     put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
-    put!(pkey::Pkey, sysv::Sysv);
+    put!(pkey::Pkey, seccomp::Instruction, seccomp::Seccomp, sysv::Sysv);
     #[cfg(any(not(feature = "terse"), feature = "tree"))]
     put!(credentials::Credentials, sigio::Sigio, pidfd::PidfdOf);
     sizes

@@ -30,6 +30,7 @@ use image_format::record::process::Process;
 use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
+use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::setting::Setting;
 use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
@@ -88,6 +89,10 @@ pub struct Parts {
     pub contents: Contents,
     pub guards: Vec<Guard>,
     pub keys: Vec<Pkey>,
+    /// What filters consist of.
+    pub programs: Vec<Instruction>,
+    /// What restricts threads.
+    pub seccomp: Vec<Seccomp>,
     pub shared_files: Vec<SharedFile>,
     pub components: Vec<Component>,
     pub deadlines: Vec<Deadline>,
@@ -142,6 +147,8 @@ impl Parts {
             contents: Contents::default(),
             guards: Vec::new(),
             keys: Vec::new(),
+            programs: Vec::new(),
+            seccomp: Vec::new(),
             shared_files: Vec::new(),
             components: Vec::new(),
             deadlines: Vec::new(),
@@ -236,7 +243,7 @@ impl Parts {
         let records =
             64 * (self.vmas.len() + self.processes.len()) + 1024 * self.threads.len() + 200 * self.pending.len();
         let files = 128 * (self.descriptors.len() + self.regular.len() + self.backings.len());
-        let mut out = vec![0; 36_000 + records + files + self.strings.len()];
+        let mut out = vec![0; 36_000 + 8 * self.programs.len() + records + files + self.strings.len()];
         let mut strings = vec![0; self.strings.len()];
         let mut notes = Notes::new(&mut out, &mut strings);
         let all = notes.string(&self.strings).unwrap();
@@ -282,6 +289,8 @@ impl Parts {
         self.contents.put(&mut notes);
         put(&mut notes, &self.guards);
         put(&mut notes, &self.keys);
+        put(&mut notes, &self.programs);
+        put(&mut notes, &self.seccomp);
         put(&mut notes, &self.shared_files);
         put(&mut notes, &self.components);
         put(&mut notes, &self.deadlines);

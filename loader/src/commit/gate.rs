@@ -6,21 +6,25 @@
 //! the leader:     waits for all marks ──► code in the gate: unmaps the region ── sigreturn, frame in the gate ──► the program
 //! ```
 //!
+//! A thread gets its seccomp filters right before its sigreturn: there is no other call between, which they could forbid. They
+//! lie in the gate, behind the leader's frame.
+//!
 //! Legal here: the program's memory, this thread's own slot, the gate. Once a thread is let go, the program runs: nothing of
 //! it may be touched any more, and nothing may be unmapped through which a thread may still have to go.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use image_format::record::frame::Frame;
+use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::thread::Thread;
 use image_format::{Checked, PAGE, align_up};
 use state::gate::{Gate, MAGIC};
-use sys::Errno;
 use sys::abi::Timespec;
 use sys::abi::ptrace::UserRegs;
 use sys::abi::signal::{Altstack, EFLAGS_TF, SS_ONSTACK};
-use sys::arch::{LEAVE_LEN, Orders};
-use sys::packed;
+use sys::arch::{CONFINE, LEAVE_LEN, Orders};
+use sys::{Errno, packed};
+use zerocopy::IntoBytes;
 
 use super::die;
 use crate::prepare::Plan;
@@ -40,8 +44,24 @@ pub fn room(image: &Checked<'_>, xstate: u32) -> u64 {
 pub fn len(image: &Checked<'_>, xstate: u32) -> u64 {
     match room(image, xstate) {
         0 => 0,
-        room => align_up(Gate::new(image.table::<Thread>().len() as u64).frame() + room, PAGE),
+        room => align_up(gate(image).frame() + room + filters(image), PAGE),
     }
+}
+
+/// Bytes of what restricts the threads: calls, and the programs that these name.
+fn filters(image: &Checked<'_>) -> u64 {
+    (size_of_val(image.table::<Seccomp>()) + size_of_val(image.table::<Instruction>())) as u64
+}
+
+/// The address of a thread's first restriction in the gate; 0: it has none.
+fn restricted(plan: &Plan, image: &Checked<'_>, tid: u32) -> u64 {
+    let place = image.each::<Seccomp>().position(|step| step.tid.get() == tid);
+    place.map_or(0, |place| restrictions(plan, image) + (place * size_of::<Seccomp>()) as u64)
+}
+
+/// The address of the first one of all.
+fn restrictions(plan: &Plan, image: &Checked<'_>) -> u64 {
+    plan.gate + gate(image).frame() + room(image, plan.xstate.len)
 }
 
 /// The region's memory at an address.
@@ -76,6 +96,17 @@ pub fn write(plan: &Plan, image: &Checked<'_>, leader: usize) {
         put(way, &sys::arch::way(way, mark, goal));
         put(goal, &UserRegs::from_words(frame.regs.map(Into::into)).rip.to_le_bytes());
     }
+    let (steps, programs) = (image.table::<Seccomp>(), image.table::<Instruction>());
+    let at = restrictions(plan, image);
+    put(at - start, steps.as_bytes());
+    put(at - start + size_of_val(steps) as u64, programs.as_bytes());
+    // SAFETY: as many were put there just now.
+    for step in unsafe { core::slice::from_raw_parts_mut(at as usize as *mut Seccomp, steps.len()) } {
+        if step.third.get() != 0 {
+            step.third = (step.third.get() + at).into();
+            step.at = (step.at.get() + at).into();
+        }
+    }
     // The leader has no mark to set: it is the last one.
     put(gate.mark(leader as u64), &[1]);
 }
@@ -107,10 +138,13 @@ pub fn prepare(plan: &Plan, image: &Checked<'_>, index: usize, at: u64) -> u64 {
     build(plan, image, index, at, Some(plan.gate + gate(image).way(index as u64)))
 }
 
-/// A thread goes back into the program.
-pub fn pass(frame: u64) -> ! {
-    // SAFETY: built by `prepare`; its memory stays until the thread has set its mark.
-    unsafe { sys::arch::sigreturn(frame as usize) }
+/// A thread goes back into the program, restricted as the one with this id was.
+pub fn pass(plan: &Plan, image: &Checked<'_>, tid: u32, frame: u64) -> ! {
+    let code = (plan.gate + Gate::CODE) as usize + CONFINE;
+    // SAFETY: the gate holds the code; `prepare` has built the frame, whose memory stays until the thread has set its mark.
+    unsafe {
+        core::mem::transmute::<usize, unsafe extern "C" fn(u64, u64) -> !>(code)(restricted(plan, image, tid), frame)
+    }
 }
 
 /// The leader waits for the others, gives the region back, and goes back into the program.
@@ -128,6 +162,7 @@ pub fn close(plan: &Plan, image: &Checked<'_>, index: usize) -> ! {
         behind: range(end, plan.parking),
         gate: range(plan.gate, end),
         frame,
+        restrictions: restricted(plan, image, image.header().pid.get()),
     };
     if let Some(thread) = image.table::<Thread>().get(index) {
         sys::thread::set_name(&thread.comm);

@@ -143,7 +143,7 @@ unsafe extern "C" fn begin(at: *mut u8) -> ! {
     sys::thread::wake(&READY);
     sys::thread::wait_while(&GO, 0);
     if frame != 0 {
-        gate::pass(frame)
+        gate::pass(plan, image, thread.tid.get(), frame)
     }
     jump(plan, thread)
 }

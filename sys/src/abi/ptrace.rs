@@ -14,6 +14,8 @@ pub const PTRACE_INTERRUPT: usize = 0x4207;
 pub const PTRACE_PEEKSIGINFO: usize = 0x4209;
 pub const PTRACE_GETSIGMASK: usize = 0x420a;
 pub const PTRACE_SETSIGMASK: usize = 0x420b;
+pub const PTRACE_SECCOMP_GET_FILTER: usize = 0x420c;
+pub const PTRACE_SECCOMP_GET_METADATA: usize = 0x420d;
 pub const PTRACE_GET_RSEQ_CONFIGURATION: usize = 0x420f;
 
 /// Linux 6.4.
@@ -24,6 +26,8 @@ pub const PTRACE_O_TRACESYSGOOD: usize = 1;
 pub const PTRACE_O_TRACECLONE: usize = 1 << 3;
 pub const PTRACE_O_TRACEEXEC: usize = 1 << 4;
 pub const PTRACE_O_EXITKILL: usize = 1 << 20;
+/// No filter judges the thread's calls while it is traced: for CAP_SYS_ADMIN in the first user namespace, below no filter.
+pub const PTRACE_O_SUSPEND_SECCOMP: usize = 1 << 21;
 pub const PTRACE_EVENT_CLONE: i32 = 3;
 pub const PTRACE_EVENT_EXEC: i32 = 4;
 pub const PTRACE_EVENT_STOP: i32 = 128;

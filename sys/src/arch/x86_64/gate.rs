@@ -4,16 +4,7 @@
 
 use core::arch::naked_asm;
 
-/// rt_sigreturn(2): goes on as a signal frame says.
-///
-/// # Safety
-/// `frame` is what `rsp` is to be: eight bytes into a whole frame, whose memory stays for as long as the kernel reads it.
-#[unsafe(naked)]
-pub unsafe extern "C" fn sigreturn(frame: usize) -> ! {
-    naked_asm!("mov rsp, rdi", "mov eax, 15", "syscall", "ud2")
-}
-
-/// What [`leave`] is to do: two ranges to unmap, one to make executable and no longer writable, and the frame to go on with.
+/// What [`leave`] is to do: two ranges to unmap, one to make executable and no longer writable, the frame to go on with.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Orders {
@@ -25,10 +16,17 @@ pub struct Orders {
     pub gate: [u64; 2],
     /// What `rsp` is to be at rt_sigreturn(2).
     pub frame: u64,
+    /// The first of the calls that restrict the thread before that; 0: none.
+    pub restrictions: u64,
 }
 
 /// Bytes of [`leave`], which is to be copied to where it survives what it unmaps.
-pub const LEAVE_LEN: usize = 80;
+pub const LEAVE_LEN: usize = 120;
+
+/// Where its second part begins, which takes the address of a call (or null) and the frame: it makes that call and those behind it of
+/// the same thread, and goes on as the frame says. One that fails ends the program, which must not go on with fewer restrictions. A
+/// call is five words, the first two are halves: number, first and second argument, thread; the third argument.
+pub const CONFINE: usize = 64;
 
 /// Unmaps all else and goes on as a frame says. A range of no length is left alone by the kernel.
 ///
@@ -52,11 +50,35 @@ pub unsafe extern "C" fn leave(orders: *const Orders) -> ! {
         "mov edx, 5",
         "mov eax, 10",
         "syscall",
-        "mov rsp, [rbx + 48]",
+        "mov rdi, [rbx + 56]",
+        "mov rsi, [rbx + 48]",
+        ".org 2b + {confine}, 0x90",
+        "mov rbx, rdi",
+        "mov rsp, rsi",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "test rbx, rbx",
+        "jz 4f",
+        "3:",
+        "mov eax, [rbx]",
+        "mov edi, [rbx + 4]",
+        "mov esi, [rbx + 8]",
+        "mov ebp, [rbx + 12]",
+        "mov rdx, [rbx + 16]",
+        "syscall",
+        "test eax, eax",
+        "jnz 5f",
+        "add rbx, 40",
+        "cmp ebp, [rbx + 12]",
+        "je 3b",
+        "4:",
         "mov eax, 15",
         "syscall",
+        "5:",
+        "ud2",
         // As long as it says; longer would not assemble.
         ".org 2b + {len}, 0xcc",
+        confine = const CONFINE,
         len = const LEAVE_LEN,
     )
 }
