@@ -18,6 +18,7 @@ mod signal;
 mod spool;
 mod stub;
 mod supervise;
+mod sysv;
 mod text;
 
 use std::process::ExitCode;

@@ -29,6 +29,7 @@ use crate::supervise::inbox::Inbox;
 use crate::supervise::namespace::{self, Clocks, Namespace};
 use crate::supervise::proxy::{OnceRunning, Proxy};
 use crate::supervise::terminal::Terminal;
+use crate::sysv;
 
 /// Whose ids the program gets, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,8 @@ impl Source {
                 return Err(Failure::new(ExitCode::Kernel, what));
             }
         }
-        Ok(())
+        let root = ImageFile::open(self.path())?;
+        sysv::make_again(&root.checked()?.image, root.file()).map_err(|fault| root.fault(fault))
     }
 
     /// Whose ids it gets, where that depends on the image.

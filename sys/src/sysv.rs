@@ -44,6 +44,12 @@ pub fn attach(id: i32, addr: usize, flags: u32) -> Result<usize> {
     unsafe { call(Sysno::shmat, [id as usize, addr, flags as usize & !0o40000]) }
 }
 
+/// shmdt(2): ends an attachment, and nothing else.
+pub fn detach(addr: usize) {
+    // SAFETY: no other memory goes by it, and nothing of Rust's lies in an attachment.
+    let _ = unsafe { call(Sysno::shmdt, [addr]) };
+}
+
 /// mincore(2): whether each page has contents.
 ///
 /// # Errors

@@ -105,6 +105,41 @@ fn one_that_is_gone_is_made_again_under_its_id() -> Result<()> {
     })
 }
 
+/// A command by this user in an IPC namespace of its own, as after a reboot, in which so many segments were made before.
+fn rebooted(command: &Command, before: u32) -> Command {
+    let made = "n=$1; shift; while [ $n -gt 0 ]; do ipcmk -M 1 >ipcmk.out || exit 9; n=$((n - 1)); done; \
+                exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+    let mut new = Command::new("unshare");
+    new.args(["-i", "sh", "-c", made, "sh"])
+        .arg(before.to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    new.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    new.current_dir(command.get_current_dir().unwrap_or_else(|| "/".as_ref()));
+    new
+}
+
+#[test]
+fn after_a_reboot_an_ordinary_user_has_its_id_again() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (place, key) = (Place::new(User::Nobody)?, Key::new());
+    let image = place.file("job.ckpt");
+    let mut guest = place.command(place.guest("sysv")?);
+    let mut job = Job::start(&mut rebooted(guest.arg(&key.0), 20))?;
+    job.wait_line(READY)?;
+    place.save(job.pid(), &image, &["--kill"])?;
+    job.end()?;
+    place.go()?;
+    let mut command = place.ckpt();
+    command.arg("restart").arg(&image);
+    // The counter stands before the id, at once before it, and behind it: then that is another's.
+    Job::start(&mut rebooted(&command, 3))?.end()?.expect_pass()?;
+    Job::start(&mut rebooted(&command, 20))?.end()?.expect_pass()?;
+    Job::start(&mut rebooted(&command, 21))?.end()?.expect_code(ExitCode::FileChanged as i32)
+}
+
 #[test]
 fn what_others_wrote_is_neither_lost_nor_taken_silently() -> Result<()> {
     User::each(|user| {
