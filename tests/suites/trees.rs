@@ -184,6 +184,27 @@ fn killed_during_a_restart() -> Result<()> {
     })
 }
 
+/// What stands in the way is called as its process calls it.
+#[test]
+fn descriptors_have_their_own_numbers() -> Result<()> {
+    let place = Place::new(User::Own)?;
+    let gone = place.file("gone");
+    std::fs::create_dir(&gone)?;
+    let script = "(exec 7<gone; echo ready; exec sleep 1000) & wait";
+    let mut job = Job::start(&mut command(&place, "sh", &["-c", script]))?;
+    job.wait_line("ready")?;
+    std::fs::remove_dir(&gone)?;
+    let child = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid()))?;
+    let name = format!("descriptor 7 of process {}", child.trim());
+    let refused = place.try_save(job.pid(), &place.file("tree.ckpt"), &[])?;
+    ensure!(refused.code() == Some(88) && refused.err.contains(&name), "{name}: {refused:#?}");
+    let checked = Job::start(place.ckpt().args(["check", &job.pid().to_string()]))?.end()?;
+    ensure!((checked.out.clone() + &checked.err).contains(&name), "{name}: {checked:#?}");
+    let _ = sys::process::kill(child.trim().parse()?, 9);
+    job.end()?;
+    Ok(())
+}
+
 /// What a tree cannot have, and what nobody but `ckpt` can do with one.
 #[test]
 fn refusals() -> Result<()> {

@@ -11,6 +11,7 @@ pub use contents::Contents;
 pub use events::Events;
 use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
+use image_format::record::credentials::Credentials;
 use image_format::record::cwd::Cwd;
 use image_format::record::deadline::Deadline;
 use image_format::record::descriptor::Descriptor;
@@ -24,6 +25,7 @@ use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
+use image_format::record::pidfd::{Pidfd, PidfdOf};
 use image_format::record::pipe::Pipe;
 use image_format::record::pkey::Pkey;
 use image_format::record::process::Process;
@@ -34,6 +36,7 @@ use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::setting::Setting;
 use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
+use image_format::record::sigio::Sigio;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
 use image_format::record::umask::Umask;
@@ -98,6 +101,9 @@ pub struct Parts {
     pub deadlines: Vec<Deadline>,
     pub handlers: Vec<SignalFrame>,
     pub processes: Vec<Process>,
+    pub credentials: Vec<Credentials>,
+    pub pidfds: (Vec<Pidfd>, Vec<PidfdOf>),
+    pub driven: Vec<Sigio>,
     pub runs: Vec<Run>,
 }
 
@@ -107,7 +113,7 @@ fn put<R: Record>(notes: &mut Notes<'_>, records: &[R]) {
     }
 }
 
-fn zeroed<T: FromZeros>() -> T {
+pub fn zeroed<T: FromZeros>() -> T {
     T::new_zeroed()
 }
 
@@ -154,6 +160,9 @@ impl Parts {
             deadlines: Vec::new(),
             handlers: Vec::new(),
             processes: Vec::new(),
+            credentials: Vec::new(),
+            pidfds: (Vec::new(), Vec::new()),
+            driven: Vec::new(),
             locks: vec![Lock {
                 fd: 3.into(),
                 kind: 1.into(),
@@ -296,6 +305,10 @@ impl Parts {
         put(&mut notes, &self.deadlines);
         put(&mut notes, &self.handlers);
         put(&mut notes, &self.processes);
+        put(&mut notes, &self.credentials);
+        put(&mut notes, &self.pidfds.0);
+        put(&mut notes, &self.pidfds.1);
+        put(&mut notes, &self.driven);
         let len = notes.finish().unwrap();
         out.truncate(len);
         out
