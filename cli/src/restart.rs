@@ -68,8 +68,8 @@ struct Facts {
     above: i32,
     /// Whether it is a tree's.
     tree: bool,
-    /// Whether it has System V memory that is to be attached again.
-    sysv: bool,
+    /// Whether it is one of those that the smaller stub has no room for: System V memory, seccomp filters.
+    larger: bool,
 }
 
 impl Source {
@@ -179,7 +179,7 @@ impl Source {
 impl Facts {
     /// Whether it takes the larger stub.
     fn is_for_larger(&self) -> bool {
-        self.tree || self.sysv
+        self.tree || self.larger
     }
 
     fn of(file: &ImageFile) -> Result<Self, Failure> {
@@ -193,7 +193,7 @@ impl Facts {
             clocks: Clocks { monotonic: header.monotonic_nsec.get(), boottime: header.boottime_nsec.get() },
             above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
             tree: header.required.get() & Features::TREE.bits() != 0,
-            sysv: !segments.is_empty(),
+            larger: !segments.is_empty() || header.required.get() & Features::SECCOMP.bits() != 0,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The rules for seccomp filters: programs that the kernel takes, and chains that it has room for.
 //!
-//! Must let nothing through that the kernel would refuse: threads get their filters when nothing else is left to do. The stub that
-//! restarts one process alone has no room for these rules: there a thread that does not get its filters ends the process.
+//! Must let nothing through that the kernel would refuse: threads get their filters when nothing else is left to do. The smaller stub
+//! refuses all filters.
 
 use crate::record::header::Features;
 use crate::record::seccomp::{CHAIN_MAX, FILTER_COST, How, Instruction, PROGRAM_MAX, Seccomp};

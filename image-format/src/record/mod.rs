@@ -170,8 +170,7 @@ const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps: fewer for the stub that knows no trees.
 const TYPES: usize =
-    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::PidfdOf } else { NoteType::Seccomp } as u32
-        - BASE
+    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::PidfdOf } else { NoteType::Pkey } as u32 - BASE
         + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
@@ -202,9 +201,9 @@ const SIZES: [u8; TYPES] = {
     put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
-    put!(pkey::Pkey, seccomp::Instruction, seccomp::Seccomp, sysv::Sysv);
+    put!(pkey::Pkey, sysv::Sysv);
     #[cfg(any(not(feature = "terse"), feature = "tree"))]
-    put!(credentials::Credentials, sigio::Sigio, pidfd::PidfdOf);
+    put!(seccomp::Instruction, seccomp::Seccomp, credentials::Credentials, sigio::Sigio, pidfd::PidfdOf);
     sizes
 };
 

@@ -5,6 +5,7 @@ mod contents;
 mod events;
 mod frames;
 mod read;
+mod rows;
 mod tree;
 
 pub use contents::Contents;
@@ -43,6 +44,8 @@ use image_format::record::umask::Umask;
 use image_format::{Layout, Notes, PAGE, Record, StrRef, align_up, seal};
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use read::{Aligned, check};
+use rows::{limit, pending, setting, thread};
+pub use rows::{run, vma};
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::FromZeros;
 
@@ -360,49 +363,4 @@ fn header() -> Header {
     header.uid = 1000.into();
     header.release[..6].copy_from_slice(b"6.18.0");
     header
-}
-
-fn thread(tid: u32, name: &[u8], flags: ThreadFlags) -> Thread {
-    let mut thread: Thread = zeroed();
-    thread.tid = tid.into();
-    thread.flags = flags.bits().into();
-    thread.jmp.rip = (TEXT + 0x10).into();
-    thread.jmp.rsp = (STACK + 3 * PAGE).into();
-    thread.jmp.sigmask = (1 << 11).into();
-    thread.comm[..name.len()].copy_from_slice(name);
-    thread
-}
-
-pub fn vma(start: u64, pages: u64, prot: u32, kind: VmaKind, backing: u32, name: StrRef) -> Vma {
-    Vma {
-        start: start.into(),
-        end: (start + pages * PAGE).into(),
-        prot: prot.into(),
-        flags: 0.into(),
-        kind: (kind as u32).into(),
-        backing: backing.into(),
-        offset: 0.into(),
-        name,
-        key: 0.into(),
-        reserved: 0.into(),
-    }
-}
-
-fn pending(tid: u32, signal: u32) -> Pending {
-    let mut siginfo = [0; 128];
-    siginfo[..4].copy_from_slice(&signal.to_le_bytes());
-    Pending { tid: tid.into(), reserved: 0.into(), siginfo }
-}
-
-fn setting(which: u32, value: u64) -> Setting {
-    Setting { which: which.into(), reserved: 0.into(), value: value.into() }
-}
-
-fn limit(resource: u32, soft: u64, hard: u64) -> Rlimit {
-    Rlimit { resource: resource.into(), reserved: 0.into(), soft: soft.into(), hard: hard.into() }
-}
-
-pub fn run(addr: u64, flags: u32, pages: u64) -> Run {
-    let bytes = vec![(addr >> 12).to_le_bytes()[0] | 1; usize::try_from(pages * PAGE).unwrap()];
-    Run { addr, flags, bytes }
 }

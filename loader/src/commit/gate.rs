@@ -50,11 +50,17 @@ pub fn len(image: &Checked<'_>, xstate: u32) -> u64 {
 
 /// Bytes of what restricts the threads: calls, and the programs that these name.
 fn filters(image: &Checked<'_>) -> u64 {
+    if cfg!(not(feature = "tree")) {
+        return 0;
+    }
     (size_of_val(image.table::<Seccomp>()) + size_of_val(image.table::<Instruction>())) as u64
 }
 
 /// The address of a thread's first restriction in the gate; 0: it has none.
 fn restricted(plan: &Plan, image: &Checked<'_>, tid: u32) -> u64 {
+    if cfg!(not(feature = "tree")) {
+        return 0;
+    }
     let place = image.each::<Seccomp>().position(|step| step.tid.get() == tid);
     place.map_or(0, |place| restrictions(plan, image) + (place * size_of::<Seccomp>()) as u64)
 }
@@ -62,6 +68,21 @@ fn restricted(plan: &Plan, image: &Checked<'_>, tid: u32) -> u64 {
 /// The address of the first one of all.
 fn restrictions(plan: &Plan, image: &Checked<'_>) -> u64 {
     plan.gate + gate(image).frame() + room(image, plan.xstate.len)
+}
+
+/// Writes what restricts the threads: the steps, which are told where their programs lie, and the programs.
+fn restrict(plan: &Plan, image: &Checked<'_>, put: &impl Fn(u64, &[u8])) {
+    let (steps, programs) = (image.table::<Seccomp>(), image.table::<Instruction>());
+    let at = restrictions(plan, image);
+    put(at - plan.gate, steps.as_bytes());
+    put(at - plan.gate + size_of_val(steps) as u64, programs.as_bytes());
+    // SAFETY: as many were put there just now.
+    for step in unsafe { core::slice::from_raw_parts_mut(at as usize as *mut Seccomp, steps.len()) } {
+        if step.third.get() != 0 {
+            step.third = (step.third.get() + at).into();
+            step.at = (step.at.get() + at).into();
+        }
+    }
 }
 
 /// The region's memory at an address.
@@ -96,16 +117,8 @@ pub fn write(plan: &Plan, image: &Checked<'_>, leader: usize) {
         put(way, &sys::arch::way(way, mark, goal));
         put(goal, &UserRegs::from_words(frame.regs.map(Into::into)).rip.to_le_bytes());
     }
-    let (steps, programs) = (image.table::<Seccomp>(), image.table::<Instruction>());
-    let at = restrictions(plan, image);
-    put(at - start, steps.as_bytes());
-    put(at - start + size_of_val(steps) as u64, programs.as_bytes());
-    // SAFETY: as many were put there just now.
-    for step in unsafe { core::slice::from_raw_parts_mut(at as usize as *mut Seccomp, steps.len()) } {
-        if step.third.get() != 0 {
-            step.third = (step.third.get() + at).into();
-            step.at = (step.at.get() + at).into();
-        }
+    if cfg!(feature = "tree") {
+        restrict(plan, image, &put);
     }
     // The leader has no mark to set: it is the last one.
     put(gate.mark(leader as u64), &[1]);

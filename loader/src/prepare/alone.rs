@@ -88,9 +88,10 @@ pub const fn pidfds(_: &Plan, _: &Checked<'_>) -> sys::Result<()> {
 /// # Errors
 /// The image is of several, or of one that the larger stub is for.
 pub fn grow(image: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree> {
-    if image.header().required.get() & (Features::TREE | Features::SYSV).bits() == 0 {
+    let larger = Features::TREE.union(Features::SYSV).union(Features::SECCOMP);
+    if image.header().required.get() & larger.bits() == 0 {
         return Ok(Tree::default());
     }
-    let what = packed!("process #: is one of a tree, or has System V memory: ckpt restart IMAGE");
+    let what = packed!("process #: is one of a tree, or has System V memory or seccomp filters: ckpt restart IMAGE");
     Err(Error::about(what, image.header().pid, b"", None).code(ExitCode::Newer))
 }

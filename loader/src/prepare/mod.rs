@@ -58,6 +58,7 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
         state::guard::check(&image)?;
         state::pkey::check(&image)?;
         state::memory::check(&image)?;
+        #[cfg(feature = "tree")]
         state::seccomp::check(&image)?;
         let vdso = vdso::plan(&image, &input)?;
         let xstate = kernel::xstate(&image, options)?;
