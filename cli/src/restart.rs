@@ -223,6 +223,8 @@ fn try_attached(
     let in_place = identity == Identity::New
         || (identity == Identity::Keep && source.facts()?.pid == getpid().as_raw_nonzero().get());
     if in_place {
+        // Whoever saves this process by its pid means the program, and waits for it.
+        sys::thread::set_name(&state::process::RESTARTING);
         if let Some(pidfile) = pidfile {
             pidfile.write(getpid())?;
         }

@@ -42,6 +42,8 @@ struct Stage {
     terminal: Option<Pty>,
     /// It is a tree that was restarted.
     tree: bool,
+    /// Its images are not for `restart-stub` alone.
+    for_larger: bool,
 }
 
 impl Stage {
@@ -50,7 +52,15 @@ impl Stage {
         // A second way to run a guest: with an argument.
         let (file, argument) = name.split_once("_without").map_or((name, None), |(file, _)| (file, Some("none")));
         let guest = place.guest(file)?;
-        let mut stage = Self { place, guest, arguments: Vec::new(), fifo: None, terminal: None, tree: false };
+        let mut stage = Self {
+            place,
+            guest,
+            arguments: Vec::new(),
+            fifo: None,
+            terminal: None,
+            tree: false,
+            for_larger: name == "seccomp",
+        };
         stage.arguments.extend(argument.map(PathBuf::from));
         if name == "pipe" {
             let fifo = stage.place.file("fifo");
@@ -79,9 +89,10 @@ impl Stage {
         if self.terminal.is_some() {
             self.terminal = Some(Pty::new(self.place.user(), 30, 100)?);
         }
-        let program = if ids == Ids::New { "restart-stub" } else { "ckpt" };
+        let program = if ids == Ids::New && !self.for_larger { "restart-stub" } else { "ckpt" };
         let mut command = self.command(&self.place.bin().join(program));
         match ids {
+            Ids::New if self.for_larger => drop(command.arg("restart")),
             Ids::New => {}
             Ids::Namespace => drop(command.args(["restart", "--namespace"])),
             Ids::Tree => {
@@ -100,6 +111,8 @@ impl Stage {
         let written =
             || Ok(std::fs::read_to_string(self.place.file("job.pid")).ok().and_then(|pid| pid.trim().parse().ok()));
         let pid = if self.tree { wait::until(written, || "no id of the root".to_owned())? } else { job.pid() };
+        let begun = || Ok((ckpt_tests::proc::comm(pid)? != "ckpt").then_some(()));
+        wait::until(begun, || "it is ckpt still".to_owned())?;
         self.place.save(pid, &self.image(), if live { &[] } else { &["--kill"] })?;
         if live { job.kill().map(drop) } else { job.end().map(drop) }
     }
@@ -255,6 +268,22 @@ mod seccomp {
             }
             Ok(())
         })
+    }
+
+    /// The smaller stub has no room for filters, and says so.
+    #[test]
+    fn not_by_the_stub_alone() -> Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: filters are told to root alone");
+            return Ok(());
+        }
+        let mut stage = Stage::set("seccomp", User::Own)?;
+        let job = stage.start(false)?;
+        job.wait_line(READY)?;
+        stage.place.save(job.pid(), &stage.image(), &[])?;
+        let refused = Job::start(&mut stage.place.stub(&stage.image()))?.end()?;
+        anyhow::ensure!(refused.code() == Some(77) && refused.err.contains("ckpt restart"), "{refused:#?}");
+        stage.finish(job)
     }
 
     fn refused(user: User) -> Result<()> {

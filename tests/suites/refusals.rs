@@ -133,7 +133,7 @@ refusals! {
     an_inotify_of_what_is_gone:
         "N = must(libc.inotify_init()); f = open('gone', 'w'); must(libc.inotify_add_watch(N, b'gone', 2)); os.unlink('gone'); N = None",
         &[&["inotify"], &["path cannot be found"]];
-    a_pidfd_of_another: "N = os.pidfd_open(os.getppid())", &[&["pidfd"], &["another process"]];
+    a_pidfd_of_another: "N = os.pidfd_open(os.getppid())", &[&["pidfd"], &["is not saved"]];
     an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"]];
     an_epoll_for_busy_polling:
         "import fcntl; e = select.epoll(); N = e.fileno()\n\
@@ -182,10 +182,6 @@ refusals! {
          os.waitpid(p, 0)",
         &[&["System V"], &["another process"]];
     huge_pages: "must(libc.mmap(None, 2 << 20, 3, 0x44022, -1, 0)); N = None", &[&["huge"]];
-    a_sealed_mapping:
-        "a = must(libc.mmap(None, 4096, 3, 0x22, -1, 0)); must(libc.syscall(462, ctypes.c_void_p(a), ctypes.c_size_t(4096), \
-         ctypes.c_ulong(0))); N = None",
-        &[&["seal"]];
     amx_tiles:
         "must(libc.syscall(158, 0x1023, 18)); N = None",
         &[&["AMX"]];
