@@ -7,6 +7,7 @@ mod compress;
 mod failure;
 mod handover;
 mod image;
+mod ipc;
 mod limits;
 mod pidfile;
 mod probe;

@@ -1,4 +1,4 @@
-//! System V shared memory: made, attached, asked for. What a segment holds is whoever's who attached it.
+//! System V objects: shared memory made, attached, asked for. What a segment holds is whoever's who attached it.
 
 use crate::{Result, Sysno, call};
 
@@ -48,6 +48,16 @@ pub fn attach(id: i32, addr: usize, flags: u32) -> Result<usize> {
 pub fn detach(addr: usize) {
     // SAFETY: no other memory goes by it, and nothing of Rust's lies in an attachment.
     let _ = unsafe { call(Sysno::shmdt, [addr]) };
+}
+
+/// semctl(2) `GETPID`: who has changed a semaphore of a set last.
+///
+/// # Errors
+/// The call's.
+pub fn last_user(id: i32, number: u32) -> Result<i32> {
+    const GETPID: usize = 11;
+    // SAFETY: works on no memory.
+    unsafe { call(Sysno::semctl, [id as usize, number as usize, GETPID]) }.map(|pid| pid as i32)
 }
 
 /// mincore(2): whether each page has contents.

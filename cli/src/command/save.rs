@@ -11,6 +11,7 @@ use image_format::ExitCode;
 
 use crate::compress::Compression;
 use crate::failure::{Failure, reason};
+use crate::ipc;
 use crate::saver::{self, To};
 use crate::text;
 
@@ -101,9 +102,14 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
     let tcp = args.tcp.checked(args.kill)?;
     let options = remote::Options { freeze: args.freeze, kill: args.kill, tcp, with_files };
+    // Asked for while all of its processes are there.
+    let left_out = ipc::used(args.pid);
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
+    }
+    for line in left_out {
+        eprintln!("ckpt: {line}");
     }
     let line = line(if stream { "standard output".to_owned() } else { text::path(&path) }, &report, args.verbose);
     if !stream {
