@@ -131,20 +131,6 @@ fn it_takes_the_program_along_when_it_is_killed() {
 }
 
 #[test]
-fn no_stub() {
-    if loader::embedded::is_present() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let image = file(dir.path(), "sh.ckpt", b"");
-    let beside = std::path::Path::new(env!("CARGO_BIN_EXE_ckpt")).with_file_name("restart-stub");
-    if beside.exists() {
-        return;
-    }
-    failed(&run(&["restart".as_ref(), image.as_ref()]), 69, "restart-stub: not built into this program");
-}
-
-#[test]
 fn wrong_command_lines() {
     for (arguments, says) in [
         (&["run"][..], "<PROG>"),

@@ -39,6 +39,8 @@ fn packed(mut components: Vec<At>, mut at: u32, align: u32, descending: bool) ->
 }
 
 fn write(place: &Place, name: &str, image: &[u8]) -> Result<std::path::PathBuf> {
+    // An older one may be read alone.
+    let _ = fs::remove_file(place.file(name));
     let path = place.write(name, image)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400))?;
     Ok(path)
