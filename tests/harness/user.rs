@@ -25,6 +25,12 @@ impl User {
         vec![Self::Own]
     }
 
+    /// Whether it is root.
+    #[must_use]
+    pub fn is_root(self) -> bool {
+        self == Self::Own && rustix::process::geteuid().is_root()
+    }
+
     /// Runs a test as every user that is possible; the error names the user.
     ///
     /// # Errors

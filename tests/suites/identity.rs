@@ -81,8 +81,7 @@ impl Saved {
 
 /// The ways in which the saved ids can be had by this user.
 fn ways(user: User) -> &'static [&'static [&'static str]] {
-    let root = user == User::Own && rustix::process::geteuid().is_root();
-    if root { &[&["--pid", "keep"], &["--namespace"]] } else { &[&["--namespace"]] }
+    if user.is_root() { &[&["--pid", "keep"], &["--namespace"]] } else { &[&["--namespace"]] }
 }
 
 fn send(pid: u32, signal: Signal) -> Result<()> {
@@ -121,8 +120,8 @@ fn a_program_that_was_pid_1_is_pid_1_again() -> Result<()> {
     User::each(|user| {
         let saved = Saved::by(user, |place, image| {
             let mut command = place.armed(tool("unshare", "util-linux")?, image);
-            // As nobody it needs a user namespace for that.
-            let rights: &[&str] = if user == User::Nobody { &["--user", "--map-current-user"] } else { &[] };
+            // Who is not root needs a user namespace for that.
+            let rights: &[&str] = if user.is_root() { &[] } else { &["--user", "--map-current-user"] };
             // The library is for the guest alone.
             command.env_remove("LD_PRELOAD").args(rights).args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
             let library = format!("LD_PRELOAD={}", place.bin().join("libckpt.so").display());
