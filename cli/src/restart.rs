@@ -115,7 +115,8 @@ impl Source {
 
     /// Names what the stub would say shortly, or too late: a broken rule of the image, a CPU that lacks something, a limit.
     fn look(&self, options: &Options) -> Result<(), Failure> {
-        for file in self.images()? {
+        let images = self.images()?;
+        for file in &images {
             let checked = file.checked()?;
             match limits::cpu(&checked.image).map_err(|fault| file.fault(fault))? {
                 Some(what) if !options.any_cpu() => return Err(Failure::new(ExitCode::Cpu, what)),
@@ -129,20 +130,21 @@ impl Source {
                 return Err(Failure::new(ExitCode::Kernel, what));
             }
         }
-        let root = ImageFile::open(self.path())?;
+        let Some(root) = images.last() else { return Ok(()) };
         sysv::make_again(&root.checked()?.image, root.file()).map_err(|fault| root.fault(fault))
     }
 
-    /// Whose ids it gets, where that depends on the image.
-    fn settle(&self, identity: Identity) -> Result<Identity, Failure> {
-        let tree = self.facts()?.tree;
-        match identity {
-            Identity::New if tree => Err(Failure::usage("--pid new: a tree of processes needs its ids")),
-            Identity::Any if !tree => Ok(Identity::New),
-            Identity::Any if self.ids_are_free()? => Ok(Identity::Keep),
-            Identity::Any => Ok(Identity::Namespace),
-            other => Ok(other),
-        }
+    /// Whose ids it gets, where that depends on the image; and what the image says.
+    fn settle(&self, identity: Identity) -> Result<(Identity, Facts), Failure> {
+        let facts = Facts::of(&ImageFile::open(self.path())?)?;
+        let settled = match identity {
+            Identity::New if facts.tree => return Err(Failure::usage("--pid new: a tree of processes needs its ids")),
+            Identity::Any if !facts.tree => Identity::New,
+            Identity::Any if self.ids_are_free()? => Identity::Keep,
+            Identity::Any => Identity::Namespace,
+            other => other,
+        };
+        Ok((settled, facts))
     }
 
     /// Whether this user may choose ids, and those of the tree are nobody's.
@@ -169,10 +171,6 @@ impl Source {
 
     fn path(&self) -> &Path {
         self.spooled.as_ref().map_or(&self.path, |spooled| &spooled.path)
-    }
-
-    fn facts(&self) -> Result<Facts, Failure> {
-        Facts::of(&ImageFile::open(self.path())?)
     }
 }
 
@@ -218,24 +216,24 @@ fn try_attached(
     identity: Identity,
     mut pidfile: Option<PidFile>,
 ) -> Result<Failure, Failure> {
-    let identity = source.settle(identity)?;
+    let (identity, facts) = source.settle(identity)?;
     // The id may be this process's own by chance, or by the design of whoever has started it.
-    let in_place = identity == Identity::New
-        || (identity == Identity::Keep && source.facts()?.pid == getpid().as_raw_nonzero().get());
+    let in_place =
+        identity == Identity::New || (identity == Identity::Keep && facts.pid == getpid().as_raw_nonzero().get());
     if in_place {
         // Whoever saves this process by its pid means the program, and waits for it.
         sys::thread::set_name(&state::process::RESTARTING);
         if let Some(pidfile) = pidfile {
             pidfile.write(getpid())?;
         }
-        let stub = Stub::new(source.path(), options, &keep(identity), source.facts()?.is_for_larger())?;
+        let stub = Stub::new(source.path(), options, &keep(identity), facts.is_for_larger())?;
         source.look(options)?;
         return Ok(stub.exec());
     }
     let inbox = Inbox::open()?;
     let terminal = Terminal::open();
     let place = Place::beside_us(terminal.as_ref());
-    let born = Born::new(source, options, identity, &inbox, place, terminal.as_ref())?;
+    let born = Born::new(source, options, (identity, &facts), &inbox, place, terminal.as_ref())?;
     let pid = born.child.pid;
     let proxy = Proxy { inbox: &inbox, child: born.child, terminal: terminal.as_ref() };
     let failure = proxy.run(&mut OnceRunning(|| pidfile.take().map_or(Ok(()), |pidfile| pidfile.write(pid))));
@@ -254,9 +252,9 @@ pub fn detached(
     identity: Identity,
     pidfile: Option<PidFile>,
 ) -> Result<Pid, Failure> {
-    let identity = source.settle(identity)?;
+    let (identity, facts) = source.settle(identity)?;
     let inbox = Inbox::open()?;
-    let mut born = Born::new(source, options, identity, &inbox, Place::OwnSession, None)?;
+    let mut born = Born::new(source, options, (identity, &facts), &inbox, Place::OwnSession, None)?;
     match born.child.news()? {
         News::Running => match pidfile.map(|pidfile| pidfile.write(born.child.pid)) {
             Some(Err(failure)) => {
@@ -294,12 +292,11 @@ impl Born {
     fn new(
         source: &Source,
         options: &Options,
-        identity: Identity,
+        (identity, facts): (Identity, &Facts),
         inbox: &Inbox,
         place: Place,
         terminal: Option<&Terminal>,
     ) -> Result<Self, Failure> {
-        let facts = source.facts()?;
         let (news, tell) = pipe_for_stub(facts.above)?;
         let mut more = keep(identity);
         more.extend(["--ready".into(), number(&tell).into()]);
@@ -334,8 +331,8 @@ pub fn supervised(
     terminal: Option<&Terminal>,
 ) -> Result<Child, Failure> {
     let source = Source::open(image, options.trust)?;
-    let identity = source.settle(Identity::Any)?;
-    Born::new(&source, options, identity, inbox, place, terminal).map(|born| born.child)
+    let (identity, facts) = source.settle(Identity::Any)?;
+    Born::new(&source, options, (identity, &facts), inbox, place, terminal).map(|born| born.child)
 }
 
 fn keep(identity: Identity) -> Vec<OsString> {

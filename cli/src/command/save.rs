@@ -103,7 +103,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let tcp = args.tcp.checked(args.kill)?;
     let options = remote::Options { freeze: args.freeze, kill: args.kill, tcp, with_files };
     // Asked for while all of its processes are there.
-    let left_out = ipc::used(args.pid);
+    let left_out = if args.quiet { Vec::new() } else { ipc::used(args.pid) };
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
