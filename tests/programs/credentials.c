@@ -1,6 +1,6 @@
 /* A tree of several users: ids of all kinds, supplementary groups, capabilities, securebits, with and without other threads. Only root
  * can be several users; for others nothing may change. */
-#include "guest.h"
+#include "child.h"
 
 #include <grp.h>
 #include <linux/capability.h>
@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-static int answer_fd, is_root;
+static int is_root;
 static const char *who = "root";
 
 /* What a thread's status tells of it, and what it alone can ask. */
@@ -21,21 +21,7 @@ struct state {
     int securebits, keep_caps, dumpable, signal;
 };
 
-__attribute__((noreturn, format(printf, 1, 2))) static void child_fails(const char *format, ...) {
-    char line[9000];
-    int at = snprintf(line, sizeof line, "F%s: ", who);
-    va_list list;
-    va_start(list, format);
-    vsnprintf(line + at, sizeof line - (size_t)at, format, list);
-    va_end(list);
-    (void)!write(answer_fd, line, strlen(line) + 1);
-    _exit(99);
-}
-
-#define IN_CHILD(condition, ...)                                                                                       \
-    do {                                                                                                               \
-        if (!(condition)) child_fails(__VA_ARGS__);                                                                    \
-    } while (0)
+#define IN_CHILD(condition, ...) CHILD_CHECK(who, condition, __VA_ARGS__)
 
 #define DO(call) IN_CHILD((call) != -1, "set-up: %s: %s", #call, strerror(errno))
 
@@ -127,10 +113,10 @@ static void *second(void *orders) {
     static struct state state;
     char order;
     look(&state);
-    (void)!write(answer_fd, "ok", 3);
+    answers();
     while (read((int)(long)orders, &order, 1) == 1) {
         compare(&state);
-        (void)!write(answer_fd, "ok", 3);
+        answers();
     }
     return NULL;
 }
@@ -163,11 +149,11 @@ static void live(int orders) {
     static struct state state;
     char order;
     look(&state);
-    (void)!write(answer_fd, "ok", 3);
+    answers();
     while (read(orders, &order, 1) == 1) {
         compare(&state);
         if (thread_orders) (void)!write(thread_orders, "?", 1);
-        (void)!write(answer_fd, "ok", 3);
+        answers();
     }
     _exit(0);
 }

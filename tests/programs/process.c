@@ -1,6 +1,6 @@
 /* A tree of processes: who is whose parent, groups, sessions and their terminals, those that have ended, and what they share:
  * pipes, offsets, memory, locks. A tree keeps its ids, so that each may use them across the wait. */
-#include "guest.h"
+#include "child.h"
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -31,28 +31,6 @@ struct child {
     pid_t pid;
     int tell;
 };
-
-static int answer_fd;
-
-__attribute__((noreturn, format(printf, 2, 3))) static void child_fails(const char *who, const char *format, ...) {
-    char line[256];
-    int at = snprintf(line, sizeof line, "F%s: ", who);
-    va_list list;
-    va_start(list, format);
-    vsnprintf(line + at, sizeof line - (size_t)at, format, list);
-    va_end(list);
-    (void)!write(answer_fd, line, strlen(line) + 1);
-    _exit(99);
-}
-
-#define CHILD_CHECK(who, condition, ...)                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) child_fails(who, __VA_ARGS__);                                                               \
-    } while (0)
-
-static void answers(void) {
-    (void)!write(answer_fd, "ok", 3);
-}
 
 /* What a child does: remembers who it is, waits to be asked, and compares. */
 static void live(const char *who, int orders, int index, pid_t parent, int exit_code) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
 use ckpt_tests::wait::patience;
-use ckpt_tests::{Job, Place, User, wait};
+use ckpt_tests::{Job, Place, User, proc, wait};
 
 /// A port that nobody has just now.
 fn free_port() -> Result<u16> {
@@ -207,7 +207,7 @@ fn nginx_as_root() -> Result<()> {
         ask(&mut connect(port)?, GET, "the page of nginx")
             .with_context(|| format!("restart {generation}: {}", job.story()))?;
         let root = job_root(&place, &job, 1)?;
-        let [worker] = children(root)?[..] else { anyhow::bail!("not one worker: {:?}", children(root)) };
+        let [worker] = proc::children(root)[..] else { anyhow::bail!("not one worker: {:?}", proc::children(root)) };
         let status = std::fs::read_to_string(format!("/proc/{worker}/status"))?;
         for line in ["Uid:\t33\t33\t33\t33\n", "Gid:\t33\t33\t33\t33\n", "CapEff:\t0000000000000000\n"] {
             ensure!(status.contains(line), "{line:?} is not there: {status}");
@@ -244,11 +244,6 @@ fn job_root(place: &Place, job: &Job, generation: u32) -> Result<u32> {
     }
     let written = || Ok(std::fs::read_to_string(place.file("root.pid")).ok().and_then(|pid| pid.trim().parse().ok()));
     wait::until(written, || format!("no id of the root: {}", job.story()))
-}
-
-fn children(pid: u32) -> Result<Vec<u32>> {
-    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    list.split_whitespace().map(|pid| Ok(pid.parse()?)).collect()
 }
 
 /// It counts its answers: the count goes on.

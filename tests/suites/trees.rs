@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
 use ckpt_tests::remote::{ends_within, random, undisturbed};
 use ckpt_tests::tmux::Tmux;
-use ckpt_tests::{Job, Place, User, wait};
+use ckpt_tests::{Job, Place, User, proc, wait};
 
 /// A restart of a tree, whose ids `ckpt` alone can give.
 fn restart(place: &Place, image: &Path, options: &[&str]) -> Result<Job> {
@@ -160,8 +160,7 @@ fn killed_during_a_restart() -> Result<()> {
         let image = place.file("tree.ckpt");
         let mut job = Job::start(&mut command(&place, "sh", &["-c", "sleep 1000 & sleep 1000 & echo ready; wait"]))?;
         job.wait_line("ready")?;
-        let list = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid()))?;
-        let ids: Vec<i32> = list.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let ids: Vec<i32> = proc::children(job.pid()).into_iter().map(u32::cast_signed).collect();
         place.save(job.pid(), &image, &["--kill"])?;
         job.end()?;
         if !user.is_root() {
@@ -194,13 +193,13 @@ fn descriptors_have_their_own_numbers() -> Result<()> {
     let mut job = Job::start(&mut command(&place, "sh", &["-c", script]))?;
     job.wait_line("ready")?;
     std::fs::remove_dir(&gone)?;
-    let child = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid()))?;
-    let name = format!("descriptor 7 of process {}", child.trim());
+    let [child] = proc::children(job.pid())[..] else { anyhow::bail!("not one child: {}", job.story()) };
+    let name = format!("descriptor 7 of process {child}");
     let refused = place.try_save(job.pid(), &place.file("tree.ckpt"), &[])?;
     ensure!(refused.code() == Some(88) && refused.err.contains(&name), "{name}: {refused:#?}");
     let checked = Job::start(place.ckpt().args(["check", &job.pid().to_string()]))?.end()?;
     ensure!((checked.out.clone() + &checked.err).contains(&name), "{name}: {checked:#?}");
-    let _ = sys::process::kill(child.trim().parse()?, 9);
+    let _ = sys::process::kill(child.cast_signed(), 9);
     job.end()?;
     Ok(())
 }

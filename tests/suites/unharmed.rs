@@ -121,10 +121,8 @@ fn a_killed_saver_of_a_tree() -> Result<()> {
         let image = place.file("job.ckpt");
         let mut job = Job::start(&mut place.command(place.guest("process")?))?;
         job.wait_line(READY)?;
-        let list = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid()))?;
         let mut all: Vec<(u32, Traces)> = Vec::new();
-        for pid in list.split_whitespace() {
-            let pid = pid.parse()?;
+        for pid in proc::children(job.pid()) {
             // Those that have ended leave no traces.
             all.extend(Traces::of(pid, Still::All).ok().map(|traces| (pid, traces)));
         }
