@@ -139,7 +139,7 @@ pub fn save<T: Target>(
     let mut header = begin(&mut save, threads, facts, (files, line))?;
     let table = keep_room(&mut save, threads)?;
     own_objects(&mut save, threads, facts)?;
-    shared_objects(&mut save, files)?;
+    let sets = shared_objects(&mut save, files)?;
 
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
     let contents = Contents::collect(&mut save, files)?;
@@ -147,7 +147,7 @@ pub fn save<T: Target>(
     state::content::save(&mut save, files, &contents, runs.as_slice().iter().filter_map(Run::content))?;
     let along = Along {
         keys: state::pkey::find(save.target),
-        shared_files: state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
+        shared: sets | state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
         locks_future: state::setting::locks_future(save.target),
     };
     save.target.thaw()?;
@@ -173,7 +173,7 @@ pub fn save<T: Target>(
 #[derive(Clone, Copy, Debug)]
 struct Along {
     keys: Pkey,
-    shared_files: Features,
+    shared: Features,
     locks_future: u64,
 }
 
@@ -208,7 +208,7 @@ fn describe<'b, T: Target>(
     vmas: &'b mut [u8],
     runs: &mut Runs<'_>,
 ) -> Result<&'b [Vma]> {
-    let Along { mut keys, shared_files, locks_future } = along;
+    let Along { mut keys, shared, locks_future } = along;
     let parts = runs.as_slice().len();
     let vmas = Scratch::new(vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
@@ -233,7 +233,7 @@ fn describe<'b, T: Target>(
     let keys = state::pkey::save(save, &keys)?;
     let components = facts.origin.components.as_slice();
     let (handlers, held) = handlers::save(save, threads, vmas, runs.as_slice(), components)?;
-    let found = contents.features() | shared_files | guards | sealed | keys | handlers;
+    let found = contents.features() | shared | guards | sealed | keys | handlers;
     header.required = (header.required.get() | found.bits()).into();
     header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
     header.vdso_sum = header::vdso_sum(save.target, vmas)?.into();
@@ -361,8 +361,8 @@ fn own_objects<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads, fa
     state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))
 }
 
-/// What descriptors lead to, of all processes of a tree at once.
-fn shared_objects<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
+/// What descriptors lead to, and what is the system's, of all processes of a tree at once.
+fn shared_objects<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<Features> {
     state::regular::save(save, files)?;
     state::directory::save(save, files)?;
     state::device::save(save, files)?;
@@ -378,5 +378,6 @@ fn shared_objects<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> 
     state::epoll::save(save, files)?;
     state::sigio::save(save, files)?;
     state::lock::save(save, files)?;
-    state::descriptor::save(save, files)
+    state::descriptor::save(save, files)?;
+    state::semaphore::save(save)
 }

@@ -1,45 +1,67 @@
-//! System V semaphores and message queues that a process was the last to use: they belong to the system, are in no image, and are
-//! therefore named when the process is saved.
+//! What System V objects of a process no image holds: message queues, what `SEM_UNDO` has to undo, and all of another IPC namespace.
+//! Named when the process is saved.
 //!
 //! Must never touch them, nor make the process ask for them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
-/// Most semaphores of one set that are looked at.
-const SEMAPHORES_MAX: u32 = 512;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use sys::sysv::{PID, semaphore};
 
-/// A line for each set and each queue that process `pid`, or one that descends from it, has used last, as far as this user may know. A
-/// process in another IPC namespace has none that are seen from here.
+/// `KCMP_SYSVSEM`: one list of what is to be undone, or none at all.
+const UNDO: usize = 6;
+
+/// A line for each thing that process `pid`, or one that descends from it, has used last and that is not carried, as far as this user may know.
 pub fn used(pid: i32) -> Vec<String> {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/ipc")).ok();
-    let (sets, queues) = (rows("sem"), rows("msg"));
-    if sets.is_empty() && queues.is_empty() || namespace(&pid.to_string()) != namespace("self") {
-        return Vec::new();
-    }
+    let namespace = |pid: &str| PathBuf::from(format!("/proc/{pid}/ns/ipc"));
+    let (own, its) = (namespace("self"), namespace(&pid.to_string()));
     let all = family(pid);
+    if fs::read_link(&own).ok() == fs::read_link(&its).ok() {
+        return told(&all, true);
+    }
+    // It is this thread's alone, which ends.
+    let there = std::thread::spawn(move || {
+        let file = File::open(its).ok()?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::InterProcessCommunication)).ok()?;
+        Some(told(&all, false))
+    });
+    there.join().ok().flatten().unwrap_or_else(|| {
+        let what =
+            "is in another IPC namespace: System V semaphores and message queues that it uses are not in the image";
+        vec![format!("process {pid}: {what}")]
+    })
+}
+
+/// Of the namespace that this thread is in; `carries`: semaphores are in the image.
+fn told(all: &BTreeSet<i32>, carries: bool) -> Vec<String> {
+    const MISSING: &str = "the system's, and not in the image: must be there at the restart";
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
     let is_ours = |pid: &i64| i32::try_from(*pid).is_ok_and(|pid| all.contains(&pid));
+    // Whoever has never used it has no list, as this process.
+    let undoes = || all.iter().any(|pid| sys::process::shares(own, *pid, UNDO) != Some(true));
     let mut lines = Vec::new();
-    for row in sets {
+    for row in rows("sem") {
         let [key, id, _, count, ..] = row[..] else { continue };
-        let Ok(id) = i32::try_from(id) else { continue };
-        let count = u32::try_from(count).unwrap_or(0).min(SEMAPHORES_MAX);
-        if (0..count).any(|n| sys::sysv::last_user(id, n).is_ok_and(|pid| all.contains(&pid))) {
-            lines.push(told("semaphores", id.into(), key));
+        let (Ok(id), Ok(count)) = (i32::try_from(id), usize::try_from(count)) else { continue };
+        let is_used = (0..count).any(|n| semaphore(id, n, PID).is_ok_and(|pid| all.contains(&pid)));
+        let key = key as u32;
+        if is_used && !carries {
+            lines.push(format!("System V semaphores {id} (key {key:#x}): {MISSING}"));
+        } else if is_used && undoes() {
+            let what = "what SEM_UNDO may have to undo cannot be read, and is not in the image";
+            lines.push(format!("System V semaphores {id} (key {key:#x}): {what}"));
         }
     }
-    for row in queues {
+    for row in rows("msg") {
         let [key, id, _, _, _, sender, receiver, ..] = row[..] else { continue };
         if [sender, receiver].iter().any(is_ours) {
-            lines.push(told("message queue", id, key));
+            lines.push(format!("System V message queue {id} (key {:#x}): {MISSING}", key as u32));
         }
     }
     lines
-}
-
-fn told(what: &str, id: i64, key: i64) -> String {
-    let key = key as u32;
-    format!("System V {what} {id} (key {key:#x}): the system's, and not in the image: must be there at the restart")
 }
 
 /// The numbers of each line of a table of `/proc/sysvipc` (proc(5)).

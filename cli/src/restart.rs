@@ -68,7 +68,7 @@ struct Facts {
     above: i32,
     /// Whether it is a tree's.
     tree: bool,
-    /// Whether it is one of those that the smaller stub has no room for: System V memory, seccomp filters.
+    /// Whether it is one of those that the smaller stub has no room for: System V memory and semaphores, seccomp filters.
     larger: bool,
 }
 
@@ -191,7 +191,8 @@ impl Facts {
             clocks: Clocks { monotonic: header.monotonic_nsec.get(), boottime: header.boottime_nsec.get() },
             above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
             tree: header.required.get() & Features::TREE.bits() != 0,
-            larger: !segments.is_empty() || header.required.get() & Features::SECCOMP.bits() != 0,
+            larger: !segments.is_empty()
+                || header.required.get() & Features::SECCOMP.union(Features::SEMAPHORES).bits() != 0,
         })
     }
 }

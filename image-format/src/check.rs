@@ -14,6 +14,8 @@ mod process;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod seccomp;
 #[cfg(any(not(feature = "terse"), feature = "tree"))]
+mod semaphore;
+#[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod sysv;
 
 use core::cell::Cell;
@@ -94,6 +96,8 @@ impl<'a> Check<'_, 'a> {
         self.tree()?;
         #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.sysv()?;
+        #[cfg(any(not(feature = "terse"), feature = "tree"))]
+        self.semaphores()?;
         self.files()
     }
 

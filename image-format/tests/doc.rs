@@ -29,6 +29,7 @@ use image_format::record::regular::Regular;
 use image_format::record::rlimit::Rlimit;
 use image_format::record::sched::{Affinity, Sched};
 use image_format::record::seccomp::{Instruction, Seccomp};
+use image_format::record::semaphore::Semaphore;
 use image_format::record::setting::Setting;
 use image_format::record::shared_file::SharedFile;
 use image_format::record::sigaction::Sigaction;
@@ -111,6 +112,7 @@ fn each_record_is_described() {
     described::<Instruction>();
     described::<Seccomp>();
     described::<Sysv>();
+    described::<Semaphore>();
 }
 
 #[test]

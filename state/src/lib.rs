@@ -37,6 +37,7 @@ pub mod regular;
 pub mod rlimit;
 pub mod sched;
 pub mod seccomp;
+pub mod semaphore;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;

@@ -1,6 +1,6 @@
-//! System V objects: shared memory made, attached, asked for. What a segment holds is whoever's who attached it.
+//! System V objects: shared memory made, attached, asked for; semaphores. What a segment holds is whoever's who attached it.
 
-use crate::{Result, Sysno, call};
+use crate::{Errno, Result, Sysno, call};
 
 /// `IPC_RMID`.
 pub const RMID: usize = 0;
@@ -50,14 +50,108 @@ pub fn detach(addr: usize) {
     let _ = unsafe { call(Sysno::shmdt, [addr]) };
 }
 
-/// semctl(2) `GETPID`: who has changed a semaphore of a set last.
+/// What semctl(2) tells of one semaphore of a set: `GETPID`, who has used it last.
+pub const PID: usize = 11;
+/// `GETVAL`.
+pub const VALUE: usize = 12;
+/// Bytes of `struct semid64_ds`.
+pub const SET_FACTS: usize = 104;
+
+/// semctl(2) on one semaphore: [`PID`] or [`VALUE`].
 ///
 /// # Errors
 /// The call's.
-pub fn last_user(id: i32, number: u32) -> Result<i32> {
-    const GETPID: usize = 11;
+pub fn semaphore(id: i32, number: usize, command: usize) -> Result<i32> {
+    // Whatever else it might be asked for has no memory to work on.
+    let command = if command == PID { PID } else { VALUE };
     // SAFETY: works on no memory.
-    unsafe { call(Sysno::semctl, [id as usize, number as usize, GETPID]) }.map(|pid| pid as i32)
+    unsafe { call(Sysno::semctl, [id as usize, number, command]) }.map(|value| value as i32)
+}
+
+/// semctl(2) `GETALL`: the values of a set, at one moment. Ids do not come again soon, and a set keeps its number of semaphores.
+///
+/// # Errors
+/// The call's; EINVAL when the set has another number of semaphores.
+pub fn values(id: i32, to: &mut [u16]) -> Result<()> {
+    const ALL: usize = 13;
+    const COUNT: usize = 80;
+    let mut facts = [0; SET_FACTS];
+    set_control(id, STAT, &mut facts)?;
+    let count = facts.get(COUNT..).and_then(|rest| rest.first_chunk()).map(|count| u64::from_le_bytes(*count));
+    if count != Some(to.len() as u64) {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: the kernel writes a number for each semaphore.
+    unsafe { call(Sysno::semctl, [id as usize, 0, ALL, to.as_mut_ptr() as usize]) }.map(drop)
+}
+
+/// semctl(2) `SETVAL`.
+///
+/// # Errors
+/// The call's.
+pub fn set_value(id: i32, number: usize, value: u16) -> Result<()> {
+    // SAFETY: works on no memory.
+    unsafe { call(Sysno::semctl, [id as usize, number, 16, usize::from(value)]) }.map(drop)
+}
+
+/// semctl(2) with `struct semid64_ds`: [`STAT`], [`SET`], [`RMID`].
+///
+/// # Errors
+/// The call's.
+pub fn set_control(id: i32, command: usize, facts: &mut [u8; SET_FACTS]) -> Result<()> {
+    // SAFETY: the kernel reads and writes this structure alone.
+    unsafe { call(Sysno::semctl, [id as usize, 0, command, facts.as_mut_ptr() as usize]) }.map(drop)
+}
+
+/// semctl(2) `SEM_INFO`: the highest place of a set in the namespace's table, and how many sets there are.
+///
+/// # Errors
+/// The call's.
+pub fn sets() -> Result<(usize, usize)> {
+    const INFO: usize = 19;
+    const SETS: usize = 7;
+    let mut facts = [0u32; 10];
+    // SAFETY: the kernel fills `struct seminfo`, ten numbers.
+    let top = unsafe { call(Sysno::semctl, [0, 0, INFO, facts.as_mut_ptr() as usize]) }?;
+    Ok((top, facts.get(SETS).map_or(0, |sets| *sets as usize)))
+}
+
+/// semctl(2) `SEM_STAT_ANY`: the set at a place of that table, which is told whoever asks.
+///
+/// # Errors
+/// There is none, or the call's.
+pub fn set_at(place: usize, facts: &mut [u8; SET_FACTS]) -> Result<i32> {
+    const STAT_ANY: usize = 20;
+    // SAFETY: the kernel fills this structure alone.
+    unsafe { call(Sysno::semctl, [place, 0, STAT_ANY, facts.as_mut_ptr() as usize]) }.map(|id| id as i32)
+}
+
+/// semget(2).
+///
+/// # Errors
+/// The call's.
+pub fn get_set(key: u32, count: u64, flags: u32) -> Result<i32> {
+    // SAFETY: works on no memory of this process.
+    unsafe { call(Sysno::semget, [key as usize, count as usize, flags as usize]) }.map(|id| id as i32)
+}
+
+/// Makes this process the last user of a semaphore, whose value stays: by semop(2), once down and up again at a stroke, or, where
+/// it is 0, by waiting for that. No undoing is kept for it, and nobody's is forgotten.
+///
+/// # Errors
+/// The call's: nothing was done.
+pub fn use_semaphore(id: i32, number: u16) -> Result<()> {
+    const NOWAIT: u16 = 0o4000;
+    // struct sembuf
+    let (down, up, zero) = ([number, u16::MAX, NOWAIT], [number, 1, NOWAIT], [number, 0, NOWAIT]);
+    let try_by = |operations: &[[u16; 3]]| {
+        // SAFETY: the kernel reads these operations alone.
+        unsafe { call(Sysno::semop, [id as usize, operations.as_ptr() as usize, operations.len()]) }.map(drop)
+    };
+    match try_by(&[zero]) {
+        Err(Errno::EAGAIN) => try_by(&[down, up]),
+        result => result,
+    }
 }
 
 /// mincore(2): whether each page has contents.

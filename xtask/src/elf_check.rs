@@ -12,7 +12,7 @@ use object::{Endianness, Object, ObjectSymbol};
 pub const STUB_MAX: usize = 65536;
 
 /// The same of the one that restarts trees, too.
-pub const TREE_STUB_MAX: usize = 80 << 10;
+pub const TREE_STUB_MAX: usize = 84 << 10;
 
 /// A promise, and what was seen: `Err` where it is broken.
 pub type Property = (&'static str, Result<String, String>);

@@ -119,6 +119,9 @@ fn objects(save: &mut Save<'_, '_, Looker>, vmas: &mut [u8], runs: &mut [u8]) ->
     if let Err(error) = state::epoll::save(save, files) {
         save.target.blocked(error)?;
     }
+    if let Err(error) = state::semaphore::save(save) {
+        save.target.blocked(error)?;
+    }
     let contents = Contents::collect(save, files)?;
     let vmas = Scratch::new(vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;

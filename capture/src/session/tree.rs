@@ -80,7 +80,7 @@ fn walk<T: Target, H: Threads>(
     let notes = Notes::new(common.prefix, common.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(common.scratch) };
     let files = state::descriptor::collect(&mut save)?;
-    super::shared_objects(&mut save, files)?;
+    let sets = super::shared_objects(&mut save, files)?;
     let contents = Contents::collect(&mut save, files)?;
     let mut rooms = Vec::new();
     for Memory { prefix, strings, vmas, runs, scratch } in memory {
@@ -115,7 +115,7 @@ fn walk<T: Target, H: Threads>(
         }
         let along = Along {
             keys: state::pkey::find(save.target),
-            shared_files: state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
+            shared: sets | state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
             locks_future: state::setting::locks_future(save.target),
         };
         let Save { notes, scratch, .. } = save;

@@ -5,6 +5,7 @@ pub mod files;
 pub mod memory;
 pub mod object;
 pub mod report;
+pub mod semaphore;
 pub mod setting;
 pub mod table;
 pub mod thread;

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::credentials::Credentials;
 use super::files::{self, Descriptor};
 use super::memory::Memory;
+use super::semaphore::Semaphores;
 use super::setting::Setting;
 use super::thread::Thread;
 use crate::image::{Checked, ImageFile};
@@ -144,6 +145,8 @@ pub struct Process {
     pub threads: Vec<Thread>,
     /// Its mappings.
     pub memory: Memory,
+    /// System V semaphores, of a tree with its root.
+    pub semaphores: Vec<Semaphores>,
     /// Its descriptors, ascending.
     pub descriptors: Vec<Descriptor>,
     /// Limits; `null` is none.
@@ -303,6 +306,7 @@ impl Process {
             umask: format!("{:04o}", image.single::<Umask>()?.mask.get()),
             threads: Thread::all(image)?,
             memory: Memory::new(image)?,
+            semaphores: if place == 0 { Semaphores::all(image)? } else { Vec::new() },
             descriptors: files::descriptors(image, place)?,
             settings: Setting::all(image)?,
             limits: image.table::<Rlimit>()?.iter().map(Limit::new).collect(),

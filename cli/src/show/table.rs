@@ -73,6 +73,9 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
             &format!("running; XSAVE components {components} of what it interrupted at {}", frame.address),
         )?;
     }
+    for set in &process.semaphores {
+        line(out, "semaphore", &set.line())?;
+    }
     let limits = process.limits.iter().filter(|limit| limit.soft.is_some());
     line(out, "limits", &limits.map(limit_text).collect::<Vec<_>>().join(", "))?;
     writeln!(out, "\n{}", table(&["THREAD", "NAME", "STOPPED IN", ""], &[0], thread_rows(process)))?;

@@ -59,6 +59,8 @@ bitflags::bitflags! {
         const SIGNAL_DRIVEN = 1 << 32;
         /// pidfds of other processes of a tree ([`super::pidfd::PidfdOf`]).
         const OTHERS_PIDFDS = 1 << 33;
+        /// System V semaphores ([`super::semaphore::Semaphore`]). Such an image requires [`Features::SYSV`], too.
+        const SEMAPHORES = 1 << 34;
     }
 }
 

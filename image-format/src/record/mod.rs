@@ -36,6 +36,7 @@ pub mod regular;
 pub mod rlimit;
 pub mod sched;
 pub mod seccomp;
+pub mod semaphore;
 pub mod setting;
 pub mod shared_file;
 pub mod sigaction;
@@ -161,6 +162,8 @@ pub enum NoteType {
     Sigio = 0x434b_003d,
     /// [`pidfd::PidfdOf`], ascending by id.
     PidfdOf = 0x434b_003e,
+    /// [`semaphore::Semaphore`].
+    Semaphore = 0x434b_003f,
     /// The seal (`seal.rs`), the very last note of the file.
     Seal = 0x434b_00ff,
 }
@@ -170,7 +173,8 @@ const BASE: u32 = NoteType::Header as u32 - 1;
 
 /// How many numbers types have, with gaps: fewer for the stub that knows no trees.
 const TYPES: usize =
-    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::PidfdOf } else { NoteType::Pkey } as u32 - BASE
+    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::Semaphore } else { NoteType::Pkey } as u32
+        - BASE
         + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
@@ -204,6 +208,8 @@ const SIZES: [u8; TYPES] = {
     put!(pkey::Pkey, sysv::Sysv);
     #[cfg(any(not(feature = "terse"), feature = "tree"))]
     put!(seccomp::Instruction, seccomp::Seccomp, credentials::Credentials, sigio::Sigio, pidfd::PidfdOf);
+    #[cfg(any(not(feature = "terse"), feature = "tree"))]
+    put!(semaphore::Semaphore);
     sizes
 };
 

@@ -5,6 +5,7 @@ use image_format::record::content::{Content, ContentFile, ContentKind};
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::Features;
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaKind};
+use image_format::record::semaphore::Semaphore;
 use image_format::record::sysv::Sysv;
 use image_format::{Notes, PAGE};
 
@@ -16,6 +17,7 @@ pub struct Contents {
     pub contents: Vec<Content>,
     pub files: Vec<ContentFile>,
     pub segments: Vec<Sysv>,
+    pub semaphores: Vec<Semaphore>,
 }
 
 impl Contents {
@@ -23,6 +25,7 @@ impl Contents {
         put(notes, &self.contents);
         put(notes, &self.files);
         put(notes, &self.segments);
+        put(notes, &self.semaphores);
     }
 }
 
@@ -51,6 +54,16 @@ impl Parts {
         let none = image_format::StrRef::default();
         let at = self.vmas.iter().position(|v| v.start.get() > HEAP + 8 * PAGE).unwrap();
         self.vmas.insert(at, vma(HEAP + 10 * PAGE, 2, 3, VmaKind::FileShared, index, none));
+    }
+
+    /// Two System V semaphores, one of which the process was the last to use.
+    pub fn give_semaphores(&mut self) {
+        let features = Features::SEMAPHORES | Features::SYSV;
+        self.header.required = (self.header.required.get() | features.bits()).into();
+        let values = self.string(&[1, 0, 0, 0, 0x92, 0x10, 0, 0, 0xff, 0x7f, 0, 0, 0, 0, 0, 0]);
+        let (mode, id) = (0o640.into(), 7.into());
+        self.contents.semaphores =
+            vec![Semaphore { key: 0x1111.into(), mode, id, count: 2.into(), values, ..zeroed() }];
     }
 
     /// A System V segment of two pages, attached twice, once in two parts.

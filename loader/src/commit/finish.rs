@@ -89,6 +89,8 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     }
     if cfg!(feature = "tree") && plan.tree.place() == 0 {
         state::sysv::finish(image, plan.contents);
+    } else if cfg!(feature = "tree") {
+        state::semaphore::finish(image, image.header().pid.get());
     }
     close_others(plan, wanted);
 }

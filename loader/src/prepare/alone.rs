@@ -1,5 +1,5 @@
 //! No trees: the smaller stub restarts one process, and refuses an image of several, which only `ckpt` can give their ids, and one with
-//! System V memory that has an id.
+//! System V memory that has an id, or semaphores.
 //! Stands in for `tree.rs`, with the same names.
 
 use image_format::record::header::Features;
@@ -92,6 +92,6 @@ pub fn grow(image: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree
     if image.header().required.get() & larger.bits() == 0 {
         return Ok(Tree::default());
     }
-    let what = packed!("process #: is one of a tree, or has System V memory or seccomp filters: ckpt restart IMAGE");
+    let what = packed!("process #: is one of a tree, or has System V objects or seccomp filters: ckpt restart IMAGE");
     Err(Error::about(what, image.header().pid, b"", None).code(ExitCode::Newer))
 }

@@ -103,6 +103,12 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
         // Closing what is not the program's goes by rising numbers.
         let ready = if tree.place() == 0 { options.ready } else { -1 };
         plan.ready = sys::fs::dup_above(ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
+        // The last that can fail here: what is made for the system stays. The page to tell the others has just been moved.
+        #[cfg(feature = "tree")]
+        if plan.tree.place() == 0 {
+            tree::meets_at(&plan.tree);
+            state::semaphore::restore(&image, options.files == FilesPolicy::Ignore)?;
+        }
         tree::meet(&plan.tree, 1);
         return Ok(plan);
     }

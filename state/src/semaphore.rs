@@ -1,0 +1,183 @@
+//! System V semaphore sets that the process was the last to use. They belong to the system: one that is still there is looked at and
+//! never set; one that is gone is made again, under its key and id, with its values.
+//!
+//! Must never end, set or go on with a set that is somebody else's, nor make the process ask for them: the saver asks itself.
+
+use image_format::record::header::Features;
+use image_format::record::semaphore::{Semaphore, Value};
+use image_format::{Checked, ExitCode, NoteType};
+use sys::abi::O_WRONLY;
+use sys::sysv::{NEW, PID, RMID, SET, SET_FACTS, STAT, VALUE};
+use sys::text::Line;
+use sys::{Errno, packed};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::process::Stat;
+use crate::{Error, Result, Save, Target};
+
+/// Writes the table: the sets of this process's IPC namespace of which a process that is saved was the last user of a semaphore. Others
+/// are none of its own, as far as the kernel tells. One of another namespace than the saver's is not asked for: its sets are in no
+/// image.
+///
+/// # Errors
+/// A set that is perhaps the process's, and cannot be read; no room.
+pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<Features> {
+    let (top, count) = sys::sysv::sets().unwrap_or_default();
+    let mut features = Features::empty();
+    if count == 0 || !T::IN_PROCESS && !is_here(save.target) {
+        return Ok(features);
+    }
+    let failed = |e| Error::failed(format_args!("System V semaphores"), "their users cannot be told", e);
+    let own = Stat::read(save.target.proc()).map_err(failed)?.pid as i32;
+    save.notes.begin(NoteType::Semaphore)?;
+    for place in 0..=top {
+        let mut facts = [0; size_of::<Semaphore>()];
+        let Some(told) = facts.first_chunk_mut::<SET_FACTS>() else { break };
+        let Ok(id) = sys::sysv::set_at(place, told) else { continue };
+        let Ok(mut one) = Semaphore::read_from_bytes(&facts) else { break };
+        one.id = (id as u32).into();
+        // Whoever is asked for in vain is gone.
+        let user = |target: &T, number| match sys::sysv::semaphore(id, number, PID) {
+            Ok(last) if last == own => Ok(Some(target.pid())),
+            Ok(last) if last > 0 => Ok(target.inner_id(last)),
+            Ok(_) | Err(Errno::EINVAL | Errno::EIDRM) => Ok(None),
+            Err(e) => Err(e),
+        };
+        let mut numbers = 0..one.count.get() as usize;
+        match numbers.try_fold(false, |found, number| Ok(found || user(save.target, number)?.is_some())) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(e) => {
+                check_unread(save.target, &one, e)?;
+                continue;
+            }
+        }
+        if one.count.get() > Semaphore::COUNT_MAX {
+            save.target.blocked(refused(&one, "are too many", "use smaller sets"))?;
+            continue;
+        }
+        let values = save.scratch.take::<u16>(one.count.get() as usize)?;
+        let table = save.scratch.take::<Value>(values.len())?;
+        let mut is_there = sys::sysv::values(id, values).is_ok();
+        for ((number, value), now) in table.iter_mut().enumerate().zip(values) {
+            let user = user(save.target, number);
+            is_there &= user.is_ok();
+            value.value = (*now).into();
+            value.pid = (user.ok().flatten().unwrap_or(0) as u32).into();
+        }
+        // Somebody may have removed it just now.
+        if is_there {
+            one.values = save.notes.string(table.as_bytes())?;
+            save.notes.push(&one)?;
+            // A reader that knows segments alone refuses it by that.
+            features = Features::SEMAPHORES.union(Features::SYSV);
+        }
+    }
+    save.notes.end()?;
+    Ok(features)
+}
+
+/// Whether the process lives in the saver's IPC namespace.
+fn is_here<T: Target>(target: &T) -> bool {
+    let of = |proc| sys::fs::stat_at(proc, c"ns/ipc", 0).map(|stat| (stat.dev, stat.ino)).ok();
+    let own = sys::fs::stat(c"/proc/self/ns/ipc").map(|stat| (stat.dev, stat.ino)).ok();
+    own.is_some() && own == of(target.proc())
+}
+
+fn refused(one: &Semaphore, why: &'static str, remedy: &'static str) -> Error {
+    Error::refused(format_args!("System V semaphores {} (key {:#x})", one.id, one.key), why, remedy)
+}
+
+/// A set whose users are not told: only one that its owner may use and not read is perhaps the process's.
+fn check_unread<T: Target>(target: &mut T, one: &Semaphore, e: Errno) -> Result<()> {
+    const ALTER: u32 = 0o200;
+    let user = sys::process::effective_uid();
+    if e == Errno::EACCES && one.mode.get() & ALTER != 0 && [one.uid.get(), one.cuid.get()].contains(&user) {
+        let remedy = "let their owner read them (IPC_SET), or save it as root";
+        return target.blocked(refused(one, "may be the process's, and cannot be read", remedy));
+    }
+    Ok(())
+}
+
+/// Looks at each set, makes again what is gone, and makes this process the last user of what those of the image have used last, so
+/// that the next save knows. With `ignore` other values are taken as they are.
+///
+/// # Errors
+/// A set with other values, or another set under the id; one that cannot be made.
+pub fn restore(image: &Checked<'_>, ignore: bool) -> Result<()> {
+    for one in image.each::<Semaphore>() {
+        let values = Value::all(image.contents(one.values));
+        let id = one.id.get() as i32;
+        match facts(id) {
+            Ok(now) => {
+                let is_value = |(number, value): (usize, &Value)| {
+                    sys::sysv::semaphore(id, number, VALUE) == Ok(i32::from(value.value.get()))
+                };
+                if !now.is(one) || !ignore && !values.iter().enumerate().all(is_value) {
+                    return Err(changed(one));
+                }
+            }
+            Err(Errno::EINVAL | Errno::EIDRM) => make(one, values)?,
+            Err(_) => return Err(changed(one)),
+        }
+        take(one, values, |pid| pid != 0);
+    }
+    Ok(())
+}
+
+/// Makes the process `pid` the last user again of what it has used last.
+pub fn finish(image: &Checked<'_>, pid: u32) {
+    for one in image.each::<Semaphore>() {
+        take(one, Value::all(image.contents(one.values)), |user| user == pid);
+    }
+}
+
+/// Where it may not alter what it used, it did no more than wait for zero: then it is told no longer.
+fn take(one: &Semaphore, values: &[Value], is_user: impl Fn(u32) -> bool) {
+    for (number, _) in (0..).zip(values).filter(|(_, value)| is_user(value.pid.get())) {
+        let _ = sys::sysv::use_semaphore(one.id.get() as i32, number);
+    }
+}
+
+/// What the kernel says of a set.
+fn facts(id: i32) -> sys::Result<Semaphore> {
+    let mut bytes = [0; size_of::<Semaphore>()];
+    let facts = bytes.first_chunk_mut().ok_or(Errno::EINVAL)?;
+    sys::sysv::set_control(id, STAT, facts)?;
+    Semaphore::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)
+}
+
+fn make(one: &Semaphore, values: &[Value]) -> Result<()> {
+    let (key, count, wanted) = (one.key.get(), one.count.get(), one.id.get() as i32);
+    // A chosen id that is not used would be the next one's, whoever that is.
+    if key != 0 && sys::sysv::get_set(key, 0, 0) != Err(Errno::ENOENT) {
+        return Err(missing(one, Errno::EEXIST));
+    }
+    let line = Line::filled(packed!("#"), wanted as u64, b"", 0);
+    let _ = sys::fs::open(c"/proc/sys/kernel/sem_next_id", O_WRONLY, 0)
+        .and_then(|file| sys::fs::write_all(file.fd(), line.as_bytes()));
+    let id = sys::sysv::get_set(key, count, one.mode.get() | 0o600 | NEW).map_err(|e| missing(one, e))?;
+    let Some(mut facts) = one.as_bytes().first_chunk::<SET_FACTS>().copied() else { return Ok(()) };
+    let mut result = if id == wanted { Ok(()) } else { Err(Errno::EPERM) };
+    for (number, value) in values.iter().enumerate() {
+        result = result.and_then(|()| sys::sysv::set_value(id, number, value.value.get()));
+    }
+    result.and_then(|()| sys::sysv::set_control(id, SET, &mut facts)).map_err(|e| {
+        let _ = sys::sysv::set_control(id, RMID, &mut facts);
+        missing(one, e)
+    })
+}
+
+fn missing(one: &Semaphore, e: Errno) -> Error {
+    let what = packed!(
+        "System V semaphores #: cannot be made again under their key and id (!): free these, or restart as root"
+    );
+    Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
+}
+
+fn changed(one: &Semaphore) -> Error {
+    let what = packed!(
+        "System V semaphores #: were changed or replaced after the save: ipcrm -s # restores them, or --files ignore"
+    );
+    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+}
