@@ -21,8 +21,8 @@ use sys::text::{Line, Text, after};
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
 
-pub(crate) use source::resident;
 pub use source::{Contents, Object};
+pub(crate) use source::{kind_of, resident};
 
 /// What the kernel puts behind the name of a file that has lost it.
 pub const DELETED: &[u8] = b" (deleted)";

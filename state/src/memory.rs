@@ -12,7 +12,7 @@ use sys::abi::mm::{
     PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 use sys::packed;
-use sys::text::{Shown, cut, hex, words};
+use sys::text::{Shown, Text, cut, hex, words};
 
 use crate::content::{Contents, DELETED};
 use crate::{Error, Result, Save, Target};
@@ -29,7 +29,7 @@ const LINE_MAX: usize = 8192;
 
 /// One line of maps, or of smaps where it opens a mapping.
 #[allow(missing_docs, reason = "proc(5)'s own names")]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Head<'l> {
     pub start: u64,
     pub end: u64,
@@ -215,6 +215,8 @@ fn vma_of<T: Target>(
     contents: &Contents<'_>,
 ) -> Result<Vma> {
     let shared = head.perms.last() == Some(&b's');
+    let mut to = Text::new();
+    let head = &if shared { shared::renamed(*head, &mut to) } else { *head };
     let refuse = |what| Err(refuse(head.start, head.end, head.name, what));
     let deleted = head.name.ends_with(DELETED);
     let held = if deleted { contents.find(head.dev, head.ino, head.name) } else { None };
@@ -234,6 +236,10 @@ fn vma_of<T: Target>(
         b"[vdso]" => vma.kind = (VmaKind::Vdso as u32).into(),
         name if name.starts_with(b"[vvar") => vma.kind = (VmaKind::Vvar as u32).into(),
         b"[uprobes]" => return refuse("a probe's page"),
+        // Its address is the context's id, which only io_setup gives.
+        b"/[aio] (deleted)" => return refuse("asynchronous I/O, io_setup's:"),
+        // Nobody reads it but the process itself.
+        b"/secretmem (deleted)" => return refuse("memfd_secret's memory"),
         name if name.is_empty() || name.starts_with(b"[") => {
             if shared {
                 return refuse("shared anonymous memory");

@@ -49,9 +49,11 @@ pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Re
                 "close it before the save",
             ))?;
         }
-        // Standard input, output and error are the restart's own, also when their other end is gone by now.
-        let standard = files.iter().any(|f| f.id == file.id && f.number() <= 2);
-        if !inside && (standard || !is_alone(save.target, &file)?) {
+        // The root's standard input, output and error are the restart's own, also when their other end is gone by now: but not what
+        // a writer that has ended has left in one, which nobody else will ever read.
+        let standard =
+            files.iter().any(|f| (f.dev, f.ino) == (file.dev, file.ino) && f.place() == 0 && f.number() <= 2);
+        if !inside && (!is_alone(save.target, &file)? || standard && !is_left(save.target, &file)?) {
             continue;
         }
         for twin in files.iter_mut().filter(|f| f.id == file.id) {
@@ -70,6 +72,15 @@ fn failed(file: &OpenFile) -> impl Fn(sys::Errno) -> Error {
 fn is_alone<T: Target>(target: &T, file: &OpenFile) -> Result<bool> {
     let end = target.borrow(file.fd as Fd).map_err(failed(file))?;
     sys::fs::hung_up(end.fd()).map_err(failed(file))
+}
+
+/// Whether something waits to be read from it.
+fn is_left<T: Target>(target: &T, file: &OpenFile) -> Result<bool> {
+    if mode(file) != O_RDONLY {
+        return Ok(false);
+    }
+    let end = target.borrow(file.fd as Fd).map_err(failed(file))?;
+    Ok(sys::fs::waiting(end.fd()).map_err(failed(file))? != 0)
 }
 
 /// Whether it is an end of a pipe without a name that lies inside.

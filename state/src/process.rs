@@ -30,6 +30,12 @@ pub fn is_restarting(name: &[u8]) -> bool {
 /// Asks which extended states the process may use.
 pub const PERMITTED: Question = Question::new(Sysno::arch_prctl, Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), 8);
 
+/// Asks for the beginning of the process's own table of segments.
+pub const SEGMENTS: Question = {
+    let none = Arg::Value(0);
+    Question { number: Sysno::modify_ldt, args: [none, Arg::Data(0), Arg::Value(16), none, none, none], len: 16 }
+};
+
 /// Refuses a process that has what cannot be carried yet.
 ///
 /// # Errors
@@ -50,6 +56,13 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
                 "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
             ))?;
         }
+    }
+    if SEGMENTS.ask::<16>(target).is_ok_and(|(len, _)| len != 0) {
+        target.blocked(Error::refused(
+            format_args!("segments of its own (modify_ldt)"),
+            "cannot be carried",
+            "start the program so that it runs no 16-bit or 32-bit code",
+        ))?;
     }
     // A kernel that knows no such call has no AMX either.
     if PERMITTED.ask(target).is_ok_and(|(_, permitted)| u64::from_le_bytes(permitted) & XTILEDATA != 0) {

@@ -1,4 +1,4 @@
-//! What a process has set for itself by prctl(2), personality(2) and files of its own in `/proc`.
+//! What a process has set for itself by prctl(2), personality(2), membarrier(2) and files of its own in `/proc`.
 //!
 //! Must never make a restart fail: what cannot be set again is said, and the process goes on without.
 
@@ -36,13 +36,45 @@ const OPTIONS: [(Which, usize, Told, u64); 10] = [
     (Which::MemoryMerge, 68, Told::Returned, 0),
 ];
 
+/// Barriers of membarrier(2) for which a process registers: all of them at once, as Linux 6.3 tells, and the barriers themselves, which
+/// only who has registered may use.
+const BARRIERS: [(Option<Which>, usize); 5] = [
+    (None, 1 << 9),
+    (Some(Which::BarrierGlobal), usize::MAX), // The barrier itself is for everybody.
+    (Some(Which::BarrierPrivate), 1 << 3),
+    (Some(Which::BarrierCore), 1 << 5),
+    (Some(Which::BarrierRseq), 1 << 7),
+];
+
 /// The calls that ask for them.
 #[must_use]
-pub fn questions() -> [Question; OPTIONS.len()] {
-    OPTIONS.map(|(_, option, told, _)| {
+pub fn questions() -> [Question; OPTIONS.len() + BARRIERS.len()] {
+    let mut all = [Question::new(Sysno::membarrier, Arg::Value(0), Arg::Value(0), 0); OPTIONS.len() + BARRIERS.len()];
+    let options = OPTIONS.map(|(_, option, told, _)| {
         let to = if told == Told::Written { Arg::Data(0) } else { Arg::Value(0) };
         Question::new(Sysno::prctl, Arg::Value(option), to, 4)
-    })
+    });
+    let barriers = BARRIERS.map(|(_, command)| Question::new(Sysno::membarrier, Arg::Value(command), Arg::Value(0), 0));
+    for (one, question) in all.iter_mut().zip(options.into_iter().chain(barriers)) {
+        *one = question;
+    }
+    all
+}
+
+/// Writes for which barriers the process has registered.
+fn barriers<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
+    let mut told = None;
+    for ((which, _), question) in BARRIERS.iter().zip(questions().iter().skip(OPTIONS.len())) {
+        let answer = question.ask::<0>(save.target).map(|(result, _)| result);
+        let Some(which) = *which else {
+            told = answer.ok();
+            continue;
+        };
+        if told.map_or(answer.is_ok(), |told| told & (which as usize & 0xffff) != 0) {
+            save.notes.push(&record(which, 1))?;
+        }
+    }
+    Ok(())
 }
 
 /// The bit of the securebits that an option of its own sets, without privilege.
@@ -114,6 +146,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
             save.notes.push(&record(which, value))?;
         }
     }
+    barriers(save)?;
     save.notes.end()?;
     Ok(())
 }
@@ -176,6 +209,8 @@ pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
             sys::process::set_personality(value)
         } else if which == Which::LockFuture as u32 {
             sys::memory::lock_all(value)
+        } else if which >= Which::BarrierGlobal as u32 {
+            sys::process::membarrier(which & 0xffff)
         } else {
             // SAFETY: none of the options that an image may name writes to memory.
             unsafe { sys::process::prctl(which as usize, value as usize, 0, 0) }.map(drop)

@@ -28,6 +28,15 @@ pub fn effective_uid() -> u32 {
     unsafe { call(Sysno::geteuid, []) }.unwrap_or(0) as u32
 }
 
+/// membarrier(2).
+///
+/// # Errors
+/// The call's.
+pub fn membarrier(command: u32) -> Result<()> {
+    // SAFETY: orders memory, and changes none.
+    unsafe { call(Sysno::membarrier, [command as usize, 0]) }.map(drop)
+}
+
 /// exit_group(2).
 pub fn exit(status: i32) -> ! {
     loop {

@@ -1,6 +1,7 @@
-/* What a process sets for itself by prctl(2), personality(2) and files of its own in /proc. */
+/* What a process sets for itself by prctl(2), personality(2), membarrier(2) and files of its own in /proc. */
 #include "guest.h"
 
+#include <linux/membarrier.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 
@@ -15,6 +16,7 @@
 
 struct facts {
     int keep_caps, securebits, subreaper, privileges, huge_pages, write_or_execute, merge, personality, tsc;
+    int barriers[3], registered;
     char oom[32], filter[32];
 };
 
@@ -40,6 +42,9 @@ static void read_facts(struct facts *f) {
     f->merge = prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0);
     MUST(f->personality = personality(0xffffffff));
     MUST(prctl(PR_GET_TSC, &f->tsc, 0, 0, 0));
+    /* The barriers of membarrier(2) are for who has registered; all registrations are told from Linux 6.3 on. */
+    for (int i = 0; i < 3; i++) f->barriers[i] = (int)syscall(SYS_membarrier, 1 << (3 + 2 * i), 0, 0);
+    f->registered = (int)syscall(SYS_membarrier, 1 << 9, 0, 0);
     read_file("/proc/self/oom_score_adj", f->oom);
     read_file("/proc/self/coredump_filter", f->filter);
 }
@@ -51,6 +56,9 @@ int main(void) {
     MUST(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
     MUST(personality(ADDR_NO_RANDOMIZE | SHORT_INODE));
     MUST(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0));
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
     prctl(PR_SET_MDWE, 1, 0, 0, 0);
     write_file("/proc/self/oom_score_adj", "321");
@@ -71,6 +79,8 @@ int main(void) {
     CHECK(after.merge == before.merge, "memory-merge is %d", after.merge);
     CHECK(after.personality == before.personality, "the personality is %#x, was %#x", after.personality, before.personality);
     CHECK(after.tsc == before.tsc, "tsc is %d, was %d", after.tsc, before.tsc);
+    for (int i = 0; i < 3; i++) CHECK(after.barriers[i] == before.barriers[i], "barrier %d: %d", i, after.barriers[i]);
+    CHECK(after.registered == before.registered, "membarrier: %#x, was %#x", after.registered, before.registered);
     CHECK(!strcmp(after.oom, before.oom), "oom_score_adj is %s", after.oom);
     CHECK(!strcmp(after.filter, before.filter), "coredump_filter is %s", after.filter);
     pass();

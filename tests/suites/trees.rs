@@ -60,6 +60,43 @@ fn pipeline() -> Result<()> {
     })
 }
 
+/// What a program that has ended has left in a pipe is read after the restart, also when it is the root's standard input; and who writes to
+/// one that has ended finds the pipe broken.
+#[test]
+fn pipes_of_those_that_have_ended() -> Result<()> {
+    const SCRIPT: &str = "later() { until [ -e go ]; do sleep 0.01; done; }
+        (later; trap '' PIPE; echo x || echo broken >&2) | true &
+        seq 1 3000 | (later; cksum) &
+        echo ready; wait; cksum";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("tree.ckpt");
+        let start = || -> Result<Job> {
+            let mut job = Job::start(&mut command(&place, "dash", &["-c", SCRIPT]))?;
+            job.type_in("left behind\n")?;
+            job.close_stdin();
+            job.wait_line("ready")?;
+            let two = || Ok((proc::children(job.pid()).len() == 2).then_some(()));
+            wait::until(two, || "seq and true do not end".to_owned())?;
+            Ok(job)
+        };
+        let mut job = start()?;
+        place.go()?;
+        let whole = job.end()?;
+        place.halt()?;
+        let mut job = start()?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        job.end()?;
+        place.go()?;
+        for options in [&[][..], &["--namespace"]] {
+            let after = restart(&place, &image, options)?.end()?;
+            ensure!("ready\n".to_owned() + &after.out == whole.out, "{options:?}: {after:#?}, undisturbed: {whole:#?}");
+            ensure!(after.err.contains("broken"), "{options:?}: {after:#?}, undisturbed: {whole:#?}");
+        }
+        Ok(())
+    })
+}
+
 fn command(place: &Place, program: &str, arguments: &[&str]) -> Command {
     let mut command = place.command(Path::new("/usr/bin").join(program));
     command.args(arguments);

@@ -295,7 +295,7 @@ impl Halted {
 /// What every save asks the process, besides what it asks each thread.
 const QUESTIONS: [&[Question]; 4] = [
     &state::itimer::QUESTIONS,
-    &[state::process::PERMITTED, target::ADOPTS],
+    &[state::process::PERMITTED, state::process::SEGMENTS, target::ADOPTS],
     &session::CLOCKS,
     &state::pkey::QUESTIONS,
 ];

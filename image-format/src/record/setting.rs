@@ -65,4 +65,12 @@ which! {
     CoredumpFilter = 0x1_0002, "coredump-filter";
     /// `MCL_FUTURE` and `MCL_ONFAULT` of mlockall(2).
     LockFuture = 0x1_0003, "lock-future";
+    /// Registered for `MEMBARRIER_CMD_GLOBAL_EXPEDITED`; like those below, 0x2_0000 and the command that registers. The value is 1.
+    BarrierGlobal = 0x2_0004, "membarrier-global";
+    /// For `MEMBARRIER_CMD_PRIVATE_EXPEDITED`.
+    BarrierPrivate = 0x2_0010, "membarrier-private";
+    /// For `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE`.
+    BarrierCore = 0x2_0040, "membarrier-sync-core";
+    /// For `MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ`.
+    BarrierRseq = 0x2_0100, "membarrier-rseq";
 }

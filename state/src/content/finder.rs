@@ -6,7 +6,8 @@ use image_format::record::content::ContentKind;
 use image_format::writer::Full;
 use sys::Errno;
 use sys::abi::{
-    AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG, Stat,
+    AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, MQUEUE_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG,
+    Stat,
 };
 use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
@@ -78,10 +79,17 @@ impl Finder<'_> {
             };
             let Some(object) = self.objects.get_mut(index).filter(|o| o.fd < 0) else { continue };
             let named = sys::fs::open_at(proc, link.as_c_str(), O_PATH, 0).map_err(failed)?;
-            if sys::fs::file_system(named.fd()).map_err(failed)? == HUGETLBFS_MAGIC {
+            let refused = match sys::fs::file_system(named.fd()).map_err(failed)? {
+                HUGETLBFS_MAGIC => {
+                    Some(("is a file of huge pages, which cannot be carried", "use one without MFD_HUGETLB"))
+                }
+                MQUEUE_MAGIC => Some(("is a message queue, which cannot be carried", "close it before the save")),
+                _ => None,
+            };
+            if let Some((why, remedy)) = refused {
+                object.size = 0;
                 let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
-                let why = "is a file of huge pages, which cannot be carried";
-                save.target.blocked(Error::refused(object, why, "use one without MFD_HUGETLB"))?;
+                save.target.blocked(Error::refused(object, why, remedy))?;
                 continue;
             }
             // In its own process a file that is closed takes the program's locks with it.
@@ -211,15 +219,6 @@ impl Finder<'_> {
         if object.fd >= 0 {
             return Ok(());
         }
-        let mut to = Text::new();
-        let kind = object.kind;
-        if kind == ContentKind::Deleted as u32
-            && let Some(name) = crate::regular::other_name(object.dev, object.ino, head.name, &mut to)
-        {
-            let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(name));
-            let why = "is of a file that was deleted under another name than this";
-            return save.target.blocked(Error::refused(object, why, "map it by the name that it has"));
-        }
         let link = Text::<64>::of(format_args!("map_files/{:x}-{:x}", head.start, head.end));
         let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0);
         // What the last page holds behind the end is part of a segment, and seen in memory alone.
@@ -227,6 +226,12 @@ impl Finder<'_> {
             && let Ok(file) = opened
             && let Ok(stat) = sys::fs::stat_at(file.fd(), c"", AT_EMPTY_PATH)
         {
+            if stat.nlink != 0 && object.kind == ContentKind::Deleted as u32 {
+                let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
+                let (why, remedy) =
+                    ("was deleted, but still has another name", "map it by that name, or delete that, too");
+                return save.target.blocked(Error::refused(object, why, remedy));
+            }
             (object.size, object.mode) = (stat.size as u64, stat.mode);
             (object.mtime_sec, object.mtime_nsec) = (stat.mtime.sec, stat.mtime.nsec);
             (object.fd, object.own) = (file.release(), 1);

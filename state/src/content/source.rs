@@ -77,7 +77,7 @@ impl Drop for Contents<'_> {
     }
 }
 
-pub(super) fn kind_of(name: &[u8]) -> ContentKind {
+pub(crate) fn kind_of(name: &[u8]) -> ContentKind {
     match name {
         name if name.starts_with(b"/memfd:") => ContentKind::Memfd,
         name if name.starts_with(b"/dev/zero") => ContentKind::Anonymous,

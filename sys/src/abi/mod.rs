@@ -331,6 +331,9 @@ pub const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// As above, of huge pages as files.
 pub const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
+/// `f_type` of the file system of POSIX message queues (ipc/mqueue.c).
+pub const MQUEUE_MAGIC: u64 = 0x1980_0202;
+
 /// `RSEQ_FLAG_UNREGISTER`.
 pub const RSEQ_FLAG_UNREGISTER: usize = 1;
 
