@@ -167,6 +167,11 @@ int main(void) {
     int hclient = joined(SOCK_SEQPACKET, abstract), hserver = accept(hidden, NULL, NULL);
     MUST(hserver);
     give(hclient, "hidden", -1);
+    /* Its client has gone, its listener is still there. */
+    int left = joined(SOCK_STREAM, "stream.sock"), kept = accept(listener, NULL, NULL);
+    MUST(kept);
+    give(left, "from who has gone", -1);
+    close(left);
     int waits = joined(SOCK_STREAM, "stream.sock");
     int inbox = named(SOCK_DGRAM, "inbox.sock"), outbox = named(SOCK_DGRAM, "outbox.sock"), sender = joined(SOCK_DGRAM, "inbox.sock");
     give(sender, "from a sender without a name", -1);
@@ -226,6 +231,8 @@ int main(void) {
     get(server, "for the server");
     get(client, "for the client");
     talk(client, server);
+    get(kept, "from who has gone");
+    expect_end(kept);
     get(hserver, "hidden");
     talk(hserver, hclient);
     int late = accept(listener, NULL, NULL);

@@ -217,6 +217,8 @@ fn a_tree_shares_it() -> Result<()> {
         let image = place.file("job.ckpt");
         let mut job = Job::start(place.command(tool("python3", "python3")?).args(["-c", TREE]))?;
         job.wait_line(READY)?;
+        let checked = Job::start(place.ckpt().args(["check", &job.pid().to_string()]))?.end()?;
+        ensure!(checked.code() == Some(0), "{checked:#?}");
         place.save(job.pid(), &image, &["--kill"])?;
         job.end()?;
         restart(&place, &[])?.end()?.expect_pass()

@@ -2,15 +2,15 @@
 
 use image_format::record::socket::Step;
 use sys::abi::net::{
-    AF_NETLINK, AF_UNIX, NETLINK_ADD_MEMBERSHIP, NETLINK_LIST_MEMBERSHIPS, NETLINK_SOCK_DIAG, SIOCOUTQ, SOCK_CLOEXEC,
-    SOCK_DGRAM, SOL_NETLINK, TCP_LISTEN,
+    ADDRESS_MAX, AF_NETLINK, AF_UNIX, NETLINK_ADD_MEMBERSHIP, NETLINK_LIST_MEMBERSHIPS, NETLINK_SOCK_DIAG, SIOCOUTQ,
+    SOCK_CLOEXEC, SOCK_DGRAM, SOL_NETLINK, TCP_LISTEN,
 };
 use sys::abi::{O_DIRECTORY, O_PATH, POLLERR, POLLIN};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
-use super::{NONE, One, Role, Steps, failed, options, refuse};
+use super::{Address, NONE, One, Role, Steps, failed, options, refuse};
 use crate::{Result, Target};
 
 /// Finds peers and states.
@@ -156,6 +156,10 @@ fn listener<'t>(table: &'t [One], at: &super::Address) -> Option<&'t One> {
 /// Looks for the file of a socket that is bound to a path: its mode, for the one that is made instead.
 fn socket_file<T: Target>(target: &T, one: &mut One) -> Result<()> {
     let ino = core::mem::take(&mut one.mode);
+    // Nobody asks for the name of a connection whose other end has gone; it is its listener's, if it was accepted.
+    if one.is(Role::Alone) && one.kind != SOCK_DGRAM {
+        one.local = Address::of(&[0; ADDRESS_MAX], 0);
+    }
     let Some(path) = one.local.path().filter(|_| !one.is(Role::Accepted)) else { return Ok(()) };
     let (proc, _) = target.at(one.fd);
     let cwd = sys::fs::open_at(proc, c"cwd", O_DIRECTORY | O_PATH, 0).map_err(failed(one, "has no directory"))?;
