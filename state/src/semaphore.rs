@@ -28,7 +28,9 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<Features> {
         return Ok(features);
     }
     let failed = |e| Error::failed(format_args!("System V semaphores"), "their users cannot be told", e);
-    let own = Stat::read(save.target.proc()).map_err(failed)?.pid as i32;
+    // As whoever asks sees it.
+    let own =
+        if T::IN_PROCESS { save.target.pid() } else { Stat::read(save.target.proc()).map_err(failed)?.pid as i32 };
     save.notes.begin(NoteType::Semaphore)?;
     for place in 0..=top {
         let mut facts = [0; size_of::<Semaphore>()];
@@ -113,12 +115,15 @@ pub fn restore(image: &Checked<'_>, ignore: bool) -> Result<()> {
                 let is_value = |(number, value): (usize, &Value)| {
                     sys::sysv::semaphore(id, number, VALUE) == Ok(i32::from(value.value.get()))
                 };
-                if !now.is(one) || !ignore && !values.iter().enumerate().all(is_value) {
+                if !now.is(one) {
+                    return Err(others(one));
+                }
+                if !ignore && !values.iter().enumerate().all(is_value) {
                     return Err(changed(one));
                 }
             }
-            Err(Errno::EINVAL | Errno::EIDRM) => make(one, values)?,
-            Err(_) => return Err(changed(one)),
+            Err(Errno::EACCES) => return Err(others(one)),
+            Err(_) => make(one, values)?,
         }
         take(one, values, |pid| pid != 0);
     }
@@ -175,9 +180,16 @@ fn missing(one: &Semaphore, e: Errno) -> Error {
     Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
 }
 
+/// They hold other values than they held.
 fn changed(one: &Semaphore) -> Error {
-    let what = packed!(
-        "System V semaphores #: were changed or replaced after the save: ipcrm -s # restores them, or --files ignore"
-    );
+    let what =
+        packed!("System V semaphores #: were changed after the save: ipcrm -s # restores them, or --files ignore");
+    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+}
+
+/// Somebody else may need them.
+fn others(one: &Semaphore) -> Error {
+    let what =
+        packed!("System V semaphores #: are others, or have another owner or mode, since the save: free that id");
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
