@@ -68,7 +68,8 @@ struct Facts {
     above: i32,
     /// Whether it is a tree's.
     tree: bool,
-    /// Whether it is one of those that the smaller stub has no room for: System V memory and semaphores, seccomp filters.
+    /// Whether it is one of those that the smaller stub has no room for: System V memory and semaphores, seccomp filters, pipes
+    /// opened again.
     larger: bool,
 }
 
@@ -192,7 +193,9 @@ impl Facts {
             above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
             tree: header.required.get() & Features::TREE.bits() != 0,
             larger: !segments.is_empty()
-                || header.required.get() & Features::SECCOMP.union(Features::SEMAPHORES).bits() != 0,
+                || header.required.get()
+                    & Features::SECCOMP.union(Features::SEMAPHORES).union(Features::PIPES_AGAIN).bits()
+                    != 0,
         })
     }
 }

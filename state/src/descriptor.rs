@@ -178,6 +178,7 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::OTHERS_PIDFDS, files.iter().any(|f| f.other != 0)),
         (Features::SIGNAL_DRIVEN, files.iter().any(|f| f.driven != 0)),
         (Features::LEASES, files.iter().any(|f| f.locked & LEASED != 0)),
+        (Features::PIPES_AGAIN, files.iter().any(|f| crate::pipe::is_again(files, f))),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
         (Features::NOTICES, files.iter().any(|f| f.kind == Kind::Inotify as u32 || f.kind == Kind::Pidfd as u32)),

@@ -7,7 +7,8 @@
 use image_format::record::pipe::{CLOSED, Pipe, PipeData};
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{
-    F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO, S_IFMT,
+    F_GETPIPE_SZ, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_LARGEFILE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO,
+    S_IFMT,
 };
 use sys::fs::{Fd, Owned};
 use sys::packed;
@@ -25,7 +26,7 @@ fn mode(file: &OpenFile) -> u32 {
 /// Finds the pipes that lie inside.
 ///
 /// # Errors
-/// An end of such a pipe that was opened a second time; a pipe that cannot be looked at.
+/// Such a pipe that is open for reading and writing at once, and not otherwise; a pipe that cannot be looked at.
 pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Result<()> {
     for index in 0..files.len() {
         let Some(file) = files.get(index).copied() else { break };
@@ -42,11 +43,11 @@ pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Re
             twins.for_each(|twin| twin.kind = Kind::InnerPipe as u32);
             continue;
         }
-        if inside && (both, readers, writers) != (0, 1, 1) {
+        if inside && (readers, writers) == (0, 0) {
             save.target.blocked(Error::refused(
                 format_args!("descriptor {} (pipe:[{}])", file.fd, file.ino),
-                "is an end of a pipe inside the process that was opened again by its name, which cannot be carried yet",
-                "close it before the save",
+                "is a pipe that was opened again for reading and writing, and whose own ends are closed, which cannot be carried",
+                "keep one of them open, or use a FIFO",
             ))?;
         }
         // The root's standard input, output and error are the restart's own, also when their other end is gone by now: but not what
@@ -88,6 +89,14 @@ fn is_end(file: &OpenFile) -> bool {
     file.is_first(Kind::InnerPipe) && file.named == 0
 }
 
+/// Whether it is an end that was opened by way of another one (`/dev/fd/N`), as shells do: not the one that pipe(2) has made, which
+/// alone bears no `O_LARGEFILE`, or another one in its place.
+pub(crate) fn is_again(files: &[OpenFile], file: &OpenFile) -> bool {
+    let is_same = |f: &&OpenFile| is_end(f) && (f.dev, f.ino, mode(f)) == (file.dev, file.ino, mode(file));
+    let made = || files.iter().filter(is_same).min_by_key(|f| f.flags & O_LARGEFILE);
+    is_end(file) && (mode(file) == O_RDWR || made().is_some_and(|made| made.id != file.id))
+}
+
 /// Writes both tables.
 ///
 /// # Errors
@@ -97,10 +106,12 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     for file in files.iter().filter(|f| f.is_first(Kind::Pipe) || f.is_first(Kind::InnerPipe)) {
         let (id, flags) = (file.id.into(), file.flags.into());
         let named = u32::from(file.named != 0).into();
-        save.notes.push(&Pipe { id, flags, ino: file.ino.into(), path: file.path, named, reserved: 0.into() })?;
+        let again = u32::from(is_again(files, file)).into();
+        save.notes.push(&Pipe { id, flags, ino: file.ino.into(), path: file.path, named, again })?;
     }
     save.notes.end()?;
     save.notes.begin(NoteType::PipeData)?;
+    let is_end = |f: &OpenFile| is_end(f) && !is_again(files, f);
     let ends = |wanted: u32| files.iter().filter(move |f| is_end(f) && mode(f) == wanted);
     let fifo = |f: &&OpenFile| f.is_first(Kind::InnerPipe) && f.named != 0 && mode(f) != O_WRONLY;
     let once = |f: &&OpenFile| files.iter().filter(fifo).find(|other| (other.dev, other.ino) == (f.dev, f.ino));
@@ -235,6 +246,21 @@ fn fill(image: &Checked<'_>, data: &PipeData, write: Fd) -> sys::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens an end that was opened again; `open`: what all descriptors of the program are by now.
+///
+/// # Errors
+/// The kernel's.
+#[cfg(feature = "tree")]
+pub fn restore_again(image: &Checked<'_>, again: &Pipe, open: &[Fd]) -> sys::Result<Fd> {
+    // The image's rules promise one that was made with what it holds.
+    let mut ends = image.each::<Pipe>().filter(|pipe| pipe.ino == again.ino && pipe.again.get() == 0);
+    let end = ends.find_map(|pipe| crate::descriptor::now(image, open, pipe.id.get())).ok_or(sys::Errno::EBADF)?;
+    let flags = again.flags.get();
+    let made = crate::content::open_again(end, flags & O_ACCMODE | O_NONBLOCK)?;
+    sys::fs::fcntl(made.fd(), sys::abi::F_SETFL, flags as usize)?;
+    Ok(made.release())
 }
 
 /// Makes a pipe that lay inside, with what it held: both ends.

@@ -59,7 +59,7 @@ impl Stage {
             fifo: None,
             terminal: None,
             tree: false,
-            for_larger: ["seccomp", "semaphore"].contains(&name),
+            for_larger: ["pipeagain", "seccomp", "semaphore"].contains(&name),
         };
         stage.arguments.extend(argument.map(PathBuf::from));
         if name == "pipe" {
@@ -240,7 +240,7 @@ macro_rules! objects {
 }
 
 objects! {
-    content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lease lock memory mm names netlink pending pidfd pipe pkey
+    content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lease lock memory mm names netlink pending pidfd pipe pipeagain pkey
     posix_timer pty ptydata regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
 }
 

@@ -148,7 +148,7 @@ refusals! {
          if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
          os.waitpid(p, 0); os.close(r); os.close(w)",
         &[&["epoll"], &["another process"]];
-    a_pipe_opened_again: "N, w = os.pipe(); again = os.open('/dev/fd/%d' % N, os.O_RDONLY)", &[&["pipe"], &["opened again"]];
+    a_pipe_opened_again_for_both: "r, w = os.pipe(); N = os.open('/dev/fd/%d' % r, os.O_RDWR); os.close(r); os.close(w)", &[&["pipe"], &["opened again"]];
     a_pipe_with_packets_and_a_stream:
         "import fcntl; N, w = os.pipe(); os.write(w, b's' * 4096); fcntl.fcntl(w, 4, 0o40000); os.write(w, b'packet')",
         &[&["pipe"], &["mixed"]];

@@ -97,6 +97,48 @@ fn pipes_of_those_that_have_ended() -> Result<()> {
     })
 }
 
+/// What bash makes of `>(…)` and `<(…)`: pipes whose ends are opened again by `/dev/fd/N`, between processes.
+#[test]
+fn substituted_processes() -> Result<()> {
+    const SCRIPT: &str = "later() { until [ -e go ]; do sleep 0.01; done; }
+        exec 3>&1 > >(while read -r line; do echo \"log: $line\"; done >&3)
+        logger=$!
+        echo first
+        diff <(seq 1 20; later; seq 21 40) <(seq 1 39; later; echo 40) && echo same
+        (later; echo inner) | cat - <(later; echo outer)
+        echo last; exec >&3 3>&-; wait $logger; echo end";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("tree.ckpt");
+        let start = || -> Result<Job> {
+            let job = Job::start(&mut command(&place, "bash", &["-c", SCRIPT]))?;
+            job.wait_line("log: first")?;
+            // bash, the loop, diff with two writers.
+            let all = || Ok((proc::children(job.pid()).len() >= 2).then_some(()));
+            wait::until(all, || "diff does not start".to_owned())?;
+            Ok(job)
+        };
+        let mut job = start()?;
+        place.go()?;
+        let whole = job.end()?;
+        ensure!(whole.out.ends_with("log: inner\nlog: outer\nlog: last\nend\n"), "{whole:#?}");
+        place.halt()?;
+        let mut job = start()?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        job.end()?;
+        place.go()?;
+        for options in [&[][..], &["--namespace"]] {
+            let after = restart(&place, &image, options)?.end()?;
+            ensure!(
+                "log: first\n".to_owned() + &after.out == whole.out,
+                "{options:?}: {after:#?}, undisturbed: {whole:#?}"
+            );
+            ensure!(after.err.is_empty(), "{options:?}: {after:#?}");
+        }
+        Ok(())
+    })
+}
+
 fn command(place: &Place, program: &str, arguments: &[&str]) -> Command {
     let mut command = place.command(Path::new("/usr/bin").join(program));
     command.args(arguments);

@@ -100,7 +100,10 @@ impl Streams {
             outside.push((terminal.id, terminal.flags.get()));
         }
         for pipe in checked.image.table::<Pipe>().map_err(fault)? {
-            if pipe.named.get() == 0 && !inner.iter().any(|d| d.read == pipe.id || d.write == pipe.id) {
+            if pipe.named.get() == 0
+                && pipe.again.get() == 0
+                && !inner.iter().any(|d| d.read == pipe.id || d.write == pipe.id)
+            {
                 outside.push((pipe.id, pipe.flags.get()));
             }
         }

@@ -151,6 +151,23 @@ impl<'a> Check<'_, 'a> {
             let pipe = files.find(NoteType::Pipe, data.read.get()).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
             data.write.get() == CLOSED && pipe.is_some_and(|p| p.named.get() != 0 && p.flags.get() & 3 != 1)
         };
+        // The stub that knows no trees refuses them all.
+        let knows = cfg!(any(not(feature = "terse"), feature = "tree"));
+        for pipe in self.image.each::<Pipe>().filter(|pipe| knows && pipe.again.get() != 0) {
+            let is_made = |other: &Pipe| {
+                let id = other.id.get();
+                other.ino == pipe.ino
+                    && (other.again.get(), other.named.get()) == (0, 0)
+                    && self.image.each::<PipeData>().any(|data| [data.read.get(), data.write.get()].contains(&id))
+            };
+            if !self.requires(Features::PIPES_AGAIN)
+                || pipe.named.get() != 0
+                || !self.image.each::<Pipe>().any(is_made)
+                || self.image.each::<PipeData>().any(|data| data.read == pipe.id || data.write == pipe.id)
+            {
+                return self.bad("an end of a pipe that was opened again, without the pipe", pipe);
+            }
+        }
         let mut last = (0, 0);
         for one in self.image.each::<PipeData>() {
             let ends = (one.read.get(), one.write.get());

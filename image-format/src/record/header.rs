@@ -61,6 +61,8 @@ bitflags::bitflags! {
         const OTHERS_PIDFDS = 1 << 33;
         /// System V semaphores ([`super::semaphore::Semaphore`]). Such an image requires [`Features::SYSV`], too.
         const SEMAPHORES = 1 << 34;
+        /// Ends of pipes that were opened again ([`super::pipe::Pipe::again`]).
+        const PIPES_AGAIN = 1 << 35;
     }
 }
 

@@ -20,8 +20,8 @@ record! {
         path: StrRef,
         /// 1 for a FIFO with a name.
         named: U32,
-        /// Zero.
-        reserved: U32,
+        /// 1 for an end of a pipe without a name that was opened again by way of another one (`/dev/fd/N`).
+        again: U32,
     }
 }
 

@@ -88,10 +88,12 @@ pub const fn pidfds(_: &Plan, _: &Checked<'_>) -> sys::Result<()> {
 /// # Errors
 /// The image is of several, or of one that the larger stub is for.
 pub fn grow(image: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree> {
-    let larger = Features::TREE.union(Features::SYSV).union(Features::SECCOMP);
+    let larger = Features::TREE.union(Features::SYSV).union(Features::SECCOMP).union(Features::PIPES_AGAIN);
     if image.header().required.get() & larger.bits() == 0 {
         return Ok(Tree::default());
     }
-    let what = packed!("process #: is one of a tree, or has System V objects or seccomp filters: ckpt restart IMAGE");
+    let what = packed!(
+        "process #: is one of a tree, or has System V objects, seccomp filters or a pipe opened again: ckpt restart IMAGE"
+    );
     Err(Error::about(what, image.header().pid, b"", None).code(ExitCode::Newer))
 }

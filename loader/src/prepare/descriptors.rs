@@ -67,7 +67,7 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut Fi
             sys::fs::dup_above(known, base)
         } else if inherited {
             inherit(image, fd, file)?
-        } else if file.kind == NoteType::Socket {
+        } else if file.kind == NoteType::Socket || is_again(file) {
             // Made when all others are there: descriptors may wait in them.
             continue;
         } else if let Some(data) = inner(image, id) {
@@ -82,7 +82,39 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut Fi
             *place = open;
         }
     }
+    #[cfg(feature = "tree")]
+    opened_again(image, base, files)?;
     state::pty::finish(image, files.descriptors).map_err(no_terminal)?;
+    Ok(())
+}
+
+/// Whether it is an end of a pipe that is there already.
+fn is_again(file: OpenFile<'_>) -> bool {
+    cfg!(feature = "tree") && file.of::<Pipe>().is_some_and(|pipe| pipe.again.get() != 0)
+}
+
+/// Opens ends of pipes again, when these are there.
+#[cfg(feature = "tree")]
+fn opened_again(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
+    for (index, descriptor) in image.table::<Descriptor>().iter().enumerate() {
+        let (fd, id) = (descriptor.fd.get() & FD_MASK, descriptor.file.get());
+        let Some(pipe) = image.open_file(id).filter(|file| is_again(*file)).and_then(|file| file.of::<Pipe>()) else {
+            continue;
+        };
+        if files.descriptors.get(index).is_none_or(|open| *open >= 0) {
+            continue;
+        }
+        let open = match state::descriptor::now(image, files.descriptors, id) {
+            Some(known) => sys::fs::dup_above(known, base),
+            None => state::pipe::restore_again(image, pipe, files.descriptors).and_then(|open| move_above(open, base)),
+        };
+        let failed =
+            |e| Error::about(packed!("descriptor #: cannot be kept (!)"), fd, b"", e).code(ExitCode::Descriptor);
+        let open = open.map_err(failed)?;
+        if let Some(place) = files.descriptors.get_mut(index) {
+            *place = open;
+        }
+    }
     Ok(())
 }
 
@@ -150,7 +182,8 @@ fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files, 
     let mut own = -1;
     for (end, id) in ends.into_iter().zip([data.read, data.write]) {
         let flags = image.open_file(id.get()).map_or(0, |file| file.flags());
-        let open = sys::fs::dup_above(end, base)?;
+        // Away from the low numbers, where it would be taken for what this process was given.
+        let open = move_above(end, base)?;
         sys::fs::fcntl(open, F_SETFL, flags as usize)?;
         let first = image.each::<Descriptor>().position(|d| d.file == id);
         if first == Some(index) {
@@ -240,7 +273,7 @@ fn unclaimed(image: &Checked<'_>, pipe: &Pipe) -> Option<Fd> {
 fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
     image.open_file(id).is_some_and(|file| {
         file.kind == NoteType::Terminal
-            || file.of::<Pipe>().is_some_and(|p| p.named.get() == 0 && inner(image, id).is_none())
+            || !is_again(file) && file.of::<Pipe>().is_some_and(|p| p.named.get() == 0 && inner(image, id).is_none())
     })
 }
 

@@ -293,6 +293,8 @@ pub const EPIOCGPARAMS: usize = 0x8008_8a02;
 
 // fcntl.h, ioctls.h, poll.h, splice.h: of pipes
 pub const O_DIRECT: u32 = 0o40_000;
+/// `O_LARGEFILE` as the kernel has it: of all that open(2) has opened.
+pub const O_LARGEFILE: u32 = 0o100_000;
 pub const F_SETPIPE_SZ: usize = 1031;
 pub const F_GETPIPE_SZ: usize = 1032;
 pub const FIONREAD: usize = 0x541b;
