@@ -68,8 +68,17 @@ pub fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
 }
 
 /// Whether the restart stub is still at work in a process.
-pub fn is_restarting(proc: &Owned) -> bool {
+pub fn is_restarting(proc: Fd) -> bool {
     let mut name = [0; 32];
-    let name = sys::fs::read_file_at(proc.fd(), c"comm", &mut name).unwrap_or_default();
-    state::process::is_restarting(name.trim_ascii_end())
+    let name = sys::fs::read_file_at(proc, c"comm", &mut name).unwrap_or_default();
+    restarts_as(name.trim_ascii_end(), proc)
+}
+
+/// The same of a process of this name. Executed as `/proc/self/fd/N`, the stub is called N until its first instruction.
+pub fn restarts_as(name: &[u8], proc: Fd) -> bool {
+    if name.is_empty() || !name.iter().all(u8::is_ascii_digit) {
+        return state::process::is_restarting(name);
+    }
+    let mut exe = [0; 64];
+    sys::fs::read_link_at(proc, c"exe", &mut exe).is_ok_and(|exe| exe.starts_with(b"/memfd:restart-stub"))
 }

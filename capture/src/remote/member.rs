@@ -100,6 +100,15 @@ pub struct Known {
     pub posix_timers: Posix,
 }
 
+impl Known {
+    /// The name of its first thread.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        let comm = &self.threads.first.record.comm;
+        comm.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// Its directory in `/proc`.
 ///
 /// # Errors

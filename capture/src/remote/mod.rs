@@ -135,7 +135,7 @@ enum Attempt {
 fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &mut Destination<'_>) -> Result<Attempt> {
     let proc = member::directory(pid)?;
     kind::check(pid, &proc)?;
-    if kind::is_restarting(&proc) {
+    if kind::is_restarting(proc.fd()) {
         return Ok(Attempt::Restarting);
     }
     // All that can be done while it runs.
@@ -149,6 +149,10 @@ fn attempt(pid: i32, pause: Pause, options: Options, output: &mut Output, to: &m
     let Some(Found { mut family, known, relations }) = tree::halt(seized, &origin, (pause, paused), options)? else {
         return Ok(Attempt::Executed);
     };
+    // It may have come so far between the look and the stop.
+    if known.first().is_some_and(|root| kind::restarts_as(root.name(), state::Target::proc(&family))) {
+        return Ok(Attempt::Restarting);
+    }
     let mut members: Vec<_> = known
         .iter()
         .map(|one| {

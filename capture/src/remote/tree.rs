@@ -104,7 +104,7 @@ fn stop(child: i32, parent: u32, origin: &Origin) -> Result<Child> {
         if let Some(one) = zombie(&proc, parent)? {
             return Ok(Child::Ended(one));
         }
-        if kind::is_restarting(&proc) {
+        if kind::is_restarting(proc.fd()) {
             // The root has its name again already; this one will in a moment, but may wait for the others.
             break;
         }
