@@ -51,6 +51,25 @@ pub fn set_affinity(cpus: &[u64; CPU_WORDS]) -> Result<()> {
     unsafe { call(Sysno::sched_setaffinity, [0, size_of_val(cpus), cpus.as_ptr() as usize]) }.map(drop)
 }
 
+/// sched_setaffinity(2) of another thread.
+///
+/// # Errors
+/// EINVAL: it may use none of these CPUs; EPERM: it is somebody else's.
+pub fn set_affinity_of(tid: i32, cpus: &[u64; CPU_WORDS]) -> Result<()> {
+    // SAFETY: the kernel reads the set.
+    unsafe { call(Sysno::sched_setaffinity, [tid as usize, size_of_val(cpus), cpus.as_ptr() as usize]) }.map(drop)
+}
+
+/// getcpu(2): the CPU that runs this code.
+///
+/// # Errors
+/// The call's.
+pub fn cpu() -> Result<usize> {
+    let mut cpu = 0u32;
+    // SAFETY: the kernel writes one number.
+    unsafe { call(Sysno::getcpu, [(&raw mut cpu) as usize, 0, 0]) }.map(|_| cpu as usize)
+}
+
 /// ioprio_get(2) of a thread; 0 for the calling one.
 ///
 /// # Errors

@@ -122,8 +122,10 @@ impl Family {
     /// A copy of each: all of the same moment, or none.
     fn copies(&mut self) -> Result<Vec<(i32, i32)>, &'static str> {
         let mut made = Vec::new();
+        // If one of several cannot be copied, all stand still, and are asked further.
+        let last = self.members.len() == 1;
         for member in &mut self.members {
-            match member.make_copy() {
+            match member.make_copy(last) {
                 Ok(copy) => made.push(copy),
                 Err(why) => {
                     made.into_iter().for_each(|(pid, _)| copy::end(pid));

@@ -24,6 +24,20 @@ pub fn prepare() {
     SPARE.store(spare, Ordering::Relaxed);
 }
 
+/// Keeps a thread of nobody's that has work to do away from this CPU, where it would hold us up.
+pub fn keep_off(tid: i32) {
+    if !SPARE.load(Ordering::Relaxed) {
+        return;
+    }
+    let (Ok(here), Ok(mut cpus)) = (sys::sched::cpu(), sys::sched::affinity(tid)) else { return };
+    if let Some(word) = cpus.get_mut(here / 64) {
+        *word &= !(1 << (here % 64));
+    }
+    if cpus.iter().any(|word| *word != 0) {
+        let _ = sys::sched::set_affinity_of(tid, &cpus);
+    }
+}
+
 /// Waits for the next stop of a thread, or its end.
 ///
 /// # Errors

@@ -75,6 +75,8 @@ pub struct Seized {
     mem: Owned,
     place: Place,
     stopped: StoppedProcess,
+    /// Room for a thread's XSAVE area, there already.
+    room: Vec<u8>,
 }
 
 /// A process that stands still, with its threads' registers.
@@ -152,7 +154,7 @@ impl Seized {
         let pidfd = sys::process::pidfd(pid).map(Owned::new).map_err(gone(pid))?;
         let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone(pid))?;
         let place = Place::find(proc.fd(), mem.fd())?;
-        Ok(Self { pid, proc, pidfd, mem, place, stopped })
+        Ok(Self { pid, proc, pidfd, mem, place, stopped, room: std::vec![1; XSAVE_MAX] })
     }
 
     /// How many threads it has.
@@ -166,11 +168,10 @@ impl Seized {
     /// # Errors
     /// It does not stop, or is gone.
     pub fn halt(self, origin: &Origin) -> Result<Option<Halted>> {
-        let Self { pid, proc, pidfd, mem, place, mut stopped } = self;
+        let Self { pid, proc, pidfd, mem, place, mut stopped, mut room } = self;
         if !stopped.stop()? || !place.is_as_found(mem.fd()) {
             return Ok(None);
         }
-        let mut room = std::vec![1; XSAVE_MAX];
         let mut registers = Vec::new();
         for tid in stopped.tids().to_vec() {
             let others = (&origin.components, registers.last());
@@ -244,7 +245,8 @@ impl Halted {
         children(self.subject.proc.fd(), &threads)
     }
 
-    /// Makes calls in it possible, and asks each thread what only that can tell. `None`: try again.
+    /// Makes calls in it possible, and asks each thread what only that can tell; of a process `alone` a copy may be begun with
+    /// that. `None`: try again.
     ///
     /// # Errors
     /// Something that cannot be carried; it is gone.
@@ -252,10 +254,11 @@ impl Halted {
         self,
         (pause, since): (target::Pause, std::time::Instant),
         (reset_tcp, with_files): (bool, state::WithFiles),
+        alone: bool,
     ) -> Result<Option<(Remote, Known)>> {
         let judges: Vec<_> =
             core::iter::once(&self.first).chain(&self.others).filter_map(|one| one.judge.clone()).collect();
-        let looked = self.ask((pause, since), (reset_tcp, with_files));
+        let looked = self.ask((pause, since), (reset_tcp, with_files), alone);
         judges.iter().try_for_each(|judge| judge.objection())?;
         looked.map(|found| {
             found.map(|(mut remote, known)| {
@@ -269,6 +272,7 @@ impl Halted {
         self,
         (pause, since): (target::Pause, std::time::Instant),
         (reset_tcp, with_files): (bool, state::WithFiles),
+        alone: bool,
     ) -> Result<Option<(Remote, Known)>> {
         let Self { subject, first, others } = self;
         let pid = subject.outer;
@@ -278,11 +282,14 @@ impl Halted {
             other => other?,
         };
         (remote.reset_tcp, remote.with_files) = (reset_tcp, with_files);
+        let its = |remote: &mut Remote| remote.ask(&state::thread::QUESTIONS);
         let others =
-            others.into_iter().map(|registers| one(&mut remote, registers, &[])).collect::<Result<Vec<_>>>()?;
-        let waiting = count_signals(pid, &others)?;
+            others.into_iter().map(|registers| one(&mut remote, registers, its)).collect::<Result<Vec<_>>>()?;
+        let waiting = count_signals(pid, &first, &others)?;
         // The first thread last: it makes the other calls, too.
-        let mut threads = All { first: one(&mut remote, first, &QUESTIONS.concat())?, others, programs: Vec::new() };
+        let questions = [&state::thread::QUESTIONS, &QUESTIONS.concat()[..]].concat();
+        let all = |remote: &mut Remote| if alone { remote.ask_and_copy(&questions) } else { remote.ask(&questions) };
+        let mut threads = All { first: one(&mut remote, first, all)?, others, programs: Vec::new() };
         let All { first, others, programs } = &mut threads;
         for one in core::iter::once(first).chain(others) {
             if let Some(judge) = &one.registers.judge {
@@ -303,10 +310,10 @@ const QUESTIONS: [&[Question]; 4] = [
 ];
 
 /// Asks a thread for what only it can tell, and what else is to be known from it.
-fn one(remote: &mut Remote, registers: Registers, more: &[Question]) -> Result<One> {
+fn one(remote: &mut Remote, registers: Registers, ask: impl FnOnce(&mut Remote) -> Result<()>) -> Result<One> {
     let tid = registers.tid;
     remote.use_thread(&registers)?;
-    remote.ask(&[&state::thread::QUESTIONS, more].concat())?;
+    ask(remote)?;
     state::process::check_thread(remote, tid)?;
     let own = registers.status.own;
     if own != tid {
@@ -323,7 +330,10 @@ fn one(remote: &mut Remote, registers: Registers, more: &[Question]) -> Result<O
 }
 
 /// How many signals wait, for the process and for each thread.
-fn count_signals(pid: i32, others: &[One]) -> Result<usize> {
+fn count_signals(pid: i32, first: &Registers, others: &[One]) -> Result<usize> {
+    if core::iter::once(first).chain(others.iter().map(|one| &one.registers)).all(|one| one.status.waiting == 0) {
+        return Ok(0);
+    }
     let mut count = thread::pending(pid, true)?.len() + thread::pending(pid, false)?.len();
     for one in others {
         count += thread::pending(one.registers.tid, false)?.len();

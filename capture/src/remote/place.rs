@@ -29,7 +29,9 @@ const FIRST: usize = 64;
 pub const FRAME: usize = 8 << 10;
 
 /// Bytes of memory for data: calls', and the frames of two threads.
-pub const LEN: usize = FIRST + DATA + 2 * FRAME;
+pub const LEN: usize = sys::arch::MEMORY;
+
+const _: () = assert!(LEN == FIRST + DATA + 2 * FRAME);
 
 /// Why no call can be made inside; so it is for a moment while exec maps a program, too.
 pub const NO_ROOM: &str = "have no bytes at their ends that nothing uses: no system call can be made inside";

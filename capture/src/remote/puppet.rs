@@ -5,11 +5,13 @@
 //! are put back, letting it go must lead it back by itself, with its registers and its mask; this process may
 //! be killed at any instant.
 
+mod fork;
+
 use std::sync::Arc;
 
 use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
-use sys::abi::ptrace::{P_PID, PTRACE_EVENT_CLONE, PTRACE_EVENT_STOP, UserRegs, WALL, WEXITED};
+use sys::abi::ptrace::{PTRACE_EVENT_STOP, UserRegs};
 use sys::abi::signal::Altstack;
 use sys::arch::{Boot, Code, Run, WayBack};
 use sys::fs::Fd;
@@ -21,6 +23,7 @@ use super::judge::{self, Judge};
 use super::place::{FRAME, LEN, Place};
 use super::resume::lead_back;
 use super::thread::{Registers, one_waits};
+pub use fork::release;
 
 /// A stopped thread that makes calls for us.
 #[derive(Debug)]
@@ -40,8 +43,19 @@ pub struct Puppet {
     teller: i32,
     /// It has told, and not been let run since.
     stands: bool,
+    /// The memory that its code needs is there.
+    has_memory: bool,
     /// What it may call, should we die while it is about to.
     judge: Option<Arc<Judge>>,
+}
+
+/// Where a thread stands that was let run.
+#[derive(Debug)]
+enum Stand {
+    /// At the end of its calls, with this in R9.
+    Told(u64),
+    /// At an event.
+    Event(i32),
 }
 
 /// What every code that leads back ends with.
@@ -57,10 +71,6 @@ fn not_written(at: u64, errno: Errno) -> Error {
     Error::failed(format_args!("memory at {at:#x}"), "cannot be written by a tracer", errno)
 }
 
-fn first_stop(tid: i32) -> bool {
-    matches!(glance::wait(tid), Ok(Some(Event::Stopped(..))))
-}
-
 fn ended(tid: i32) -> Error {
     Error::failed(format_args!("thread {tid}"), "ended while it was being saved", Errno::ESRCH)
 }
@@ -71,7 +81,8 @@ impl Puppet {
         let code = 0;
         let (tid, regs, mask, teller) = (thread.tid, thread.regs, thread.mask, thread.teller());
         let judge = thread.judge.clone();
-        Self { tid, code, told: 0, regs, mask, call_mask, blocked: false, teller, stands: false, judge }
+        let (blocked, stands, has_memory) = (false, false, true);
+        Self { tid, code, told: 0, regs, mask, call_mask, blocked, teller, stands, has_memory, judge }
     }
 
     /// The first thread, which can make calls before there is memory for a frame.
@@ -155,7 +166,20 @@ impl Puppet {
     pub fn of_copy(tid: i32, regs: UserRegs, place: &Place, teller: i32) -> Self {
         let code = place.run(true).0;
         let told = code + Run::told();
-        Self { tid, code, told, regs, mask: 0, call_mask: None, blocked: true, teller, stands: false, judge: None }
+        let (call_mask, judge) = (None, None);
+        Self {
+            tid,
+            code,
+            told,
+            regs,
+            mask: 0,
+            call_mask,
+            blocked: true,
+            teller,
+            stands: false,
+            has_memory: true,
+            judge,
+        }
     }
 
     /// The signal by which it tells of the end of many calls; 0: none.
@@ -217,13 +241,18 @@ impl Puppet {
         if !self.tells() || !self.spares(calls) {
             return Ok(false);
         }
-        let (rip, r13) = (self.code + Run::table(), calls.len() as u64);
-        self.set(&UserRegs { rip, r12: table, r13, ..self.telling() })?;
-        self.go().map(|event| event.is_none())
+        self.set(&self.table_of(table, calls.len(), 0))?;
+        self.go().map(|stand| matches!(stand, Stand::Told(_)))
     }
 
-    /// Lets it run until it has told that it is at the end, or to an event (`Some`).
-    fn go(&mut self) -> Result<Option<i32>> {
+    /// Registers for a table of so many calls, and for a clone(2) with these flags behind them; 0: for none.
+    fn table_of(&self, table: u64, calls: usize, flags: usize) -> UserRegs {
+        let (rip, r13, r14) = (self.code + Run::table(), calls as u64, flags as u64);
+        UserRegs { rip, r12: table, r13, r14, ..self.telling() }
+    }
+
+    /// Lets it run until it has told that it is at the end, or to an event.
+    fn go(&mut self) -> Result<Stand> {
         let (mut pass, teller) = (0, self.teller);
         loop {
             ptrace::resume(self.tid, pass).map_err(|_| ended(self.tid))?;
@@ -234,12 +263,12 @@ impl Puppet {
                     let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
                     if regs.rip == self.told {
                         self.stands = true;
-                        return Ok(None);
+                        return Ok(Stand::Told(regs.r9));
                     }
                 }
                 Ok(Some(Event::Stopped(signal, 0))) => pass = signal,
                 Ok(Some(Event::Stopped(_, PTRACE_EVENT_STOP))) => {}
-                Ok(Some(Event::Stopped(_, event))) => return Ok(Some(event)),
+                Ok(Some(Event::Stopped(_, event))) => return Ok(Stand::Event(event)),
                 Ok(None | Some(Event::Gone)) | Err(_) => return Err(ended(self.tid)),
             }
         }
@@ -294,68 +323,10 @@ impl Puppet {
         let [rdi, rsi, rdx, r10] = args.map(|arg| arg as u64);
         let (rip, rax, r8) = (self.code, number as u64, self.teller as u64);
         self.set(&UserRegs { rip, rax, rdi, rsi, rdx, r10, r8, r9: 0, orig_rax: u64::MAX, ..self.regs })?;
-        self.go()?;
-        let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
-        Ok(Errno::from_ret(regs.r9 as usize))
-    }
-
-    /// Begins to make a copy of the process, by way of a process in the middle, whose id this is; [`Puppet::end_fork`] must follow
-    /// before anything else is done with the thread. `Err` within: the kernel refuses another process.
-    ///
-    /// # Errors
-    /// The thread has ended.
-    pub fn begin_fork(&mut self) -> Result<sys::Result<i32>> {
-        let flags = sys::abi::CLONE_VM | sys::abi::CLONE_FILES;
-        let wait = [P_PID, 1, 0, WEXITED | WALL, 0, 0];
-        let clone = |flags| (Sysno::clone as usize, [flags, 0, 0, 0, 0, 0]);
-        // The one in the middle has the thread's filters, and its memory: what ends it may end both.
-        let end = (Sysno::exit_group as usize, [0; 6]);
-        if !self.spares(&[clone(flags), clone(sys::abi::CLONE_FILES), (Sysno::waitid as usize, wait), end]) {
-            return Ok(Err(Errno::EPERM));
+        match self.go()? {
+            Stand::Told(result) => Ok(Errno::from_ret(result as usize)),
+            Stand::Event(_) => Err(ended(self.tid)),
         }
-        let (tells, rip, number) = (self.tells(), self.code + Run::fork(), Sysno::clone as u64);
-        let (rax, rdi) = (number, flags as u64);
-        self.set(&UserRegs { rip, rax, rdi, rsi: 0, rdx: 0, r10: 0, r8: 0, ..self.telling() })?;
-        let event = if tells { self.go()? } else { self.step().and_then(|_| self.step())? };
-        if event.is_none() {
-            // No event: the call failed; the thread asks for the end of a child that does not exist and goes back.
-            let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
-            let result = if tells { regs.r9 } else { regs.rax };
-            return Ok(Err(Errno::from_ret(result as usize).err().unwrap_or(Errno::EAGAIN)));
-        }
-        let middle = ptrace::event_message(self.tid).map_err(|_| ended(self.tid))? as i32;
-        // What it makes is seized, too: it has our options from the thread.
-        if first_stop(middle) {
-            let _ = ptrace::resume(middle, 0);
-        }
-        Ok(Ok(middle))
-    }
-
-    /// Returns the copy's pid (as we see it), traced and about to stop; let go, it ends at once.
-    /// `Err` within: the kernel refuses another process.
-    ///
-    /// # Errors
-    /// The thread has ended.
-    pub fn end_fork(&mut self, middle: i32) -> Result<sys::Result<i32>> {
-        let mut copy = Err(Errno::EAGAIN);
-        while let Ok(Some(Event::Stopped(_, event))) = glance::wait(middle) {
-            if event == PTRACE_EVENT_CLONE {
-                copy = ptrace::event_message(middle).map(|pid| pid as i32);
-                // It ends at once, and its maker sees to it.
-                let _ = ptrace::detach(middle, 0);
-                break;
-            }
-            let _ = ptrace::resume(middle, 0);
-        }
-        if self.tells() {
-            self.go()?;
-        } else {
-            // Exit of clone, entry and exit of the wait for the middle process.
-            for _ in 0..3 {
-                self.step()?;
-            }
-        }
-        Ok(copy)
     }
 
     /// Stops it before its next instruction.

@@ -34,10 +34,6 @@ pub enum Pause {
     Frozen,
 }
 
-/// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
-/// counts for little beside the copying, which would be in vain.
-const AHEAD_MAX: u64 = 256 << 10;
-
 /// What is known of a stopped process before anything is put into it.
 #[derive(Debug)]
 pub struct Subject {
@@ -77,6 +73,8 @@ pub struct Remote {
     stopped: Option<Stopped>,
     copy: Option<Copy>,
     making: Making,
+    /// The copy is begun with the last answer.
+    readies: bool,
     /// Where its threads stand.
     at: Vec<u64>,
     /// Ids of its threads: as they know themselves, and as we see them.
@@ -128,6 +126,7 @@ impl Remote {
             stopped: Some(stopped),
             copy: None,
             making: Making::Not,
+            readies: false,
             at,
             ids: Vec::new(),
             pause,
@@ -189,13 +188,19 @@ impl Remote {
         let failed = |e| Error::failed(format_args!("memory of the process"), "cannot be written by a tracer", e);
         let at = self.place.data();
         self.complete_copy();
-        for some in ahead::parts(questions, DATA) {
+        let mut parts = ahead::parts(questions, DATA).peekable();
+        while let Some(some) = parts.next() {
             let mut table = Table::new(some, at);
             let mem = self.memory();
             sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
             let puppet = self.other.as_mut().or(self.first.as_mut());
             let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), puppet) {
                 (Some(copy), _) => copy.call_all(&self.place, at, &table.calls(some.len())).map_err(failed)?,
+                (None, Some(puppet)) if self.readies && parts.peek().is_none() => {
+                    let (made, middle) = puppet.call_all_and_fork(at, &table.calls(some.len()))?;
+                    self.making = middle.map_or(self.making, Making::Ready);
+                    made
+                }
                 (None, Some(puppet)) => puppet.call_all(at, &table.calls(some.len()))?,
                 (None, None) => false,
             };
@@ -309,16 +314,11 @@ impl Target for Remote {
     }
 
     fn copy_ahead(&mut self) {
-        // Asked once: the kernel answers when it has copied the memory, and in between it does not change.
-        self.shares = Some(self.shares_any());
-        // Who counts the users of shared memory would count the copy.
-        if self.pause == Pause::Live && self.shares == Some(false) && self.resident <= AHEAD_MAX {
-            self.begin_copy();
-        }
+        self.begin_copy_ahead();
     }
 
     fn shares_any(&self) -> bool {
-        self.shares.unwrap_or_else(|| !matches!(sys::memory::shares_any(self.proc.fd()), Ok(false)))
+        self.shares.unwrap_or_else(|| live::asks_shares(self.proc.fd()))
     }
 
     fn locks_memory(&self) -> Option<bool> {

@@ -212,18 +212,10 @@ impl Registers {
     }
 }
 
-/// A set of signals from a thread's status.
-pub fn signals(tid: i32, name: &[u8]) -> Option<u64> {
-    let path = Text::<32>::of(format_args!("/proc/{tid}/status"));
-    let mut buffer = [0; 32];
-    let set = state::target::status_value(sys::abi::AT_FDCWD, path.as_c_str(), name, &mut buffer);
-    set.ok().flatten().and_then(sys::text::hex)
-}
-
 /// Whether one of these signals waits, for the thread or for its process.
 #[must_use]
 pub fn one_waits(tid: i32, set: u64) -> bool {
-    [b"SigPnd", b"ShdPnd"].into_iter().filter_map(|name| signals(tid, name)).any(|waiting| waiting & set != 0)
+    Status::read(tid).is_ok_and(|status| status.waiting & set != 0)
 }
 
 fn not_64_bit(tid: i32) -> Error {

@@ -70,8 +70,9 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
         }
     }
     let (mut members, mut known) = (Vec::new(), Vec::new());
+    let alone = halted.len() == 1;
     for one in halted {
-        let Some((member, all)) = one.look_into(how, (options.tcp == Tcp::Reset, options.with_files))? else {
+        let Some((member, all)) = one.look_into(how, (options.tcp == Tcp::Reset, options.with_files), alone)? else {
             return Ok(None);
         };
         members.push(member);

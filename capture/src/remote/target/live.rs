@@ -6,18 +6,25 @@ use core::sync::atomic::Ordering;
 use std::time::Duration;
 
 use state::{Arg, Error, Inside, Question, Result};
+use sys::fs::Fd;
 use sys::{Errno, Sysno};
 
-use super::Remote;
+use super::{Pause, Remote};
 use crate::remote::copy::{self, Copy};
 use crate::remote::place::LEN;
-use crate::remote::puppet::Puppet;
+use crate::remote::puppet::{self, Puppet};
+
+/// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
+/// counts for little beside the copying, which would be in vain.
+const AHEAD_MAX: u64 = 256 << 10;
 
 /// How far the copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Making {
     /// None was begun, or it was handed over.
     Not,
+    /// The process with this id is about to make it.
+    Ready(i32),
     /// The process with this id is making it.
     Begun(i32),
     /// It has this id.
@@ -28,6 +35,11 @@ pub enum Making {
 
 /// Asks whether the process adopts orphaned ones.
 pub const ADOPTS: Question = Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), 8);
+
+/// Whether a process has shared mappings, or it cannot be told.
+pub(super) fn asks_shares(proc: Fd) -> bool {
+    !matches!(sys::memory::shares_any(proc), Ok(false))
+}
 
 impl Remote {
     /// Whether the process can be let go with a copy kept; else says why not.
@@ -44,16 +56,54 @@ impl Remote {
         Ok(())
     }
 
-    /// Begins to make a copy: the kernel is busy with it while the walk goes on.
-    pub(in crate::remote) fn begin_copy(&mut self) {
-        let begun = self.copyable().and_then(|()| {
-            let begun = self.first.as_mut().map(Puppet::begin_fork);
-            self.told(begun)
-        });
+    /// Begins to make a copy, if it can be had in passing: the kernel is busy with it while the walk goes on.
+    pub(in crate::remote) fn begin_copy_ahead(&mut self) {
+        if self.copies_ahead() {
+            self.begin_copy();
+        }
+    }
+
+    /// Whether a copy is made before all is known that may forbid to save the process.
+    fn copies_ahead(&mut self) -> bool {
+        // Asked once: the kernel answers when it has copied the memory, and in between it does not change.
+        let shares = *self.shares.get_or_insert_with(|| asks_shares(self.proc.fd()));
+        // Who counts the users of shared memory would count the copy.
+        self.pause == Pause::Live && !shares && self.resident <= AHEAD_MAX
+    }
+
+    /// Begins to make a copy.
+    fn begin_copy(&mut self) {
+        let copyable = self.copyable();
+        let begun = match (copyable, self.making) {
+            (Ok(()), Making::Ready(middle)) => {
+                puppet::release(middle);
+                Ok(middle)
+            }
+            (Ok(()), _) => {
+                let begun = self.first.as_mut().map(Puppet::begin_fork);
+                self.told(begun)
+            }
+            (Err(why), _) => {
+                self.complete_copy();
+                Err(why)
+            }
+        };
         self.making = match begun {
             Ok(middle) => Making::Begun(middle),
             Err(why) => Making::Failed(why),
         };
+    }
+
+    /// As [`Remote::ask`], of the first thread, with these questions the last before the walk over the process `alone`, which may have a
+    /// copy made in passing: that is begun with the last answer.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn ask_and_copy(&mut self, questions: &[Question]) -> Result<()> {
+        self.readies = self.copies_ahead() && self.inner != 1 && !self.locks_memory;
+        let asked = self.ask(questions);
+        self.readies = false;
+        asked
     }
 
     /// What a copy's maker says.
@@ -69,26 +119,42 @@ impl Remote {
         }
     }
 
-    /// The copy is there, if one was begun: before it is, the thread can do nothing else.
+    /// The copy is there, if one was begun, and none is about to be: before that the thread can do nothing else.
     pub(in crate::remote) fn complete_copy(&mut self) {
-        let Making::Begun(middle) = self.making else { return };
-        let made = self.first.as_mut().map(|puppet| puppet.end_fork(middle));
-        self.making = match self.told(made) {
-            Ok(pid) => Making::Made(pid),
-            Err(why) => Making::Failed(why),
+        self.end_making(false);
+    }
+
+    /// As [`Remote::complete_copy`]; `last`: nothing else will be asked of the process.
+    fn end_making(&mut self, last: bool) {
+        self.making = match self.making {
+            Making::Ready(middle) => {
+                if self.first.as_mut().is_none_or(|puppet| puppet.forgo_fork(middle).is_err()) {
+                    self.lost.store(true, Ordering::Relaxed);
+                }
+                Making::Not
+            }
+            Making::Begun(middle) => {
+                let last = last.then_some((&self.place, self.mem.fd()));
+                let made = self.first.as_mut().map(|puppet| puppet.end_fork(middle, last));
+                match self.told(made) {
+                    Ok(pid) => Making::Made(pid),
+                    Err(why) => Making::Failed(why),
+                }
+            }
+            other => other,
         };
     }
 
-    /// Hands a copy over, made now if none was begun: its id, and its maker's teller.
-    pub(in crate::remote) fn make_copy(&mut self) -> Result<(i32, i32), &'static str> {
-        if self.making == Making::Not {
+    /// Hands a copy over, made now if none was begun: its id, and its maker's teller. With `last` the process must be let go then.
+    pub(in crate::remote) fn make_copy(&mut self, last: bool) -> Result<(i32, i32), &'static str> {
+        if matches!(self.making, Making::Not | Making::Ready(_)) {
             self.begin_copy();
         }
-        self.complete_copy();
+        self.end_making(last && self.other.is_none());
         match core::mem::replace(&mut self.making, Making::Not) {
             Making::Made(pid) => Ok((pid, self.first.as_ref().map_or(0, Puppet::teller))),
             Making::Failed(why) => Err(why),
-            Making::Not | Making::Begun(_) => Err("its first thread has ended"),
+            Making::Not | Making::Ready(_) | Making::Begun(_) => Err("its first thread has ended"),
         }
     }
 
@@ -175,7 +241,8 @@ impl Remote {
             let mem = self.mem.fd();
             if let Some(mut first) = self.first.take() {
                 let memory = [self.place.memory as usize, LEN, 0, 0];
-                if first.back_to_boot(&self.place, mem).is_ok()
+                if first.has_memory()
+                    && first.back_to_boot(&self.place, mem).is_ok()
                     && first.call_in_boot(Sysno::munmap as usize, memory).is_err()
                 {
                     self.lost.store(true, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //!
 //! Whatever happens to the tracer, the code leads back by itself. There are two ways: [`Boot`] restores registers and
 //! mask one by one from words at its end, [`Run`] all at once by rt_sigreturn(2) from a frame, so that no signal can find
-//! the thread in between; it needs memory for that frame, which the first one gets. Nothing here touches flags or the stack.
+//! the thread in between; it needs memory for that frame, which the first one gets. Nothing here touches the stack, nor [`Boot`] flags.
 
 use core::arch::global_asm;
 
@@ -16,6 +16,7 @@ global_asm!(
     ".globl ckpt_boot_start",
     ".hidden ckpt_boot_start",
     "ckpt_boot_start:",
+    "9:",
     // One call; number and arguments are in the registers. Then a signal to itself, as in `Run`: its number in R8, which is
     // left over by the calls that are made here, and the call's result in R9.
     "syscall",
@@ -45,6 +46,20 @@ global_asm!(
     "mov r10, [rip + 6f + 56]",
     "mov r11, [rip + 6f + 64]",
     "jmp qword ptr [rip + 6f + 72]",
+    // In the midst of `Run`'s clone(2), whose result this is: waits for the end of the middle process, too, and gives back the
+    // memory that `Run` needs. Its address is in R9, with the signal's number in the lowest byte.
+    ".globl ckpt_boot_last",
+    ".hidden ckpt_boot_last",
+    "ckpt_boot_last:",
+    "mov rsi, rax",
+    "mov eax, 247",
+    "syscall",
+    "movzx r8d, r9b",
+    "mov rdi, r9",
+    "mov dil, 0",
+    "mov esi, {memory}",
+    "mov eax, 11",
+    "jmp 9b",
     ".balign 8",
     "6:",
     ".skip 80",
@@ -79,6 +94,16 @@ global_asm!(
     "add r12, 64",
     "dec r13",
     "jnz 5b",
+    // And if it is wanted, a clone(2) with the flags in R14.
+    "mov rcx, r14",
+    "jrcxz 4f",
+    "mov rdi, r14",
+    "xor esi, esi",
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "xor r8d, r8d",
+    "mov eax, 56",
+    "jmp 8f",
     // A signal to itself that nobody but a tracer notices: it stops here, and without one goes back.
     "4:",
     "mov eax, 186",
@@ -95,29 +120,30 @@ global_asm!(
     ".globl ckpt_run_fork",
     ".hidden ckpt_run_fork",
     "ckpt_run_fork:",
+    "8:",
     "syscall",
     "mov rcx, rax",
     "jrcxz 3f",
     "mov r9, rax",
     "mov rsi, rax",
     "mov edi, 1",
-    "mov edx, 0",
+    "xor edx, edx",
     "mov r10d, {wait}",
-    "mov r8d, 0",
+    "xor r8d, r8d",
     "mov eax, 247",
     "syscall",
     "jmp 4b",
     // The middle process: shares the program's memory, so it must leave no trace in it.
     "3:",
     "mov edi, {files}",
-    "mov esi, 0",
-    "mov edx, 0",
-    "mov r10d, 0",
-    "mov r8d, 0",
+    "xor esi, esi",
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "xor r8d, r8d",
     "mov eax, 56",
     "syscall",
     // The copy stands still here; let go, it ends as the middle process does.
-    "mov edi, 0",
+    "xor edi, edi",
     "mov eax, 231",
     "syscall",
     "ud2",
@@ -129,12 +155,14 @@ global_asm!(
     "ckpt_run_end:",
     ".popsection",
     wait = const WEXITED | WALL,
+    memory = const MEMORY,
     files = const crate::abi::CLONE_FILES,
 );
 
 unsafe extern "C" {
     static ckpt_boot_start: u8;
     static ckpt_boot_told: u8;
+    static ckpt_boot_last: u8;
     static ckpt_boot_end: u8;
     static ckpt_run_start: u8;
     static ckpt_run_table: u8;
@@ -189,7 +217,10 @@ pub trait Code {
 }
 
 /// Room for all three pieces: [`Boot`], and [`Run`] for two threads.
-pub const BLOCK: usize = 640;
+pub const BLOCK: usize = 672;
+
+/// Bytes of the memory that [`Run`] needs, and [`Boot`] maps and unmaps.
+pub const MEMORY: usize = 5 << 12;
 
 /// Leads back word by word.
 #[derive(Clone, Copy, Debug)]
@@ -202,10 +233,17 @@ impl Boot {
     pub fn told() -> u64 {
         (&raw const ckpt_boot_told as usize - &raw const ckpt_boot_start as usize) as u64
     }
+
+    /// Where a thread goes on that stands in the clone(2) of [`Run::fork`], when that is the last that is wanted of it: waitid(2)'s
+    /// arguments but the id are in the registers, in R9 the address of [`MEMORY`] plus the signal's number.
+    #[must_use]
+    pub fn last() -> u64 {
+        (&raw const ckpt_boot_last as usize - &raw const ckpt_boot_start as usize) as u64
+    }
 }
 
 impl Code for Boot {
-    const ROOM: usize = 216;
+    const ROOM: usize = 256;
     type Words = WayBack;
 
     fn span() -> (*const u8, usize) {
