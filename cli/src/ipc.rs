@@ -71,7 +71,7 @@ fn rows(table: &str) -> Vec<Vec<i64>> {
 }
 
 /// A process and all that descend from it.
-fn family(pid: i32) -> BTreeSet<i32> {
+pub fn family(pid: i32) -> BTreeSet<i32> {
     let (mut all, mut new) = (BTreeSet::new(), vec![pid]);
     while let Some(pid) = new.pop() {
         if !all.insert(pid) {

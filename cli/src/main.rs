@@ -11,6 +11,7 @@ mod ipc;
 mod limits;
 mod pidfile;
 mod probe;
+mod reach;
 mod restart;
 mod run;
 mod saver;

@@ -4,8 +4,8 @@ use image_format::record::directory::Directory;
 use image_format::{Checked, ExitCode};
 use sys::abi::{O_PATH, SEEK_SET};
 use sys::fs::Owned;
-use sys::packed;
 use sys::text::Shown;
+use sys::{Errno, packed};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target};
@@ -17,11 +17,14 @@ use crate::{Error, Result, Save, Target};
 pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
     match sys::fs::stat_path(path) {
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
-        _ => Err(Error::refused(
-            format_args!("descriptor {} (directory {})", file.fd, Shown(path)),
-            "was removed or replaced",
-            "close it before the save",
-        )),
+        named => {
+            let what = format_args!("descriptor {} (directory {})", file.fd, Shown(path));
+            Err(match named {
+                Err(e) if e != Errno::ENOENT => Error::failed(what, "cannot be found under its name", e),
+                _ => Error::refused(what, "was removed or replaced", ""),
+            }
+            .remedy("close it before the save"))
+        }
     }
 }
 

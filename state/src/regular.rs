@@ -8,8 +8,8 @@ use sys::abi::{
     O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::Owned;
-use sys::packed;
 use sys::text::{Shown, Text};
+use sys::{Errno, packed};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
@@ -46,6 +46,12 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<Kind> {
     }
     match stat(path, file.flags) {
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(Kind::Regular),
+        // Somebody else may open it again, or `--fd` gives another one in its place.
+        Err(Errno::EACCES) if file.nlink != 0 => Ok(Kind::Regular),
+        Err(e) if !path.ends_with(content::DELETED) => {
+            let what = format_args!("descriptor {} (regular file {})", file.fd, Shown(path));
+            Err(Error::failed(what, "cannot be found under its name", e).remedy("close it before the save"))
+        }
         _ if !path.ends_with(content::DELETED) => refuse("was replaced by another file", "close it before the save"),
         _ if file.mode & S_IFMT != S_IFREG => refuse("was deleted", "close it before the save"),
         _ if file.nlink == 0 => Ok(Kind::Content),
@@ -92,7 +98,7 @@ pub fn other_name<'t>(dev: u64, ino: u64, path: &[u8], to: &'t mut Text<4128>) -
         if sys::fs::stat_at(open.fd(), text.as_c_str(), AT_SYMLINK_NOFOLLOW).as_ref().is_ok_and(same) {
             found = text;
         }
-        Ok::<_, sys::Errno>(())
+        Ok::<_, Errno>(())
     });
     walked.ok().filter(|()| !found.as_bytes().is_empty())?;
     to.push(dir);
@@ -178,7 +184,12 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
     let now = stat(path, flags).map_err(|e| {
-        failed(ExitCode::FileMissing, packed!("is not there any more"), Some(e), packed!("put it back under this name"))
+        failed(
+            ExitCode::FileMissing,
+            packed!("is not there any more"),
+            Some(e),
+            packed!("put it back under this name, or --fd N=PATH"),
+        )
     })?;
     if (now.mode ^ file.identity.mode.get()) & S_IFMT != 0 {
         return Err(failed(
@@ -225,7 +236,7 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
         }
     }
     let opened = sys::fs::open_path(path, flags & REOPEN, 0)
-        .map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be opened"), Some(e), packed!("")))?;
+        .map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be opened"), Some(e), packed!("--fd N=PATH")))?;
     if flags & O_PATH == 0 {
         sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET).map_err(|e| {
             failed(ExitCode::FileChanged, packed!("cannot be put to its position"), Some(e), packed!(""))

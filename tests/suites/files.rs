@@ -1,6 +1,7 @@
 //! What a restart does about files that changed meanwhile: `--files verify`, `rollback` and `ignore`.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -226,4 +227,37 @@ fn a_file_that_was_stored_to_after_a_live_save_is_named() -> Result<()> {
         ensure!(ignored.out.contains("later bytes"), "the guest does not find them: {ignored:#?}");
         Ok(())
     })
+}
+
+/// What whoever started the program gave to it, and its own user cannot open again: the save says so, and the restart takes another one.
+#[test]
+fn a_file_out_of_reach_is_named() -> Result<()> {
+    // Root reaches everything.
+    let user = if rustix::process::geteuid().is_root() { User::Nobody } else { User::Own };
+    for (closed, mode) in [("hidden", 0o000), ("hidden/log", 0o400)] {
+        let place = Place::new(user)?;
+        let (image, log) = (place.file("job.ckpt"), place.file("hidden/log"));
+        fs::create_dir(place.file("hidden"))?;
+        place.write("hidden/log", "")?;
+        place.give(&place.file("hidden"))?;
+        let mut job = Job::start(place.command(place.guest("counter")?).arg("400").arg(&log).arg("1"))?;
+        job.wait_line("count 3")?;
+        fs::set_permissions(place.file(closed), Permissions::from_mode(mode))?;
+        let saved = place.save(job.pid(), &image, &["--kill"])?;
+        let named = format!("(file {}): this user cannot open it again", log.display());
+        ensure!(saved.err.contains(&named) && saved.err.contains("--fd "), "{saved:#?}");
+        let fd = saved.err.rsplit_once("--fd ").and_then(|(_, rest)| rest.split_once('=')).map_or("", |(fd, _)| fd);
+        let missing = Job::start(&mut place.stub(&image))?.end()?;
+        missing.expect_code(ExitCode::FileMissing as i32)?;
+        ensure!(missing.err.contains("--fd N=PATH") && missing.out.is_empty(), "{missing:#?}");
+        let other = place.write("other", "")?;
+        let options = ["--fd".to_owned(), format!("{fd}={}", other.display())];
+        Job::start(place.stub(&image).args(options))?.end()?.expect_pass()?;
+        fs::set_permissions(place.file(closed), Permissions::from_mode(0o700))?;
+        let (before, after) = (fs::read_to_string(&log)?, fs::read_to_string(other)?);
+        let all = before + &after;
+        ensure!(all == (1..=400).map(|n| format!("count {n}\n")).collect::<String>(), "{all}");
+        job.end()?;
+    }
+    Ok(())
 }

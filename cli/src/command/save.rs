@@ -12,6 +12,7 @@ use image_format::ExitCode;
 use crate::compress::Compression;
 use crate::failure::{Failure, reason};
 use crate::ipc;
+use crate::reach;
 use crate::saver::{self, To};
 use crate::text;
 
@@ -103,12 +104,12 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let tcp = args.tcp.checked(args.kill)?;
     let options = remote::Options { freeze: args.freeze, kill: args.kill, tcp, with_files };
     // Asked for while all of its processes are there.
-    let left_out = if args.quiet { Vec::new() } else { ipc::used(args.pid) };
+    let words = if args.quiet { Vec::new() } else { [ipc::used(args.pid), reach::beyond(args.pid)].concat() };
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
     }
-    for line in left_out {
+    for line in words {
         eprintln!("ckpt: {line}");
     }
     let line = line(if stream { "standard output".to_owned() } else { text::path(&path) }, &report, args.verbose);
