@@ -25,8 +25,9 @@ use crate::pidfile::PidFile;
 use crate::spool;
 use crate::stub::{Options, Stub};
 use crate::supervise::birth::{Child, News, Place, Setup, Sign, number, pipe_for_stub};
+use crate::supervise::clocks::{Clock, Clocks};
 use crate::supervise::inbox::Inbox;
-use crate::supervise::namespace::{self, Clocks, Namespace};
+use crate::supervise::namespace::{self, Namespace};
 use crate::supervise::proxy::{OnceRunning, Proxy};
 use crate::supervise::terminal::Terminal;
 use crate::sysv;
@@ -42,6 +43,15 @@ pub enum Identity {
     Keep,
     /// The saved ones, in namespaces of its own.
     Namespace,
+}
+
+/// Whose ids and clocks the program gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// Ids.
+    pub identity: Identity,
+    /// Clocks.
+    pub clock: Clock,
 }
 
 /// Where the image comes from.
@@ -64,6 +74,8 @@ struct Spooled {
 struct Facts {
     pid: i32,
     clocks: Clocks,
+    /// Clocks that are to go on without other namespaces.
+    going_on: bool,
     /// The first descriptor above all of the program's.
     above: i32,
     /// Whether it is a tree's.
@@ -135,9 +147,9 @@ impl Source {
         sysv::make_again(&root.checked()?.image, root.file()).map_err(|fault| root.fault(fault))
     }
 
-    /// Whose ids it gets, where that depends on the image; and what the image says.
-    fn settle(&self, identity: Identity) -> Result<(Identity, Facts), Failure> {
-        let facts = Facts::of(&ImageFile::open(self.path())?)?;
+    /// Whose ids and clocks it gets, where that depends on the image; and what the image says.
+    fn settle(&self, Manner { identity, clock }: Manner) -> Result<(Identity, Facts), Failure> {
+        let mut facts = Facts::of(&ImageFile::open(self.path())?)?;
         let settled = match identity {
             Identity::New if facts.tree => return Err(Failure::usage("--pid new: a tree of processes needs its ids")),
             Identity::Any if !facts.tree => Identity::New,
@@ -145,6 +157,7 @@ impl Source {
             Identity::Any => Identity::Namespace,
             other => other,
         };
+        facts.going_on = settled != Identity::Namespace && clock.goes_on(facts.clocks)?;
         Ok((settled, facts))
     }
 
@@ -190,6 +203,7 @@ impl Facts {
         Ok(Self {
             pid: i32::try_from(header.pid.get()).unwrap_or(i32::MAX),
             clocks: Clocks { monotonic: header.monotonic_nsec.get(), boottime: header.boottime_nsec.get() },
+            going_on: false,
             above: i32::try_from(top).unwrap_or(i32::MAX - 1).saturating_add(1),
             tree: header.required.get() & Features::TREE.bits() != 0,
             larger: !segments.is_empty()
@@ -210,21 +224,24 @@ fn input_is_terminal(file: &ImageFile) -> Result<bool, Failure> {
 }
 
 /// The program in this command's place, or as its child until it ends.
-pub fn attached(source: &Source, options: &Options, identity: Identity, pidfile: Option<PidFile>) -> Failure {
-    try_attached(source, options, identity, pidfile).unwrap_or_else(|failure| failure)
+pub fn attached(source: &Source, options: &Options, manner: Manner, pidfile: Option<PidFile>) -> Failure {
+    try_attached(source, options, manner, pidfile).unwrap_or_else(|failure| failure)
 }
 
 fn try_attached(
     source: &Source,
     options: &Options,
-    identity: Identity,
+    manner: Manner,
     mut pidfile: Option<PidFile>,
 ) -> Result<Failure, Failure> {
-    let (identity, facts) = source.settle(identity)?;
+    let (identity, facts) = source.settle(manner)?;
     // The id may be this process's own by chance, or by the design of whoever has started it.
-    let in_place =
-        identity == Identity::New || (identity == Identity::Keep && facts.pid == getpid().as_raw_nonzero().get());
+    let is_ours = identity == Identity::Keep && facts.pid == getpid().as_raw_nonzero().get();
+    let in_place = is_ours || (identity == Identity::New && !facts.going_on);
     if in_place {
+        if facts.going_on {
+            crate::text::note("clocks: this machine's, as the program gets this very process's id");
+        }
         // Whoever saves this process by its pid means the program, and waits for it.
         sys::thread::set_name(&state::process::RESTARTING);
         if let Some(pidfile) = pidfile {
@@ -250,13 +267,8 @@ fn try_attached(
 }
 
 /// The program as a child without a terminal, left behind once it runs.
-pub fn detached(
-    source: &Source,
-    options: &Options,
-    identity: Identity,
-    pidfile: Option<PidFile>,
-) -> Result<Pid, Failure> {
-    let (identity, facts) = source.settle(identity)?;
+pub fn detached(source: &Source, options: &Options, manner: Manner, pidfile: Option<PidFile>) -> Result<Pid, Failure> {
+    let (identity, facts) = source.settle(manner)?;
     let inbox = Inbox::open()?;
     let mut born = Born::new(source, options, (identity, &facts), &inbox, Place::OwnSession, None)?;
     match born.child.news()? {
@@ -311,6 +323,13 @@ impl Born {
             Identity::Namespace => Some(Namespace::make(facts.pid, facts.clocks, dies_with_us)?),
             Identity::Any | Identity::New | Identity::Keep => None,
         };
+        if facts.going_on {
+            let user = facts.clocks.go_on()?;
+            if options.verbose {
+                let namespaces = if user { "user and time namespaces" } else { "a time namespace" };
+                crate::text::note(format_args!("clocks go on, in {namespaces} (--clock new leaves this machine's)"));
+            }
+        }
         if options.verbose
             && let Some(namespace) = &namespace
         {
@@ -335,7 +354,7 @@ pub fn supervised(
     terminal: Option<&Terminal>,
 ) -> Result<Child, Failure> {
     let source = Source::open(image, options.trust)?;
-    let (identity, facts) = source.settle(Identity::Any)?;
+    let (identity, facts) = source.settle(Manner { identity: Identity::Any, clock: Clock::Auto })?;
     Born::new(&source, options, (identity, &facts), inbox, place, terminal).map(|born| born.child)
 }
 

@@ -44,14 +44,14 @@ struct Traveller {
 }
 
 impl Traveller {
-    /// Go keeps moments of the monotonic clock in its own memory: it needs that clock to go on.
+    /// Go keeps moments of the monotonic clock in its own memory: it needs that clock to go on where it would go back, as `ckpt` sees to.
     fn needs_clock(&self) -> bool {
         self.name.starts_with("go-")
     }
 
     /// How it is let go on in a box.
     fn command(&self, usual: &'static str) -> &'static str {
-        if self.needs_clock() { "ckpt restart --namespace" } else { usual }
+        if self.needs_clock() { "ckpt restart" } else { usual }
     }
 }
 
@@ -90,7 +90,7 @@ fn at_home(traveller: &Traveller, image: &[u8], label: &str) -> Result<String> {
     let mut command = if traveller.needs_clock() { traveller.place.ckpt() } else { traveller.place.stub(&path) };
     if traveller.needs_clock() {
         // A busy box's clock may have gone faster than ours: moments that it has set would be far away here.
-        command.args(["restart", "--namespace"]).arg(&path);
+        command.arg("restart").arg(&path);
     }
     job::with_no_other_descriptors(&mut command);
     let ended = Job::start(&mut command)?.end()?;

@@ -257,3 +257,45 @@ fn an_image_from_a_stream() -> Result<()> {
         Job::start(command.args(["-c", &line]))?.end()?.expect_pass()
     })
 }
+
+/// A machine that has been up for a shorter time than the one of the save: what a runtime keeps of the clock would be far away.
+#[test]
+fn clocks_that_would_go_back_go_on() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(&mut place.command(place.guest("uptime")?))?;
+        job.wait_line(READY)?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        job.end()?;
+        let saved = Saved { place, image, pid: 0 };
+        let (place, ahead) = (&saved.place, saved.with_clocks(1000 * HOUR, 2000 * HOUR)?);
+        let restart = |image: &Path, options: &[&str]| Job::start(place.ckpt().arg("restart").args(options).arg(image));
+        // Saved once more by those clocks, and let go on by a boot's whose clocks stand lower than they.
+        let mut again = restart(&ahead, &[])?;
+        again.wait_line("again")?;
+        let second = place.file("second.ckpt");
+        let program = proc::children(again.pid()).first().copied().context("nobody stands in for it")?;
+        place.save(program, &second, &["--kill"])?;
+        again.end()?;
+        place.go()?;
+        for (image, options, hours) in [
+            (&ahead, &["-v"][..], "hours 1000 2000"),
+            (&ahead, &["--clock", "keep"], "hours 1000 2000"),
+            (&second, &[], "hours 1000 2000"),
+            (&second, &["--namespace"], "hours 1000 2000"),
+        ] {
+            let ended = restart(image, options)?.end()?;
+            ended.expect_pass().with_context(|| format!("{options:?}"))?;
+            ensure!(ended.out.contains(hours), "{options:?}: {ended:#?}");
+            ensure!(ended.err.contains("clocks go on") == options.contains(&"-v"), "{options:?}: {ended:#?}");
+        }
+        let run = Job::start(place.ckpt().arg("run").arg("-o").arg(&second).args(["--", "uptime"]))?.end()?;
+        run.expect_pass()?;
+        ensure!(run.out.contains("hours 1000 2000"), "{run:#?}");
+        place.halt()?;
+        let back = restart(&second, &["--clock", "new"])?.end()?;
+        ensure!(back.code() == Some(1) && back.out.contains("went back"), "the guest does not see it: {back:#?}");
+        restart(&second, &["--clock", "new", "--namespace"])?.end()?.expect_code(ExitCode::Usage as i32)
+    })
+}

@@ -52,7 +52,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
 }
 
 fn take_over(mut args: Args) -> Result<(), Failure> {
-    let identity = args.whose.identity()?;
+    let manner = args.whose.manner()?;
     let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
     let mut from = BufReader::with_capacity(1 << 20, io::stdin());
     let name = Path::new("image");
@@ -64,7 +64,7 @@ fn take_over(mut args: Args) -> Result<(), Failure> {
     if asked.as_deref() != Some(GO) {
         return Err(Failure::new(ExitCode::SaveFailed, "the other end has left: nothing was started"));
     }
-    let pid = restart::detached(&source, &args.options, identity, pidfile)?;
+    let pid = restart::detached(&source, &args.options, manner, pidfile)?;
     let file = streams.keep();
     let runs = format!("runs {} {}", pid.as_raw_nonzero(), file.as_deref().map(text::path).unwrap_or_default());
     say(&runs).inspect_err(|_| ended(pid))

@@ -7,8 +7,9 @@ use clap::ValueEnum;
 
 use crate::failure::Failure;
 use crate::pidfile::PidFile;
-use crate::restart::{self, Identity, Source};
+use crate::restart::{self, Identity, Manner, Source};
 use crate::stub;
+use crate::supervise::clocks::Clock;
 
 /// Whose process ids the program gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,7 +20,7 @@ enum Pid {
     Keep,
 }
 
-/// Whose ids the program gets.
+/// Whose ids and clocks the program gets.
 #[derive(Debug, clap::Args)]
 pub struct Whose {
     /// The program's process and thread ids [default: new; a tree's are kept, in a namespace where they may not be]
@@ -28,18 +29,27 @@ pub struct Whose {
     /// The saved ids and clocks, in namespaces of its own
     #[arg(long)]
     namespace: bool,
+    /// CLOCK_MONOTONIC and CLOCK_BOOTTIME, which begin anew with each boot
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    clock: Clock,
 }
 
 impl Whose {
     /// What the options mean together.
-    pub fn identity(&self) -> Result<Identity, Failure> {
-        match (self.pid, self.namespace) {
-            (Some(Pid::New), true) => Err(Failure::usage("--namespace keeps the ids: it excludes --pid new")),
-            (_, true) => Ok(Identity::Namespace),
-            (Some(Pid::Keep), _) => Ok(Identity::Keep),
-            (Some(Pid::New), _) => Ok(Identity::New),
-            (None, _) => Ok(Identity::Any),
-        }
+    pub fn manner(&self) -> Result<Manner, Failure> {
+        let identity = match (self.pid, self.namespace) {
+            (Some(Pid::New), true) => {
+                return Err(Failure::usage("--namespace keeps the ids: it excludes --pid new"));
+            }
+            (_, true) if self.clock == Clock::New => {
+                return Err(Failure::usage("--namespace lets the clocks go on: it excludes --clock new"));
+            }
+            (_, true) => Identity::Namespace,
+            (Some(Pid::Keep), _) => Identity::Keep,
+            (Some(Pid::New), _) => Identity::New,
+            (None, _) => Identity::Any,
+        };
+        Ok(Manner { identity, clock: self.clock })
     }
 
     /// As they were given.
@@ -49,6 +59,9 @@ impl Whose {
             out.extend(["--pid".into(), pid]);
         }
         out.extend(self.namespace.then(|| "--namespace".into()));
+        if let Some(clock) = stub::word(self.clock).filter(|_| self.clock != Clock::Auto) {
+            out.extend(["--clock".into(), clock]);
+        }
         out
     }
 }
@@ -57,7 +70,7 @@ impl Whose {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The program takes this command's place: same process id, terminal and pipes, and its exit status. With \
---pid keep or --namespace it is a child, and this command stands in for it: signals, job control, exit status."
+--pid keep, --namespace, and clocks that go on, it is a child, and this command stands in for it: signals, job control, exit status."
 )]
 pub struct Args {
     /// The image; - reads it from standard input
@@ -76,11 +89,11 @@ pub struct Args {
 
 /// Returns what went wrong, or the end of the program that this command has stood in for.
 pub fn main(args: Args) -> Result<(), Failure> {
-    let identity = args.whose.identity()?;
+    let manner = args.whose.manner()?;
     let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
     let source = Source::open(&args.image, args.options.trust)?;
     if args.detach {
-        return restart::detached(&source, &args.options, identity, pidfile).map(drop);
+        return restart::detached(&source, &args.options, manner, pidfile).map(drop);
     }
-    Err(restart::attached(&source, &args.options, identity, pidfile))
+    Err(restart::attached(&source, &args.options, manner, pidfile))
 }

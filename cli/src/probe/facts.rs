@@ -12,7 +12,8 @@ use sys::probe::{self, Tracing};
 use super::Fact;
 use super::trial::{Outcome, in_child, with_child, word};
 use crate::stub::Stub;
-use crate::supervise::namespace::{Clocks, Namespace};
+use crate::supervise::clocks::Clocks;
+use crate::supervise::namespace::Namespace;
 
 /// An id that is free in a namespace of one's own.
 const SOME_ID: i32 = 4242;

@@ -3,6 +3,7 @@
 //! Must never keep a second thread: children are made by a plain copy of this process.
 
 pub mod birth;
+pub mod clocks;
 pub mod inbox;
 pub mod namespace;
 pub mod proxy;

@@ -20,16 +20,8 @@ use rustix::thread::{
 use sys::abi::signal::{SIG_IGN, SIGCHLD, Sigaction};
 
 use super::birth::pipe;
+use super::clocks::Clocks;
 use crate::failure::{Failure, errno, reason};
-
-/// CLOCK_MONOTONIC and CLOCK_BOOTTIME, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Clocks {
-    /// CLOCK_MONOTONIC.
-    pub monotonic: u64,
-    /// CLOCK_BOOTTIME.
-    pub boottime: u64,
-}
 
 /// Namespaces that the next children are born into.
 #[derive(Debug)]
@@ -45,19 +37,8 @@ pub struct Namespace {
 impl Namespace {
     /// Makes the namespaces for a program that has this id inside. `dies_with_us`: all inside is killed with this command.
     pub fn make(id: i32, clocks: Clocks, dies_with_us: bool) -> Result<Self, Failure> {
-        let wanted = UnshareFlags::NEWPID | UnshareFlags::NEWTIME;
-        become_alone();
-        // SAFETY: no descriptor table is unshared, and this command has one thread.
-        let user = unsafe { unshare_unsafe(wanted) }.is_err();
-        if user {
-            let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-            // SAFETY: as above.
-            unsafe { unshare_unsafe(wanted | UnshareFlags::NEWUSER) }.map_err(|e| refused(&reason(&e.into())))?;
-            set("/proc/self/setgroups", "deny")?;
-            set("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
-            set("/proc/self/gid_map", &format!("{gid} {gid} 1"))?;
-        }
-        set("/proc/self/timens_offsets", &offsets(clocks))?;
+        let user = enter(UnshareFlags::NEWPID | UnshareFlags::NEWTIME)?;
+        clocks.set()?;
         let (go, start) = pipe()?;
         let mut namespace = Self { start: None, init: None, user };
         if id != 1 {
@@ -100,6 +81,22 @@ impl Namespace {
     }
 }
 
+/// Makes these namespaces, in a user namespace where this process may not do without; tells whether that was so. Ids stay what they are.
+pub fn enter(wanted: UnshareFlags) -> Result<bool, Failure> {
+    become_alone();
+    // SAFETY: no descriptor table is unshared, and this command has one thread.
+    if unsafe { unshare_unsafe(wanted) }.is_ok() {
+        return Ok(false);
+    }
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    // SAFETY: as above.
+    unsafe { unshare_unsafe(wanted | UnshareFlags::NEWUSER) }.map_err(|e| refused(&reason(&e.into())))?;
+    set("/proc/self/setgroups", "deny")?;
+    set("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
+    set("/proc/self/gid_map", &format!("{gid} {gid} 1"))?;
+    Ok(true)
+}
+
 /// Waits until threads that were joined are gone for the kernel, too, which makes a user namespace for a single thread alone.
 fn become_alone() {
     const LONGEST: Duration = Duration::from_secs(1);
@@ -124,17 +121,9 @@ fn refused(why: &str) -> Failure {
     Failure::new(ExitCode::Kernel, format_args!("user, pid and time namespaces: cannot be made: {why}: {remedy}"))
 }
 
-fn set(path: &str, value: &str) -> Result<(), Failure> {
+/// Writes a value into a file of `/proc/self` that describes a namespace.
+pub fn set(path: &str, value: &str) -> Result<(), Failure> {
     fs::write(path, value).map_err(|e| refused(&format!("{path}: {}", reason(&e))))
-}
-
-/// What makes the clocks inside go on from these values.
-fn offsets(clocks: Clocks) -> String {
-    let line = |name: &str, clock: usize, saved: u64| {
-        let distance = i128::from(saved) - i128::from(sys::time::nanoseconds(clock));
-        format!("{name} {} {}\n", distance.div_euclid(1_000_000_000), distance.rem_euclid(1_000_000_000))
-    };
-    line("monotonic", 1, clocks.monotonic) + &line("boottime", 7, clocks.boottime)
 }
 
 /// PID 1 of the namespace: ends when the program of this id does, or when there will be none.
@@ -176,21 +165,4 @@ fn keep_only(fd: OwnedFd) -> OwnedFd {
 /// A line for `-v`.
 pub fn describe(namespace: &Namespace) -> &'static str {
     if namespace.user { "user, pid, time and mount namespaces" } else { "pid, time and mount namespaces" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_have_nanoseconds_that_are_not_negative() {
-        let text = offsets(Clocks { monotonic: 1_500_000_000, boottime: 0 });
-        for line in text.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            assert_eq!(words.len(), 3, "{text}");
-            let nanoseconds: i64 = words[2].parse().unwrap_or(-1);
-            assert!((0..1_000_000_000).contains(&nanoseconds), "{text}");
-        }
-        assert!(text.starts_with("monotonic -") && text.contains("\nboottime -"), "{text}");
-    }
 }

@@ -11,6 +11,7 @@ use image_format::record::memory::Vma;
 use image_format::record::thread::Thread;
 use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
 use state::{Error, Result};
+use sys::abi::CLOCK_MONOTONIC;
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
 use sys::packed;
@@ -193,7 +194,9 @@ pub fn build(
         // A process without standard error has nobody to tell.
         error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),
         ready: -1,
-        is_another_boot: image.header().boot_id != sys::process::boot_id(),
+        // Or the namespace in which it was saved had other clocks.
+        is_another_boot: image.header().boot_id != sys::process::boot_id()
+            || (sys::time::nanoseconds(CLOCK_MONOTONIC) as u64) < image.header().monotonic_nsec.get(),
         exe: files.exe,
         backings,
         descriptors: descriptor_table,
