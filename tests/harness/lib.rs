@@ -9,6 +9,7 @@ pub mod dist;
 pub mod forge;
 pub mod image;
 pub mod job;
+pub mod net;
 pub mod place;
 pub mod proc;
 pub mod programs;
