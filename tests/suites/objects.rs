@@ -241,7 +241,7 @@ macro_rules! objects {
 
 objects! {
     content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lease lock memory mm names netlink pending pidfd pipe pipeagain pkey
-    posix_timer pty ptydata regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
+    posix_timer pty ptydata realtime regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without watched
 }
 
 /// Filters are told to root alone: by pid, and not to the process itself.
