@@ -231,7 +231,12 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
     }
     let mut to = Text::new();
     let name = if file.nlink != 0 && name.ends_with(content::DELETED) {
-        regular::other_name(file.dev, file.ino, name, &mut to).unwrap_or(name)
+        let other = regular::other_name(file.dev, file.ino, name, &mut to);
+        let opened = sys::fs::open_at(proc, link.as_c_str(), O_PATH, 0);
+        if other.is_none() && opened.is_ok_and(|opened| regular::is_below(file.flags, opened.fd())) {
+            file.nlink = 0;
+        }
+        other.unwrap_or(name)
     } else {
         regular::own_name(own, name, &mut to).unwrap_or(name)
     };

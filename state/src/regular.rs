@@ -5,9 +5,9 @@ use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
 use sys::abi::{
     AT_SYMLINK_NOFOLLOW, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR,
-    O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
+    O_TRUNC, OVERLAYFS_MAGIC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
-use sys::fs::Owned;
+use sys::fs::{Fd, Owned};
 use sys::packed;
 use sys::text::{Shown, Text};
 
@@ -98,6 +98,13 @@ pub fn other_name<'t>(dev: u64, ino: u64, path: &[u8], to: &'t mut Text<4128>) -
     to.push(dir);
     to.push(found.as_bytes());
     Some(to.as_bytes())
+}
+
+/// Whether a deleted file has no name left though the kernel counts some: of one in a lower layer it counts the layer's, where nothing
+/// is ever deleted. What is open for writing lies in the upper one, whose count holds.
+#[must_use]
+pub fn is_below(flags: u32, file: Fd) -> bool {
+    flags & O_ACCMODE == O_RDONLY && sys::fs::file_system(file) == Ok(OVERLAYFS_MAGIC)
 }
 
 /// Writes the table.

@@ -10,6 +10,7 @@ pub mod forge;
 pub mod image;
 pub mod job;
 pub mod net;
+pub mod own;
 pub mod place;
 pub mod proc;
 pub mod programs;

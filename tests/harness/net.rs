@@ -7,9 +7,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::thread::UnshareFlags;
 
+use crate::own;
 use crate::wait::patience;
 
 /// A port that nobody has just now.
@@ -66,19 +67,15 @@ pub fn may_keep() -> bool {
     may
 }
 
-/// Runs a test in a thread that has a network of its own, with nothing but a loopback device; what it starts is in there, too. As
-/// root alone.
+/// Runs a test in a network of its own, with nothing but a loopback device.
 ///
 /// # Errors
 /// The test's own; this kernel makes no such network.
 pub fn in_own_network(test: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    let inside = || {
-        // SAFETY: a descriptor of another network stays what it was; this thread makes all its sockets after it.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.context("no network of its own")?;
+    own::inside(UnshareFlags::NEWNET, || {
         must(Command::new("busybox").args(["ifconfig", "lo", "up"]))?;
         test()
-    };
-    thread::scope(|scope| scope.spawn(inside).join().map_err(|_| anyhow!("the test panicked"))?)
+    })
 }
 
 /// While it lives, nothing comes to this port: in a network of its own alone.
