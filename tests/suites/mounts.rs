@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use ckpt_tests::programs::tool;
 use ckpt_tests::{Job, Place, READY, User, own};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::thread::UnshareFlags;
@@ -116,6 +117,42 @@ fn comes_back(layers: Layers) -> Result<()> {
             }
             Ok(())
         })
+    })
+}
+
+/// A saver that sees other mounts finds other files, or none, under the program's names: also when that is its directory alone.
+#[test]
+fn another_ones_mounts_are_named() -> Result<()> {
+    if !User::Own.is_root() {
+        println!("SKIPPED: only root can mount");
+        return Ok(());
+    }
+    own::inside(UnshareFlags::NEWNS, || {
+        let place = Place::new(User::Own)?;
+        let (_mounts, merged) = set_up(&place, Layers::None)?;
+        let image = place.file("job.ckpt");
+        for (guest, object) in [("umask", "working directory"), ("layers", "descriptor")] {
+            let job = Job::start(place.command(place.guest(guest)?).current_dir(&merged))?;
+            job.wait_line(READY)?;
+            // In the mounts of the tests' first thread.
+            let from_outside = |arguments: &[&str]| {
+                let mut command = place.command(tool("nsenter", "util-linux")?);
+                command.args(["-m", "-t", &std::process::id().to_string()]).arg(place.bin().join("ckpt"));
+                Job::start(command.args(arguments))?.end()
+            };
+            let pid = job.pid().to_string();
+            let checked = from_outside(&["check", &pid])?;
+            let saved = from_outside(&["save", &pid, "-o", &image.display().to_string()])?;
+            for text in [&checked.out, &saved.err] {
+                let named =
+                    text.contains(object) && text.contains("mounts of the process's own") && text.contains("nsenter");
+                ensure!(named, "{checked:#?} {saved:#?}");
+            }
+            ensure!(saved.code() == Some(88), "{saved:#?}");
+            place.save(job.pid(), &image, &[])?;
+            job.kill()?;
+        }
+        Ok(())
     })
 }
 
