@@ -2,6 +2,7 @@
 
 use image_format::record::cwd::Cwd;
 use image_format::{Checked, ExitCode};
+use sys::Errno;
 use sys::fs::Fd;
 use sys::packed;
 use sys::text::Shown;
@@ -24,6 +25,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
             "change to another directory first",
         ));
     }
+    // What cannot be reached by its name at all is for the restart to say.
+    if !matches!(sys::fs::stat_path(path), Err(Errno::EACCES)) && !leads_there(proc, path) {
+        let object = format_args!("working directory ({})", Shown(path));
+        return Err(Error::refused(object, "lies in mounts of the process's own", FROM_INSIDE));
+    }
     let path = save.notes.string(path)?;
     let mut buffer = [0; 4096];
     // Seen from outside; a process inside another root sees that as its root.
@@ -36,10 +42,12 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a name that looks like that of a removed directory is the directory's.
+/// What to do where the saver sees other mounts than the process.
+pub(crate) const FROM_INSIDE: &str = "save it from inside (nsenter -m -t PID)";
+
+/// Whether this name is the directory's here, where the saver is.
 fn leads_there(proc: Fd, path: &[u8]) -> bool {
-    let there = sys::fs::open_at(proc, c"cwd", sys::abi::O_PATH, 0).and_then(|cwd| sys::fs::fstat(cwd.fd()));
-    let (Ok(there), Ok(named)) = (there, sys::fs::stat_path(path)) else { return false };
+    let (Ok(there), Ok(named)) = (sys::fs::stat_at(proc, c"cwd", 0), sys::fs::stat_path(path)) else { return false };
     (there.dev, there.ino) == (named.dev, named.ino)
 }
 

@@ -231,9 +231,15 @@ fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, known: &[OpenFile], own: 
     }
     let mut to = Text::new();
     let name = if file.nlink != 0 && name.ends_with(content::DELETED) {
-        regular::other_name(file.dev, file.ino, name, &mut to).unwrap_or(name)
+        let other = regular::other_name(file.dev, file.ino, name, &mut to);
+        let opened = sys::fs::open_at(proc, link.as_c_str(), O_PATH, 0);
+        if other.is_none() && opened.is_ok_and(|opened| regular::is_below(file.flags, opened.fd())) {
+            file.nlink = 0;
+        }
+        other.unwrap_or(name)
     } else {
-        regular::own_name(own, name, &mut to).unwrap_or(name)
+        let inside = regular::inner_name(proc, (file.dev, file.ino), name);
+        regular::own_name(inside.as_ref().map_or(own, Text::as_bytes), name, &mut to).unwrap_or(name)
     };
     file.kind = classify(save, &mut file, name)? as u32;
     file.path = save.notes.string(name)?;
@@ -313,9 +319,9 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, name: &[
     }
     match file.mode & S_IFMT {
         S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK if file.flags & O_PATH != 0 && file.named != 0 => {
-            regular::check(file, name)
+            regular::check(save.target.at(fd).0, file, name)
         }
-        S_IFREG => regular::check(file, name),
+        S_IFREG => regular::check(save.target.at(fd).0, file, name),
         S_IFDIR => directory::check(file, name).map(|()| Kind::Directory),
         S_IFCHR if device::check(file.rdev) => Ok(Kind::Device),
         S_IFCHR if pty::is_master(file) => Ok(Kind::Pty),

@@ -148,6 +148,20 @@ impl Watched {
         }
     }
 
+    /// Beside a file whose code is mapped: the executable of a restarted program may be the stub.
+    fn beside_code(&self, proc: Fd, budget: &mut usize) -> Option<Path> {
+        let mut buffer = [0; 1024];
+        let mut lines = Lines::open_at(proc, c"maps", &mut buffer).ok()?.pass_long();
+        while let Some(line) = lines.next_line().ok()? {
+            let code = words(line).nth(1).is_some_and(|permissions| permissions.get(2) == Some(&b'x'));
+            let name = line.iter().position(|byte| *byte == b'/').and_then(|at| line.get(at..));
+            if let Some(found) = name.filter(|_| code).and_then(|name| self.near(name, 0, budget)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
     fn find<T: Target>(&self, save: &Save<'_, '_, T>, files: &[OpenFile]) -> Option<Path> {
         let mut budget = SEARCH_MAX;
         let mut name = [0; PATH_MAX];
@@ -159,6 +173,9 @@ impl Watched {
             if let Some(found) = self.near(path, depth, &mut budget) {
                 return Some(found);
             }
+        }
+        if let Some(found) = self.beside_code(save.target.proc(), &mut budget) {
+            return Some(found);
         }
         let mut named = files.iter().filter(|f| f.named != 0 && f.id == f.fd);
         named.find_map(|file| self.near(save.notes.kept(file.path), 0, &mut budget))

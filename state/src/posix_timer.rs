@@ -8,11 +8,11 @@ use sys::abi::signal::Siginfo;
 use sys::abi::{
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, Itimerspec, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID,
 };
-use sys::text::{Shown, cut, decimal, hex};
+use sys::text::{Shown, Text, cut, decimal, hex};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 
-use crate::target::{Arg, status_value};
+use crate::target::{Arg, inner_id, status_value};
 use crate::{Error, Result, Save, Target};
 
 /// Most timers that are carried.
@@ -64,7 +64,10 @@ pub fn read<T: Target>(target: &mut T) -> Result<Timers> {
                 let tid = whom.strip_prefix(b"tid.").and_then(decimal);
                 let notify = if how == b"none" { SIGEV_NONE } else { SIGEV_SIGNAL };
                 timer.notify = (if tid.is_some() { SIGEV_THREAD_ID } else { notify }).into();
-                timer.tid = (tid.unwrap_or(0) as u32).into();
+                // It is told as the saver sees it, and the thread may live in a namespace.
+                let status = Text::<48>::of(format_args!("task/{}/status", tid.unwrap_or(0)));
+                let inner = tid.and_then(|_| inner_id(target.proc(), status.as_c_str()));
+                timer.tid = inner.map_or(tid.unwrap_or(0) as u32, i32::cast_unsigned).into();
             }
             // The last line of each.
             b"ClockID" => {

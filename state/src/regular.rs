@@ -5,14 +5,15 @@ use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
 use sys::abi::{
     AT_SYMLINK_NOFOLLOW, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR,
-    O_TRUNC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
+    O_TRUNC, OVERLAYFS_MAGIC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
-use sys::fs::Owned;
+use sys::fs::{Fd, Owned};
 use sys::text::{Shown, Text};
 use sys::{Errno, packed};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
+use crate::target::inner_id;
 use crate::{Error, Result, Save, Target, content};
 
 /// Flags that open(2) takes and F_GETFL gives back.
@@ -35,7 +36,7 @@ pub fn identity(stat: &Stat) -> Identity {
 ///
 /// # Errors
 /// Another file now has its name, or it has another one.
-pub fn check(file: &OpenFile, path: &[u8]) -> Result<Kind> {
+pub fn check(proc: Fd, file: &OpenFile, path: &[u8]) -> Result<Kind> {
     let refuse = |why, remedy| {
         Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
     };
@@ -44,8 +45,14 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<Kind> {
         return other
             .map_or_else(|| refuse("is a file of /proc of another process or thread", "close it before the save"), Ok);
     }
+    let same = |stat: Stat| (stat.dev, stat.ino) == (file.dev, file.ino);
     match stat(path, file.flags) {
-        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(Kind::Regular),
+        Ok(stat) if same(stat) => Ok(Kind::Regular),
+        // Every pid namespace has a `/proc` of its own.
+        _ if path.starts_with(b"/proc/") && stat_inside(proc, path).is_ok_and(same) => Ok(Kind::Regular),
+        Err(Errno::ENOENT) | Ok(_) if stat_inside(proc, path).is_ok_and(same) => {
+            refuse("lies in mounts of the process's own", crate::cwd::FROM_INSIDE)
+        }
         // Somebody else may open it again, or `--fd` gives another one in its place.
         Err(Errno::EACCES) if file.nlink != 0 => Ok(Kind::Regular),
         Err(e) if !path.ends_with(content::DELETED) => {
@@ -65,6 +72,13 @@ fn stat(path: &[u8], flags: u32) -> sys::Result<Stat> {
     if flags & LINK == LINK { sys::fs::lstat_path(path) } else { sys::fs::stat_path(path) }
 }
 
+/// stat(2) of what the process itself finds under a path.
+fn stat_inside(proc: Fd, path: &[u8]) -> sys::Result<Stat> {
+    let mut there = Text::<4128>::of(format_args!("root"));
+    there.push(path);
+    sys::fs::stat_at(proc, there.as_c_str(), 0)
+}
+
 /// A file of `/proc` that belongs to one process.
 fn in_proc(path: &[u8]) -> bool {
     let name = sys::text::after(path, b"/proc/").unwrap_or_default();
@@ -81,6 +95,17 @@ pub fn own_name<'t>(own: &[u8], path: &[u8], to: &'t mut Text<4128>) -> Option<&
     to.push(b"/proc/self");
     to.push(rest);
     Some(to.as_bytes())
+}
+
+/// The directory of a process's own, if this is a file of it in the `/proc` of a namespace that it lives in: there it has another id.
+#[must_use]
+pub fn inner_name(proc: Fd, (dev, ino): (u64, u64), path: &[u8]) -> Option<Text<32>> {
+    if !in_proc(path) {
+        return None;
+    }
+    let name = Text::<32>::of(format_args!("/proc/{}", inner_id(proc, c"status")?));
+    let stat = stat_inside(proc, path).ok()?;
+    (sys::text::after(path, name.as_bytes()).is_some() && (stat.dev, stat.ino) == (dev, ino)).then_some(name)
 }
 
 /// Another name, in the same directory, of a file that was deleted under this one: programs link a file that is complete to
@@ -104,6 +129,13 @@ pub fn other_name<'t>(dev: u64, ino: u64, path: &[u8], to: &'t mut Text<4128>) -
     to.push(dir);
     to.push(found.as_bytes());
     Some(to.as_bytes())
+}
+
+/// Whether a deleted file has no name left though the kernel counts some: of one in a lower layer it counts the layer's, where nothing
+/// is ever deleted. What is open for writing lies in the upper one, whose count holds.
+#[must_use]
+pub fn is_below(flags: u32, file: Fd) -> bool {
+    flags & O_ACCMODE == O_RDONLY && sys::fs::file_system(file) == Ok(OVERLAYFS_MAGIC)
 }
 
 /// Writes the table.

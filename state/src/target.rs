@@ -326,6 +326,14 @@ pub fn status_value<'t>(
     Ok(None)
 }
 
+/// The id that a process or thread has in its own, innermost pid namespace, by its `status` in the directory of `/proc`.
+#[must_use]
+pub fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
+    let mut buffer = [0; 256];
+    let ids = status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
+    sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
+}
+
 /// The id of a process's parent; 0 when the parent cannot be seen from here.
 ///
 /// # Errors

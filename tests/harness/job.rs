@@ -1,102 +1,20 @@
 //! A process that a test started: its output so far, its end, and what it left behind.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::capture::Capture;
 use crate::image::Mark;
 use crate::wait::{self, patience};
 use crate::{Pty, proc};
-
-/// Bytes that a thread collects from one stream.
-#[derive(Clone, Debug, Default)]
-pub struct Capture(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    bytes: Vec<u8>,
-    ended: bool,
-}
-
-impl Capture {
-    /// Collects all that `from` gives, in a thread of its own, until its end or an error (a closed terminal gives EIO).
-    pub fn of(mut from: impl Read + Send + 'static) -> Self {
-        let capture = Self::default();
-        let shared = capture.clone();
-        thread::spawn(move || {
-            let mut buffer = [0; 65536];
-            while let Ok(got @ 1..) = from.read(&mut buffer) {
-                shared.lock().bytes.extend_from_slice(&buffer[..got]);
-                shared.0.changed.notify_all();
-            }
-            shared.lock().ended = true;
-            shared.0.changed.notify_all();
-        });
-        capture
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What came so far.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lock().bytes).into_owned()
-    }
-
-    /// The same as it came.
-    #[must_use]
-    pub fn bytes(&self) -> Vec<u8> {
-        self.lock().bytes.clone()
-    }
-
-    /// Waits until `enough` holds for the text, or the stream ends; tells whether it held.
-    pub fn wait(&self, enough: impl Fn(&str) -> bool) -> bool {
-        let deadline = Instant::now() + patience();
-        let mut state = self.lock();
-        loop {
-            if enough(&String::from_utf8_lossy(&state.bytes)) {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if state.ended || left.is_zero() {
-                return false;
-            }
-            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Waits for the end of the stream; tells whether it came.
-    fn wait_end(&self) -> bool {
-        let deadline = Instant::now() + patience();
-        let mut state = self.lock();
-        while !state.ended {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
 
 /// A running process of a test, leader of a session of its own; killed with the value.
 #[derive(Debug)]
@@ -189,6 +107,10 @@ fn spawn(command: &mut Command) -> Result<Child> {
     child.with_context(|| format!("{command:?}"))
 }
 
+fn handle(pid: u32) -> Result<Pid> {
+    Pid::from_raw(i32::try_from(pid)?).context("a pid")
+}
+
 impl Job {
     /// Starts a command with pipes as its standard streams.
     ///
@@ -219,10 +141,6 @@ impl Job {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    fn handle(&self) -> Result<Pid> {
-        Pid::from_raw(i32::try_from(self.pid())?).context("a pid")
     }
 
     /// Standard output so far.
@@ -304,7 +222,7 @@ impl Job {
     /// # Errors
     /// It has ended.
     pub fn send(&self, signal: Signal) -> Result<()> {
-        kill_process(self.handle()?, signal).with_context(|| self.story())
+        kill_process(handle(self.pid())?, signal).with_context(|| self.story())
     }
 
     /// Waits until the process catches SIGUSR1: started and armed, or restarted.
@@ -320,9 +238,17 @@ impl Job {
     /// # Errors
     /// None came: with what the process said.
     pub fn save(&self, image: &Path) -> Result<()> {
-        self.wait_armed()?;
+        self.save_of(self.pid(), image)
+    }
+
+    /// The same of a process that this one stands in for.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn save_of(&self, pid: u32, image: &Path) -> Result<()> {
+        proc::wait_catches(pid, Signal::USR1.as_raw()).with_context(|| self.story())?;
         let before = Mark::of(image);
-        self.send(Signal::USR1)?;
+        kill_process(handle(pid)?, Signal::USR1)?;
         let look = || {
             let now = Mark::of(image);
             if now.is_there() && now != before {
@@ -362,7 +288,7 @@ impl Job {
     /// # Errors
     /// It runs on, or something remains.
     pub fn end(&mut self) -> Result<Ended> {
-        let pidfd = pidfd_open(self.handle()?, PidfdFlags::empty())?;
+        let pidfd = pidfd_open(handle(self.pid())?, PidfdFlags::empty())?;
         let timeout = Timespec { tv_sec: patience().as_secs() as i64, tv_nsec: 0 };
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         if poll(&mut fds, Some(&timeout))? == 0 {

@@ -5,10 +5,13 @@
 //! loop with a short nap is only for states that nothing announces (`/proc`, an image that is renamed into place).
 
 pub mod boxes;
+pub mod capture;
 pub mod dist;
 pub mod forge;
 pub mod image;
 pub mod job;
+pub mod net;
+pub mod own;
 pub mod place;
 pub mod proc;
 pub mod programs;

@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::User;
-use crate::job::Capture;
+use crate::capture::Capture;
 use crate::user::NOBODY;
 
 /// The side of a terminal where a person would sit.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use ckpt_tests::table::{self, Outcome};
 use ckpt_tests::{Job, Place, Pty, READY, User, wait};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
 
 /// What happens to a guest between `ready` and its check.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,10 +18,9 @@ enum Fate {
     Undisturbed,
     /// Saved, and it goes on itself.
     GoesOn,
-    /// Saved, killed, restarted this often.
-    Restarted(u32),
-    /// Not armed: saved by its pid this often, by turns live and killed later, and ended by the saver; restarted, the last time
-    /// in this way.
+    /// Saved, killed, restarted this often in this way, but the first of several times as itself.
+    Restarted(u32, Ids),
+    /// Not armed: saved by its pid this often, by turns live and killed later, and ended by the saver; restarted as above.
     ByPid(u32, Ids),
 }
 
@@ -33,32 +33,37 @@ enum Ids {
     Tree,
 }
 
+/// Guests that are trees of processes.
+const TREES: [&str; 3] = ["credentials", "process", "sigio"];
+
 /// A guest and what its object needs from outside.
 struct Stage {
+    name: &'static str,
     place: Place,
     guest: PathBuf,
     arguments: Vec<PathBuf>,
     fifo: Option<OwnedFd>,
     terminal: Option<Pty>,
-    /// It is a tree that was restarted.
-    tree: bool,
+    /// It was restarted by a `ckpt` that stands in for it, and is its parent.
+    stood_in: bool,
     /// Its images are not for `restart-stub` alone.
     for_larger: bool,
 }
 
 impl Stage {
-    fn set(name: &str, user: User) -> Result<Self> {
+    fn set(name: &'static str, user: User) -> Result<Self> {
         let place = Place::new(user)?;
         // A second way to run a guest: with an argument.
         let (file, argument) = name.split_once("_without").map_or((name, None), |(file, _)| (file, Some("none")));
         let guest = place.guest(file)?;
         let mut stage = Self {
+            name,
             place,
             guest,
             arguments: Vec::new(),
             fifo: None,
             terminal: None,
-            tree: false,
+            stood_in: false,
             for_larger: ["pipeagain", "seccomp", "semaphore"].contains(&name),
         };
         stage.arguments.extend(argument.map(PathBuf::from));
@@ -85,6 +90,11 @@ impl Stage {
         self.run(&mut command)
     }
 
+    /// In which way it is restarted: the first of several times as itself; what was restarted in a namespace is saved again, too.
+    fn way(&self, time: u32, times: u32, ids: Ids) -> Ids {
+        if time != 1 || times == 1 || ids == Ids::Tree || TREES.contains(&self.name) { ids } else { Ids::New }
+    }
+
     fn restart(&mut self, ids: Ids) -> Result<Job> {
         if self.terminal.is_some() {
             self.terminal = Some(Pty::new(self.place.user(), 30, 100)?);
@@ -94,27 +104,32 @@ impl Stage {
         match ids {
             Ids::New if self.for_larger => drop(command.arg("restart")),
             Ids::New => {}
-            Ids::Namespace => drop(command.args(["restart", "--namespace"])),
-            Ids::Tree => {
+            Ids::Namespace | Ids::Tree => {
                 let pid = self.place.file("job.pid");
                 let _ = std::fs::remove_file(&pid);
                 command.args(["restart", "--pidfile"]).arg(pid);
-                self.tree = true;
+                command.args((ids == Ids::Namespace).then_some("--namespace"));
             }
         }
+        self.stood_in = ids != Ids::New;
         self.run(command.arg(self.image()))
     }
 
     /// Saves by pid, the process goes on and is killed; or the saver ends it once the image is durable.
     fn save_by_pid(&self, mut job: Job, live: bool) -> Result<()> {
-        // Of a tree that was restarted, `ckpt` is the root's parent.
-        let written =
-            || Ok(std::fs::read_to_string(self.place.file("job.pid")).ok().and_then(|pid| pid.trim().parse().ok()));
-        let pid = if self.tree { wait::until(written, || "no id of the root".to_owned())? } else { job.pid() };
-        let begun = || Ok((ckpt_tests::proc::comm(pid)? != "ckpt").then_some(()));
-        wait::until(begun, || "it is ckpt still".to_owned())?;
+        let pid = self.pid(&job)?;
         self.place.save(pid, &self.image(), if live { &[] } else { &["--kill"] })?;
         if live { job.kill().map(drop) } else { job.end().map(drop) }
+    }
+
+    /// The guest's own, once it is itself.
+    fn pid(&self, job: &Job) -> Result<u32> {
+        let written =
+            || Ok(std::fs::read_to_string(self.place.file("job.pid")).ok().and_then(|pid| pid.trim().parse().ok()));
+        let pid = if self.stood_in { wait::until(written, || "no id of the root".to_owned())? } else { job.pid() };
+        let begun = || Ok((ckpt_tests::proc::comm(pid)? != "ckpt").then_some(()));
+        wait::until(begun, || "it is ckpt still".to_owned())?;
+        Ok(pid)
     }
 
     fn image(&self) -> PathBuf {
@@ -162,38 +177,41 @@ fn way(fate: Fate) -> &'static str {
     match fate {
         Fate::Undisturbed => "undisturbed",
         Fate::GoesOn => "goes on",
-        Fate::Restarted(1) => "signal",
-        Fate::Restarted(_) => "signal, chain",
+        Fate::Restarted(1, Ids::Namespace) => "signal, namespace",
+        Fate::Restarted(_, Ids::Namespace) => "signal, chain, namespace",
+        Fate::Restarted(1, _) => "signal",
+        Fate::Restarted(_, _) => "signal, chain",
         Fate::ByPid(1, Ids::New | Ids::Tree) => "PID",
         Fate::ByPid(_, Ids::New | Ids::Tree) => "PID, chain",
-        Fate::ByPid(1, Ids::Namespace) => "namespace",
-        Fate::ByPid(_, Ids::Namespace) => "namespace, twice",
+        Fate::ByPid(1, Ids::Namespace) => "PID, namespace",
+        Fate::ByPid(_, Ids::Namespace) => "PID, namespace, chain",
     }
 }
 
-fn play(name: &str, user: User, fate: Fate) -> Result<()> {
+fn play(name: &'static str, user: User, fate: Fate) -> Result<()> {
     let result = act(name, user, fate);
     table::enter(name, way(fate), user, Outcome::Pass.or_fail(&result));
     result
 }
 
-fn act(name: &str, user: User, fate: Fate) -> Result<()> {
+fn act(name: &'static str, user: User, fate: Fate) -> Result<()> {
     let mut stage = Stage::set(name, user)?;
-    let mut job = stage.start(matches!(fate, Fate::GoesOn | Fate::Restarted(_)))?;
+    let mut job = stage.start(matches!(fate, Fate::GoesOn | Fate::Restarted(..)))?;
     job.wait_line(READY)?;
     match fate {
         Fate::Undisturbed => {}
         Fate::GoesOn => job.save(&stage.image())?,
-        Fate::Restarted(times) => {
-            for _ in 0..times {
-                job.save_and_kill(&stage.image())?;
-                job = stage.restart(Ids::New)?;
+        Fate::Restarted(times, ids) => {
+            for time in 1..=times {
+                job.save_of(stage.pid(&job)?, &stage.image())?;
+                job.kill()?;
+                job = stage.restart(stage.way(time, times, ids))?;
             }
         }
         Fate::ByPid(times, ids) => {
             for time in 1..=times {
                 stage.save_by_pid(job, time % 2 == 1)?;
-                job = stage.restart(if time == times || ids == Ids::Tree { ids } else { Ids::New })?;
+                job = stage.restart(stage.way(time, times, ids))?;
             }
         }
     }
@@ -217,18 +235,28 @@ macro_rules! objects {
 
             #[test]
             fn restarted() -> Result<()> {
-                User::each(|user| play(stringify!($name), user, Fate::Restarted(1)))
+                User::each(|user| {
+                    for ids in [Ids::New, Ids::Namespace] {
+                        play(stringify!($name), user, Fate::Restarted(1, ids)).with_context(|| format!("{ids:?}"))?;
+                    }
+                    Ok(())
+                })
             }
 
             #[test]
             fn ten_generations() -> Result<()> {
-                User::each(|user| play(stringify!($name), user, Fate::Restarted(10)))
+                User::each(|user| {
+                    for ids in [Ids::New, Ids::Namespace] {
+                        play(stringify!($name), user, Fate::Restarted(10, ids)).with_context(|| format!("{ids:?}"))?;
+                    }
+                    Ok(())
+                })
             }
 
             #[test]
             fn by_pid() -> Result<()> {
                 User::each(|user| {
-                    for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (10, Ids::New), (2, Ids::Namespace)] {
+                    for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (10, Ids::New), (10, Ids::Namespace)] {
                         play(stringify!($name), user, Fate::ByPid(times, ids))
                             .with_context(|| format!("{times} times, {ids:?}"))?;
                     }
@@ -241,12 +269,38 @@ macro_rules! objects {
 
 objects! {
     content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lease lock memory mm names netlink pending pidfd pipe pipeagain pkey
-    posix_timer pty ptydata regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
+    posix_timer pty ptydata realtime regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without watched
+}
+
+/// A process cannot save this of itself: it is told so, and goes on.
+fn refused_by_signal(name: &'static str, word: &str) -> Result<()> {
+    User::each(|user| {
+        let refused = || {
+            let stage = Stage::set(name, user)?;
+            let mut job = stage.start(true)?;
+            job.wait_line(READY)?;
+            job.wait_armed()?;
+            job.send(Signal::USR1)?;
+            job.wait_err("\n")?;
+            stage.place.go()?;
+            let ended = job.end()?;
+            anyhow::ensure!(ended.err.starts_with("ckpt: save failed: ") && ended.err.contains(word), "{ended:#?}");
+            ended.expect_pass()
+        };
+        let result = refused();
+        table::enter(name, "signal", user, Outcome::Refused.or_fail(&result));
+        result
+    })
 }
 
 /// Filters are told to root alone: by pid, and not to the process itself.
 mod seccomp {
     use super::*;
+
+    #[test]
+    fn by_signal() -> Result<()> {
+        refused_by_signal("seccomp", "seccomp")
+    }
 
     #[test]
     fn undisturbed() -> Result<()> {
@@ -262,7 +316,7 @@ mod seccomp {
                 return result;
             }
             for (times, ids) in
-                [(1, Ids::New), (1, Ids::Namespace), (1, Ids::Tree), (10, Ids::New), (2, Ids::Namespace)]
+                [(1, Ids::New), (1, Ids::Namespace), (1, Ids::Tree), (10, Ids::New), (10, Ids::Namespace)]
             {
                 play("seccomp", user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
             }
@@ -303,6 +357,11 @@ macro_rules! trees {
             use super::*;
 
             #[test]
+            fn by_signal() -> Result<()> {
+                refused_by_signal(stringify!($name), "child")
+            }
+
+            #[test]
             fn undisturbed() -> Result<()> {
                 User::each(|user| play(stringify!($name), user, Fate::Undisturbed))
             }
@@ -310,7 +369,7 @@ macro_rules! trees {
             #[test]
             fn by_pid() -> Result<()> {
                 User::each(|user| {
-                    for (times, ids) in [(1, Ids::Tree), (1, Ids::Namespace), (6, Ids::Tree)] {
+                    for (times, ids) in [(1, Ids::Tree), (1, Ids::Namespace), (10, Ids::Tree), (10, Ids::Namespace)] {
                         play(stringify!($name), user, Fate::ByPid(times, ids))
                             .with_context(|| format!("{times} times, {ids:?}"))?;
                     }

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use ckpt_tests::net::may_keep;
 use ckpt_tests::{Job, Place, User};
 
 /// Bytes that the guest awaits in all.
@@ -56,17 +57,10 @@ impl Peer {
     }
 }
 
-/// Who may put a connection into repair mode.
-fn may() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & (1 << 12) != 0)
-}
-
 #[test]
 fn goes_on_after_a_kill() -> Result<()> {
     for address in ["127.0.0.1", "::1"] {
-        let Some((peer, mut job)) = begin(address, User::Own)?.filter(|_| may()) else { continue };
+        let Some((peer, mut job)) = begin(address, User::Own)?.filter(|_| may_keep()) else { continue };
         let image = peer.place.file("job.ckpt");
         for _ in 0..3 {
             peer.place.save(job.pid(), &image, &["--kill", "--tcp", "keep"]).with_context(|| job.story())?;
@@ -81,7 +75,7 @@ fn goes_on_after_a_kill() -> Result<()> {
 /// The process goes on when its image cannot be written, and so does its connection.
 #[test]
 fn goes_on_after_a_failed_save() -> Result<()> {
-    let Some((peer, job)) = begin("127.0.0.1", User::Own)?.filter(|_| may()) else { return Ok(()) };
+    let Some((peer, job)) = begin("127.0.0.1", User::Own)?.filter(|_| may_keep()) else { return Ok(()) };
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
     let mut command = peer.place.ckpt();
     command.args(["save", &job.pid().to_string(), "-o", "-", "--kill", "--tcp", "keep"]).stdout(full);
@@ -93,7 +87,7 @@ fn goes_on_after_a_failed_save() -> Result<()> {
 /// And when its saver is killed in the middle of its work.
 #[test]
 fn goes_on_after_the_savers_end() -> Result<()> {
-    let Some((peer, job)) = begin("127.0.0.1", User::Own)?.filter(|_| may()) else { return Ok(()) };
+    let Some((peer, job)) = begin("127.0.0.1", User::Own)?.filter(|_| may_keep()) else { return Ok(()) };
     let mut command = peer.place.ckpt();
     command.args(["save", &job.pid().to_string(), "-o", "-", "--kill", "--tcp", "keep"]);
     let mut saver = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -112,7 +106,7 @@ fn refusals() -> Result<()> {
         let image = peer.place.file("job.ckpt");
         let live = peer.place.try_save(job.pid(), &image, &["--tcp", "keep"])?;
         ensure!(live.code() == Some(64) && live.err.contains("--kill"), "{live:#?}");
-        if !(may() && user == User::Own) {
+        if !(may_keep() && user == User::Own) {
             let refused = peer.place.try_save(job.pid(), &image, &["--tcp", "keep", "--kill"])?;
             ensure!(refused.code() == Some(88) && refused.err.contains("CAP_NET_ADMIN"), "{refused:#?}");
         }

@@ -47,6 +47,48 @@ fn another_root() -> Result<()> {
     Ok(())
 }
 
+/// Moved or removed while the program stands in it: it is called as it is called now.
+#[test]
+fn another_root_that_is_not_where_it_was() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can change its root");
+        return Ok(());
+    }
+    let place = Place::new(User::Own)?;
+    let (inside, moved) = (place.file("root"), place.file("moved"));
+    fs::create_dir(&inside)?;
+    let job = start(&place, "os.chroot('root')")?;
+    fs::rename(&inside, &moved)?;
+    refused(&place, job, &["root directory", &moved.display().to_string(), "chroot"])?;
+    let job = start(&place, "os.chroot('moved')")?;
+    fs::remove_dir(&moved)?;
+    refused(&place, job, &["root directory", &format!("{} (deleted)", moved.display())])
+}
+
+/// It is entered by the name that it has now; and one that was moved after the save is missed by its name.
+#[test]
+fn a_moved_working_directory() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let (image, moved, again) = (place.file("job.ckpt"), place.file("moved"), place.file("again"));
+        let mut job = start(&place, "os.mkdir('here'); os.chdir('here'); open('file', 'w').close()")?;
+        fs::rename(place.file("here"), &moved)?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        fs::rename(&moved, &again)?;
+        let failed = Job::start(&mut place.stub(&image))?.end()?;
+        ensure!(failed.code() == Some(81) && failed.err.contains("/moved") && failed.out.is_empty(), "{failed:#?}");
+        let map = format!("{}={}", moved.display(), again.display());
+        let mut job = Job::start(place.stub(&image).args(["--map-path", &map]))?;
+        job.type_in("\n")?;
+        job.end()?.expect_pass()?;
+        fs::rename(&again, &moved)?;
+        let mut job = Job::start(&mut place.stub(&image))?;
+        job.type_in("\n")?;
+        job.end()?.expect_pass()
+    })
+}
+
 #[test]
 fn a_removed_working_directory() -> Result<()> {
     User::each(|user| {

@@ -1,47 +1,15 @@
 //! Servers that know nothing of us, saved by their pid while a client is connected, killed, restarted: they serve again, with
 //! the data that they had, and the old client finds its connection reset.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::Read;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use ckpt_tests::net::{ask, connect, free_port};
 use ckpt_tests::programs::tool;
 use ckpt_tests::wait::patience;
 use ckpt_tests::{Job, Place, User, proc, wait};
-
-/// A port that nobody has just now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// A connection, as soon as somebody listens.
-fn connect(port: u16) -> Result<TcpStream> {
-    let deadline = Instant::now() + patience();
-    loop {
-        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(patience()))?;
-                return Ok(stream);
-            }
-            Err(e) if Instant::now() > deadline => return Err(e).context("nobody listens"),
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
-/// Sends a request and reads until this text has come.
-fn ask(stream: &mut TcpStream, request: &str, until: &str) -> Result<()> {
-    stream.write_all(request.as_bytes())?;
-    let (mut answer, mut buffer) = (String::new(), [0; 4096]);
-    while !answer.contains(until) {
-        let got = stream.read(&mut buffer).with_context(|| answer.clone())?;
-        ensure!(got != 0, "the connection ended behind {answer:?}, without {until:?}");
-        answer += &String::from_utf8_lossy(&buffer[..got]);
-    }
-    Ok(())
-}
 
 /// A request and what comes back, before the save and behind the restart: the data is the same, a counter goes on.
 struct Talk<'a> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use comfy_table::{Table, presets};
 use xshell::{Shell, cmd};
 
+use crate::tidy::objects::{LIMITS, rows};
 use crate::workspace::Workspace;
 
 /// Outcomes of one object, by way: for each user one.
@@ -26,7 +27,20 @@ pub fn run(sh: &Shell, ws: &Workspace, args: &[String]) -> Result<()> {
     println!("\n{}", table(&text));
     let failed = text.lines().filter(|line| line.ends_with("\tFail")).count();
     ensure!(failed == 0, "{failed} of {} failed", text.lines().count());
-    Ok(tested?)
+    tested?;
+    let limits = fs::read_to_string(ws.root.join(LIMITS))?;
+    let unseen = unseen(&text, &limits);
+    // Who names some tests sees those alone.
+    ensure!(unseen.is_empty() || !args.is_empty(), "{LIMITS} tells of what was not played: {}", unseen.join(", "));
+    Ok(())
+}
+
+/// What the documents promise and no guest has shown: each object undisturbed, saved by signal and by PID, or refused there.
+fn unseen(text: &str, limits: &str) -> Vec<String> {
+    let promised = rows(limits).into_iter().map(|(name, _)| name);
+    let ways = ["undisturbed", "signal", "PID"];
+    let all = promised.flat_map(|name| ways.map(|way| format!("{name}\t{way}")));
+    all.filter(|cell| !text.lines().any(|line| line.starts_with(&format!("{cell}\t")))).collect()
 }
 
 /// A row for each object, a column for each way, in the order in which they were played first.
@@ -63,6 +77,16 @@ fn cell(users: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_played_is_told() {
+        let limits = "## Objects\n| `umask` | x |\n| `pipe` | x |\n";
+        let all =
+            |name: &str| ["undisturbed", "signal", "PID"].map(|way| format!("{name}\t{way}\tOwn\tPass\n")).concat();
+        assert_eq!(unseen(&(all("umask") + &all("pipe")), limits), Vec::<String>::new());
+        let without = all("pipe").replace("signal\t", "signal, chain\t");
+        assert_eq!(unseen(&(all("umask") + &without), limits), ["pipe\tsignal"]);
+    }
 
     #[test]
     fn one_word_or_one_for_each_user() {

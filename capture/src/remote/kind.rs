@@ -60,13 +60,6 @@ fn is_kernel_thread(proc: &Owned) -> bool {
     matches!(parent, Some(b"0" | b"2"))
 }
 
-/// The id that a process or thread has in its own, innermost pid namespace.
-pub fn inner_id(proc: Fd, status: &core::ffi::CStr) -> Option<i32> {
-    let mut buffer = [0; 256];
-    let ids = state::target::status_value(proc, status, b"NSpid", &mut buffer).ok().flatten()?;
-    sys::text::words(ids).last().and_then(sys::text::decimal).and_then(|n| i32::try_from(n).ok())
-}
-
 /// Whether the restart stub is still at work in a process.
 pub fn is_restarting(proc: Fd) -> bool {
     let mut name = [0; 32];

@@ -36,7 +36,7 @@ impl One {
         let gone = |e| Error::failed(format_args!("process {pid}"), "is not there, or may not be looked at", e);
         Ok(Self {
             outer: pid,
-            inner: kind::inner_id(proc.fd(), c"status").unwrap_or(pid),
+            inner: state::target::inner_id(proc.fd(), c"status").unwrap_or(pid),
             mem: sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDONLY, 0).ok(),
             pidfd: sys::process::pidfd(pid).map(Owned::new).map_err(gone)?,
             proc,
@@ -226,7 +226,7 @@ impl Target for Looker {
         let ended = || {
             let proc = super::member::directory(pid).ok()?;
             find(state::target::parent(proc.fd()).ok()? as i32)?;
-            kind::inner_id(proc.fd(), c"status")
+            state::target::inner_id(proc.fd(), c"status")
         };
         find(pid).or_else(ended)
     }

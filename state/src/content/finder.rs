@@ -6,8 +6,8 @@ use image_format::record::content::ContentKind;
 use image_format::writer::Full;
 use sys::Errno;
 use sys::abi::{
-    AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, MQUEUE_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG,
-    Stat,
+    AT_EMPTY_PATH, F_GET_SEALS, HUGETLBFS_MAGIC, MQUEUE_MAGIC, O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY, S_IFMT,
+    S_IFREG, Stat,
 };
 use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
@@ -226,7 +226,9 @@ impl Finder<'_> {
             && let Ok(file) = opened
             && let Ok(stat) = sys::fs::stat_at(file.fd(), c"", AT_EMPTY_PATH)
         {
-            if stat.nlink != 0 && object.kind == ContentKind::Deleted as u32 {
+            let flags = if head.perms.get(1) == Some(&b'w') { O_RDWR } else { O_RDONLY };
+            let named = stat.nlink != 0 && !crate::regular::is_below(flags, file.fd());
+            if named && object.kind == ContentKind::Deleted as u32 {
                 let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
                 let (why, remedy) =
                     ("was deleted, but still has another name", "map it by that name, or delete that, too");

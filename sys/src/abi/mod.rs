@@ -330,6 +330,8 @@ pub const SEEK_DATA: usize = 3;
 pub const SEEK_HOLE: usize = 4;
 /// `f_type` of tmpfs (linux/magic.h).
 pub const TMPFS_MAGIC: u64 = 0x0102_1994;
+/// As above, of layers (overlayfs).
+pub const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 /// As above, of huge pages as files.
 pub const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 

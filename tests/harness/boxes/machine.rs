@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::kinds::libraries;
 use super::{Archive, Kernel};
-use crate::job::Capture;
+use crate::capture::Capture;
 use crate::programs::tool;
 use crate::user::NOBODY;
 use crate::wait::{self, patience};

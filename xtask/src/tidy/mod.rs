@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 mod code;
 mod docs;
 mod exit_codes;
-mod objects;
+pub mod objects;
 mod source;
 
 /// The files of the repository that hold text: path from the root, contents.

@@ -1,4 +1,4 @@
-//! The rule that keeps a kernel object in one place: its code, its record, its guest program, its row for users.
+//! The rule that keeps a kernel object in one place: its code, its record, its guest program, which is played, its row for users.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,16 @@ const PARTS: [(&str, &str); 3] = [("deadline", "thread"), ("frame", "thread"), (
 const STATE: &str = "state/src/";
 const RECORDS: &str = "image-format/src/record/";
 const PROGRAMS: &str = "tests/programs/";
-const LIMITS: &str = "docs/limits.md";
+const SUITE: &str = "tests/suites/objects.rs";
+pub const LIMITS: &str = "docs/limits.md";
 
-/// Checks that each object has all four.
+/// Checks that each object has all of them.
 pub fn check(tree: &Tree, found: &mut Vec<Violation>) {
     let code = names(tree, STATE, &[".rs"], &STATE_HELPERS);
     let records = names(tree, RECORDS, &[".rs"], &RECORD_HELPERS);
     let programs = names(tree, PROGRAMS, &[".c", ".rs"], &[]);
     let rows = rows(tree.text(LIMITS).unwrap_or_default());
+    let played = played(tree.text(SUITE).unwrap_or_default());
     let documented: BTreeSet<_> = rows.iter().map(|(name, _)| name.clone()).collect();
 
     let is_part = |name: &String| PARTS.iter().any(|(part, whole)| part == name && code.contains(*whole));
@@ -30,6 +32,7 @@ pub fn check(tree: &Tree, found: &mut Vec<Violation>) {
         for (there, what) in [
             (records.contains(name), format!("{RECORDS}{name}.rs")),
             (programs.contains(name), format!("{PROGRAMS}{name}.c (or .rs)")),
+            (played.contains(name), format!("place in {SUITE}")),
             (documented.contains(name), format!("a row `{name}` in {LIMITS}")),
         ] {
             if !there {
@@ -58,8 +61,27 @@ fn names(tree: &Tree, folder: &str, ends: &[&str], helpers: &[&str]) -> BTreeSet
     names
 }
 
+/// Names in the suite's lists (`objects! { … }`, `trees! { … }`), and of its modules.
+fn played(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some(module) = line.strip_prefix("mod ") {
+            names.extend(module.strip_suffix(" {").map(str::to_owned));
+        }
+        let list = line.split_once("! {").filter(|(macro_name, _)| ["objects", "trees"].contains(macro_name));
+        inside |= list.is_some();
+        if inside {
+            let words = list.map_or(line, |(_, rest)| rest).split_whitespace();
+            names.extend(words.map(|word| word.trim_matches('}')).filter(|word| !word.is_empty()).map(str::to_owned));
+            inside = !line.ends_with('}');
+        }
+    }
+    names
+}
+
 /// The first cells of the table under the heading "Objects", with their lines.
-fn rows(text: &str) -> Vec<(String, usize)> {
+pub fn rows(text: &str) -> Vec<(String, usize)> {
     let mut inside = false;
     let mut rows = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -79,16 +101,17 @@ mod tests {
     use super::super::tests::found;
     use super::*;
 
-    const WHOLE: [(&str, &str); 5] = [
+    const WHOLE: [(&str, &str); 6] = [
         ("state/src/lib.rs", ""),
         ("state/src/pipe.rs", ""),
         ("image-format/src/record/pipe.rs", ""),
         ("tests/programs/pipe.c", ""),
+        ("tests/suites/objects.rs", "objects! {\n    fifo\n    pipe umask\n}\n"),
         ("docs/limits.md", "# Limits\n## Objects\n| object | saved |\n|---|---|\n| `pipe` | yes |\n## Else\n| `x` |\n"),
     ];
 
     #[test]
-    fn an_object_with_all_four_is_in_order() {
+    fn an_object_with_all_of_them_is_in_order() {
         assert!(found(check, &WHOLE).is_empty());
     }
 
@@ -102,10 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_one_line_and_modules_are_played_too() {
+        let names = played(
+            "mod seccomp {\n    use super::*;\n}\nmacro_rules! trees {\n    x\n}\ntrees! { process sigio }\nelse\n",
+        );
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["process", "seccomp", "sigio"]);
+    }
+
+    #[test]
     fn a_second_record_belongs_to_an_object() {
         let frame = [("image-format/src/record/frame.rs", ""), ("state/src/frame.rs", "")];
         assert!(!found(check, &frame).is_empty());
-        let thread = WHOLE.map(|(path, text)| (path.replace("pipe", "thread"), text.replace("`pipe`", "`thread`")));
+        let thread = WHOLE.map(|(path, text)| (path.replace("pipe", "thread"), text.replace("pipe", "thread")));
         let mut files: Vec<_> = thread.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         files.extend(frame);
         assert!(found(check, &files).is_empty());
