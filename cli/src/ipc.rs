@@ -1,4 +1,5 @@
-//! What System V objects of a process no image holds: message queues, what `SEM_UNDO` has to undo, and all of another IPC namespace.
+//! What System V objects of a process no image holds: message queues, what `SEM_UNDO` has to undo, sets that cannot be read, and all of
+//! another IPC namespace.
 //! Named when the process is saved.
 //!
 //! Must never touch them, nor make the process ask for them.
@@ -50,6 +51,9 @@ fn told(all: &BTreeSet<i32>, carries: bool) -> Vec<String> {
         let key = key as u32;
         if is_used && !carries {
             lines.push(format!("System V semaphores {id} (key {key:#x}): {MISSING}"));
+        } else if carries && !is_used && is_unread(&row) {
+            let what = "cannot be read: if the process uses them, they must be there at the restart";
+            lines.push(format!("System V semaphores {id} (key {key:#x}): {what}"));
         } else if is_used && undoes() {
             let what = "what SEM_UNDO may have to undo cannot be read, and is not in the image";
             lines.push(format!("System V semaphores {id} (key {key:#x}): {what}"));
@@ -62,6 +66,16 @@ fn told(all: &BTreeSet<i32>, carries: bool) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Whether a set may be used and not be read by this user, so that nobody tells who has used it: then it may be the process's. In a
+/// user namespace sets of all users that it does not know look like one user's.
+fn is_unread(row: &[i64]) -> bool {
+    let [_, id, mode, _, uid, _, cuid, ..] = *row else { return false };
+    let (Ok(id), user) = (i32::try_from(id), i64::from(sys::process::effective_uid())) else { return false };
+    // Its octal digits, read as decimal ones.
+    let may_alter = (mode / 100) & 2 != 0;
+    may_alter && [uid, cuid].contains(&user) && semaphore(id, 0, PID) == Err(sys::Errno::EACCES)
 }
 
 /// The numbers of each line of a table of `/proc/sysvipc` (proc(5)).

@@ -8,12 +8,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use image_format::record::content::Content;
-use image_format::record::semaphore::{Semaphore, Value};
+use image_format::record::semaphore::Semaphore;
 use image_format::record::sysv::Sysv;
 use image_format::{Fault, Image};
 use sys::Errno;
 use sys::sysv::{
-    FACTS, NEW, RMID, SET, SET_FACTS, STAT, attach, control, detach, get, get_set, set_control, set_value,
+    FACTS, NEW, RMID, SET, SET_FACTS, STAT, attach, control, detach, get, get_set, set_control, set_values,
 };
 use zerocopy::IntoBytes;
 
@@ -88,11 +88,11 @@ fn reach(id: i32, most: i64, make: impl Fn() -> sys::Result<i32>, remove: impl F
 
 /// Gives a set its values, owner and mode; false when it cannot be what it was.
 fn set(image: &Image<'_>, one: &Semaphore, id: i32) -> bool {
-    let values = Value::all(image.bytes(one.values).unwrap_or_default());
-    let mut told = values.iter().enumerate().try_for_each(|(number, value)| set_value(id, number, value.value.get()));
     let (mut now, saved) = ([0; SET_FACTS], one.as_bytes());
     let Some(mut wanted) = saved.first_chunk().copied() else { return false };
-    told = told.and_then(|()| set_control(id, SET, &mut wanted)).and_then(|()| set_control(id, STAT, &mut now));
+    let told = set_values(id, image.bytes(one.values).unwrap_or_default())
+        .and_then(|()| set_control(id, SET, &mut wanted))
+        .and_then(|()| set_control(id, STAT, &mut now));
     told.is_ok() && now.get(..Semaphore::IDENTITY) == saved.get(..Semaphore::IDENTITY)
 }
 

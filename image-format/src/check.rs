@@ -350,6 +350,9 @@ impl<'a> Check<'_, 'a> {
                 _ => false,
             };
             let clock = timer.clock.get() >= 0 || [PROCESS_CPU, THREAD_CPU].contains(&timer.clock.get());
+            let clock = clock
+                && (timer.owner.get() == 0
+                    || timer.clock.get() == THREAD_CPU && self.image.each::<Thread>().any(|t| t.tid == timer.owner));
             if !receiver || timer.signal.get() as usize > SIGNALS || !clock {
                 return self.bad("a POSIX timer of an unknown clock, signal or receiver", timer);
             }

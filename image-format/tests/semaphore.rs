@@ -25,15 +25,20 @@ fn sets_that_cannot_be() {
     for count in [0, 1, 3, u64::MAX] {
         semaphores(&|p| p.contents.semaphores[0].count = count.into());
     }
-    for len in [0, 8, 15, 24] {
+    for len in [0, 2, 3, 5, 6] {
         semaphores(&|p| p.contents.semaphores[0].values.len = len.into());
     }
+    for len in [0, 4, 7, 9, 12] {
+        semaphores(&|p| p.contents.semaphores[0].users.len = len.into());
+    }
     semaphores(&|p| p.contents.semaphores[0].values.at = u32::MAX.into());
-    semaphores(&|p| p.contents.semaphores[0].values = p.string(&[0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    semaphores(&|p| p.contents.semaphores[0].users.at = u32::MAX.into());
+    semaphores(&|p| p.contents.semaphores[0].values = p.string(&[0, 0x80, 0, 0]));
     semaphores(&|p| p.contents.semaphores[0].id = u32::MAX.into());
     semaphores(&|p| p.contents.semaphores[0].mode = 0o1600.into());
     semaphores(&|p| {
         p.contents.semaphores[0].count = 65_537.into();
-        p.contents.semaphores[0].values = p.string(&[0; 8 * 65_537]);
+        p.contents.semaphores[0].values = p.string(&[0; 2 * 65_537]);
+        p.contents.semaphores[0].users = p.string(&[0; 4 * 65_537]);
     });
 }

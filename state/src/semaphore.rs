@@ -4,12 +4,13 @@
 //! Must never end, set or go on with a set that is somebody else's, nor make the process ask for them: the saver asks itself.
 
 use image_format::record::header::Features;
-use image_format::record::semaphore::{Semaphore, Value};
+use image_format::record::semaphore::{self, Semaphore};
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::O_WRONLY;
 use sys::sysv::{NEW, PID, RMID, SET, SET_FACTS, STAT, VALUE};
 use sys::text::Line;
 use sys::{Errno, packed};
+use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::process::Stat;
@@ -17,10 +18,10 @@ use crate::{Error, Result, Save, Target};
 
 /// Writes the table: the sets of this process's IPC namespace of which a process that is saved was the last user of a semaphore. Others
 /// are none of its own, as far as the kernel tells. One of another namespace than the saver's is not asked for: its sets are in no
-/// image.
+/// image. One that this user may not read is not either: it may be anybody's, and `ckpt save` names it.
 ///
 /// # Errors
-/// A set that is perhaps the process's, and cannot be read; no room.
+/// Too large a set; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<Features> {
     let (top, count) = sys::sysv::sets().unwrap_or_default();
     let mut features = Features::empty();
@@ -46,30 +47,26 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<Features> {
             Err(e) => Err(e),
         };
         let mut numbers = 0..one.count.get() as usize;
-        match numbers.try_fold(false, |found, number| Ok(found || user(save.target, number)?.is_some())) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(e) => {
-                check_unread(save.target, &one, e)?;
-                continue;
-            }
+        if !numbers.any(|number| user(save.target, number).is_ok_and(|user| user.is_some())) {
+            continue;
         }
         if one.count.get() > Semaphore::COUNT_MAX {
-            save.target.blocked(refused(&one, "are too many", "use smaller sets"))?;
+            let what = format_args!("System V semaphores {} (key {:#x})", one.id, one.key);
+            save.target.blocked(Error::refused(what, "are too many", "use smaller sets"))?;
             continue;
         }
         let values = save.scratch.take::<u16>(one.count.get() as usize)?;
-        let table = save.scratch.take::<Value>(values.len())?;
+        let users = save.scratch.take::<U32>(values.len())?;
         let mut is_there = sys::sysv::values(id, values).is_ok();
-        for ((number, value), now) in table.iter_mut().enumerate().zip(values) {
+        for (number, last) in users.iter_mut().enumerate() {
             let user = user(save.target, number);
             is_there &= user.is_ok();
-            value.value = (*now).into();
-            value.pid = (user.ok().flatten().unwrap_or(0) as u32).into();
+            *last = (user.ok().flatten().unwrap_or(0) as u32).into();
         }
         // Somebody may have removed it just now.
         if is_there {
-            one.values = save.notes.string(table.as_bytes())?;
+            one.values = save.notes.string(values.as_bytes())?;
+            one.users = save.notes.string(users.as_bytes())?;
             save.notes.push(&one)?;
             // A reader that knows segments alone refuses it by that.
             features = Features::SEMAPHORES.union(Features::SYSV);
@@ -86,21 +83,6 @@ fn is_here<T: Target>(target: &T) -> bool {
     own.is_some() && own == of(target.proc())
 }
 
-fn refused(one: &Semaphore, why: &'static str, remedy: &'static str) -> Error {
-    Error::refused(format_args!("System V semaphores {} (key {:#x})", one.id, one.key), why, remedy)
-}
-
-/// A set whose users are not told: only one that its owner may use and not read is perhaps the process's.
-fn check_unread<T: Target>(target: &mut T, one: &Semaphore, e: Errno) -> Result<()> {
-    const ALTER: u32 = 0o200;
-    let user = sys::process::effective_uid();
-    if e == Errno::EACCES && one.mode.get() & ALTER != 0 && [one.uid.get(), one.cuid.get()].contains(&user) {
-        let remedy = "let their owner read them (IPC_SET), or save it as root";
-        return target.blocked(refused(one, "may be the process's, and cannot be read", remedy));
-    }
-    Ok(())
-}
-
 /// Looks at each set, makes again what is gone, and makes this process the last user of what those of the image have used last, so
 /// that the next save knows. With `ignore` other values are taken as they are.
 ///
@@ -108,24 +90,24 @@ fn check_unread<T: Target>(target: &mut T, one: &Semaphore, e: Errno) -> Result<
 /// A set with other values, or another set under the id; one that cannot be made.
 pub fn restore(image: &Checked<'_>, ignore: bool) -> Result<()> {
     for one in image.each::<Semaphore>() {
-        let values = Value::all(image.contents(one.values));
-        let id = one.id.get() as i32;
-        match facts(id) {
+        let values = image.contents(one.values);
+        match facts(one.id.get() as i32) {
             Ok(now) => {
-                let is_value = |(number, value): (usize, &Value)| {
-                    sys::sysv::semaphore(id, number, VALUE) == Ok(i32::from(value.value.get()))
+                let is_value = |(number, value): (usize, &U16)| {
+                    sys::sysv::semaphore(one.id.get() as i32, number, VALUE) == Ok(i32::from(value.get()))
                 };
                 if !now.is(one) {
                     return Err(others(one));
                 }
-                if !ignore && !values.iter().enumerate().all(is_value) {
+                if !ignore && !semaphore::values(values).iter().enumerate().all(is_value) {
                     return Err(changed(one));
                 }
+                take(image, one, |pid| pid != 0);
             }
             Err(Errno::EACCES) => return Err(others(one)),
+            // Then it is the last user of all of them.
             Err(_) => make(one, values)?,
         }
-        take(one, values, |pid| pid != 0);
     }
     Ok(())
 }
@@ -133,13 +115,13 @@ pub fn restore(image: &Checked<'_>, ignore: bool) -> Result<()> {
 /// Makes the process `pid` the last user again of what it has used last.
 pub fn finish(image: &Checked<'_>, pid: u32) {
     for one in image.each::<Semaphore>() {
-        take(one, Value::all(image.contents(one.values)), |user| user == pid);
+        take(image, one, |user| user == pid);
     }
 }
 
 /// Where it may not alter what it used, it did no more than wait for zero: then it is told no longer.
-fn take(one: &Semaphore, values: &[Value], is_user: impl Fn(u32) -> bool) {
-    for (number, _) in (0..).zip(values).filter(|(_, value)| is_user(value.pid.get())) {
+fn take(image: &Checked<'_>, one: &Semaphore, is_user: impl Fn(u32) -> bool) {
+    for (number, _) in (0..).zip(semaphore::users(image.contents(one.users))).filter(|(_, user)| is_user(user.get())) {
         let _ = sys::sysv::use_semaphore(one.id.get() as i32, number);
     }
 }
@@ -152,7 +134,7 @@ fn facts(id: i32) -> sys::Result<Semaphore> {
     Semaphore::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)
 }
 
-fn make(one: &Semaphore, values: &[Value]) -> Result<()> {
+fn make(one: &Semaphore, values: &[u8]) -> Result<()> {
     let (key, count, wanted) = (one.key.get(), one.count.get(), one.id.get() as i32);
     // A chosen id that is not used would be the next one's, whoever that is.
     if key != 0 && sys::sysv::get_set(key, 0, 0) != Err(Errno::ENOENT) {
@@ -163,10 +145,7 @@ fn make(one: &Semaphore, values: &[Value]) -> Result<()> {
         .and_then(|file| sys::fs::write_all(file.fd(), line.as_bytes()));
     let id = sys::sysv::get_set(key, count, one.mode.get() | 0o600 | NEW).map_err(|e| missing(one, e))?;
     let Some(mut facts) = one.as_bytes().first_chunk::<SET_FACTS>().copied() else { return Ok(()) };
-    let mut result = if id == wanted { Ok(()) } else { Err(Errno::EPERM) };
-    for (number, value) in values.iter().enumerate() {
-        result = result.and_then(|()| sys::sysv::set_value(id, number, value.value.get()));
-    }
+    let result = if id == wanted { sys::sysv::set_values(id, values) } else { Err(Errno::EPERM) };
     result.and_then(|()| sys::sysv::set_control(id, SET, &mut facts)).map_err(|e| {
         let _ = sys::sysv::set_control(id, RMID, &mut facts);
         missing(one, e)
@@ -182,8 +161,9 @@ fn missing(one: &Semaphore, e: Errno) -> Error {
 
 /// They hold other values than they held.
 fn changed(one: &Semaphore) -> Error {
-    let what =
-        packed!("System V semaphores #: were changed after the save: ipcrm -s # restores them, or --files ignore");
+    let what = packed!(
+        "System V semaphores #: were changed after the save: ipcrm -s #, if nobody needs them, or --files ignore"
+    );
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 

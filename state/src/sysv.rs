@@ -114,7 +114,7 @@ pub fn open(one: &Sysv) -> Result<Attached> {
             return Err(missing(one, Errno::EPERM));
         }
     } else if now.get(..Sysv::IDENTITY) != one.as_bytes().get(..Sysv::IDENTITY) {
-        return Err(changed(one));
+        return Err(others(one));
     }
     let flags = if is_new { 0 } else { one.flags.get() };
     let at = sys::sysv::attach(id, 0, flags).map_err(|e| missing(one, e))?;
@@ -127,11 +127,18 @@ fn missing(one: &Sysv, e: Errno) -> Error {
     Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
 }
 
-/// It holds other bytes than it held, or is another one.
+/// Somebody else may need it.
+fn others(one: &Sysv) -> Error {
+    let what =
+        packed!("System V memory #: is another one, or has another owner, mode or size, since the save: free that id");
+    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+}
+
+/// It holds other bytes than it held.
 #[must_use]
 pub fn changed(one: &Sysv) -> Error {
     let what =
-        packed!("System V memory #: was written or replaced after the save: ipcrm -m # restores it, or --files ignore");
+        packed!("System V memory #: was written after the save: ipcrm -m #, if nobody needs it, or --files ignore");
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 

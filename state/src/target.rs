@@ -133,6 +133,10 @@ pub trait Target: Inside + Sync {
     fn tid_here(&self, tid: i32) -> i32 {
         tid
     }
+    /// The other way about.
+    fn tid_there(&self, tid: i32) -> i32 {
+        tid
+    }
     /// Whether [`Target::thaw`] will let it go on while its memory is written.
     fn is_live(&self) -> bool {
         false

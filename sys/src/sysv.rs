@@ -74,24 +74,29 @@ pub fn semaphore(id: i32, number: usize, command: usize) -> Result<i32> {
 /// The call's; EINVAL when the set has another number of semaphores.
 pub fn values(id: i32, to: &mut [u16]) -> Result<()> {
     const ALL: usize = 13;
-    const COUNT: usize = 80;
-    let mut facts = [0; SET_FACTS];
-    set_control(id, STAT, &mut facts)?;
-    let count = facts.get(COUNT..).and_then(|rest| rest.first_chunk()).map(|count| u64::from_le_bytes(*count));
-    if count != Some(to.len() as u64) {
-        return Err(Errno::EINVAL);
-    }
+    check_count(id, to.len())?;
     // SAFETY: the kernel writes a number for each semaphore.
     unsafe { call(Sysno::semctl, [id as usize, 0, ALL, to.as_mut_ptr() as usize]) }.map(drop)
 }
 
-/// semctl(2) `SETVAL`.
+/// semctl(2) `SETALL`: all values at once, two bytes each. This process is the last user of all of them then.
 ///
 /// # Errors
-/// The call's.
-pub fn set_value(id: i32, number: usize, value: u16) -> Result<()> {
-    // SAFETY: works on no memory.
-    unsafe { call(Sysno::semctl, [id as usize, number, 16, usize::from(value)]) }.map(drop)
+/// The call's; EINVAL when the set has another number of semaphores.
+pub fn set_values(id: i32, values: &[u8]) -> Result<()> {
+    const ALL: usize = 17;
+    check_count(id, values.len() / 2)?;
+    // SAFETY: the kernel reads a number for each semaphore.
+    unsafe { call(Sysno::semctl, [id as usize, 0, ALL, values.as_ptr() as usize]) }.map(drop)
+}
+
+/// The kernel goes by the set's number of semaphores, whatever room there is.
+fn check_count(id: i32, expected: usize) -> Result<()> {
+    const COUNT: usize = 80;
+    let mut facts = [0; SET_FACTS];
+    set_control(id, STAT, &mut facts)?;
+    let count = facts.get(COUNT..).and_then(|rest| rest.first_chunk()).map(|count| u64::from_le_bytes(*count));
+    if count == Some(expected as u64) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// semctl(2) with `struct semid64_ds`: [`STAT`], [`SET`], [`RMID`].

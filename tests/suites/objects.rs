@@ -293,6 +293,27 @@ fn refused_by_signal(name: &'static str, word: &str) -> Result<()> {
     })
 }
 
+/// Whose processor time a timer counts is found by letting one thread after the other run: by pid, and not by the process itself.
+mod threadtimer {
+    use super::*;
+
+    #[test]
+    fn undisturbed() -> Result<()> {
+        User::each(|user| play("threadtimer", user, Fate::Undisturbed))
+    }
+
+    #[test]
+    fn by_pid() -> Result<()> {
+        User::each(|user| {
+            for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (4, Ids::New)] {
+                play("threadtimer", user, Fate::ByPid(times, ids))
+                    .with_context(|| format!("{times} times, {ids:?}"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Filters are told to root alone: by pid, and not to the process itself.
 mod seccomp {
     use super::*;

@@ -151,7 +151,7 @@ fn what_others_wrote_is_neither_lost_nor_taken_silently() -> Result<()> {
             for policy in ["verify", "rollback"] {
                 let refused = restart(&place, &["--files", policy])?.end()?;
                 refused.expect_code(ExitCode::FileChanged as i32)?;
-                ensure!(refused.err.contains("written or replaced"), "{refused:#?}");
+                ensure!(refused.err.contains("was written after the save"), "{refused:#?}");
             }
             let taken = restart(&place, &["--files", "ignore"])?.end()?;
             ensure!(taken.out.contains("FAIL"), "the other bytes are not there: {taken:#?}");

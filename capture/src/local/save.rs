@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use image_format::record::thread::ThreadFlags;
+use state::posix_timer::Owners;
 use state::{Error, Result, Target};
 use sys::Errno;
 use sys::abi::signal::{SIGXFSZ, Siginfo, Ucontext};
@@ -184,7 +185,7 @@ fn save_stopped(
     let mut target = open_target(work.window, output.descriptors())?;
     let origin = Origin::now()?;
     stop::collect(slot, context)?;
-    let posix_timers = state::posix_timer::read(&mut target)?;
+    let posix_timers = state::posix_timer::read(&mut target, &Owners::default())?;
     let (pending, timers) = stop.take_shared(&mut target, shared)?;
     let facts = Facts {
         origin,

@@ -12,6 +12,7 @@ use image_format::record::memory::{Backing, Vma};
 use image_format::record::process::{FD_BITS, FD_MASK};
 use state::content::Contents;
 use state::guard::Guards;
+use state::posix_timer::Owners;
 use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
@@ -91,7 +92,8 @@ pub fn blockers(pid: i32) -> Result<Vec<String>> {
         for tid in threads {
             looker.note(|l| state::process::check_thread(l, tid));
         }
-        looker.note(|l| state::posix_timer::read(l).map(drop));
+        let owners = Owners::unknown();
+        looker.note(|l| state::posix_timer::read(l, &owners).map(drop));
         looker.entered += 1;
     }
     looker.entered = 0;

@@ -8,7 +8,7 @@ use image_format::record::deadline::Deadline;
 use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::thread::Thread;
 use state::itimer::Timers as Interval;
-use state::posix_timer::Timers as Posix;
+use state::posix_timer::{Owners, Timers as Posix};
 use state::process::Relation;
 use state::thread::Rseq;
 use state::{Error, Inside, Question, Result, Target};
@@ -282,21 +282,24 @@ impl Halted {
             other => other?,
         };
         (remote.reset_tcp, remote.with_files) = (reset_tcp, with_files);
+        let mut owners = if others.is_empty() { Owners::default() } else { Owners::find(&remote)? };
         let its = |remote: &mut Remote| remote.ask(&state::thread::QUESTIONS);
-        let others =
-            others.into_iter().map(|registers| one(&mut remote, registers, its)).collect::<Result<Vec<_>>>()?;
+        let others = others
+            .into_iter()
+            .map(|registers| one(&mut remote, registers, its, &mut owners))
+            .collect::<Result<Vec<_>>>()?;
         let waiting = count_signals(pid, &first, &others)?;
         // The first thread last: it makes the other calls, too.
         let questions = [&state::thread::QUESTIONS, &QUESTIONS.concat()[..]].concat();
         let all = |remote: &mut Remote| if alone { remote.ask_and_copy(&questions) } else { remote.ask(&questions) };
-        let mut threads = All { first: one(&mut remote, first, all)?, others, programs: Vec::new() };
+        let mut threads = All { first: one(&mut remote, first, all, &mut owners)?, others, programs: Vec::new() };
         let All { first, others, programs } = &mut threads;
         for one in core::iter::once(first).chain(others) {
             if let Some(judge) = &one.registers.judge {
                 one.seccomp = judge.steps(one.record.tid.get(), programs);
             }
         }
-        let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads, waiting)?;
+        let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads, &owners, waiting)?;
         Ok(Some((remote, Known { threads, shared, timers, posix_timers })))
     }
 }
@@ -310,7 +313,12 @@ const QUESTIONS: [&[Question]; 4] = [
 ];
 
 /// Asks a thread for what only it can tell, and what else is to be known from it.
-fn one(remote: &mut Remote, registers: Registers, ask: impl FnOnce(&mut Remote) -> Result<()>) -> Result<One> {
+fn one(
+    remote: &mut Remote,
+    registers: Registers,
+    ask: impl FnOnce(&mut Remote) -> Result<()>,
+    owners: &mut Owners,
+) -> Result<One> {
     let tid = registers.tid;
     remote.use_thread(&registers)?;
     ask(remote)?;
@@ -319,6 +327,7 @@ fn one(remote: &mut Remote, registers: Registers, ask: impl FnOnce(&mut Remote) 
     if own != tid {
         remote.is_known(own, tid);
     }
+    owners.ask(remote, tid as u32, own as u32)?;
     let rseq = match ptrace::rseq(tid) {
         Ok(config) => Rseq::Known(config.area, config.len, config.signature),
         Err(_) => Rseq::Near(registers.regs.fs_base),
@@ -344,10 +353,15 @@ fn count_signals(pid: i32, first: &Registers, others: &[One]) -> Result<usize> {
 /// Signals that wait, for each thread and for the process, and the timers that make some of them: read until nothing has come
 /// in between, so that what expires meanwhile is found here or there, and nowhere twice. `before`: how many waited before the
 /// timers were asked for.
-fn waiting_signals(remote: &mut Remote, all: &mut All, mut before: usize) -> Result<(Vec<Siginfo>, Interval, Posix)> {
+fn waiting_signals(
+    remote: &mut Remote,
+    all: &mut All,
+    owners: &Owners,
+    mut before: usize,
+) -> Result<(Vec<Siginfo>, Interval, Posix)> {
     let pid = remote.outer();
     loop {
-        let timers = (state::itimer::read(remote)?, state::posix_timer::read(remote)?);
+        let timers = (state::itimer::read(remote)?, state::posix_timer::read(remote, owners)?);
         let shared = thread::pending(pid, true)?;
         let mut count = shared.len();
         for one in core::iter::once(&mut all.first).chain(&mut all.others) {

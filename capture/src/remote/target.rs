@@ -333,6 +333,10 @@ impl Target for Remote {
         self.ids.iter().find(|(own, _)| *own == tid).map_or(tid, |(_, outer)| *outer)
     }
 
+    fn tid_there(&self, tid: i32) -> i32 {
+        self.ids.iter().find(|(_, outer)| *outer == tid).map_or(tid, |(own, _)| *own)
+    }
+
     fn stands_in(&self, range: &Range<u64>) -> bool {
         self.at.iter().any(|rip| range.contains(rip))
     }

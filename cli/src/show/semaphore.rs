@@ -1,6 +1,6 @@
 //! System V semaphores that the process was the last to use.
 
-use image_format::record::semaphore::{self, Value};
+use image_format::record::semaphore;
 use image_format::{Fault, Image};
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ impl Semaphores {
             key: one.key.get(),
             mode: one.mode.get(),
             uid: one.uid.get(),
-            values: Value::all(image.bytes(one.values).unwrap_or_default()).iter().map(|v| v.value.get()).collect(),
+            values: semaphore::values(image.bytes(one.values).unwrap_or_default()).iter().map(|v| v.get()).collect(),
         };
         Ok(image.table::<semaphore::Semaphore>()?.iter().map(set).collect())
     }

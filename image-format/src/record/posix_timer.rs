@@ -23,8 +23,8 @@ record! {
         notify: U32,
         /// The thread that is told, with `SIGEV_THREAD_ID`; else 0.
         tid: U32,
-        /// Zero.
-        reserved: U32,
+        /// With [`THREAD_CPU`] the thread whose processor time it counts; 0: the one that makes it, which is the only one.
+        owner: U32,
         /// `sigev_value`.
         value: U64,
         /// Time to the next expiry, nanoseconds; 0: not running.

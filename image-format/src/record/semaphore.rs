@@ -1,13 +1,13 @@
 //! System V semaphore sets that a process was the last to use.
 
 use zerocopy::little_endian::{I64, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{StrRef, record};
 
 record! {
     /// A set that is to be there with its id and its values. It begins as the kernel's `struct semid64_ds`.
-    Semaphore, Semaphore, 120, {
+    Semaphore, Semaphore, 128, {
         /// The key; 0 where it has none.
         key: U32,
         /// Owner.
@@ -40,8 +40,10 @@ record! {
         id: U32,
         /// Zero.
         reserved: U32,
-        /// A [`Value`] for each semaphore among the strings.
+        /// The value of each semaphore, as [`values`] reads them.
         values: StrRef,
+        /// Who was the last to use each semaphore, as [`users`] reads them: a process of the image, by its own id; 0: another one.
+        users: StrRef,
     }
 }
 
@@ -60,22 +62,14 @@ impl Semaphore {
     }
 }
 
-/// A semaphore of a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct Value {
-    /// Its value.
-    pub value: U16,
-    /// Zero.
-    pub reserved: U16,
-    /// The process of the image that was the last to use it, by its own id; 0: another one.
-    pub pid: U32,
+/// The values that a string holds, as the kernel takes them for a whole set; none for one of another length.
+#[must_use]
+pub fn values(bytes: &[u8]) -> &[U16] {
+    <[U16]>::ref_from_bytes(bytes).unwrap_or_default()
 }
 
-impl Value {
-    /// Those that a string holds; none for one of another length.
-    #[must_use]
-    pub fn all(bytes: &[u8]) -> &[Self] {
-        <[Self]>::ref_from_bytes(bytes).unwrap_or_default()
-    }
+/// The users that a string holds; none for one of another length.
+#[must_use]
+pub fn users(bytes: &[u8]) -> &[U32] {
+    <[U32]>::ref_from_bytes(bytes).unwrap_or_default()
 }

@@ -60,10 +60,11 @@ impl Parts {
     pub fn give_semaphores(&mut self) {
         let features = Features::SEMAPHORES | Features::SYSV;
         self.header.required = (self.header.required.get() | features.bits()).into();
-        let values = self.string(&[1, 0, 0, 0, 0x92, 0x10, 0, 0, 0xff, 0x7f, 0, 0, 0, 0, 0, 0]);
+        let values = self.string(&[1, 0, 0xff, 0x7f]);
+        let users = self.string(&[0x92, 0x10, 0, 0, 0, 0, 0, 0]);
         let (mode, id) = (0o640.into(), 7.into());
         self.contents.semaphores =
-            vec![Semaphore { key: 0x1111.into(), mode, id, count: 2.into(), values, ..zeroed() }];
+            vec![Semaphore { key: 0x1111.into(), mode, id, count: 2.into(), values, users, ..zeroed() }];
     }
 
     /// A System V segment of two pages, attached twice, once in two parts.

@@ -90,7 +90,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         let _ = sys::process::kill(sys::process::pid(), SIGWINCH);
     }
     for timer in image.each::<PosixTimer>() {
-        if let Err(e) = state::posix_timer::restore(timer, tid_now(plan, threads, timer.tid.get())) {
+        if let Err(e) = state::posix_timer::restore(timer, |tid| tid_now(plan, threads, tid)) {
             die(packed!("making a POSIX timer"), e);
         }
     }

@@ -86,11 +86,20 @@ pub const fn pidfds(_: &Plan, _: &Checked<'_>) -> sys::Result<()> {
 /// Makes no other process.
 ///
 /// # Errors
-/// The image is of several, or of one that the larger stub is for.
-pub fn grow(image: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree> {
+/// Never.
+#[allow(clippy::unnecessary_wraps, reason = "as in tree.rs")]
+pub fn grow(_: &Checked<'static>, _: &Options<'_>, _: &Files) -> Result<Tree> {
+    Ok(Tree::default())
+}
+
+/// Whether this stub can restart it: asked before anything is missed that only the larger one makes.
+///
+/// # Errors
+/// The image is of several processes, or of one that the larger stub is for.
+pub fn check(image: &Checked<'_>) -> Result<()> {
     let larger = Features::TREE.union(Features::SYSV).union(Features::SECCOMP).union(Features::PIPES_AGAIN);
     if image.header().required.get() & larger.bits() == 0 {
-        return Ok(Tree::default());
+        return Ok(());
     }
     let what = packed!(
         "process #: is one of a tree, or has System V objects, seccomp filters or a pipe opened again: ckpt restart IMAGE"

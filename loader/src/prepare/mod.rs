@@ -54,6 +54,8 @@ pub fn prepare(options: &Options<'static>, privileged: bool) -> Result<&'static 
     loop {
         let mut input = Input::read(file, options, part)?;
         let image = input.image(options)?.renamed(Renames { pairs, room: heap::bytes });
+        #[cfg(not(feature = "tree"))]
+        tree::check(&image)?;
         kernel::check(&image, options)?;
         state::guard::check(&image)?;
         state::pkey::check(&image)?;

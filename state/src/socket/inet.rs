@@ -10,6 +10,7 @@ use sys::fs::{Fd, Lines};
 use sys::socket::{number, option};
 use sys::text::{decimal, hex, words};
 
+use super::queue::check_urgent;
 use super::{NONE, One, Role, Steps, failed, options, refuse, repair};
 use crate::{Error, Result, Target};
 
@@ -89,6 +90,12 @@ pub fn find<T: Target>(target: &mut T, table: &mut [One]) -> Result<()> {
         }
         let Some(peer) = peer.and_then(|peer| table.get_mut(peer)) else { continue };
         (peer.peer, peer.role) = (index as u32, if accepted { Role::Client } else { Role::Accepted } as u32);
+    }
+    for one in table.iter().filter(|one| one.is_tcp() && (one.is(Role::Kept) || one.peer != NONE)) {
+        let fd = target.borrow(one.fd as Fd).map_err(failed(one, "cannot be examined"))?;
+        if let Err(error) = check_urgent(one, fd.fd()) {
+            target.blocked(error)?;
+        }
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use image_format::record::socket::{HELPERS, Step};
 use sys::Errno;
+use sys::abi::POLLPRI;
 use sys::abi::net::{
-    ADDRESS_MAX, AF_UNIX, MSG_TRUNC, SCM_MAX_FD, SCM_PIDFD, SCM_RIGHTS, SIOCOUTQ, SO_PEEK_OFF, SO_SNDBUF,
+    ADDRESS_MAX, AF_UNIX, MSG_TRUNC, SCM_MAX_FD, SCM_PIDFD, SCM_RIGHTS, SIOCOUTQ, SO_OOBINLINE, SO_PEEK_OFF, SO_SNDBUF,
     SO_SNDBUFFORCE, SOCK_STREAM, SOL_SOCKET,
 };
 use sys::fs::{Fd, Owned};
@@ -80,6 +81,35 @@ pub fn at_no_offset<R>(one: &One, fd: Fd, look: impl FnOnce() -> R) -> Result<R>
     let seen = look();
     offset(before)?;
     Ok(seen)
+}
+
+/// Refuses a stream in which a byte waits that was sent as urgent (`MSG_OOB`): its mark can be asked for, but not where it is.
+/// What lies behind it in a TCP connection shows in no peek.
+///
+/// # Errors
+/// There is one.
+pub fn check_urgent(one: &One, fd: Fd) -> Result<()> {
+    let announced = sys::fs::ready(fd, POLLPRI).map_err(failed(one, "cannot be examined"))? & POLLPRI != 0;
+    let is_marked = announced || one.is_tcp() && reads_up_to_a_mark(fd);
+    if is_marked {
+        let why = "holds urgent data (MSG_OOB), which cannot be carried";
+        return Err(refuse(one, why, "let the program read it, and what was sent before it"));
+    }
+    Ok(())
+}
+
+/// Whether a TCP connection holds more than up to the next mark, whose own byte may have been read.
+fn reads_up_to_a_mark(fd: Fd) -> bool {
+    let waiting = || sys::fs::waiting(fd).unwrap_or(0);
+    let Ok(0) = number(fd, SOL_SOCKET, SO_OOBINLINE) else { return false };
+    // In line it tells of all.
+    if set_option(fd, SOL_SOCKET, SO_OOBINLINE, &1u32.to_le_bytes()).is_err() {
+        return false;
+    }
+    let all = waiting();
+    let _ = set_option(fd, SOL_SOCKET, SO_OOBINLINE, &0u32.to_le_bytes());
+    // Whatever comes meanwhile can only make it more.
+    waiting() < all
 }
 
 fn limit(one: &One, len: usize) -> Result<usize> {

@@ -13,7 +13,7 @@ use sys::fs::{Fd, Owned};
 use sys::socket::{number, option, peek, set_option};
 use sys::{Errno, Sysno};
 
-use super::queue::at_no_offset;
+use super::queue::{at_no_offset, check_urgent};
 use super::{One, REUSE, Role, Steps, failed, options, refuse};
 use crate::{Result, Scratch, Target};
 
@@ -153,6 +153,7 @@ pub(super) fn save<T: Target>(steps: &mut Steps<'_, '_, '_, T>, one: &One) -> Re
     let cannot = || failed(one, "cannot be looked into");
     let own = steps.save.target.borrow(one.fd as Fd).map_err(cannot())?;
     let fd = own.fd();
+    check_urgent(one, fd)?;
     let buffers = [SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK].map(|name| number(fd, SOL_SOCKET, name).unwrap_or(0));
     let reuse = number(fd, SOL_SOCKET, REUSE).unwrap_or(0);
     let read = repairing(fd, reuse, || read(&mut steps.save.scratch, one, fd))

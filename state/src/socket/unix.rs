@@ -3,13 +3,14 @@
 use image_format::record::socket::Step;
 use sys::abi::net::{
     ADDRESS_MAX, AF_NETLINK, AF_UNIX, NETLINK_ADD_MEMBERSHIP, NETLINK_LIST_MEMBERSHIPS, NETLINK_SOCK_DIAG, SIOCOUTQ,
-    SOCK_CLOEXEC, SOCK_DGRAM, SOL_NETLINK, TCP_LISTEN,
+    SOCK_CLOEXEC, SOCK_DGRAM, SOCK_STREAM, SOL_NETLINK, TCP_LISTEN,
 };
 use sys::abi::{O_DIRECTORY, O_PATH, POLLERR, POLLIN};
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
+use super::queue::check_urgent;
 use super::{Address, NONE, One, Role, Steps, failed, options, refuse};
 use crate::{Result, Target};
 
@@ -49,6 +50,12 @@ pub fn find<T: Target>(target: &mut T, table: &mut [One]) -> Result<()> {
         }
         if let Err(error) = socket_file(target, &mut one) {
             target.blocked(error)?;
+        }
+        if one.kind == SOCK_STREAM && !one.is(Role::Listens) && !one.is(Role::Outside) {
+            let fd = target.borrow(one.fd as Fd).map_err(failed(&one, "cannot be examined"))?;
+            if let Err(error) = check_urgent(&one, fd.fd()) {
+                target.blocked(error)?;
+            }
         }
         if one.is(Role::Alone) {
             let fd = target.borrow(one.fd as Fd).map_err(failed(&one, "cannot be examined"))?;

@@ -345,6 +345,7 @@ pub const RSEQ_FLAG_UNREGISTER: usize = 1;
 pub const CLOCK_REALTIME: usize = 0;
 pub const CLOCK_MONOTONIC: usize = 1;
 pub const CLOCK_BOOTTIME: usize = 7;
+pub const CLOCK_TAI: usize = 11;
 pub const CLOCK_REALTIME_ALARM: usize = 8;
 
 /// Auxiliary vector keys (auxvec.h).

@@ -27,6 +27,7 @@ pub const SO_RCVBUFFORCE: u32 = 33;
 pub const SO_PROTOCOL: u32 = 38;
 pub const SO_DOMAIN: u32 = 39;
 pub const SO_PEEK_OFF: u32 = 42;
+pub const SO_OOBINLINE: u32 = 10;
 /// Linux 5.14: which buffer sizes the program has set.
 pub const SO_BUF_LOCK: u32 = 72;
 pub const SOL_TCP: u32 = 6;

@@ -52,5 +52,15 @@ uncarried! {
         &[&["memfd_secret"]];
     segments_of_its_own:
         "must(libc.syscall(154, 1, ctypes.create_string_buffer(struct.pack('IIII', 0, 4096, 0xfffff, 0x51)), 16)); N = None", &[&["modify_ldt"]];
+    urgent_data_of_a_unix_socket:
+        "a, b = socket.socketpair(); a.send(b'ab'); a.send(b'c', socket.MSG_OOB); a.send(b'd'); N = b.fileno()", &[&["MSG_OOB"]];
+    urgent_data_of_a_connection:
+        "l = socket.create_server(('127.0.0.1', 0)); a = socket.create_connection(l.getsockname()); b, _ = l.accept()\n\
+         a.send(b'ab'); a.send(b'c', socket.MSG_OOB); a.send(b'd'); N = b.fileno()",
+        &[&["MSG_OOB"]];
+    what_lies_behind_urgent_data_that_was_read:
+        "l = socket.create_server(('127.0.0.1', 0)); a = socket.create_connection(l.getsockname()); b, _ = l.accept()\n\
+         a.send(b'ab'); a.send(b'c', socket.MSG_OOB); a.send(b'd'); b.recv(1, socket.MSG_OOB); N = b.fileno()",
+        &[&["MSG_OOB"]];
     a_ruleset_of_landlock: "N = must(libc.syscall(444, ctypes.create_string_buffer(struct.pack('Q', 1)), 8, 0))", &[&["landlock"]];
 }
