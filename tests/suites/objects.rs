@@ -49,8 +49,12 @@ struct Stage {
 impl Stage {
     fn set(name: &str, user: User) -> Result<Self> {
         let place = Place::new(user)?;
-        // A second way to run a guest: with an argument.
-        let (file, argument) = name.split_once("_without").map_or((name, None), |(file, _)| (file, Some("none")));
+        // Other ways to run a guest: with an argument.
+        let (file, argument) = match (name.split_once("_without"), name.split_once("_data")) {
+            (Some((file, _)), _) => (file, Some("none")),
+            (_, Some((file, _))) => (file, Some("data")),
+            _ => (name, None),
+        };
         let guest = place.guest(file)?;
         let mut stage = Self {
             place,
@@ -241,7 +245,8 @@ macro_rules! objects {
 
 objects! {
     content cputimer cwd descriptor device directory epoll eventfd fifo guard innerpipe inotify itimer lease lock memory mm names netlink pending pidfd pipe pipeagain pkey
-    posix_timer pty ptydata regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_without
+    posix_timer pty ptydata regular rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv terminal thread timerfd umask unix vdso vdso_data
+    vdso_without
 }
 
 /// Filters are told to root alone: by pid, and not to the process itself.
