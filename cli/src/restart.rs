@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use image_format::ExitCode;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::{Features, Header};
+use image_format::record::memory::Backing;
 use image_format::record::process::{FD_MASK, Process};
 use image_format::record::sysv::Sysv;
 use image_format::record::terminal::Terminal as SavedTerminal;
@@ -23,7 +24,7 @@ use crate::image::ImageFile;
 use crate::limits;
 use crate::pidfile::PidFile;
 use crate::spool;
-use crate::stub::{Options, Stub};
+use crate::stub::{Files, Options, Stub};
 use crate::supervise::birth::{Child, News, Place, Setup, Sign, number, pipe_for_stub};
 use crate::supervise::clocks::{Clock, Clocks};
 use crate::supervise::inbox::Inbox;
@@ -35,7 +36,7 @@ use crate::sysv;
 /// Whose ids the program gets, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// New ones; for a tree, which needs its ids, the saved ones: kept where they may be had, else in a namespace.
+    /// New ones; for a tree and for Ruby, which need their ids, the saved ones: kept where they may be had, else in a namespace.
     Any,
     /// New ones.
     New,
@@ -83,6 +84,10 @@ struct Facts {
     /// Whether it is one of those that the smaller stub has no room for: System V memory and semaphores, seccomp filters, pipes
     /// opened again.
     larger: bool,
+    /// Whether it has files with a name in it.
+    carries: bool,
+    /// Whether it is a program that ends when it finds another id than it knows: Ruby takes itself for its own child then.
+    knows_its_id: bool,
 }
 
 impl Source {
@@ -152,7 +157,7 @@ impl Source {
         let mut facts = Facts::of(&ImageFile::open(self.path())?)?;
         let settled = match identity {
             Identity::New if facts.tree => return Err(Failure::usage("--pid new: a tree of processes needs its ids")),
-            Identity::Any if !facts.tree => Identity::New,
+            Identity::Any if !facts.tree && !facts.knows_its_id => Identity::New,
             Identity::Any if self.ids_are_free()? => Identity::Keep,
             Identity::Any => Identity::Namespace,
             other => other,
@@ -189,9 +194,9 @@ impl Source {
 }
 
 impl Facts {
-    /// Whether it takes the larger stub.
-    fn is_for_larger(&self) -> bool {
-        self.tree || self.larger
+    /// Whether it takes the larger stub: it alone puts carried files back in the place of those that were written since.
+    fn is_for_larger(&self, options: &Options) -> bool {
+        self.tree || self.larger || self.carries && matches!(options.files, Some(Files::Rollback))
     }
 
     fn of(file: &ImageFile) -> Result<Self, Failure> {
@@ -199,6 +204,7 @@ impl Facts {
         let header = checked.image.single::<Header>().map_err(|fault| file.fault(fault))?;
         let table = checked.image.table::<Descriptor>().map_err(|fault| file.fault(fault))?;
         let segments = checked.image.table::<Sysv>().map_err(|fault| file.fault(fault))?;
+        let mapped = checked.image.table::<Backing>().map_err(|fault| file.fault(fault))?;
         let top = table.iter().map(|descriptor| descriptor.fd.get() & FD_MASK).max().unwrap_or(0).max(63);
         Ok(Self {
             pid: i32::try_from(header.pid.get()).unwrap_or(i32::MAX),
@@ -210,8 +216,16 @@ impl Facts {
                 || header.required.get()
                     & Features::SECCOMP.union(Features::SEMAPHORES).union(Features::PIPES_AGAIN).bits()
                     != 0,
+            carries: header.required.get() & Features::CARRIED_FILES.bits() != 0,
+            knows_its_id: mapped.iter().any(|file| checked.image.string(file.path).is_ok_and(is_ruby)),
         })
     }
+}
+
+/// Whether a mapped file is Ruby's executable or library (`ruby3.1`, `libruby-3.1.so.3.1`).
+fn is_ruby(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.starts_with(b"ruby") || name.starts_with(b"libruby")
 }
 
 /// Whether the program's descriptor 0 is a terminal.
@@ -247,7 +261,7 @@ fn try_attached(
         if let Some(pidfile) = pidfile {
             pidfile.write(getpid())?;
         }
-        let stub = Stub::new(source.path(), options, &keep(identity), facts.is_for_larger())?;
+        let stub = Stub::new(source.path(), options, &keep(identity), facts.is_for_larger(options))?;
         source.look(options)?;
         return Ok(stub.exec());
     }
@@ -316,7 +330,7 @@ impl Born {
         let (news, tell) = pipe_for_stub(facts.above)?;
         let mut more = keep(identity);
         more.extend(["--ready".into(), number(&tell).into()]);
-        let stub = Stub::new(source.path(), options, &more, facts.is_for_larger())?;
+        let stub = Stub::new(source.path(), options, &more, facts.is_for_larger(options))?;
         source.look(options)?;
         let dies_with_us = place != Place::OwnSession;
         let mut namespace = match identity {

@@ -9,6 +9,8 @@ mod source;
 
 use image_format::record::Identity;
 use image_format::record::content::{Content, ContentFile, ContentKind};
+#[cfg(feature = "tree")]
+use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
 use sys::Errno;
 use sys::abi::{
@@ -126,6 +128,16 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
     let text = Line::filled(packed!("restart-stub: file @ was missing: restored\n"), 0, path, 0);
     let _ = sys::fs::write_all(2, text.as_bytes());
     Ok(())
+}
+
+/// Whether the image has the file of this name, which was mapped and not open: nobody goes on at an offset in it.
+#[cfg(feature = "tree")]
+#[must_use]
+pub fn is_carried(image: &Checked<'_>, path: &[u8]) -> bool {
+    let same = |one: &Identity, other: &Identity| (one.dev, one.ino) == (other.dev, other.ino);
+    let is_open = |content: &Content| image.each::<Regular>().any(|file| same(&file.identity, &content.identity));
+    let named = |content: &&Content| content.kind.get() == ContentKind::Named as u32;
+    image.each::<Content>().filter(named).any(|content| image.string(content.name) == path && !is_open(content))
 }
 
 /// A path's directory, with the slash, and the name in it.

@@ -140,6 +140,9 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<&'b [OpenFil
         })?;
     }
     let table = table.get_mut(..used).unwrap_or_default();
+    for file in &mut *table {
+        pty::closes_on_exec(save.target, file)?;
+    }
     pipe::pair(save, table)?;
     pty::pair(save, table)?;
     socket::check(save, table)?;

@@ -220,6 +220,7 @@ fn vma_of<T: Target>(
     let refuse = |what| Err(refuse(head.start, head.end, head.name, what));
     let deleted = head.name.ends_with(DELETED);
     let held = if deleted { contents.find(head.dev, head.ino, head.name) } else { None };
+    let carried = || contents.named_behind(head.dev, head.ino, head.name).is_some();
     let mut vma = Vma {
         start: head.start.into(),
         end: head.end.into(),
@@ -245,7 +246,10 @@ fn vma_of<T: Target>(
                 return refuse("shared anonymous memory");
             }
         }
-        _ if shared && deleted && held.is_none() => return refuse("shared memory that appeared meanwhile"),
+        _ if shared && deleted && held.is_none() && !carried() => {
+            let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
+            return Err(Error::refused(object, "was deleted while it was saved", "save again, or with --freeze"));
+        }
         // A private mapping of /dev/zero is anonymous memory to the kernel, too.
         b"/dev/zero" => {}
         name if name.starts_with(b"anon_inode:") => return refuse("a kernel object's memory"),

@@ -8,12 +8,14 @@ mod queue;
 
 use image_format::record::pty::{CHMOD, Pty, PtyStep, WRITE};
 use image_format::{Checked, NoteType};
-use sys::abi::{O_NOCTTY, O_NONBLOCK, O_RDWR, TIOCGPTN, TIOCSCTTY, TIOCSPTLCK};
+use sys::Sysno;
+use sys::abi::{F_GETFD, FD_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, S_IFCHR, S_IFMT, TIOCGPTN, TIOCSCTTY, TIOCSPTLCK};
 use sys::fs::{Fd, Owned};
 
 use crate::descriptor::{Kind, OpenFile, now};
 use crate::regular::REOPEN;
-use crate::{Result, Save, Target};
+use crate::target::Arg;
+use crate::{Error, Result, Save, Target};
 use facts::Facts;
 
 pub use facts::pair;
@@ -22,10 +24,30 @@ pub use facts::pair;
 const PTMX: u64 = 5 << 8 | 2;
 const TTY: u64 = 5 << 8;
 
+/// Major numbers of slaves.
+const SLAVES: core::ops::Range<u64> = 136..144;
+
 /// Whether a character device is a master.
 #[must_use]
 pub fn is_master(file: &OpenFile) -> bool {
     file.rdev == PTMX
+}
+
+/// Asks for the flag by which a slave's descriptor closes on exec. One that was opened by its master with `O_CLOEXEC`
+/// (`TIOCGPTPEER`, as terminal emulators do) shows that in `/proc` for ever, whatever its descriptors have.
+///
+/// # Errors
+/// It cannot be asked for.
+pub fn closes_on_exec<T: Target>(target: &mut T, file: &mut OpenFile) -> Result<()> {
+    if file.cloexec == 0 || file.mode & S_IFMT != S_IFCHR || !SLAVES.contains(&(file.rdev >> 8 & 0xfff)) {
+        return Ok(());
+    }
+    let args = [file.fd as usize, F_GETFD, 0, 0, 0, 0].map(Arg::Value);
+    let flags = target.call(Sysno::fcntl, args, &mut []).map_err(|e| {
+        Error::failed(format_args!("descriptor {} (terminal)", file.number()), "its flags cannot be asked for", e)
+    })?;
+    file.cloexec = u32::from(flags & FD_CLOEXEC != 0);
+    Ok(())
 }
 
 /// Writes both tables; what waits in a terminal is taken out for it, and put back at once.

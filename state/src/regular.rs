@@ -304,14 +304,38 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
     sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed(packed!("its time cannot be set back"), e))
 }
 
+/// `FILE.after-restart.N`. Text cuts what does not fit: then the name is too long for the kernel, too.
+fn kept_name(path: &[u8], n: u64) -> Text<4128> {
+    let mut name = Text::new();
+    name.push(path);
+    name.fill(packed!(".after-restart.#"), n, b"", 0);
+    name
+}
+
+/// Gives a whole file the first such name that is free, and says so.
+///
+/// # Errors
+/// The kernel's: then it has its name still.
+#[cfg(feature = "tree")]
+pub fn set_aside(path: &[u8]) -> sys::Result<()> {
+    let mut n = 1;
+    while sys::fs::lstat_path(kept_name(path, n).as_bytes()).is_ok() {
+        n += 1;
+    }
+    let mut from = Text::<4128>::new();
+    from.push(path);
+    sys::fs::rename_at(sys::abi::AT_FDCWD, from.as_c_str(), kept_name(path, n).as_c_str())?;
+    let said =
+        packed!("restart-stub: file @ was written after the save: is kept, with .after-restart.# behind its name\n");
+    let _ = sys::fs::write_all(2, sys::text::Line::filled(said, n, path, 0).as_bytes());
+    Ok(())
+}
+
 #[inline(never)] // For its buffer.
 fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
     let mut n = 1;
     let tail = loop {
-        let mut name = Text::<4128>::new();
-        name.push(path);
-        // Text cuts what does not fit: then the name is too long for the kernel, too.
-        name.fill(packed!(".after-restart.#"), n, b"", 0);
+        let name = kept_name(path, n);
         match sys::fs::open(name.as_c_str(), sys::abi::O_WRONLY | O_CREAT | O_EXCL, 0o600) {
             Err(sys::Errno::EEXIST) => n += 1,
             other => break other?,

@@ -171,11 +171,11 @@ fn piece<T: Target>(
 }
 
 /// Whether the files hold what they held; a file that is not there is named when it is mapped. `room` is as long as a segment
-/// can be.
+/// can be. `written`: whether it does not matter that the one with this name has been written.
 ///
 /// # Errors
 /// One has been written.
-pub fn check(image: &Checked<'_>, room: &mut [u8]) -> Result<()> {
+pub fn check(image: &Checked<'_>, room: &mut [u8], mut written: impl FnMut(&[u8]) -> bool) -> Result<()> {
     let (mut last, mut file) = (None, None);
     for one in image.each::<SharedFile>() {
         let name = one.path.at.get();
@@ -183,18 +183,22 @@ pub fn check(image: &Checked<'_>, room: &mut [u8]) -> Result<()> {
         if last.replace(name) != Some(name) {
             file = sys::fs::open_path(image.string(one.path), O_RDONLY, 0).ok();
         }
-        let Some(file) = &file else { continue };
+        let Some(open) = &file else { continue };
         let len = one.len.get();
         let whole = room.get_mut(..align_up(len.into(), PAGE) as usize).unwrap_or_default();
         whole.fill(0);
         let read = whole.get_mut(..len as usize).unwrap_or_default();
-        let blocks = sys::fs::fstat(file.fd()).map_or(0, |stat| stat.blocks as u32 + 1);
+        let blocks = sys::fs::fstat(open.fd()).map_or(0, |stat| stat.blocks as u32 + 1);
         let grown = one.blocks.get() != 0 && one.blocks.get() != blocks;
         if grown
-            || sys::fs::pread_exact(file.fd(), read, one.offset.get()).is_err()
+            || sys::fs::pread_exact(open.fd(), read, one.offset.get()).is_err()
             || one.sum.get() != seal::sum(whole)
         {
             let path = image.string(one.path);
+            if written(path) {
+                file = None;
+                continue;
+            }
             let what =
                 packed!("file @ (mapped shared): was written after the save: put the old file back, or --files ignore");
             return Err(Error::about(what, 0u32, path, None).code(ExitCode::FileChanged));

@@ -1,6 +1,6 @@
 //! Terminals: their settings.
 
-use crate::abi::{O_CLOEXEC, POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER};
+use crate::abi::{POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER};
 use crate::fs::{Fd, Owned, ioctl, read, ready_within, write_all};
 use crate::{Errno, Result, Sysno, call};
 
@@ -56,13 +56,13 @@ pub fn number(fd: Fd, request: usize) -> Result<u32> {
 }
 
 /// Opens the slave of a master, whatever its name is here; with `O_PATH` it does not become open, and its lock does not matter.
+/// Not closed on exec: the kernel would keep that among the description's flags, and tell of it for all of its descriptors.
 ///
 /// # Errors
 /// The call's.
 pub fn peer(master: Fd, flags: u32) -> Result<Owned> {
-    let flags = (flags | O_CLOEXEC) as usize;
     // SAFETY: makes a descriptor; no memory is touched.
-    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags]) }.map(|fd| Owned::new(fd as Fd))
+    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| Owned::new(fd as Fd))
 }
 
 /// A session of this process's own, if it may have one: who leads a process group stays in its own.

@@ -39,6 +39,9 @@ int main(void) {
     MUST(ioctl(plain, TIOCSPTLCK, &on));
     expect_through(again, master, "before");
     int copy = dup(master);
+    /* As terminal emulators give it to what they start: opened so that it closes on exec, by its master, then copied. */
+    int peer = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), kept = dup(peer);
+    MUST(kept);
 
     say("ready");
     wait_to_go();
@@ -57,7 +60,8 @@ int main(void) {
     expect_through(again, copy, "out again");
     expect_through(copy, raw, "in to it");
     expect_through(plain, cooked, "a line\n");
-    close(raw), close(again);
+    CHECK(fcntl(peer, F_GETFD) == FD_CLOEXEC && !fcntl(kept, F_GETFD) && !fcntl(raw, F_GETFD), "close-on-exec changed");
+    close(raw), close(again), close(peer), close(kept);
     struct pollfd end = {.fd = master, .events = POLLIN};
     CHECK(poll(&end, 1, 10000) == 1 && end.revents & POLLHUP, "no end when the slave is closed");
     pass();

@@ -141,3 +141,21 @@ fn damage_is_found_before_anything_is_started() -> Result<()> {
     }
     Ok(())
 }
+
+/// A live save lets the process go on before its mappings are read, from the copy: what it has deleted by then had its name in the pause.
+#[test]
+fn files_that_are_deleted_while_a_live_save_reads_on() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let job = Job::start(&mut place.command(place.guest("fleeting")?))?;
+        job.wait_line(READY)?;
+        let image = place.file("job.ckpt");
+        for _ in 0..60 {
+            place.save(job.pid(), &image, &[])?;
+            let verify = Job::start(place.ckpt().arg("verify").arg(&image))?.end()?;
+            ensure!(verify.code() == Some(0), "{verify:#?}");
+        }
+        job.kill()?;
+        Ok(())
+    })
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use ckpt_tests::{Ended, Job, Place, READY, User};
+use ckpt_tests::{Ended, Job, Place, READY, User, wait};
 use image_format::ExitCode;
 
 /// A saved and killed `files` guest; its log holds "one", it has read half of the table.
@@ -260,4 +260,49 @@ fn a_file_out_of_reach_is_named() -> Result<()> {
         job.end()?;
     }
     Ok(())
+}
+
+/// A guest that was saved live, and killed when it had written on into the file that it maps; what that holds.
+fn written_on(place: &Place, arguments: &[&str]) -> Result<Vec<u8>> {
+    let job = Job::start(place.command(place.guest("tally")?).args(arguments))?;
+    job.wait_line(READY)?;
+    place.save(job.pid(), &place.file("job.ckpt"), &[])?;
+    let saved = fs::read(place.file("tally"))?;
+    let wrote_on = || Ok((fs::read(place.file("tally"))? != saved).then_some(()));
+    wait::until(wrote_on, || "it writes nothing more".to_owned())?;
+    job.kill()?;
+    place.go()?;
+    Ok(fs::read(place.file("tally"))?)
+}
+
+fn rolled_back(place: &Place) -> Result<Ended> {
+    Job::start(place.ckpt().args(["restart", "--files", "rollback"]).arg(place.file("job.ckpt")))?.end()
+}
+
+#[test]
+fn rollback_puts_a_mapped_file_back_that_the_image_has() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let later = written_on(&place, &[])?;
+        let refused = Job::start(place.ckpt().arg("restart").arg(place.file("job.ckpt")))?.end()?;
+        refused.expect_code(ExitCode::FileChanged as i32)?;
+        rolled_back(&place)?.expect_pass()?;
+        ensure!(fs::read(place.file("tally.after-restart.1"))? == later, "the later bytes are not kept");
+        let later = fs::read(place.file("tally"))?;
+        rolled_back(&place)?.expect_pass()?;
+        ensure!(fs::read(place.file("tally.after-restart.2"))? == later, "those of the second run are not kept");
+        Ok(())
+    })
+}
+
+#[test]
+fn rollback_moves_no_mapped_file_that_is_open() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let later = written_on(&place, &["open"])?;
+        rolled_back(&place)?.expect_code(ExitCode::FileChanged as i32)?;
+        ensure!(fs::read(place.file("tally"))? == later, "the file was touched");
+        ensure!(!exists(&place.file("tally.after-restart.1")), "the file was moved");
+        Ok(())
+    })
 }

@@ -99,6 +99,19 @@ fn ids_come_back() -> Result<()> {
     })
 }
 
+/// Ruby ends at its next fork under another id: a guest of that name has the same image.
+#[test]
+fn ids_come_back_without_being_asked_for_ruby() -> Result<()> {
+    User::each(|user| {
+        let saved = Saved::by(user, |place, image| {
+            let named = place.bin().join("ruby3.1");
+            fs::copy(place.guest("identity")?, &named)?;
+            Ok(place.armed(named, image))
+        })?;
+        Job::start(&mut saved.restart(&[]))?.end()?.expect_pass()
+    })
+}
+
 #[test]
 fn clocks_go_on_in_a_namespace() -> Result<()> {
     User::each(|user| {

@@ -1,6 +1,7 @@
 //! Calls about another process that can be made from here: no need to go inside.
 
 use state::Arg;
+use sys::abi::F_GETFD;
 use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
@@ -18,11 +19,13 @@ pub fn call(
         Arg::Value(n) => n,
         Arg::Data(offset) => base.wrapping_add(offset),
     });
-    let [first, ..] = &mut numbers;
+    let [first, second, ..] = &mut numbers;
     let borrowed;
     match number {
         Sysno::prlimit64 if *first == 0 => *first = pid as usize,
         Sysno::get_robust_list => *first = tid as usize,
+        // A flag of the number, not of what is open: a borrowed one has its own.
+        Sysno::fcntl if *second == F_GETFD => return None,
         Sysno::ioctl | Sysno::fcntl | Sysno::timerfd_gettime => {
             borrowed = sys::process::borrow_descriptor(pidfd, *first as Fd).map(Owned::new).ok()?;
             *first = borrowed.fd() as usize;

@@ -23,7 +23,7 @@ enum Pid {
 /// Whose ids and clocks the program gets.
 #[derive(Debug, clap::Args)]
 pub struct Whose {
-    /// The program's process and thread ids [default: new; a tree's are kept, in a namespace where they may not be]
+    /// The program's process and thread ids [default: new; a tree's and Ruby's are kept, in a namespace where they may not be]
     #[arg(long, value_name = "WHICH")]
     pid: Option<Pid>,
     /// The saved ids and clocks, in namespaces of its own

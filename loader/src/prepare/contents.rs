@@ -27,7 +27,10 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
     };
     let buffer = input::memory(SEGMENT_MAX).map_err(failed)?;
     if options.files != FilesPolicy::Ignore {
-        state::shared_file::check(image, buffer)?;
+        #[cfg(feature = "tree")]
+        roll_back(image, options, buffer)?;
+        #[cfg(not(feature = "tree"))]
+        state::shared_file::check(image, buffer, |_| false)?;
     }
     let sums = seal::read(input.seal, image.image().seal_span().0)?.1;
     let sums = sums.get(image.segments().len()..).unwrap_or_default();
@@ -53,6 +56,15 @@ pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd)
         }
     }
     Ok(files)
+}
+
+/// Compares the named files that are mapped shared. Under `--files rollback` one that was written and that the image has, too, is
+/// moved aside, as soon as it is known that there is no other one that was written: it is made again as a missing one.
+#[cfg(feature = "tree")]
+fn roll_back(image: &Checked<'_>, options: &Options<'_>, buffer: &mut [u8]) -> Result<()> {
+    let carried = |path: &[u8]| options.files == FilesPolicy::Rollback && state::content::is_carried(image, path);
+    state::shared_file::check(image, buffer, carried)?;
+    state::shared_file::check(image, buffer, |path| carried(path) && state::regular::set_aside(path).is_ok())
 }
 
 /// Fills a file; false: what the image has is not what was saved. `buffer` has room for any segment.

@@ -62,7 +62,9 @@ pub fn plan(image: &Checked<'_>, input: &Input) -> Result<Vdso> {
     let then = image.table::<Vma>().iter().filter(is_special);
     let owns = own_mappings()?;
     let mut vdso = Vdso::default();
-    if then.clone().next().is_none() || same(image, then.clone(), owns, &mut vdso.specials) {
+    // Who has unmapped the code (valgrind) has nothing that reads the data.
+    let is_code = |v: &Vma| v.kind.get() == VmaKind::Vdso as u32;
+    if !then.clone().any(is_code) || same(image, then.clone(), owns, &mut vdso.specials) {
         return Ok(vdso);
     }
     bridge(image, then, input, owns).ok_or_else(|| {

@@ -173,6 +173,14 @@ impl<'b> Contents<'b> {
         self.objects.iter().find(|o| o.kind == ContentKind::Named as u32 && (o.dev, o.ino) == (dev, ino))
     }
 
+    /// The same of a mapping, whatever has become of the name since the pause: the process may go on by now.
+    #[must_use]
+    pub fn named_behind(&self, dev: u64, ino: u64, name: &[u8]) -> Option<&Object> {
+        let name_sum = image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
+        let same = |o: &&Object| o.ino == ino && (o.dev == dev || o.name_sum == name_sum);
+        self.objects.iter().filter(|o| o.kind == ContentKind::Named as u32).find(same)
+    }
+
     /// The object behind a mapping, which some file systems give another device than its descriptors.
     #[must_use]
     pub fn find(&self, dev: u64, ino: u64, name: &[u8]) -> Option<&Object> {

@@ -44,7 +44,10 @@ pub fn backing<T: Target>(
     let path = head.name.strip_suffix(b" (deleted)").unwrap_or(head.name);
     let mut flags = BackingFlags::empty();
     let mut id = Identity { dev: dev.into(), ino: head.ino.into(), ..Identity::default() };
+    let carried = if shared { contents.named_behind(dev, head.ino, head.name) } else { None };
     match sys::fs::stat_path(path) {
+        // What is carried is what it was in the pause: its name, too.
+        _ if carried.is_some() => id = carried.map_or(id, Object::identity),
         _ if held.is_some() => {
             flags |= BackingFlags::CONTENT;
             id = held.map_or(id, Object::identity);
@@ -54,14 +57,13 @@ pub fn backing<T: Target>(
             if stat.mode & sys::abi::S_IFMT != sys::abi::S_IFREG {
                 return Err(refuse(head.start, head.end, head.name, "a device's memory"));
             }
-            // What is carried is what it was in the pause.
             id = contents.named(stat.dev, stat.ino).map_or_else(|| identity(&stat), Object::identity);
         }
         _ if shared => return Err(refuse(head.start, head.end, head.name, "a shared mapping of a file that is gone")),
         _ => flags |= BackingFlags::GONE,
     }
     let slot = backings.get_mut(*files).ok_or(image_format::writer::Full)?;
-    let path = save.notes.string(path)?;
+    let path = carried.map_or_else(|| save.notes.string(path), |object| Ok(object.name))?;
     // `content` remembers the device as maps prints it while the table is built.
     *slot = Backing { path, identity: id, flags: flags.bits().into(), content: (dev as u32).into() };
     *files += 1;

@@ -15,6 +15,7 @@ const STATE: &str = "state/src/";
 const RECORDS: &str = "image-format/src/record/";
 const PROGRAMS: &str = "tests/programs/";
 const SUITE: &str = "tests/suites/objects.rs";
+const SUITE_PARTS: &str = "tests/suites/objects/";
 pub const LIMITS: &str = "docs/limits.md";
 
 /// Checks that each object has all of them.
@@ -23,7 +24,8 @@ pub fn check(tree: &Tree, found: &mut Vec<Violation>) {
     let records = names(tree, RECORDS, &[".rs"], &RECORD_HELPERS);
     let programs = names(tree, PROGRAMS, &[".c", ".rs"], &[]);
     let rows = rows(tree.text(LIMITS).unwrap_or_default());
-    let played = played(tree.text(SUITE).unwrap_or_default());
+    let mut played = played(tree.text(SUITE).unwrap_or_default());
+    played.extend(tree.files(SUITE_PARTS, ".rs").flat_map(|(_, text)| self::played(text)));
     let documented: BTreeSet<_> = rows.iter().map(|(name, _)| name.clone()).collect();
 
     let is_part = |name: &String| PARTS.iter().any(|(part, whole)| part == name && code.contains(*whole));
@@ -61,7 +63,7 @@ fn names(tree: &Tree, folder: &str, ends: &[&str], helpers: &[&str]) -> BTreeSet
     names
 }
 
-/// Names in the suite's lists (`objects! { … }`, `trees! { … }`), and of its modules.
+/// Names in a suite's lists (`objects! { … }`, `trees! { … }`), and of its modules.
 fn played(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut inside = false;
