@@ -141,7 +141,7 @@ fn redis_whose_clients_notice_nothing() -> Result<()> {
 }
 
 /// What is downloaded: more than the buffers of both ends can hold.
-const LARGE: usize = 64 << 20;
+const LARGE: usize = 24 << 20;
 
 fn byte(index: usize) -> u8 {
     ((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
@@ -273,5 +273,37 @@ fn sqlite_with_a_write_ahead_log() -> Result<()> {
             ensure!(ended.status.success() && ended.err.is_empty(), "{ended:#?}");
         }
         Ok(())
+    })
+}
+
+/// A tree for a moment: a child writes the database as it was, and its parent hears of its end after the restart.
+#[test]
+fn redis_while_it_saves() -> Result<()> {
+    const FILL: &str = "for i = 1, 20000 do redis.call('SET', 'key:' .. i, 'value ' .. i * 7919) end";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let (socket, image) = (place.file("redis.sock"), place.file("redis.ckpt"));
+        let mut command = place.command(tool("redis-server", "redis-server")?);
+        command.args(["--port", "0", "--save", "", "--rdb-key-save-delay", "100", "--unixsocket"]).arg(&socket);
+        let mut job = Job::start(&mut command)?;
+        job.wait_text("ready to accept connections")?;
+        let client = tool("redis-cli", "redis-tools")?;
+        let ask = |words: &[&str]| -> Result<String> {
+            Ok(Job::start(place.command(&client).arg("-s").arg(&socket).args(words))?.end()?.out)
+        };
+        ask(&["EVAL", FILL, "0"])?;
+        ask(&["BGSAVE"])?;
+        ensure!(proc::children(job.pid()).len() == 1, "nobody saves: {}", job.story());
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        ensure!(!place.file("dump.rdb").exists(), "it came too late");
+        let job = Job::start(place.ckpt().arg("restart").arg(&image))?;
+        let done = || Ok(ask(&["INFO", "persistence"])?.contains("rdb_bgsave_in_progress:0").then_some(()));
+        wait::until(done, || job.story())?;
+        ensure!(ask(&["INFO", "persistence"])?.contains("rdb_last_bgsave_status:ok"), "{}", job.story());
+        ensure!(ask(&["GET", "key:12345"])?.trim() == "value 97760055", "{}", job.story());
+        let check = Job::start(place.command(tool("redis-check-rdb", "redis-tools")?).arg("dump.rdb"))?.end()?;
+        ensure!(check.code() == Some(0) && check.out.contains("20000 keys read"), "{check:#?}");
+        job.kill().map(drop)
     })
 }
