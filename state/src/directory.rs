@@ -8,14 +8,22 @@ use sys::text::Shown;
 use sys::{Errno, packed};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, regular};
 
 /// Refuses a directory that was removed.
 ///
 /// # Errors
 /// Removed, or another one now has its name.
 pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
+    if regular::is_own(path) {
+        return Ok(());
+    }
     match sys::fs::stat_path(path) {
+        _ if regular::in_proc(path) => Err(Error::refused(
+            format_args!("descriptor {} (directory {})", file.fd, Shown(path)),
+            "is of /proc of another process or thread",
+            "close it before the save",
+        )),
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
         named => {
             let what = format_args!("descriptor {} (directory {})", file.fd, Shown(path));

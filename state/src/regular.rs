@@ -41,7 +41,7 @@ pub fn check(proc: Fd, file: &OpenFile, path: &[u8]) -> Result<Kind> {
         Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
     };
     if in_proc(path) {
-        let other = path.starts_with(b"/proc/self/").then_some(Kind::Regular);
+        let other = is_own(path).then_some(Kind::Regular);
         return other
             .map_or_else(|| refuse("is a file of /proc of another process or thread", "close it before the save"), Ok);
     }
@@ -80,15 +80,20 @@ fn stat_inside(proc: Fd, path: &[u8]) -> sys::Result<Stat> {
 }
 
 /// A file of `/proc` that belongs to one process.
-fn in_proc(path: &[u8]) -> bool {
+pub(crate) fn in_proc(path: &[u8]) -> bool {
     let name = sys::text::after(path, b"/proc/").unwrap_or_default();
-    name.starts_with(b"self/") || name.first().is_some_and(u8::is_ascii_digit)
+    name == b"self" || name.starts_with(b"self/") || name.first().is_some_and(u8::is_ascii_digit)
+}
+
+/// Of these, one that a process finds under this name whatever its id is.
+pub(crate) fn is_own(path: &[u8]) -> bool {
+    sys::text::after(path, b"/proc/self").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// The name by which a process finds its own file of `/proc`, `own` being its directory's: it has another id later.
 #[must_use]
 pub fn own_name<'t>(own: &[u8], path: &[u8], to: &'t mut Text<4128>) -> Option<&'t [u8]> {
-    let rest = path.strip_prefix(own).filter(|rest| rest.starts_with(b"/"))?;
+    let rest = path.strip_prefix(own).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))?;
     if rest.starts_with(b"/task/") {
         return None;
     }

@@ -1,4 +1,5 @@
-/* An open directory: half read, the rest comes afterwards, nothing twice. Also one opened with O_PATH. */
+/* An open directory: half read, the rest comes afterwards, nothing twice. Also one opened with O_PATH, and those of the process itself in
+ * /proc, whatever its id is. */
 #include "guest.h"
 
 #include <dirent.h>
@@ -28,6 +29,14 @@ static int read_some(int fd, int entries) {
     return count;
 }
 
+/* Directories of the process's own, which go by its id. */
+static void own(int threads, int all, const char *when) {
+    char name[32];
+    snprintf(name, sizeof name, "%ld", syscall(SYS_gettid));
+    CHECK(faccessat(threads, name, F_OK, 0) == 0, "%s, /proc/self/task lacks thread %s: %s", when, name, strerror(errno));
+    CHECK(faccessat(all, "maps", R_OK, 0) == 0, "%s, /proc/self is not there: %s", when, strerror(errno));
+}
+
 int main(void) {
     if (mkdir("many", 0755) && errno != EEXIST) fail("set-up: mkdir: %s", strerror(errno));
     for (int i = 0; i < FILES; i++) {
@@ -37,8 +46,12 @@ int main(void) {
     }
     int fd = open("many", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int path = open("many", O_PATH | O_DIRECTORY);
+    int threads = open("/proc/self/task", O_RDONLY | O_DIRECTORY), all = open("/proc/self", O_PATH | O_DIRECTORY);
     MUST(fd);
     MUST(path);
+    MUST(threads);
+    MUST(all);
+    own(threads, all, "set-up");
     int flags = fcntl(fd, F_GETFL), path_flags = fcntl(path, F_GETFL);
     CHECK(read_some(fd, FILES / 2) >= FILES / 2, "set-up: too few entries");
     off_t before = lseek(fd, 0, SEEK_CUR);
@@ -53,5 +66,6 @@ int main(void) {
     for (int i = 0; i < FILES; i++) CHECK(seen[i] == 1, "file%d was listed %d times", i, seen[i]);
     CHECK(faccessat(fd, "file3", R_OK, 0) == 0, "a name relative to the directory: %s", strerror(errno));
     CHECK(faccessat(path, "file3", R_OK, 0) == 0, "a name relative to the O_PATH directory: %s", strerror(errno));
+    own(threads, all, "then");
     pass();
 }
