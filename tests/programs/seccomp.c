@@ -15,6 +15,9 @@
 
 enum { BY_PRCTL = 0x1000 };
 
+/* No process has this id: it is above the greatest. */
+enum { NOBODY = 0x7ffffff0 };
+
 static void install(struct sock_filter *code, unsigned short len, unsigned how) {
     struct sock_fprog program = {len, code};
     if (how == BY_PRCTL) {
@@ -60,7 +63,7 @@ static void expect_common(int thread, int filters) {
 static void check_main(void) {
     expect_common(0, 4);
     /* The argument decides, with arithmetic and memory. */
-    expect_errno(0, "the second filter", syscall(SYS_getpgid, 77), 72);
+    expect_errno(0, "the second filter", syscall(SYS_getpgid, NOBODY), 72);
     CHECK(syscall(SYS_getpgid, 0) >= 0, "an argument that the second filter allows");
     trapped = 0;
     syscall(SYS_uselib, "x");
@@ -84,7 +87,7 @@ static void check_main(void) {
 static void check_second(void) {
     expect_common(1, 2);
     expect_errno(1, "the thread's own filter", syscall(SYS_getpriority, 0, 0), 75);
-    CHECK(syscall(SYS_getpgid, 77) == -1 && errno == ESRCH, "the other thread's filter");
+    CHECK(syscall(SYS_getpgid, NOBODY) == -1 && errno == ESRCH, "the other thread's filter");
     trapped = 0;
     syscall(SYS_uselib, "x");
     CHECK(!trapped, "the other thread's trap");
@@ -112,7 +115,7 @@ int main(void) {
     while (!ready) nap();
     INSTALL(0, LOAD(args[0]), BPF_STMT(BPF_ALU | BPF_ADD | BPF_K, 3), BPF_STMT(BPF_ST, 5), LOAD(nr),
             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 0, 3), BPF_STMT(BPF_LD | BPF_MEM, 5),
-            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 80, 0, 1), ANSWER(SECCOMP_RET_ERRNO | 72), ANSWER(SECCOMP_RET_ALLOW));
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NOBODY + 3, 0, 1), ANSWER(SECCOMP_RET_ERRNO | 72), ANSWER(SECCOMP_RET_ALLOW));
     INSTALL(0, LOAD(nr), ON(SYS_uselib, SECCOMP_RET_TRAP), ON(SYS_seccomp, SECCOMP_RET_ERRNO | 73),
             ON(SYS_getpriority, SECCOMP_RET_ERRNO | 74), ANSWER(SECCOMP_RET_ALLOW));
     /* Only prctl(2) is left to install the last one by. */

@@ -230,7 +230,7 @@ fn a_file_that_was_stored_to_after_a_live_save_is_named() -> Result<()> {
 
 /// A guest that was saved live, and killed when it had written on into the file that it maps; what that holds.
 fn written_on(place: &Place, arguments: &[&str]) -> Result<Vec<u8>> {
-    let mut job = Job::start(place.command(place.guest("tally")?).args(arguments))?;
+    let job = Job::start(place.command(place.guest("tally")?).args(arguments))?;
     job.wait_line(READY)?;
     place.save(job.pid(), &place.file("job.ckpt"), &[])?;
     let saved = fs::read(place.file("tally"))?;
