@@ -39,13 +39,6 @@ pub const QUESTIONS: [Question; 4] = [
     Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TIMERSLACK), Arg::Value(0), 0),
 ];
 
-/// Whether a thread is one that the kernel has made for the process's io_uring: it never runs code of the process.
-fn is_kernels(proc: Fd, tid: i32) -> bool {
-    let path = Text::<48>::of(format_args!("task/{tid}/comm"));
-    let name = sys::fs::read_file_at(proc, path.as_c_str(), &mut [0; 32]).map(|name| name.starts_with(b"iou-"));
-    name.unwrap_or(false)
-}
-
 /// What the kernel keeps for a thread. Collected on the thread itself; `tid` is its id as `proc` lists it, `own` as
 /// the thread sees it.
 ///
@@ -55,13 +48,7 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
     let failed = |what: &'static str| move |e| Error::failed(format_args!("thread {tid}"), what, e);
     let zero = Arg::Value(0);
     let [altstack, tid_address, _, slack] = QUESTIONS;
-    let (_, data) = altstack.ask(inside).map_err(|e| {
-        if !is_kernels(proc, tid) {
-            return failed("its alternate signal stack cannot be read")(e);
-        }
-        let (object, remedy) = (format_args!("thread {tid} (io_uring's)"), "start the program without io_uring");
-        Error::refused(object, "cannot be carried", remedy)
-    })?;
+    let (_, data) = altstack.ask(inside).map_err(failed("its alternate signal stack cannot be read"))?;
     let [sp, flags, size] = split(&data);
     let (_, data) = tid_address.ask(inside).map_err(failed("its tid address cannot be read"))?;
     let tid_address = u64::from_le_bytes(data);
