@@ -102,9 +102,18 @@ pub fn judge(image: &Image<'_>) -> Result<Vec<String>, Fault> {
         within("locked memory", bytes(&|v| flags(v).contains(VmaFlags::LOCKED)), hard(Resource::Memlock), "l");
     }
     let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let top = image.table::<Descriptor>()?.iter().map(|d| u64::from(d.fd.get() & FD_MASK)).max().unwrap_or(0);
-    if let Some(limit) = hard(Resource::Nofile).filter(|limit| top >= *limit) {
-        lines.push(format!("descriptor {top}: above the limit of {limit}: raise it (ulimit -Hn)"));
+    let table = image.table::<Descriptor>()?;
+    let top = table.iter().map(|d| u64::from(d.fd.get() & FD_MASK)).max().unwrap_or(0);
+    if let Some(limit) = hard(Resource::Nofile) {
+        // What is opened waits above the program's numbers until all is there.
+        let need = top.max(63) + 1 + table.len() as u64;
+        if top >= limit {
+            lines.push(format!("descriptor {top}: above the limit of {limit}: raise it (ulimit -Hn)"));
+        } else if need > limit {
+            lines.push(format!(
+                "descriptor {top}: a restart needs as many numbers above it as there are descriptors, {need} in all, and the limit is {limit}: raise it (ulimit -Hn)"
+            ));
+        }
     }
     let repairs =
         |step: &&SocketStep| (step.step.get(), step.a.get(), step.b.get()) == (Step::Option as u32, TCP, REPAIR);

@@ -15,7 +15,7 @@ use crate::{Error, Result, Target};
 
 pub(crate) use relation::terminal;
 pub use relation::{Relation, save};
-pub(crate) use stat::Stat;
+pub use stat::Stat;
 
 /// The name of a process that is being restarted, until its own takes its place: it is no program yet.
 pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";

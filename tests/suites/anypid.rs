@@ -270,3 +270,20 @@ fn droppable_memory_comes_back_empty() -> Result<()> {
         Job::start(&mut place.stub(&image))?.end()?.expect_pass()
     })
 }
+
+/// MariaDB has such threads: the kernel made them, and no call can be made on them.
+#[test]
+fn a_thread_of_io_uring_is_named() -> Result<()> {
+    const SCRIPT: &str = "import ctypes, os, time\np = ctypes.create_string_buffer(120); p[8] = b'\\2'\n\
+        assert ctypes.CDLL(None).syscall(425, 4, p) >= 0\nprint('ready', flush=True)\n\
+        while not os.path.exists('go'): time.sleep(0.01)\nprint('PASS')\n";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let mut job = Job::start(place.command(tool("python3", "python3")?).args(["-c", SCRIPT]))?;
+        job.wait_line(READY)?;
+        let refused = place.try_save(job.pid(), &place.file("job.ckpt"), &[])?;
+        ensure!(refused.code() == Some(88) && refused.err.contains("io_uring"), "{refused:#?}");
+        place.go()?;
+        job.end()?.expect_pass()
+    })
+}

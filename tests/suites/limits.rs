@@ -100,6 +100,7 @@ fn descriptors() -> Result<()> {
         let saved = Saved::new(user, "descriptor")?;
         saved.refused("ulimit -n 12", "above the limit")?;
         saved.stub_says("ulimit -n 12", &[80])?;
+        saved.refused("ulimit -n 502", "numbers above it")?;
         // The image is whole.
         saved.passes("true")
     })

@@ -5,6 +5,7 @@
 use state::{Error, Result};
 use sys::Errno;
 use sys::fs::{Fd, Owned};
+use sys::text::Text;
 
 use super::stop;
 
@@ -58,6 +59,25 @@ fn is_kernel_thread(proc: &Owned) -> bool {
     let mut buffer = [0; 32];
     let parent = state::target::status_value(proc.fd(), c"status", b"PPid", &mut buffer).ok().flatten();
     matches!(parent, Some(b"0" | b"2"))
+}
+
+/// Refuses a thread that the kernel has made for a process (io_uring's, vhost's): it never runs code of the program's, so that a call
+/// inside would be waited for in vain.
+pub fn check_thread(proc: Fd, tid: i32) -> Result<()> {
+    /// The kernel's flags for a thread (proc_pid_stat(5)).
+    const FLAGS: usize = 9;
+    /// `PF_IO_WORKER`, `PF_USER_WORKER` (include/linux/sched.h).
+    const WORKER: i64 = 0x10 | 0x4000;
+    let path = Text::<48>::of(format_args!("task/{tid}/stat"));
+    match state::process::Stat::read_at(proc, path.as_c_str()) {
+        Ok(stat) if stat.field(FLAGS) & WORKER != 0 => Err(Error::refused(
+            format_args!("thread {tid} (the kernel's own, for io_uring or vhost)"),
+            "cannot be carried",
+            "start the program without them",
+        )),
+        // One that has ended blocks nothing.
+        _ => Ok(()),
+    }
 }
 
 /// Whether the restart stub is still at work in a process.

@@ -90,6 +90,7 @@ pub fn blockers(pid: i32) -> Result<Vec<String>> {
         }
         looker.note(state::process::check);
         for tid in threads {
+            looker.note(|l| super::kind::check_thread(l.proc(), tid));
             looker.note(|l| state::process::check_thread(l, tid));
         }
         let owners = Owners::unknown();

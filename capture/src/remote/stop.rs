@@ -105,6 +105,9 @@ impl Stopped {
             if self.tids.contains(&tid) {
                 continue;
             }
+            if tid != self.pid {
+                super::kind::check_thread(proc, tid)?;
+            }
             match ptrace::seize(tid, OPTIONS) {
                 Ok(()) => {}
                 // Ended between the listing and now; or made by a thread that was seized already, and so ours.

@@ -1,5 +1,7 @@
 //! `/proc/PID/stat`: one line of numbers behind a name that may hold anything.
 
+use core::ffi::CStr;
+
 use sys::Errno;
 use sys::fs::Fd;
 use sys::text::{decimal, words};
@@ -22,8 +24,16 @@ impl Stat {
     /// # Errors
     /// The process is gone, or the line has another form.
     pub fn read(proc: Fd) -> sys::Result<Self> {
+        Self::read_at(proc, c"stat")
+    }
+
+    /// Reads that of a thread: `task/TID/stat`.
+    ///
+    /// # Errors
+    /// As for [`Stat::read`].
+    pub fn read_at(proc: Fd, path: &CStr) -> sys::Result<Self> {
         let mut text = [0; 1024];
-        let text = sys::fs::read_file_at(proc, c"stat", &mut text)?;
+        let text = sys::fs::read_file_at(proc, path, &mut text)?;
         let (open, close) = (text.iter().position(|b| *b == b'('), text.iter().rposition(|b| *b == b')'));
         let (open, close) = open.zip(close).ok_or(Errno::EINVAL)?;
         let mut name = [0; 16];

@@ -94,7 +94,9 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd]) -> Result<()> 
                 };
                 let error =
                     Error::descriptor(socket.id.get(), packed!("socket"), image.string(socket.name), why, Some(e));
-                return Err(error.code(ExitCode::Descriptor).hint(packed!("end whoever has it")));
+                return Err(error
+                    .code(ExitCode::Descriptor)
+                    .hint(packed!("end whoever has it, or wait a minute, as long as one that has ended keeps it")));
             }
         }
     }
