@@ -22,17 +22,8 @@ use super::puppet::Puppet;
 use super::stop::Stopped;
 use super::thread::Registers;
 
-pub use live::ADOPTS;
 use live::Making;
-
-/// How the process goes on when everything but its memory has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// Its memory is copied on write, and it goes on at once.
-    Live,
-    /// It stands still until the image is written.
-    Frozen,
-}
+pub use live::{ADOPTS, Pause};
 
 /// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
 /// counts for little beside the copying, which would be in vain.

@@ -13,6 +13,15 @@ use crate::remote::copy::{self, Copy};
 use crate::remote::place::LEN;
 use crate::remote::puppet::Puppet;
 
+/// How the process goes on when everything but its memory has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Its memory is copied on write, and it goes on at once.
+    Live,
+    /// It stands still until the image is written.
+    Frozen,
+}
+
 /// How far the copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Making {
