@@ -73,6 +73,7 @@ fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
             b"gd" => VmaFlags::GROWS_DOWN,
             b"nr" => VmaFlags::NO_RESERVE,
             b"lo" => VmaFlags::LOCKED,
+            b"lf" => VmaFlags::ON_FAULT,
             b"dc" => VmaFlags::DONT_FORK,
             b"dd" => VmaFlags::DONT_DUMP,
             b"wf" => VmaFlags::WIPE_ON_FORK,
@@ -352,7 +353,7 @@ const ADVICE: [(VmaFlags, u8); 8] = [
 /// Gives a mapping its protection key, locks one that was locked, and seals one that was sealed, when its contents are in place.
 ///
 /// # Errors
-/// pkey_mprotect(2)'s, mlock(2)'s, mseal(2)'s.
+/// pkey_mprotect(2)'s, mlock2(2)'s, mseal(2)'s.
 pub fn finish(vma: &Vma) -> sys::Result<()> {
     let flags = VmaFlags::from_bits_truncate(vma.flags.get());
     let start = vma.start.get() as usize;
@@ -362,14 +363,12 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
         unsafe { sys::memory::protect_by_key(start, len, vma.prot.get(), vma.key.get()) }?;
     }
     if flags.contains(VmaFlags::LOCKED) {
-        match sys::memory::lock(start, len) {
+        sys::memory::lock_on_fault(start, len)?;
+        if !flags.contains(VmaFlags::ON_FAULT) {
             // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.
-            // A limit does, and is told by the call that asks for none of them.
-            Err(sys::Errno::ENOMEM) => {
-                sys::memory::lock_on_fault(start, len).map(|()| sys::memory::lock(start, len).unwrap_or(()))
-            }
-            other => other,
-        }?;
+            // A limit does, and was told by the call that asks for none of them.
+            let _ = sys::memory::lock(start, len);
+        }
     }
     if flags.contains(VmaFlags::SEALED) { sys::memory::seal(start, len) } else { Ok(()) }
 }

@@ -212,8 +212,10 @@ pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
         } else if which >= Which::BarrierGlobal as u32 {
             sys::process::membarrier(which & 0xffff)
         } else {
+            // Above the lowest bit there are its flags (Linux 6.18).
+            let flags = if which == Which::ThpDisable as u32 { value & !1 } else { 0 };
             // SAFETY: none of the options that an image may name writes to memory.
-            unsafe { sys::process::prctl(which as usize, value as usize, 0, 0) }.map(drop)
+            unsafe { sys::process::prctl(which as usize, value as usize, flags as usize, 0) }.map(drop)
         };
         if let Err(e) = done {
             lost(which, e);

@@ -119,6 +119,9 @@ int main(void) {
     fill(12, small, 2 * PAGE);
     fill(13, big, 1024 * PAGE);
     fill(14, locked, 2 * PAGE);
+    char *slow = anonymous("locked when touched", 3);
+    MUST(syscall(SYS_mlock2, slow, 3 * PAGE, 1));
+    slow[PAGE] = 1;
     char *secret = anonymous("locked, then hidden", 2);
     MUST(mlock(secret, 2 * PAGE));
     fill(15, secret, 2 * PAGE);

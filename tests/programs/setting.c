@@ -53,7 +53,8 @@ int main(void) {
     MUST(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
     MUST(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    MUST(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+    /* Except where they are asked for: Linux 6.18. */
+    if (prctl(PR_SET_THP_DISABLE, 1, 2, 0, 0)) MUST(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
     MUST(personality(ADDR_NO_RANDOMIZE | SHORT_INODE));
     MUST(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0));
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);

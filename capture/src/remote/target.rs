@@ -23,17 +23,8 @@ use super::puppet::Puppet;
 use super::stop::Stopped;
 use super::thread::Registers;
 
-pub use live::ADOPTS;
 use live::Making;
-
-/// How the process goes on when everything but its memory has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// Its memory is copied on write, and it goes on at once.
-    Live,
-    /// It stands still until the image is written.
-    Frozen,
-}
+pub use live::{ADOPTS, Pause};
 
 /// What is known of a stopped process before anything is put into it.
 #[derive(Debug)]

@@ -70,6 +70,8 @@ bitflags::bitflags! {
         /// Can be neither unmapped, moved nor protected otherwise (`sl`): mseal(2). Requires
         /// [`Features::SEALED`](super::header::Features::SEALED).
         const SEALED = 1 << 14;
+        /// With [`Self::LOCKED`]: each page when it is touched (`lf`), mlock2(2).
+        const ON_FAULT = 1 << 15;
     }
 }
 

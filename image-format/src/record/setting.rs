@@ -49,7 +49,7 @@ which! {
     Subreaper = 36, "child-subreaper";
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivs = 38, "no-new-privs";
-    /// `PR_SET_THP_DISABLE`.
+    /// `PR_SET_THP_DISABLE`: 1, and flags above it.
     ThpDisable = 41, "thp-disable";
     /// `PR_SET_IO_FLUSHER`.
     IoFlusher = 57, "io-flusher";

@@ -9,7 +9,7 @@ use state::{Arg, Error, Inside, Question, Result};
 use sys::fs::Fd;
 use sys::{Errno, Sysno};
 
-use super::{Pause, Remote};
+use super::Remote;
 use crate::remote::copy::{self, Copy};
 use crate::remote::place::LEN;
 use crate::remote::puppet::{self, Puppet};
@@ -17,6 +17,15 @@ use crate::remote::puppet::{self, Puppet};
 /// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
 /// counts for little beside the copying, which would be in vain.
 const AHEAD_MAX: u64 = 256 << 10;
+
+/// How the process goes on when everything but its memory has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Its memory is copied on write, and it goes on at once.
+    Live,
+    /// It stands still until the image is written.
+    Frozen,
+}
 
 /// How far the copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
