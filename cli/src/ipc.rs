@@ -15,11 +15,10 @@ use sys::sysv::{PID, semaphore};
 /// `KCMP_SYSVSEM`: one list of what is to be undone, or none at all.
 const UNDO: usize = 6;
 
-/// A line for each thing that process `pid`, or one that descends from it, has used last and that is not carried, as far as this user may know.
-pub fn used(pid: i32) -> Vec<String> {
+/// A line for each thing that process `pid`, or one of `all` that descend from it, has used last and that is not carried, as far as this user may know.
+pub fn used(pid: i32, all: BTreeSet<i32>) -> Vec<String> {
     let namespace = |pid: &str| PathBuf::from(format!("/proc/{pid}/ns/ipc"));
     let (own, its) = (namespace("self"), namespace(&pid.to_string()));
-    let all = family(pid);
     if fs::read_link(&own).ok() == fs::read_link(&its).ok() {
         return told(&all, true);
     }

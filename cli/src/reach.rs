@@ -3,18 +3,17 @@
 //!
 //! Must never open them, nor refuse a save for them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 
-use crate::ipc::family;
 use crate::text;
 
-/// A line for each, of process `pid` and of those that descend from it.
-pub fn beyond(pid: i32) -> Vec<String> {
-    let all = family(pid);
+/// A line for each, of these processes.
+pub fn beyond(all: &BTreeSet<i32>) -> Vec<String> {
     let several = all.len() > 1;
     all.iter().flat_map(|pid| of(*pid, several)).collect()
 }

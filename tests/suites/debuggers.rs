@@ -1,6 +1,7 @@
 //! Images are ELF cores for everybody: gdb shows the guest's own functions in all threads, readelf has no complaint, and an
 //! independent reader finds the same segments and notes as the project's own.
 
+use std::arch::x86_64::__cpuid_count;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -40,8 +41,22 @@ fn gdb_shows_all_threads() -> Result<()> {
         let count = frames.lines().filter(|line| line.starts_with('#') && line.contains(function)).count();
         ensure!(count >= least, "{function} is in {count} frames, not {least}:\n{frames}");
     }
-    ensure!(!frames.contains("warning:"), "gdb warns:\n{frames}");
+    let too_small = |line: &str| line.contains(".reg-xstate/") && line.ends_with("in core file too small.");
+    let foreign = !is_laid_out_as_intels();
+    if foreign {
+        println!(
+            "left out: gdb before 14 on this CPU, whose XSAVE area is another one, says of the kernel's own cores, too: `too small`"
+        );
+    }
+    let mut warnings = frames.lines().filter(|line| line.contains("warning:") && !(foreign && too_small(line)));
+    ensure!(warnings.next().is_none(), "gdb warns:\n{frames}");
     Ok(())
+}
+
+/// Whether the last components of this CPU's XSAVE area (AVX-512's last registers, protection keys) lie where Intel's CPUs have them;
+/// AMD's leave out the room for others before them.
+fn is_laid_out_as_intels() -> bool {
+    [(7, 1664), (9, 2688)].into_iter().all(|(component, at)| [0, at].contains(&__cpuid_count(0xd, component).ebx))
 }
 
 #[test]

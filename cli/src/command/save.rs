@@ -104,7 +104,12 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let tcp = args.tcp.checked(args.kill)?;
     let options = remote::Options { freeze: args.freeze, kill: args.kill, tcp, with_files };
     // Asked for while all of its processes are there.
-    let words = if args.quiet { Vec::new() } else { [ipc::used(args.pid), reach::beyond(args.pid)].concat() };
+    let words = if args.quiet {
+        Vec::new()
+    } else {
+        let all = ipc::family(args.pid);
+        [reach::beyond(&all), ipc::used(args.pid, all)].concat()
+    };
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());

@@ -61,7 +61,7 @@ pub fn all() -> Vec<Fact> {
     facts.push(fact(
         "time-namespace",
         unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWTIME),
-        "restart --namespace: clocks go on from their saved values",
+        "restart: clocks go on from their saved values, where they would go back",
     ));
     facts.push(fact("ids-in-namespace", in_child(ids_in_namespace), "restart --namespace (clone3 with set_tid)"));
     facts.push(fact("ids-here", in_child(ids_here), "restart --pid keep (clone3 with set_tid)"));
