@@ -55,11 +55,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, tids: impl Iterator<Item = i3
     Ok(())
 }
 
-/// The CPUs of the process's parent, or of that of the tree's root: those that a restart has; of the saver, where the parent cannot
-/// be seen.
+/// The CPUs of the process's parent, or of that of the tree's root: those that a restart has. Where the parent cannot be seen, of the saver,
+/// or, who may be a thread of the process with CPUs of its own, of its namespace's first process. None: nobody's.
 fn parents_cpus<T: Target>(target: &T) -> [u64; CPU_WORDS] {
-    let parent = parent(target.proc_of(0)).unwrap_or(0);
-    sys::sched::affinity(parent as i32).or_else(|_| sys::sched::affinity(0)).unwrap_or([0; CPU_WORDS])
+    let parent = parent(target.proc_of(0)).unwrap_or(0) as i32;
+    let instead = if !T::IN_PROCESS { Some(0) } else { Some(1).filter(|first| target.pid() != *first) };
+    let seen = [Some(parent).filter(|parent| *parent != 0), instead];
+    seen.into_iter().flatten().find_map(|pid| sys::sched::affinity(pid).ok()).unwrap_or([0; CPU_WORDS])
 }
 
 /// Gives the calling thread what the thread `tid` had. `lost` is told of each thing that cannot be had.
