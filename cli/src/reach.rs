@@ -41,12 +41,15 @@ fn of(pid: i32, several: bool) -> Vec<String> {
 /// name is carried.
 fn out_of_reach(pid: i32, fd: u32) -> Option<PathBuf> {
     let link = format!("/proc/{pid}/fd/{fd}");
-    let kind = fs::metadata(&link).ok()?.file_type();
     let path = fs::read_link(&link).ok()?;
-    let is_named = path.is_absolute() && !path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+    let is_deleted = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+    // Most are told by their names alone: a save is made to wait for this.
+    if !path.is_absolute() || is_deleted || path.starts_with("/proc") {
+        return None;
+    }
+    let kind = fs::metadata(&link).ok()?.file_type();
     let is_reopened = kind.is_file() || kind.is_dir() || kind.is_fifo() && fd > 2;
-    let wanted = wanted(flags(pid, fd)?);
-    (is_named && is_reopened && !path.starts_with("/proc") && !may(&path, wanted)).then_some(path)
+    (is_reopened && !may(&path, wanted(flags(pid, fd)?))).then_some(path)
 }
 
 fn may(path: &Path, wanted: Access) -> bool {

@@ -254,7 +254,11 @@ fn try_attached(
     let in_place = is_ours || (identity == Identity::New && !facts.going_on);
     if in_place {
         if facts.going_on {
-            crate::text::note("clocks: this machine's, as the program gets this very process's id");
+            const WHY: &str = "clocks: cannot go on, as the program gets this very process's id";
+            if manner.clock == Clock::Keep {
+                return Err(Failure::new(ExitCode::Kernel, WHY));
+            }
+            crate::text::note(WHY);
         }
         // Whoever saves this process by its pid means the program, and waits for it.
         sys::thread::set_name(&state::process::RESTARTING);
