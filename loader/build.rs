@@ -1,10 +1,14 @@
-//! Links the stub by `linker.ld`, and puts a built stub (or an empty placeholder) where `embedded.rs` includes it.
+//! Links the stub by `linker.ld`, and puts a built stub where `embedded.rs` includes it: what `CKPT_STUB` names; else one that is built here.
+//!
+//! In this repository `cargo xtask` builds the stub, and says so by `CKPT_WITHOUT_STUB` (.cargo/config.toml): without `CKPT_STUB` there is none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 fn main() {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("..");
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let root = here.join("..");
     let script = root.join("linker.ld");
     println!("cargo::rerun-if-changed={}", script.display());
     for arg in [
@@ -21,16 +25,38 @@ fn main() {
     println!("cargo::rustc-link-arg-bin=restart-stub=-Wl,-T,{}", script.display());
 
     println!("cargo::rerun-if-env-changed=CKPT_STUB");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("restart-stub");
-    let tree = out.with_file_name("restart-stub-tree");
-    match env::var_os("CKPT_STUB").map(PathBuf::from) {
-        Some(stub) => {
-            let beside = stub.with_file_name("restart-stub-tree");
-            println!("cargo::rerun-if-changed={}", stub.display());
-            println!("cargo::rerun-if-changed={}", beside.display());
-            fs::copy(&stub, &out).expect("CKPT_STUB names the built stub");
-            fs::copy(&beside, &tree).expect("the stub for trees lies beside it");
-        }
-        None => [out, tree].iter().for_each(|file| fs::write(file, []).expect("OUT_DIR is writable")),
+    println!("cargo::rerun-if-env-changed=CKPT_WITHOUT_STUB");
+    let dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    let out = dir.join("restart-stub");
+    if let Some(stub) = env::var_os("CKPT_STUB").map(PathBuf::from) {
+        println!("cargo::rerun-if-changed={}", stub.display());
+        fs::copy(&stub, &out).expect("CKPT_STUB names the built stub");
+    } else if env::var_os("CKPT_WITHOUT_STUB").is_some() || env::var_os("CARGO_FEATURE_EMBED").is_none() {
+        fs::write(&out, []).expect("OUT_DIR is writable");
+    } else {
+        fs::copy(build(&here, &root, &dir), &out).expect("the stub was built");
     }
+}
+
+/// Builds the stub for a crate elsewhere that depends on `ckpt`, with this repository's profile and locked versions.
+fn build(here: &Path, root: &Path, dir: &Path) -> PathBuf {
+    for part in ["Cargo.toml", "sys", "image-format", "state", "loader"] {
+        println!("cargo::rerun-if-changed={}", root.join(part).display());
+    }
+    let target = env::var("TARGET").expect("cargo sets it");
+    let args = fs::read_to_string(here.join("stub-llvm-args.txt")).expect("it lies beside build.rs");
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
+    // What was set for the program that depends on it is not for the stub.
+    for name in
+        ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+    {
+        cargo.env_remove(name);
+    }
+    cargo.env("CKPT_WITHOUT_STUB", "1").current_dir(here);
+    cargo.args(["rustc", "--locked", "--bin", "restart-stub", "--features", "freestanding", "--profile", "stub"]);
+    cargo.args(["--target", &target, "--target-dir"]).arg(dir.join("stub"));
+    cargo.args(["--", "-C", &format!("llvm-args={}", args.trim())]);
+    let status = cargo.status().expect("cargo starts");
+    assert!(status.success(), "the restart stub does not build: {cargo:?}");
+    dir.join("stub").join(target).join("stub/restart-stub")
 }

@@ -39,6 +39,21 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
+    /// The general-purpose registers but the stack pointer (`user_regs_struct` begins with them).
+    #[must_use]
+    pub fn general(&self) -> &[u64] {
+        self.regs.get(..15).unwrap_or_default()
+    }
+
+    /// The vector registers: XMM0 to XMM15 in the FXSAVE area, the components behind the XSAVE header.
+    pub fn vectors(&self) -> impl Iterator<Item = u64> {
+        const XMM: core::ops::Range<usize> = 160..416;
+        const BEHIND_HEADER: usize = 576;
+        let low = self.fxsave.get(XMM).unwrap_or_default();
+        let high = self.xsave.get(BEHIND_HEADER..).unwrap_or_default();
+        [low, high].into_iter().flat_map(|bytes| bytes.as_chunks().0).map(|word| u64::from_le_bytes(*word))
+    }
+
     /// The frame that a signal interrupted.
     ///
     /// # Safety

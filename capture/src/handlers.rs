@@ -127,7 +127,7 @@ impl<T: Target> Search<'_, T> {
         vma.filter(own).map_or(0..0, |vma| at..vma.end.get().min(end).min(at.saturating_add(STACK)))
     }
 
-    /// Looks at what is saved of a range; `met` is told where else somebody stands.
+    /// Looks at what is saved of a range; `met` gets each other address at which a thread stopped.
     fn look(&mut self, range: Range<u64>, met: &mut impl FnMut(u64)) -> Result<()> {
         let first = self.runs.partition_point(|run| run.addr + run.len <= range.start);
         let runs = self.runs.get(first..).unwrap_or_default();

@@ -24,13 +24,13 @@ pub mod cpu;
 pub mod handlers;
 pub mod hooks;
 pub mod local;
-pub mod locks;
 pub mod origin;
 pub mod output;
 pub mod pages;
 #[cfg(feature = "std")]
 pub mod remote;
 pub mod session;
+pub mod traces;
 
 #[cfg(feature = "std")]
 mod api;

@@ -3,7 +3,7 @@
 //! Anonymous memory: pages that were touched. Private file mappings: the pages that were written, and all the
 //! file's other pages in the range, marked as the file's own bytes. Untouched pages cost nothing.
 
-use image_format::elf::{PF_CONTENT, PF_FILE_BYTES, PF_R, PF_W, PF_X};
+use image_format::elf::{PF_CONTENT, PF_FILE_BYTES, PF_INHERITED, PF_R, PF_W, PF_X};
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::writer::Full;
 use image_format::{PAGE, align_up};
@@ -15,7 +15,7 @@ use sys::abi::mm::{
     PAGE_IS_FILE, PAGE_IS_GUARD, PAGE_IS_PFNZERO, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PM_FILE, PM_PRESENT, PM_SWAPPED,
     PROT_EXEC, PROT_READ, PROT_WRITE, PageRegion, PmScanArg,
 };
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a segment at most: what was read is checksummed while a core's cache still holds it, here and at the restart.
@@ -37,6 +37,24 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether the program itself may have written it: it is no file's own bytes.
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
+        self.flags & PF_FILE_BYTES == 0
+    }
+
+    /// Whether its bytes are in its parent's image.
+    #[must_use]
+    pub const fn is_inherited(&self) -> bool {
+        self.flags & PF_INHERITED != 0
+    }
+
+    /// How many bytes of the image are its own.
+    #[must_use]
+    pub const fn stored(&self) -> u64 {
+        if self.is_inherited() { 0 } else { self.len }
+    }
+
     /// The index of the contents that it is a part of, from the offset [`Run::addr`] on.
     #[must_use]
     pub const fn content(&self) -> Option<usize> {
@@ -62,6 +80,19 @@ impl<'b> Runs<'b> {
     #[must_use]
     pub fn as_slice(&self) -> &[Run] {
         self.table.get(..self.count).unwrap_or_default()
+    }
+
+    /// Others in the place of the first `count`; false: there is no room, and all is as it was.
+    pub fn replace_first(&mut self, count: usize, others: &[Run]) -> bool {
+        let behind = self.count - count.min(self.count);
+        let all = others.len() + behind;
+        if all > self.table.len() {
+            return false;
+        }
+        self.table.copy_within(count..self.count, others.len());
+        self.table.get_mut(..others.len()).unwrap_or_default().copy_from_slice(others);
+        self.count = all;
+        true
     }
 
     /// The last runs become the first: those of contents are found first and come last.
@@ -128,6 +159,19 @@ pub fn plan_contents<T: Target>(target: &mut T, contents: &Contents<'_>, runs: &
     Ok(())
 }
 
+/// The error of a page map.
+pub(crate) fn unread(errno: Errno) -> Error {
+    Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", errno)
+}
+
+/// The page map of the memory that is saved.
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) fn pagemap<T: Target>(target: &T) -> Result<Owned> {
+    sys::fs::open_at(target.memory_proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(unread)
+}
+
 /// Finds the runs of all mappings.
 ///
 /// # Errors
@@ -139,8 +183,7 @@ pub fn plan<T: Target>(
     runs: &mut Runs<'_>,
     guards: &mut Guards<'_>,
 ) -> Result<()> {
-    let failed = |e| Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", e);
-    let pagemap = sys::fs::open_at(target.memory_proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(failed)?;
+    let pagemap = pagemap(target)?;
     let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true, guards: PAGE_IS_GUARD };
     for vma in vmas {
         let (start, end) = (vma.start.get(), vma.end.get());

@@ -5,8 +5,6 @@
 //! children are not. It stands in front of the libc's `sigaction` and its kin: a program that sets an action for an
 //! armed signal believes that it has. Must never touch another signal's action.
 
-mod rwlock;
-
 use core::ffi::{CStr, c_int};
 
 use sys::Errno;

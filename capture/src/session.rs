@@ -3,24 +3,25 @@
 //! Both ways in use it: a process that saves itself, and one that is saved from outside. It must never ask which.
 
 mod header;
+mod ids;
+#[cfg(feature = "std")]
+mod inherit;
+mod job;
+mod shared;
 #[cfg(feature = "std")]
 pub mod tree;
-
-use core::ops::Range;
 
 use image_format::elf::PF_PROCESS;
 use image_format::record::deadline::Deadline;
 use image_format::record::frame::Frame as FrameRecord;
 use image_format::record::header::{Features, Header};
-use image_format::record::id_word::IdWord;
 use image_format::record::memory::{Backing, Vma, VmaFlags};
 use image_format::record::pkey::Pkey;
 use image_format::record::seccomp::{Instruction, Seccomp};
 use image_format::record::thread::Thread;
-use image_format::writer::Full;
 use image_format::{Layout, NoteType, Notes, PAGE, align_up};
 use state::content::Contents;
-use state::descriptor::OpenFile;
+use state::credentials::Found;
 use state::guard::Guards;
 use state::{Result, Save, Scratch, Target};
 use sys::abi::signal::Siginfo;
@@ -29,10 +30,13 @@ use crate::core_notes::{self, Frame, Ids as Owner};
 use crate::cpu;
 use crate::handlers;
 use crate::origin::Origin;
-use crate::output::{Holder, Ids, Output};
+use crate::output::Output;
 use crate::pages::{self, Run, Runs};
+use crate::traces::Place;
 
 pub use header::CLOCKS;
+pub use job::{Job, command};
+pub use shared::shared_objects;
 
 /// Most bytes of shared contents that are copied so that the process can go on: copying takes some 0.2 ms for 1 MiB, and
 /// the memory that it takes.
@@ -57,6 +61,8 @@ pub struct Stopped<'a> {
     pub deadline: Option<Deadline>,
     /// What restricts it in what it may call.
     pub seccomp: &'a [Seccomp],
+    /// Memory of its stack that the saver uses: nothing in it is the program's.
+    pub savers: [Place; 2],
 }
 
 /// All threads of the process, the current one first.
@@ -84,8 +90,14 @@ pub struct Facts<'a> {
     pub signal: i32,
     /// How often the process was restarted before.
     pub generation: u32,
+    /// It was stopped, by a signal such as SIGSTOP.
+    pub stopped: bool,
+    /// The job that it is the root of.
+    pub job: Option<Job<'a>>,
     /// Threads carry whole frames: they were stopped anywhere, not in a handler of their own.
     pub full_frames: bool,
+    /// Whether all threads have the same credentials; `None`: not asked yet.
+    pub same_credentials: Option<bool>,
     /// The programs of filters that restrict the threads.
     pub programs: &'a [Instruction],
 }
@@ -135,11 +147,14 @@ pub fn save<T: Target>(
     let line = command_line(save.target, &mut line);
     save.target.copy_ahead();
     state::process::check(save.target)?;
-    let files = state::descriptor::collect(&mut save)?;
-    let mut header = begin(&mut save, threads, facts, (files, line))?;
-    let table = keep_room(&mut save, threads)?;
+    let (files, queues) = state::descriptor::collect(&mut save)?;
+    let mut header = begin(&mut save, threads, facts, (state::descriptor::features(files), line))?;
+    if let Some(found) = credentials(save.target, threads, facts)? {
+        header.uid = found.user().into();
+        state::credentials::save(&mut save, &found)?;
+    }
     own_objects(&mut save, threads, facts)?;
-    let sets = shared_objects(&mut save, files)?;
+    let sets = shared_objects(&mut save, files, &queues)?;
 
     let mut runs = Runs::new(Scratch::new(memory.runs).rest::<Run>()?);
     let contents = Contents::collect(&mut save, files)?;
@@ -151,22 +166,32 @@ pub fn save<T: Target>(
         locks_future: state::setting::locks_future(save.target),
     };
     save.target.thaw()?;
-    let vmas = describe(&mut save, (threads, facts), (&mut header, along), &contents, memory.vmas, &mut runs)?;
+    describe(&mut save, (threads, facts), (&mut header, along), &contents, memory.vmas, &mut runs)?;
 
     let Save { target, notes, mut scratch } = save;
     let runs = runs.as_slice();
     let (layout, prefix) = lay_out(notes, runs, &[])?;
-    let headers = usize::try_from(layout.headers_len()).map_err(|_| Full)?;
-    let table = table.start + headers..table.end + headers;
     let rseq = rseq_pages(&mut scratch, threads)?;
-    let holders = scratch.take::<Holder>(if T::IN_PROCESS { 0 } else { threads.count() })?;
-    for (i, holder) in holders.iter_mut().enumerate() {
-        let Stopped { record, frame, .. } = threads.get(i);
-        *holder = Holder { tid: record.tid.get().into(), fs: record.jmp.fs_base.get(), regs: frame.regs };
+    let ids = ids::Ids::collect(target, threads, &mut scratch)?;
+    let search = ids.search();
+    for i in 0..threads.count() {
+        let frame = threads.get(i).frame;
+        search.registers(frame.general().iter().copied().chain(frame.vectors()));
     }
-    let ids = Ids { rseq_pages: rseq, threads: holders, vmas, table };
-    output.write(target, &layout, prefix, (runs, &contents), &ids, &mut scratch)?;
+    output.write(target, &layout, prefix, (runs, &contents), (rseq, Some(&search)), &mut scratch)?;
     Ok(layout.file_len())
+}
+
+/// The credentials of a process, for a restart by root; `None`: they are not all those of one user here, so that a restart cannot give them.
+fn credentials<T: Target>(target: &T, threads: &impl Threads, facts: &Facts<'_>) -> Result<Option<Found>> {
+    if facts.same_credentials == Some(false) || !state::credentials::are_known(target)? {
+        return Ok(None);
+    }
+    let asked = if facts.same_credentials.is_some() { 0 } else { threads.count() };
+    match Found::of(target, (0..asked).map(|i| threads.get(i).record.tid.get() as i32)) {
+        Err(differs) if differs.errno().is_none() => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// What is asked while the process stands still, of what is written when it goes on.
@@ -187,7 +212,7 @@ fn begin<T: Target>(
     save: &mut Save<'_, '_, T>,
     threads: &impl Threads,
     facts: &Facts<'_>,
-    (files, line): (&[OpenFile], &[u8]),
+    (files, line): (Features, &[u8]),
 ) -> Result<Header> {
     let ids = Owner { pid: save.target.pid(), uid: header::owner(save.target.proc()) };
     let mut header = header::new(ids, facts, files, header::clocks(save.target)?);
@@ -196,10 +221,11 @@ fn begin<T: Target>(
     }
     save.notes.table(&[header])?;
     write_threads(save, threads, facts, (ids, line))?;
+    facts.job.as_ref().map_or(Ok(()), |job| job::save(save, job))?;
     Ok(header)
 }
 
-/// The process's memory and all that a copy of it has, too; completes the header. Returns the mappings.
+/// The process's memory and all that a copy of it has, too; completes the header.
 fn describe<'b, T: Target>(
     save: &mut Save<'_, 'b, T>,
     (threads, facts): (&impl Threads, &Facts<'_>),
@@ -207,14 +233,16 @@ fn describe<'b, T: Target>(
     contents: &Contents<'_>,
     vmas: &'b mut [u8],
     runs: &mut Runs<'_>,
-) -> Result<&'b [Vma]> {
+) -> Result<()> {
     let Along { mut keys, shared, locks_future } = along;
     let parts = runs.as_slice().len();
     let vmas = Scratch::new(vmas).rest::<Vma>()?;
     let backings = save.scratch.take::<Backing>(BACKINGS_MAX)?;
-    let (vma_count, file_count) = state::memory::collect(save, vmas, backings, contents, &mut keys)?;
-    let vmas = vmas.get(..vma_count).unwrap_or_default();
-    let backings = backings.get_mut(..file_count).unwrap_or_default();
+    let found = state::memory::collect(save, vmas, backings, contents, &mut keys)?;
+    // Whoever supervises it knows, too, and one that saved itself before has no gate.
+    header.generation = header.generation.get().max(found.restarts).into();
+    let vmas = vmas.get(..found.vmas).unwrap_or_default();
+    let backings = backings.get_mut(..found.backings).unwrap_or_default();
     let mut guards = Guards::new(save.scratch.take(GUARDS_MAX)?);
     pages::plan(save.target, vmas, backings, runs, &mut guards)?;
     runs.rotate(parts);
@@ -238,15 +266,16 @@ fn describe<'b, T: Target>(
     header.cpu = cpu::needed(header.cpu, save.target.memory_proc(), threads, held);
     header.vdso_sum = header::vdso_sum(save.target, vmas)?.into();
     save.notes.replace_first(header)?;
-    Ok(vmas)
+    Ok(())
 }
 
 /// Where everything lies, and the prefix: the headers' length follows from the number of segments, so the notes are moved behind
 /// them. `images`: pids and lengths of other processes' images.
 fn lay_out<'b>(notes: Notes<'b>, runs: &[Run], images: &[(u64, u64)]) -> Result<(Layout, &'b mut [u8])> {
+    let stored = runs.iter().map(Run::stored);
     let parts = runs.iter().map(|r| (r.addr, r.len, r.flags));
     let parts = parts.chain(images.iter().map(|(pid, len)| (*pid, *len, PF_PROCESS)));
-    let bytes = parts.clone().map(|(_, len, _)| align_up(len, PAGE)).sum();
+    let bytes = stored.chain(images.iter().map(|(_, len)| *len)).map(|len| align_up(len, PAGE)).sum();
     let count = (runs.len() + images.len()) as u64;
     let headers = Layout::new(count, bytes, 0).headers_len();
     let prefix = notes.finish_prefix(headers)?;
@@ -278,7 +307,9 @@ fn keep_contents<'b, T: Target>(
             return Ok(contents);
         }
         for index in 0..contents.objects().len() {
-            let parts = runs.iter().filter(|r| r.content() == Some(index)).map(|r| (r.addr, r.addr + r.len));
+            let first = runs.partition_point(|r| r.content() < Some(index));
+            let own = runs.iter().skip(first).take_while(|r| r.content() == Some(index));
+            let parts = own.map(|r| (r.addr, r.addr + r.len));
             if contents.keep(save.target, index, parts).is_err() {
                 save.target.hold("its shared memory cannot be copied");
                 break;
@@ -286,19 +317,6 @@ fn keep_contents<'b, T: Target>(
         }
     }
     Ok(contents)
-}
-
-/// Room among the notes for locks that the writer of a process's memory will find; where it is.
-fn keep_room<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads) -> Result<Range<usize>> {
-    /// Bytes of a note in front of its contents.
-    const HEAD: usize = 20;
-    if T::IN_PROCESS {
-        return Ok(0..0);
-    }
-    let empty = save.scratch.take::<IdWord>(256 + 16 * threads.count())?;
-    let start = save.notes.position() as usize + HEAD;
-    save.notes.table(empty)?;
-    Ok(start..start + size_of_val(empty))
 }
 
 /// The threads, for debuggers and for the restart.
@@ -354,30 +372,14 @@ fn write_deadlines<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads
 
 /// All of the process's own that can change, or end, when it goes on.
 fn own_objects<T: Target>(save: &mut Save<'_, '_, T>, threads: &impl Threads, facts: &Facts<'_>) -> Result<()> {
-    let own = (0..threads.count()).map(|i| threads.get(i)).map(|t| (t.record.tid.get() as i32, t.pending));
-    state::pending::save(save, own.chain([(0, facts.shared_pending)]))?;
+    // What is a thread's is found by its id.
+    let order = save.scratch.take::<u32>(threads.count())?;
+    order.iter_mut().zip(0..).for_each(|(place, index)| *place = index);
+    order.sort_unstable_by_key(|index| threads.get(*index as usize).record.tid.get());
+    let sorted = || order.iter().map(|index| threads.get(*index as usize));
+    let own = sorted().map(|t| (t.record.tid.get() as i32, t.pending));
+    state::pending::save(save, [(0, facts.shared_pending)].into_iter().chain(own))?;
     state::itimer::save(save, &facts.timers)?;
     state::posix_timer::save(save, &facts.posix_timers, facts.shared_pending)?;
-    state::sched::save(save, (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32))
-}
-
-/// What descriptors lead to, and what is the system's, of all processes of a tree at once.
-fn shared_objects<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<Features> {
-    state::regular::save(save, files)?;
-    state::directory::save(save, files)?;
-    state::device::save(save, files)?;
-    state::pipe::save(save, files)?;
-    state::terminal::save(save, files)?;
-    state::pty::save(save, files)?;
-    state::eventfd::save(save, files)?;
-    state::timerfd::save(save, files)?;
-    state::signalfd::save(save, files)?;
-    state::socket::save(save, files)?;
-    state::inotify::save(save, files)?;
-    state::pidfd::save(save, files)?;
-    state::epoll::save(save, files)?;
-    state::sigio::save(save, files)?;
-    state::lock::save(save, files)?;
-    state::descriptor::save(save, files)?;
-    state::semaphore::save(save)
+    state::sched::save(save, sorted().map(|t| t.record.tid.get() as i32))
 }

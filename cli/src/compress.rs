@@ -3,15 +3,21 @@
 //! What is read is an image before it is believed to be one: the stream's first bytes must be an image's, and it may not be
 //! longer than these say, so that a small file does not fill the memory. Must never hand on a stream that ended early.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
+use ckpt::output::begins_image;
+use image_format::elf::ZSTD_MAGIC;
 use image_format::reader::PROBE_LEN;
 use image_format::{ExitCode, Fault, Image, Need};
+use sys::fs::Fd;
 use zerocopy::IntoBytes;
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
@@ -58,10 +64,36 @@ impl Compression {
     pub fn copy(self, from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
         let mut encoder = Encoder::new(Counted { to, bytes: 0 }, self.level)?;
         encoder.include_checksum(true)?;
-        encoder.multithread(available_parallelism().map_or(1, |n| n.get().min(64) as u32))?;
+        // Where no more threads may be made, this one does it.
+        let workers = available_parallelism().map_or(1, |n| n.get().min(64) as u32);
+        encoder.multithread(workers).or_else(|_| encoder.multithread(0))?;
         copy(from, &mut encoder)?;
         encoder.finish().map(|counted| counted.bytes)
     }
+}
+
+/// Whether an open file is a compressed image, as far as its beginning tells; false also when it cannot be read.
+pub fn holds_image(fd: Fd) -> bool {
+    /// Headers of more segments than any process has.
+    const MOST: usize = 64 << 20;
+    // SAFETY: whoever asks has it open meanwhile.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    let Ok(file) = file.try_clone_to_owned().map(File::from) else { return false };
+    let mut magic = [0; ZSTD_MAGIC.len()];
+    if file.read_exact_at(&mut magic, 0).is_err() || magic != ZSTD_MAGIC {
+        return false;
+    }
+    let Ok(decoder) = Decoder::new(file) else { return false };
+    let held = RefCell::new((decoder, Vec::new()));
+    begins_image(|at, to| {
+        let (decoder, bytes) = &mut *held.borrow_mut();
+        let start = usize::try_from(at).unwrap_or(usize::MAX);
+        let end = start.saturating_add(to.len()).min(MOST);
+        let more = end.saturating_sub(bytes.len());
+        decoder.take(more as u64).read_to_end(bytes)?;
+        let from = bytes.get(start..end).filter(|from| from.len() == to.len());
+        from.map(|from| to.copy_from_slice(from)).ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))
+    })
 }
 
 /// Copies a stream to its end in large pieces; returns the number of bytes.
@@ -99,32 +131,105 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
+/// A compressed stream that begins as an image does.
+pub struct Packed<'n, R: Read> {
+    /// The stream's name, for messages.
+    pub name: &'n Path,
+    decoder: Decoder<'static, BufReader<R>>,
+    /// What was unpacked already: headers and notes, or a little more.
+    words: Vec<u64>,
+    have: usize,
+    /// Headers and notes.
+    prefix: usize,
+    /// How long its headers say that the image is.
+    pub whole: u64,
+}
+
+impl<'n, R: Read> Packed<'n, R> {
+    /// Unpacks headers and notes.
+    pub fn open(name: &'n Path, from: R) -> Result<Self, Failure> {
+        let fault = |fault| Failure::image(name, fault);
+        let broken = |e: io::Error| broken(name, &e);
+        let mut decoder = Decoder::new(from).map_err(broken)?;
+        let mut words = vec![0u64; PROBE_LEN.div_ceil(8)];
+        let have = fill(&mut decoder, words.as_mut_bytes(), 0, PROBE_LEN).map_err(broken)?;
+        let need = Need::probe(words.as_bytes().get(..have).unwrap_or_default(), u64::MAX).map_err(fault)?;
+        let len = usize::try_from(need.prefix_len).unwrap_or(usize::MAX);
+        room(name, need.prefix_len)?;
+        words.resize(len.max(PROBE_LEN).div_ceil(8), 0);
+        let have = fill(&mut decoder, words.as_mut_bytes(), have, len).map_err(broken)?;
+        let begin = words.as_bytes().get(..have).unwrap_or_default();
+        // Of a file that is no longer, its headers tell how long it should be.
+        let whole = match Image::parse(begin.get(..len).unwrap_or(begin), need.prefix_len) {
+            Err(Fault::Truncated { need, .. }) => need,
+            Err(other) => return Err(fault(other)),
+            Ok(_) => have as u64,
+        };
+        Ok(Self { name, decoder, words, have, prefix: len, whole })
+    }
+
+    /// What was unpacked already.
+    pub fn begin(&self) -> &[u8] {
+        self.words.as_bytes().get(..self.have).unwrap_or_default()
+    }
+
+    /// Headers and notes, as far as they are there.
+    pub fn prefix(&self) -> &[u8] {
+        self.begin().get(..self.prefix).unwrap_or(self.begin())
+    }
+
+    /// The rest of the stream.
+    pub fn decoder(&mut self) -> &mut impl Read {
+        &mut self.decoder
+    }
+
+    /// Why it cannot be unpacked.
+    pub fn broken(&self, error: &io::Error) -> Failure {
+        broken(self.name, error)
+    }
+
+    /// It ends before its image does.
+    pub fn ended(&self) -> Failure {
+        self.broken(&io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Makes sure that nothing follows.
+    pub fn ends(&mut self) -> Result<(), Failure> {
+        let mut more = [0];
+        match self.decoder.read(&mut more).map_err(|e| self.broken(&e))? {
+            0 => Ok(()),
+            _ => Err(Failure::image(self.name, Fault::malformed("bytes follow the seal", self.whole))),
+        }
+    }
+}
+
 /// Unpacks a stream into `to`, an empty file in memory. `name` is the stream's, for messages.
 pub fn unpack(name: &Path, from: impl Read, to: &mut File) -> Result<(), Failure> {
-    let fault = |fault| Failure::image(name, fault);
-    let broken = |e: io::Error| broken(name, &e);
-    let mut decoder = Decoder::new(from).map_err(broken)?;
-    let mut prefix = vec![0u64; PROBE_LEN.div_ceil(8)];
-    let have = fill(&mut decoder, prefix.as_mut_bytes(), 0, PROBE_LEN).map_err(broken)?;
-    let need = Need::probe(prefix.as_bytes().get(..have).unwrap_or_default(), u64::MAX).map_err(fault)?;
-    let len = usize::try_from(need.prefix_len).unwrap_or(usize::MAX);
-    prefix.resize(len.max(PROBE_LEN).div_ceil(8), 0);
-    let have = fill(&mut decoder, prefix.as_mut_bytes(), have, len).map_err(broken)?;
-    let begin = prefix.as_bytes().get(..have).unwrap_or_default();
-    // Of a file that is no longer, its headers tell how long it should be.
-    let whole = match Image::parse(begin.get(..len).unwrap_or(begin), need.prefix_len) {
-        Err(Fault::Truncated { need, .. }) => need.get(),
-        Err(other) => return Err(fault(other)),
-        Ok(_) => have as u64,
+    let mut stream = Packed::open(name, from)?;
+    room(name, stream.whole)?;
+    let rest = stream.whole.saturating_sub(stream.have as u64);
+    to.write_all(stream.begin()).map_err(|e| not_kept(name, &e))?;
+    let copied = copy(&mut stream.decoder.by_ref().take(rest), to);
+    copied.map_err(|e| if e.raw_os_error().is_some() { not_kept(name, &e) } else { broken(name, &e) })?;
+    stream.ends()
+}
+
+/// Refuses what would take more memory than this system can give.
+pub fn room(name: &Path, bytes: u64) -> Result<(), Failure> {
+    let told = std::fs::read_to_string("/proc/meminfo")
+        .map_err(|e| Failure::new(ExitCode::Kernel, format_args!("/proc/meminfo: cannot be read: {}", reason(&e))))?;
+    let kib = |key: &str| -> u64 {
+        let value = told.lines().find_map(|line| line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok());
+        value.unwrap_or(0)
     };
-    let mut rest = (&mut decoder).take(whole.saturating_sub(have as u64));
-    to.write_all(begin).map_err(|e| not_kept(name, &e))?;
-    copy(&mut rest, to).map_err(|e| if e.raw_os_error().is_some() { not_kept(name, &e) } else { broken(e) })?;
-    let mut more = [0];
-    match decoder.read(&mut more).map_err(broken)? {
-        0 => Ok(()),
-        _ => Err(fault(Fault::malformed("bytes follow the seal", whole))),
+    let free = (kib("MemAvailable:") + kib("SwapFree:")) << 10;
+    if bytes <= free {
+        return Ok(());
     }
+    let (bytes, free) = (text::size(bytes), text::size(free));
+    let what = format_args!("{}: takes {bytes} of memory when it is unpacked, and {free} are free", text::path(name))
+        .to_string();
+    Err(Failure::new(ExitCode::NoRoom, what))
 }
 
 /// Reads up to `until` of `buffer`; returns how much there is.

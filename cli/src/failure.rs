@@ -1,4 +1,4 @@
-//! What a person or a script is told when a command could not do its work: one line, and an exit code.
+//! What a person or a script gets when a command could not do its work: one line, and an exit code.
 //!
 //! Messages name the object, the reason and the remedy. Must never print bytes of an image as they are.
 
@@ -13,15 +13,15 @@ use crate::text;
 /// Shown below `--help`; `docs/cli.md` has the same table with remedies.
 pub const EXIT_CODES: &str = "\
 Exit codes (after a restart the status is the program's own):
-   0  done                     76  bad address in the image     84  descriptor cannot be given
-  64  wrong command line       77  image of a newer format      85  saved and ended, as asked
-  66  no such image            78  image of somebody else       86  no room
-  69  part not installed       79  CPU lacks features           87  restart failed half-way
-  70  empty file               80  kernel or limit forbids it   88  save refused or failed
-  71  not an image             81  open file is missing         89  damaged memory in the image
-  72  image of other machine   82  open file shrank            126  program cannot be executed
-  73  truncated image          83  open file changed           127  program not found
-  74  damaged image
+   0  done                     76  bad address in the image     85  saved and ended, as asked
+  64  wrong command line       77  image of a newer format      86  no room
+  66  no such image            78  image of somebody else       87  restart failed half-way
+  69  part not installed       79  CPU lacks features           88  save refused or failed
+  70  empty file               80  kernel or limit forbids it   89  damaged memory in the image
+  71  not an image             81  open file is missing         90  image of another job
+  72  image of other machine   82  open file shrank             91  image in use by another run
+  73  truncated image          83  open file changed           126  program cannot be executed
+  74  damaged image            84  descriptor cannot be given  127  program not found
   75  malformed image";
 
 /// A failed command. An empty message is not printed.
@@ -38,6 +38,11 @@ impl Failure {
     /// Whether there is nothing to say.
     pub fn is_quiet(&self) -> bool {
         self.code == 0
+    }
+
+    /// The status to end with.
+    pub fn code(&self) -> u8 {
+        self.code
     }
 
     /// The same with something more to say.
@@ -69,9 +74,13 @@ impl Failure {
 
     /// A wrong command line; `rendered` is clap's text, whose first paragraph says what is wrong.
     pub fn usage(rendered: &str) -> Self {
-        let what = rendered.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
-        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self::new(ExitCode::Usage, format_args!("{}: see ckpt --help", what.trim_end_matches('.')))
+        let mut parts = rendered.trim_start_matches("error: ").split("\n\n");
+        let what = parts.next().unwrap_or_default();
+        let tip = parts.find_map(|part| part.trim_start().strip_prefix("tip: ")?.lines().next());
+        let what = core::iter::once(what).chain(tip);
+        let what = what.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+        let what = what.map(|part| part.trim_end_matches('.').to_owned()).collect::<Vec<_>>().join(": ");
+        Self::new(ExitCode::Usage, format_args!("{what}: see ckpt --help"))
     }
 
     /// What another part has said already: only the status.

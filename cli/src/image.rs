@@ -7,10 +7,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use image_format::reader::PROBE_LEN;
-use image_format::{ExitCode, Fault, Image, Need, Part, check};
+use image_format::{ExitCode, Fault, Image, Need, Part, Segment, check};
 use rustix::fs::OFlags;
 use zerocopy::IntoBytes;
 
+use crate::described::Parts;
 use crate::failure::Failure;
 use crate::spool;
 use crate::text;
@@ -19,7 +20,7 @@ use crate::text;
 #[derive(Debug)]
 pub struct ImageFile {
     path: PathBuf,
-    file: File,
+    store: Store,
     /// Where it begins in the file: a tree's root holds the images of the others.
     base: u64,
     len: u64,
@@ -38,9 +39,42 @@ pub struct Checked<'a> {
     pub sums: Vec<u64>,
 }
 
+/// Where its bytes are.
+#[derive(Debug)]
+enum Store {
+    /// All of them.
+    File(File),
+    /// Those that describe it, of a compressed one.
+    Parts(Parts),
+}
+
 impl ImageFile {
-    /// Opens `path` and reads its prefix.
+    /// Opens `path` and reads its prefix. Of a compressed image all is unpacked.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        let (file, stored) = Self::regular(path)?;
+        Ok(match spool::unpacked(path, &file, false)? {
+            Some(unpacked) => Self { stored: Some(stored), ..Self::of(path, unpacked)? },
+            None => Self::of(path, file)?,
+        })
+    }
+
+    /// The same for who wants to know what is in the image, and not its memory: that of a compressed one is passed over.
+    pub fn describe(path: &Path) -> Result<Self, Failure> {
+        let (file, stored) = Self::regular(path)?;
+        Ok(match spool::described(path, &file)? {
+            Some(parts) => Self { stored: Some(stored), ..Self::of_parts(path, parts)? },
+            None => Self::of(path, file)?,
+        })
+    }
+
+    /// A compressed image of which only what describes it is there.
+    pub fn of_parts(path: &Path, parts: Parts) -> Result<Self, Failure> {
+        let len = parts.len;
+        Self::part(path, Store::Parts(parts), (0, len))
+    }
+
+    /// Opens a regular file; also its size.
+    fn regular(path: &Path) -> Result<(File, u64), Failure> {
         // Without O_NONBLOCK the open of a FIFO would wait for a writer.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new()
@@ -53,16 +87,13 @@ impl ImageFile {
             let what = format_args!("{}: not a regular file: give the path of an image", text::path(path)).to_string();
             return Err(Failure::new(ExitCode::NoImage, what));
         }
-        Ok(match spool::unpacked(path, &file, false)? {
-            Some(unpacked) => Self { stored: Some(meta.len()), ..Self::of(path, unpacked)? },
-            None => Self::of(path, file)?,
-        })
+        Ok((file, meta.len()))
     }
 
     /// Reads the prefix of an open file that messages call `path`.
     pub fn of(path: &Path, file: File) -> Result<Self, Failure> {
         let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
-        Self::part(path, file, (0, meta.len()))
+        Self::part(path, Store::File(file), (0, meta.len()))
     }
 
     /// The images of the tree's other processes, whose checksums are right.
@@ -71,9 +102,12 @@ impl ImageFile {
         let sums = checked.sums.iter().skip(checked.sums.len() - checked.image.processes().len());
         let mut all = Vec::new();
         for (segment, sum) in checked.image.processes().zip(sums) {
-            let file = self.file.try_clone();
-            let file = file.map_err(|e| Failure::unreadable(&self.path, "the image cannot be opened again", &e))?;
-            let one = Self::part(&self.path, file, (segment.offset, segment.len))?;
+            let store = match &self.store {
+                Store::File(file) => file.try_clone().map(Store::File),
+                Store::Parts(parts) => Ok(Store::Parts(parts.clone())),
+            };
+            let store = store.map_err(|e| Failure::unreadable(&self.path, "the image cannot be opened again", &e))?;
+            let one = Self::part(&self.path, store, (segment.offset, segment.len))?;
             let own = one.checked()?;
             let (at, len) = own.image.seal_span();
             let mut seal = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
@@ -87,8 +121,8 @@ impl ImageFile {
         Ok(all)
     }
 
-    fn part(path: &Path, file: File, (base, len): (u64, u64)) -> Result<Self, Failure> {
-        let mut this = Self { path: path.to_owned(), file, base, len, stored: None, prefix: Vec::new() };
+    fn part(path: &Path, store: Store, (base, len): (u64, u64)) -> Result<Self, Failure> {
+        let mut this = Self { path: path.to_owned(), store, base, len, stored: None, prefix: Vec::new() };
         let mut first = vec![0; PROBE_LEN.min(usize::try_from(len).unwrap_or(PROBE_LEN))];
         this.read(&mut first, 0)?;
         let need = Need::probe(&first, len).map_err(|fault| this.fault(fault))?;
@@ -104,6 +138,7 @@ impl ImageFile {
     pub fn checked(&self) -> Result<Checked<'_>, Failure> {
         let fault = |fault| self.fault(fault);
         let image = Image::parse(self.prefix.as_bytes(), self.len).map_err(fault)?;
+        image.check_inherited(self.base).map_err(fault)?;
         let (at, len) = image.seal_span();
         let mut seal = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         self.read(&mut seal, at)?;
@@ -112,11 +147,22 @@ impl ImageFile {
         Ok(Checked { image, sums })
     }
 
-    /// Fills `out` from `offset` of the file.
+    /// Fills `out` from byte `skip` of a segment.
+    pub fn read_segment(&self, out: &mut [u8], segment: &Segment, skip: u64) -> Result<(), Failure> {
+        self.read_file(out, segment.place(self.base) + skip)
+    }
+
+    /// Fills `out` from `offset` of the image.
     pub fn read(&self, out: &mut [u8], offset: u64) -> Result<(), Failure> {
-        self.file
-            .read_exact_at(out, self.base + offset)
-            .map_err(|e| Failure::unreadable(&self.path, "the image cannot be read", &e))
+        self.read_file(out, self.base + offset)
+    }
+
+    fn read_file(&self, out: &mut [u8], offset: u64) -> Result<(), Failure> {
+        let read = match &self.store {
+            Store::File(file) => file.read_exact_at(out, offset),
+            Store::Parts(parts) => parts.read(out, offset),
+        };
+        read.map_err(|e| Failure::unreadable(&self.path, "the image cannot be read", &e))
     }
 
     /// A fault of this image, with its path.
@@ -129,9 +175,12 @@ impl ImageFile {
         &self.path
     }
 
-    /// The open file.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// The open file, if all of the image is in one.
+    pub fn file(&self) -> Option<&File> {
+        match &self.store {
+            Store::File(file) => Some(file),
+            Store::Parts(_) => None,
+        }
     }
 
     /// Size of the compressed file, if it is one.

@@ -23,12 +23,12 @@ pub fn used(pid: i32, all: BTreeSet<i32>) -> Vec<String> {
         return told(&all, true);
     }
     // It is this thread's alone, which ends.
-    let there = std::thread::spawn(move || {
+    let there = std::thread::Builder::new().spawn(move || {
         let file = File::open(its).ok()?;
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::InterProcessCommunication)).ok()?;
         Some(told(&all, false))
     });
-    there.join().ok().flatten().unwrap_or_else(|| {
+    there.ok().and_then(|there| there.join().ok().flatten()).unwrap_or_else(|| {
         let what =
             "is in another IPC namespace: System V semaphores and message queues that it uses are not in the image";
         vec![format!("process {pid}: {what}")]
@@ -84,7 +84,7 @@ fn rows(table: &str) -> Vec<Vec<i64>> {
 }
 
 /// A process and all that descend from it.
-pub fn family(pid: i32) -> BTreeSet<i32> {
+pub fn tree(pid: i32) -> BTreeSet<i32> {
     let (mut all, mut new) = (BTreeSet::new(), vec![pid]);
     while let Some(pid) = new.pop() {
         if !all.insert(pid) {

@@ -2,13 +2,17 @@
 //!
 //! Must never do the restart itself: `restart-stub` does, with or without this command.
 
+mod apart;
 mod command;
 mod compress;
+mod described;
 mod failure;
 mod handover;
 mod image;
 mod ipc;
-mod limits;
+mod job;
+mod obstacles;
+mod outside;
 mod pidfile;
 mod probe;
 mod reach;
@@ -20,7 +24,6 @@ mod signal;
 mod spool;
 mod stub;
 mod supervise;
-mod sysv;
 mod text;
 
 use std::process::ExitCode;
@@ -46,6 +49,7 @@ enum Command {
     Migrate(command::migrate::Args),
     Receive(command::receive::Args),
     Show(command::show::Args),
+    List(command::list::Args),
     Verify(command::verify::Args),
     Check(command::check::Args),
     Completions(command::completions::Args),
@@ -58,24 +62,34 @@ struct Save {
     args: command::save::Args,
 }
 
-/// The command line. To know all commands takes time: a plain `save` does without; any other, and what is wrong, is told by all.
+/// The command line. To know all commands takes time: a plain `save` does without; any other, and what is wrong, needs all of them.
 fn parse() -> clap::error::Result<Cli> {
     if std::env::args_os().nth(1).is_some_and(|name| name == "save")
         && let Ok(Save { args }) = Save::try_parse_from(std::env::args_os().skip(1))
     {
         return Ok(Cli { command: Command::Save(args) });
     }
-    Cli::try_parse()
+    // On a stack of its own: the derived parser needs more with each option, and the caller's limit of the stack may be small.
+    let parser = std::thread::Builder::new().stack_size(PARSER_STACK).spawn(Cli::try_parse);
+    match parser {
+        Ok(parser) => parser.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        // Where no thread may be made the caller's must do.
+        Err(_) => Cli::try_parse(),
+    }
 }
+
+/// Bytes of the stack on which the command line is read.
+const PARSER_STACK: usize = 1 << 20;
 
 fn main() -> ExitCode {
     let outcome = parse().map_err(usage).and_then(|cli| match cli.command {
-        Command::Save(args) => command::save::main(args),
+        Command::Save(args) => apart::work(|| command::save::main(args)),
         Command::Run(args) => command::run::main(args),
         Command::Restart(args) => command::restart::main(args),
         Command::Migrate(args) => command::migrate::main(args),
         Command::Receive(args) => command::receive::main(args),
         Command::Show(args) => command::show::main(args),
+        Command::List(args) => command::list::main(args),
         Command::Verify(args) => command::verify::main(args),
         Command::Check(args) => command::check::main(args),
         Command::Completions(args) => command::completions::main::<Cli>(args),
@@ -92,6 +106,19 @@ fn usage(error: clap::Error) -> Failure {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             text::print(error.render()).err().unwrap_or(Failure::QUIET)
         }
+        ErrorKind::UnknownArgument if is_program_of_run(&error) => {
+            Failure::usage("the program of ckpt run comes behind two dashes: ckpt run [OPTIONS] -- PROG [ARG]...")
+        }
         _ => Failure::usage(&error.render().to_string()),
     }
+}
+
+/// Whether what is wrong is the program of `ckpt run`, without the dashes in front of it.
+fn is_program_of_run(error: &clap::Error) -> bool {
+    use clap::error::{ContextKind, ContextValue};
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument,
+        _ => return false,
+    };
+    std::env::args_os().nth(1).is_some_and(|name| name == "run") && !argument.starts_with('-')
 }

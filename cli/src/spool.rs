@@ -16,6 +16,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::stdio::dup2_stdin;
 
 use crate::compress;
+use crate::described::Parts;
 use crate::failure::{Failure, errno};
 use crate::text;
 
@@ -44,16 +45,25 @@ pub fn keep_stream(name: &Path, mut from: impl Read) -> Result<File, Failure> {
 }
 
 /// What a compressed file holds, in such a file; none if it is not compressed. Files that others may write are refused, with
-/// `judged`.
-pub fn unpacked(path: &Path, file: &File, judged: bool) -> Result<Option<File>, Failure> {
+/// `distrust`.
+pub fn unpacked(path: &Path, file: &File, distrust: bool) -> Result<Option<File>, Failure> {
     let mut first = [0; ZSTD_MAGIC.len()];
     if file.read_exact_at(&mut first, 0).is_err() || first != ZSTD_MAGIC {
         return Ok(None);
     }
-    if judged {
-        judge(path, file)?;
+    if distrust {
+        check_owner(path, file)?;
     }
     keep(path, true, file).map(Some)
+}
+
+/// What describes the image in a compressed file; none if it is not compressed.
+pub fn described(path: &Path, file: &File) -> Result<Option<Parts>, Failure> {
+    let mut first = [0; ZSTD_MAGIC.len()];
+    if file.read_exact_at(&mut first, 0).is_err() || first != ZSTD_MAGIC {
+        return Ok(None);
+    }
+    Parts::of(path, file).map(Some)
 }
 
 /// The same of a file by its name, if it is a regular one that can be opened: of any other the stub says what is wrong.
@@ -89,13 +99,13 @@ fn source(path: &Path, trust: bool) -> Result<File, Failure> {
     }
     let file = File::open(path).map_err(|e| Failure::unreadable(path, "the image cannot be opened", &e))?;
     if !trust {
-        judge(path, &file)?;
+        check_owner(path, &file)?;
     }
     Ok(file)
 }
 
 /// The stub's rule for files: whoever may write it may run as the caller.
-fn judge(path: &Path, file: &File) -> Result<(), Failure> {
+fn check_owner(path: &Path, file: &File) -> Result<(), Failure> {
     let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
     let uid = rustix::process::geteuid().as_raw();
     if (meta.uid() == 0 || meta.uid() == uid) && meta.mode() & 0o022 == 0 {

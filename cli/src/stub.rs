@@ -9,20 +9,22 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use image_format::ExitCode;
 use loader::embedded;
 use rustix::fs::MemfdFlags;
+use sys::credentials::{self, CHECKPOINT_RESTORE};
 
 use crate::failure::{Failure, reason};
 use crate::text;
 
-/// That of the one for trees.
-const TREE_NAME: &str = "restart-stub-tree";
-
 /// The stub's file name, also what it calls itself in messages.
 const NAME: &str = "restart-stub";
+
+/// What is said where `/proc` is missing.
+const NO_PROC: &str = "/proc: is not mounted: mount it (mount -t proc proc /proc)";
 
 /// What to do about open files that are no longer as they were.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -45,7 +47,7 @@ pub enum Cpu {
 }
 
 /// The stub's own options.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Options {
     /// Open files that have changed since the save [default: verify]
     #[arg(long, value_name = "POLICY")]
@@ -59,9 +61,15 @@ pub struct Options {
     /// A CPU that lacks features which the saved one had [default: verify]
     #[arg(long, value_name = "POLICY")]
     pub cpu: Option<Cpu>,
+    /// Wait so long at most for a port or a lock that another process has: 30s, 2m [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub retry: Option<Duration>,
     /// Restart an image that others could have written: it is code that runs as you
     #[arg(long)]
     pub trust: bool,
+    /// As root: give the program root's rights, and not those of the user whose it was
+    #[arg(long)]
+    pub as_root: bool,
     /// Say on standard error what is done
     #[arg(short, long)]
     pub verbose: bool,
@@ -70,12 +78,7 @@ pub struct Options {
 impl Options {
     /// Nothing but a files policy.
     pub fn with_files(files: Files) -> Self {
-        Self { files: Some(files), fd: Vec::new(), map_path: Vec::new(), cpu: None, trust: false, verbose: false }
-    }
-
-    /// Whether a CPU that lacks something is no reason to refuse.
-    pub fn any_cpu(&self) -> bool {
-        matches!(self.cpu, Some(Cpu::Ignore))
+        Self { files: Some(files), ..Self::default() }
     }
 
     /// As they were given.
@@ -93,7 +96,12 @@ impl Options {
         if let Some(name) = self.cpu.and_then(word) {
             out.extend(["--cpu".into(), name]);
         }
+        if let Some(time) = self.retry {
+            let seconds = format!("{}s", time.as_millis().div_ceil(1000));
+            out.extend(["--retry".into(), seconds.into()]);
+        }
         out.extend(self.trust.then(|| "--trust".into()));
+        out.extend(self.as_root.then(|| "--as-root".into()));
         out.extend(self.verbose.then(|| "-v".into()));
         out
     }
@@ -104,7 +112,8 @@ pub fn word(choice: impl ValueEnum) -> Option<OsString> {
     choice.to_possible_value().map(|value| value.get_name().into())
 }
 
-fn redirect(text: &str) -> Result<OsString, String> {
+/// `N=PATH`.
+pub fn redirect(text: &str) -> Result<OsString, String> {
     let (number, path) = text.split_once('=').ok_or("give it as N=PATH, for example 3=/tmp/fifo")?;
     let number: Result<i32, _> = number.parse();
     if number.is_ok_and(|n| n >= 0) && !path.is_empty() {
@@ -114,7 +123,7 @@ fn redirect(text: &str) -> Result<OsString, String> {
 }
 
 /// Two absolute paths; a slash at their ends says nothing, and the root has no name but that.
-fn paths(text: &str) -> Result<OsString, String> {
+pub fn paths(text: &str) -> Result<OsString, String> {
     let (old, new) = text.split_once('=').unwrap_or_default();
     if old.starts_with('/') && new.starts_with('/') {
         return Ok(format!("{}={}", old.trim_end_matches('/'), new.trim_end_matches('/')).into());
@@ -132,12 +141,19 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// Finds it, or the one for trees.
-    pub fn new(image: &Path, options: &Options, more: &[OsString], tree: bool) -> Result<Self, Failure> {
-        let (file, program) = find(tree)?;
+    /// Finds it.
+    pub fn new(image: &Path, options: &Options, more: &[OsString]) -> Result<Self, Failure> {
+        let (file, program) = find()?;
         let mut command = Command::new(&program);
+        command.arg0(NAME).args(options.arguments()).args(more);
+        if has_right_by_file() {
+            command.arg("--lent");
+            let keep = || credentials::keep(CHECKPOINT_RESTORE).map_err(|e| io::Error::from_raw_os_error(e.into_raw()));
+            // SAFETY: in a child, or in front of the exec, it makes system calls and nothing else.
+            unsafe { command.pre_exec(keep) };
+        }
         // The dashes end the options, whatever the image is called.
-        command.arg0(NAME).args(options.arguments()).args(more).arg("--").arg(image);
+        command.arg("--").arg(image);
         Ok(Self { command, _file: file })
     }
 
@@ -150,18 +166,35 @@ impl Stub {
     }
 }
 
+/// Whether this command has the right to choose ids by its own file's capability (`setcap cap_checkpoint_restore+p ckpt`): an exec loses it.
+fn has_right_by_file() -> bool {
+    // Where nobody can say it the stub goes without, as every other program.
+    let is_kept = || credentials::is_kept(CHECKPOINT_RESTORE) != Ok(false);
+    sys::process::effective_uid() != 0 && use_right_by_file() == Ok(true) && !is_kept()
+}
+
+/// Makes that right effective, if this command has it.
+pub fn use_right_by_file() -> sys::Result<bool> {
+    let [effective, permitted, inheritable] = credentials::capabilities()?;
+    let right = permitted & 1 << CHECKPOINT_RESTORE;
+    if right & !effective != 0 {
+        credentials::set_capabilities([effective | right, permitted, inheritable])?;
+    }
+    Ok(right != 0)
+}
+
 /// The stub as something to execute: in memory, else beside this program. The file is open until the exec closes it.
-fn find(tree: bool) -> Result<(Option<File>, PathBuf), Failure> {
+fn find() -> Result<(Option<File>, PathBuf), Failure> {
     if embedded::is_present()
-        && let Ok(file) = in_memory(if tree { embedded::TREE_STUB } else { embedded::STUB })
+        && let Ok(file) = in_memory(embedded::STUB)
     {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         return Ok((Some(file), path.into()));
     }
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(if tree { TREE_NAME } else { NAME }));
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(NAME));
     match beside {
         Some(path) if path.is_file() => Ok((None, path)),
-        _ if !Path::new("/proc/self/fd").exists() => Err(Failure::new(ExitCode::Kernel, crate::limits::NO_PROC)),
+        _ if !Path::new("/proc/self/fd").exists() => Err(Failure::new(ExitCode::Kernel, NO_PROC)),
         _ => Err(Failure::new(
             ExitCode::NotInstalled,
             "restart-stub: not built into this program and not found beside it: install it there, or build with `cargo xtask dist`",

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use common::{ckpt, failed, file, run, stdout};
+use image_format::Layout;
 
 fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
@@ -81,7 +82,7 @@ fn what_is_wrong_is_named() {
     faulty(&flipped, 74, "damaged: zstd");
 }
 
-/// A small file that unpacks to much is told by its first bytes, and by the length that it claims.
+/// A small file that unpacks to much is recognised by its first bytes, and by the length that it claims.
 #[test]
 fn a_bomb_does_not_fill_the_memory() {
     faulty(&packed(&vec![0; 64 << 20]), 71, "not an image");
@@ -89,6 +90,62 @@ fn a_bomb_does_not_fill_the_memory() {
     let length = long.len();
     long.resize(length + (64 << 20), 0);
     faulty(&packed(&long), 75, "malformed");
+}
+
+/// An image with so many MiB of zeros, packed; `whole`: with the zeros and the seal, else as far as its notes.
+fn zeros(mebibytes: u64, whole: bool) -> Vec<u8> {
+    const PIECE: u64 = 16 << 20;
+    let mut parts = support::Parts::new();
+    parts.vmas[2].end = (parts.vmas[2].start.get() + (mebibytes << 20)).into();
+    parts.vmas[2].prot = 3.into();
+    let (start, notes) = (parts.vmas[2].start.get(), parts.notes());
+    let count = (mebibytes << 20).div_ceil(PIECE);
+    let layout = Layout::new(count, count * PIECE, notes.len() as u64);
+    let mut prefix = vec![0; usize::try_from(layout.headers_len()).unwrap()];
+    layout.write_headers(&mut prefix, (0..count).map(|place| (start + place * PIECE, PIECE, 6))).unwrap();
+    prefix.extend_from_slice(&notes);
+    let piece = vec![0; usize::try_from(PIECE).unwrap()];
+    let sums = vec![xxhash_rust::xxh3::xxh3_64(&piece); usize::try_from(count).unwrap()];
+    let mut room = vec![0; usize::try_from(layout.seal_len).unwrap()];
+    let seal = image_format::seal::write(&mut room, layout.file_len(), &prefix, &sums).unwrap().to_vec();
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    prefix.resize(usize::try_from(layout.segments).unwrap(), 0);
+    encoder.write_all(&prefix).unwrap();
+    if whole {
+        (0..count).for_each(|_| encoder.write_all(&piece).unwrap());
+        encoder.write_all(&seal).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+/// Who only looks at an image passes over its memory: neither file in memory nor address space is taken for that.
+#[test]
+fn what_is_not_shown_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = zeros(256, true);
+    assert!(bytes.len() < 1 << 20);
+    let image = file(dir.path(), "zeros.zst", &bytes);
+    let limited = |command: &str| {
+        let line = "ulimit -v 131072; ulimit -f 16; exec \"$@\"";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", line, "sh", env!("CARGO_BIN_EXE_ckpt"), command]).arg(&image).output().unwrap()
+    };
+    let shown = limited("show");
+    assert!(shown.status.success() && stdout(&shown).contains("256.0 MiB"), "{shown:?}");
+    // Whatever else is said of it here, it was read.
+    let checked = limited("check");
+    assert!([0, 79, 80, 81].contains(&checked.status.code().unwrap()), "{checked:?}");
+    assert!(run(&["verify".as_ref(), image.as_ref()]).status.success());
+}
+
+/// What is to be kept in memory, and is longer than that, is refused before it is unpacked.
+#[test]
+fn more_than_the_memory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = file(dir.path(), "large.zst", &zeros(2 << 20, false));
+    failed(&run(&["verify".as_ref(), image.as_ref()]), 86, "of memory when it is unpacked");
+    failed(&run(&["restart".as_ref(), image.as_ref()]), 86, "of memory when it is unpacked");
+    failed(&run(&["show".as_ref(), image.as_ref()]), 73, "truncated");
 }
 
 #[test]

@@ -60,8 +60,8 @@ fn each_fault_by_name() {
     parts.header.major = 2.into();
     faulty(&parts.image(), 77, "newer than this program's");
     parts = Parts::new();
-    parts.header.required = (1 << 40).into();
-    faulty(&parts.image(), 77, "bits 0x10000000000");
+    parts.header.required = (1 << 63).into();
+    faulty(&parts.image(), 77, "bits 0x8000000000000000");
 }
 
 #[test]

@@ -9,17 +9,17 @@ mod content;
 pub(crate) mod description;
 mod files;
 mod frame;
-#[cfg(any(not(feature = "terse"), feature = "tree"))]
+mod job;
+mod pipe;
 mod process;
-#[cfg(any(not(feature = "terse"), feature = "tree"))]
+mod rule;
 mod seccomp;
-#[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod semaphore;
-#[cfg(any(not(feature = "terse"), feature = "tree"))]
 mod sysv;
 
 use core::cell::Cell;
 
+use self::rule::Rule;
 use crate::note;
 use crate::record::cwd::Cwd;
 use crate::record::deadline::Deadline;
@@ -32,7 +32,7 @@ use crate::record::pending::Pending;
 use crate::record::pkey::Pkey;
 use crate::record::posix_timer::{PROCESS_CPU, PosixTimer, THREAD_CPU};
 use crate::record::rlimit::Rlimit;
-use crate::record::sched::{Affinity, CPUS_MAX};
+use crate::record::sched::{Affinity, CPUS_MAX, Sched};
 use crate::record::setting::{Setting, WHICH};
 use crate::record::shared_file::SharedFile;
 use crate::record::sigaction::Sigaction;
@@ -61,7 +61,7 @@ const AUXV_MAX: usize = 1024;
 /// Most POSIX timers: what a save carries.
 const POSIX_TIMERS_MAX: usize = 64;
 
-/// Comparisons that matching pending signals with threads may take: no real process comes near.
+/// Threads that may be passed over in looking for those of pending signals: no real process comes near.
 const MATCH_MAX: usize = 1 << 28;
 
 /// Checks every record and every reference of an image whose seal was checked.
@@ -92,23 +92,22 @@ impl<'a> Check<'_, 'a> {
         self.threads()?;
         self.process()?;
         self.contents()?;
-        #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.tree()?;
-        #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.sysv()?;
-        #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.semaphores()?;
+        self.job()?;
         self.files()
     }
 
-    fn bad<T, R: Record>(&self, what: &'static str, record: &R) -> Result<T> {
-        Err(self.malformed(what, record.as_bytes()))
+    /// A rule is broken by what lies at this place of the notes.
+    fn bad<T, R: ?Sized>(&self, what: Rule, place: &R) -> Result<T> {
+        Err(self.malformed(what, core::ptr::from_ref(place).addr()))
     }
 
     #[cold]
-    #[cfg_attr(not(feature = "terse"), inline(never))]
-    fn malformed(&self, what: &'static str, place: &[u8]) -> Broken {
-        self.fault.set(Fault::malformed(what, self.image.offset_of(place)));
+    #[inline(never)]
+    fn malformed(&self, what: Rule, address: usize) -> Broken {
+        self.fault.set(Fault::malformed(what.text(), self.image.offset_of(address)));
         Broken
     }
 
@@ -126,7 +125,7 @@ impl<'a> Check<'_, 'a> {
         if self.string(path)?.first() == Some(&b'/') {
             return Ok(());
         }
-        Err(self.malformed("a path is not absolute", record))
+        self.bad(Rule::PathNotAbsolute, record)
     }
 
     /// The record of a type that an image has exactly one of.
@@ -134,7 +133,7 @@ impl<'a> Check<'_, 'a> {
         let mut all = self.image.each();
         match (all.next(), all.next()) {
             (Some(one), None) => Ok(one),
-            _ => self.bad("a record that must be there once is missing or repeated", self.image.header()),
+            _ => self.bad(Rule::RecordNotThereOnce, self.image.header()),
         }
     }
 
@@ -143,40 +142,40 @@ impl<'a> Check<'_, 'a> {
         for backing in backings {
             self.path(backing.path, backing.as_bytes())?;
             if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !self.is_nameless(backing.content.get()) {
-                return self.bad("a file of shared contents that are not there", backing);
+                return self.bad(Rule::FileSharedContentsNotThere, backing);
             }
         }
         let pkey = self.image.each::<Pkey>().next();
         if let Some(pkey) = pkey.filter(|_| !self.requires(Features::PROTECTION_KEYS)) {
-            return self.bad("protection keys in an image that requires none", pkey);
+            return self.bad(Rule::ProtectionKeysNotRequired, pkey);
         }
         let keys = pkey.map_or(1, |pkey| pkey.keys.get() | 1);
         for vma in self.image.each::<Vma>() {
             self.string(vma.name)?;
             // The restart makes sure that it has all of these.
             if keys >> vma.key.get().min(31) & 1 == 0 {
-                return self.bad("a mapping with a protection key that the process has not", vma);
+                return self.bad(Rule::MappingWithUnknownKey, vma);
             }
             if vma.flags.get() & VmaFlags::SEALED.bits() != 0 && !self.requires(Features::SEALED) {
-                return self.bad("a sealed mapping in an image that requires no seals", vma);
+                return self.bad(Rule::SealsNotRequired, vma);
             }
             if vma.prot.get() & !PROT_ALL != 0 {
-                return self.bad("a mapping with unknown protection bits", vma);
+                return self.bad(Rule::MappingUnknownProtectionBits, vma);
             }
             let of_file =
                 matches!(VmaKind::from_number(vma.kind.get()), Some(VmaKind::FilePrivate | VmaKind::FileShared));
             let backing = vma.backing.get();
             if of_file && backings.get(backing as usize).is_none() {
-                return self.bad("a mapping of a file that the image does not name", vma);
+                return self.bad(Rule::MappingFileImageDoesNotName, vma);
             }
             if !of_file && backing != NO_BACKING {
-                return self.bad("a mapping that cannot have a file names one", vma);
+                return self.bad(Rule::MappingCannotFileNamesOne, vma);
             }
             if of_file && !vma.offset.get().is_multiple_of(PAGE) {
-                return self.bad("a mapping's offset in its file is not page-aligned", vma);
+                return self.bad(Rule::MappingOffsetFileNotPageAligned, vma);
             }
             if of_file && vma.flags.get() & VmaFlags::GROWS_DOWN.bits() != 0 {
-                return self.bad("a mapping of a file that grows down", vma);
+                return self.bad(Rule::MappingFileGrowsDown, vma);
             }
         }
         for piece in self.image.each::<SharedFile>() {
@@ -186,38 +185,45 @@ impl<'a> Check<'_, 'a> {
                 && offset < i64::MAX as u64 - SEGMENT_MAX
                 && (1..=SEGMENT_MAX).contains(&len);
             if !fits || !self.requires(Features::SHARED_FILES) {
-                return self.bad("a piece of a shared file that no file can have", piece);
+                return self.bad(Rule::PieceSharedFileNoFileCan, piece);
             }
         }
         self.guards()
     }
 
+    /// The first mapping that ends behind an address: that of the address, if there is one.
+    #[inline(never)] // So that it exists once.
+    fn mapping_at(&self, address: u64) -> Option<&'a Vma> {
+        let vmas = self.image.rows::<Vma>();
+        vmas.get(vmas.partition_point(|vma| vma.end.get() <= address))
+    }
+
     fn guards(&self) -> Result {
-        let (vmas, mut least) = (self.image.rows::<Vma>(), 0);
+        let mut least = 0;
         for guard in self.image.each::<Guard>() {
             let (start, end) = (guard.start.get(), guard.end.get());
-            let vma = vmas.get(vmas.partition_point(|vma| vma.end.get() <= start));
+            let vma = self.mapping_at(start);
             let inside = vma.is_some_and(|vma| vma.start.get() <= start && end <= vma.end.get());
             let aligned = start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
             if !inside || !aligned || start < least || start >= end || !self.requires(Features::GUARDS) {
-                return self.bad("a guard region out of order, or in no mapping", guard);
+                return self.bad(Rule::GuardRegionOutOrderNoMapping, guard);
             }
             least = end;
         }
         Ok(())
     }
 
+    #[inline(never)] // A smaller frame has shorter addresses.
     fn threads(&self) -> Result {
         let threads = self.image.rows::<Thread>();
         let header = self.image.header();
         let Some(first) = threads.first() else {
-            return self.bad("an image without threads", header);
+            return self.bad(Rule::ImageWithoutThreads, header);
         };
-        let vmas = self.image.rows::<Vma>();
         for deadline in self.image.each::<Deadline>() {
             let at = deadline.at.get();
             if at >= USER_END || !at.is_multiple_of(8) || !CLOCKS.contains(&deadline.clock.get()) {
-                return self.bad("a deadline at no address, or on an unknown clock", deadline);
+                return self.bad(Rule::DeadlineNoAddressOnUnknownClock, deadline);
             }
         }
         let (mut leaders, mut current) = (0usize, 0usize);
@@ -225,54 +231,75 @@ impl<'a> Check<'_, 'a> {
             let flags = ThreadFlags::from_bits_truncate(thread.flags.get());
             let leads = flags.contains(ThreadFlags::LEADER);
             if leads != (thread.tid == header.pid) {
-                return self.bad("a thread leads without the process's id, or the reverse", thread);
+                return self.bad(Rule::ThreadLeadsWithoutProcessIdReverse, thread);
             }
             leaders += usize::from(leads);
             current += usize::from(flags.contains(ThreadFlags::CURRENT));
             let jmp = &thread.jmp;
             let (tid_address, stack) = (thread.tid_address, thread.altstack_sp);
-            let addresses = [jmp.rsp, jmp.fs_base, jmp.gs_base, tid_address, thread.robust_list, thread.rseq, stack];
-            if addresses.iter().any(|address| address.get() >= USER_END) {
-                return self.bad("an address of a thread lies in kernel space", thread);
+            let ids = [tid_address, thread.runtime_tid];
+            let addresses = [jmp.rsp, jmp.fs_base, jmp.gs_base, thread.robust_list, thread.rseq, stack];
+            let addresses = addresses.iter().chain(&ids);
+            if { addresses }.any(|address| address.get() >= USER_END) {
+                return self.bad(Rule::AddressThreadLiesKernelSpace, thread);
             }
             let rip = jmp.rip.get();
-            let index = vmas.partition_point(|vma| vma.end.get() <= rip);
-            let code = vmas.get(index).is_some_and(|v| v.start.get() <= rip && v.prot.get() & PROT_EXEC != 0);
+            let code = self.mapping_at(rip).is_some_and(|v| v.start.get() <= rip && v.prot.get() & PROT_EXEC != 0);
             if !code {
-                return self.bad("a thread goes on where no code is", thread);
+                return self.bad(Rule::ThreadGoesOnWhereNoCode, thread);
             }
             // A control word with reserved bits would be a fault in the restart's last assembly.
             if jmp.mxcsr.get() & !0xffff != 0 {
-                return self.bad("a thread's MXCSR has reserved bits", thread);
+                return self.bad(Rule::ThreadMXCSRReservedBits, thread);
             }
             let flags = thread.flags.get();
             if flags & ThreadFlags::TID_WORD.bits() != 0 && thread.tid_address.get() == 0 {
-                return self.bad("a thread keeps its id at no address", thread);
+                return self.bad(Rule::ThreadKeepsIdNoAddress, thread);
             }
         }
+        if header.stopped.get() > u32::from(self.requires(Features::FULL_FRAME)) {
+            return self.bad(Rule::ProcessWasStoppedDidNotSayHowGoesOn, header);
+        }
         if leaders != 1 || current != 1 {
-            return self.bad("not exactly one thread leads, or made the save", first);
+            return self.bad(Rule::NotExactlyOneThreadLeadsMadeSave, first);
         }
         self.frames(threads)?;
-        #[cfg(any(not(feature = "terse"), feature = "tree"))]
         self.seccomp(threads)?;
         self.pending(threads)
     }
 
     fn pending(&self, threads: &[Thread]) -> Result {
-        let pending = self.image.each::<Pending>();
-        if pending.len().saturating_mul(threads.len()) > MATCH_MAX {
-            return self.bad("an absurd number of pending signals", self.image.header());
-        }
-        for signal in pending {
+        self.ascending_by_thread::<Pending>()?;
+        self.ascending_by_thread::<Sched>()?;
+        self.ascending_by_thread::<Affinity>()?;
+        // Mostly threads stand in the same order: the next one is looked for where the last one was found.
+        let (mut from, mut work) = (0, 0);
+        for signal in self.image.each::<Pending>() {
             let tid = signal.tid.get();
-            if tid != 0 && !threads.iter().any(|thread| thread.tid.get() == tid) {
-                return self.bad("a pending signal for no thread of the image", signal);
+            let (before, behind) = threads.split_at(from);
+            let found = behind.iter().chain(before).position(|thread| thread.tid.get() == tid);
+            work += found.unwrap_or(0);
+            if tid != 0 && found.is_none() || work > MATCH_MAX {
+                return self.bad(Rule::PendingSignalNoThreadImage, signal);
             }
+            from = if tid == 0 { 0 } else { (from + found.unwrap_or(0)) % threads.len() };
             let number = signal.siginfo.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
             if number == 0 || number as usize > SIGNALS {
-                return self.bad("a pending signal with no valid number", signal);
+                return self.bad(Rule::PendingSignalNoValidNumber, signal);
             }
+        }
+        Ok(())
+    }
+
+    /// What is a thread's is found by its id, which such records begin with.
+    fn ascending_by_thread<R: Record>(&self) -> Result {
+        let mut least = 0;
+        for record in self.image.each::<R>() {
+            let tid = description::word(record.as_bytes(), 0);
+            if tid < least {
+                return self.bad(Rule::ThreadsOutOrder, record);
+            }
+            least = tid;
         }
         Ok(())
     }
@@ -289,20 +316,20 @@ impl<'a> Check<'_, 'a> {
             (mm.start_stack, mm.start_stack),
         ];
         if ranges.into_iter().any(|(start, end)| start.get() > end.get() || end.get() > USER_END) {
-            return self.bad("a range of the mm fields is reversed, or in kernel space", mm);
+            return self.bad(Rule::RangeMmFieldsReversedKernelSpace, mm);
         }
         let auxv = self.image.note_of(note::CORE, note::standard::NT_AUXV).unwrap_or_default();
         if auxv.is_empty() || auxv.len() > AUXV_MAX || !auxv.len().is_multiple_of(16) {
-            return self.bad("the auxiliary vector is missing, torn or too long", mm);
+            return self.bad(Rule::AuxiliaryVectorMissingTornTooLong, mm);
         }
         let cwd = self.single::<Cwd>()?;
         self.path(cwd.path, cwd.as_bytes())?;
         let umask = self.single::<Umask>()?;
         if umask.mask.get() & !0o777 != 0 {
-            return self.bad("a umask with more than nine bits", umask);
+            return self.bad(Rule::UmaskMoreThanNineBits, umask);
         }
         if self.image.each::<Sigaction>().len() != SIGNALS {
-            return self.bad("not 64 signal actions", mm);
+            return self.bad(Rule::Not64SignalActions, mm);
         }
         self.limits_and_timers()
     }
@@ -312,28 +339,28 @@ impl<'a> Check<'_, 'a> {
         for limit in self.image.each::<Rlimit>() {
             let resource = limit.resource.get();
             if resource >= RLIMITS || seen & (1 << resource) != 0 {
-                return self.bad("a limit is unknown or repeated", limit);
+                return self.bad(Rule::LimitUnknownRepeated, limit);
             }
             if limit.soft.get() > limit.hard.get() {
-                return self.bad("a soft limit above its hard limit", limit);
+                return self.bad(Rule::SoftLimitAboveHardLimit, limit);
             }
             seen |= 1 << resource;
         }
         let settings = self.image.rows::<Setting>();
         let known = settings.iter().all(|s| WHICH.contains(&s.which.get()));
         if !known || !settings.is_sorted_by(|a, b| a.which.get() < b.which.get()) {
-            return Err(self.malformed("a setting is unknown, repeated or out of order", settings.as_bytes()));
+            return self.bad(Rule::SettingUnknownRepeatedOutOrder, settings);
         }
         for cpus in self.image.each::<Affinity>() {
             if cpus.first.get() >= CPUS_MAX || !cpus.first.get().is_multiple_of(64) {
-                return self.bad("a set of CPUs that no kernel has", cpus);
+                return self.bad(Rule::SetCPUsNoKernel, cpus);
             }
         }
         let mut seen = 0u32;
         for timer in self.image.each::<Itimer>() {
             let which = timer.which.get();
             if which > 2 || seen & (1 << which) != 0 || timer.value_usec.get() == 0 {
-                return self.bad("an interval timer is unknown, repeated or not running", timer);
+                return self.bad(Rule::IntervalTimerUnknownRepeatedNotRunning, timer);
             }
             seen |= 1 << which;
         }
@@ -341,7 +368,7 @@ impl<'a> Check<'_, 'a> {
         for (count, timer) in (1..).zip(self.image.each::<PosixTimer>()) {
             let id = timer.id.get();
             if last >= Some(id) || count > POSIX_TIMERS_MAX {
-                return self.bad("POSIX timers are out of order, or too many", timer);
+                return self.bad(Rule::POSIXTimersOutOrderTooMany, timer);
             }
             last = Some(id);
             let receiver = match timer.notify.get() {
@@ -354,7 +381,7 @@ impl<'a> Check<'_, 'a> {
                 && (timer.owner.get() == 0
                     || timer.clock.get() == THREAD_CPU && self.image.each::<Thread>().any(|t| t.tid == timer.owner));
             if !receiver || timer.signal.get() as usize > SIGNALS || !clock {
-                return self.bad("a POSIX timer of an unknown clock, signal or receiver", timer);
+                return self.bad(Rule::POSIXTimerUnknownClockSignalReceiver, timer);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 use crate::check::description::{KINDS, Kind, Table, word};
 use crate::check::records;
+use crate::record::content::Content;
 use crate::record::frame::Frame;
 use crate::record::header::Header;
 use crate::rows::Rows;
@@ -109,9 +110,10 @@ impl<'a> Checked<'a> {
             let fits = bytes.get(at..end) == Some(old) && matches!(bytes.get(end), None | Some(b'/' | 0));
             if fits {
                 let room = (self.1.room)(bytes.len() - old.len() + new.len());
-                let (lead, rest) = (bytes.iter().take(at), bytes.iter().skip(end));
-                for (to, from) in room.iter_mut().zip(lead.chain(*new).chain(rest)) {
-                    *to = *from;
+                let (lead, rest) = (bytes.get(..at).unwrap_or_default(), bytes.get(end..).unwrap_or_default());
+                let mut to = room.iter_mut();
+                for part in [lead, new, rest] {
+                    part.iter().zip(&mut to).for_each(|(from, to)| *to = *from);
                 }
                 return room;
             }
@@ -166,6 +168,12 @@ impl<'a> Checked<'a> {
     #[must_use]
     pub fn content_segments(&self) -> Segments<'a> {
         self.0.content_segments()
+    }
+
+    /// Those of these contents.
+    #[must_use]
+    pub fn segments_of(&self, content: &Content) -> Segments<'a> {
+        self.0.segments_of(content)
     }
 }
 

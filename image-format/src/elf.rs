@@ -27,6 +27,10 @@ pub const PF_CONTENT: u32 = 0x0020_0000;
 /// `p_filesz` its length, which need not be of whole pages.
 pub const PT_PROCESS: u32 = 0x6443_4b02;
 
+/// In `p_flags` (of `PF_MASKOS`): the process shares these pages, copy-on-write, with its parent, which has them at the same addresses.
+/// They are in the file once: `p_offset` counts from the start of the file, and lies before this process's own image.
+pub const PF_INHERITED: u32 = 0x0080_0000;
+
 /// To the writer: the segment is of [`PT_PROCESS`]. Stands in no file.
 pub const PF_PROCESS: u32 = 0x0040_0000;
 
@@ -54,10 +58,10 @@ pub fn header(first: &[u8]) -> Result<Header, Fault> {
     let class = header.e_ident.get(EI_CLASS).copied();
     let data = header.e_ident.get(EI_DATA).copied();
     if class != Some(ELFCLASS64) || data != Some(ELFDATA2LSB) || header.e_machine != MACHINE {
-        return Err(Fault::WrongMachine(header.e_machine.into()));
+        return Err(Fault::WrongMachine(header.e_machine));
     }
     if header.e_type != ET_CORE {
-        return Err(Fault::NotCore(header.e_type.into()));
+        return Err(Fault::NotCore(header.e_type));
     }
     Ok(header)
 }

@@ -53,4 +53,8 @@ pub enum ExitCode {
     SaveFailed = 88,
     /// Bytes of memory in the image do not match their checksum: the file is damaged.
     DamagedMemory = 89,
+    /// The image belongs to another job than the one that was asked for.
+    OtherJob = 90,
+    /// Another `ckpt run` has the image.
+    InUse = 91,
 }

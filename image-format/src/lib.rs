@@ -27,6 +27,7 @@ pub mod record;
 pub mod rows;
 pub mod seal;
 pub mod segment;
+pub mod texts;
 pub mod writer;
 
 pub use checked::{Checked, OpenFile};
@@ -52,8 +53,5 @@ pub const PREFIX_MAX: u64 = 1 << 30;
 /// Rounds `n` up to the next multiple of `to`, a power of two; saturates instead of wrapping.
 #[must_use]
 pub const fn align_up(n: u64, to: u64) -> u64 {
-    match n.checked_add(to - 1) {
-        Some(sum) => sum & !(to - 1),
-        None => !(to - 1),
-    }
+    n.saturating_add(to - 1) & !(to - 1)
 }

@@ -2,7 +2,7 @@
 //!
 //! Must never trust a size: the iterator ends with a fault at the first one that does not fit.
 
-use crate::Fault;
+use crate::{Fault, NoteType};
 
 /// Owner of the notes that every core has (`NT_PRSTATUS` …).
 pub const CORE: &[u8] = b"CORE";
@@ -113,3 +113,13 @@ pub(crate) fn head_bytes(out: &mut [u8], owner: &[u8], desc_len: u32, kind: u32)
         name.copy_from_slice(owner);
     }
 }
+
+/// Whether [`NOTE_LEAD`] bytes at the place of the notes begin the first note of an image.
+#[must_use]
+pub fn is_first_note(lead: &[u8]) -> bool {
+    let kind = (NoteType::Header as u32).to_le_bytes();
+    lead.get(8..HEAD) == Some(&kind) && lead.get(HEAD..).is_some_and(|owner| owner.starts_with(b"CKPT\0"))
+}
+
+/// Bytes of a note's head and this project's owner name, for readers that look at raw bytes.
+pub const NOTE_LEAD: usize = HEAD + 8;

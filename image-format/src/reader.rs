@@ -9,8 +9,10 @@ use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
 
 use crate::elf::{self, PT_CONTENT, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR, SIZEOF_SHDR};
-use crate::note::{self, HEAD, NoteIter};
+use crate::note::{self, NoteIter};
+pub use crate::note::{NOTE_LEAD, is_first_note};
 use crate::record;
+use crate::record::content::Content;
 use crate::record::frame::Frame;
 use crate::record::header::{Features, Header, MAGIC, VERSION};
 use crate::record::memory::{Vma, VmaKind};
@@ -36,6 +38,12 @@ pub struct Need {
 }
 
 impl Need {
+    /// Where the first note lies.
+    #[must_use]
+    pub const fn notes(&self) -> u64 {
+        self.phoff + self.phnum * SIZEOF_PHDR as u64
+    }
+
     /// Reads the ELF header in the first bytes of a file of `file_len` bytes.
     ///
     /// # Errors
@@ -102,6 +110,7 @@ pub struct Image<'a> {
     seal: (u64, u64),
     notes: &'a [u8],
     notes_at: u64,
+    places: record::Places,
     strings: &'a [u8],
     file_len: u64,
 }
@@ -123,8 +132,9 @@ impl<'a> Image<'a> {
         let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
         let body = prefix.get(start..).ok_or(Fault::malformed("the notes do not follow the headers", at))?;
         // The first of another kind; a wrong order is found with the headers' other rules.
-        let count = |kind: &[u32]| all.iter().take_while(|ph| kind.contains(&ph.p_type)).count() as u32;
-        let (of_memory, of_both) = (count(&[PT_LOAD]), count(&[PT_LOAD, PT_CONTENT]));
+        let kinds = || all.iter().map(|ph| ph.p_type);
+        let of_memory = kinds().take_while(|kind| *kind == PT_LOAD).count() as u32;
+        let of_both = kinds().take_while(|kind| matches!(*kind, PT_LOAD | PT_CONTENT)).count() as u32;
         let mut image = Self {
             prefix,
             header: first_header(NoteIter::new(body, notes.p_offset))?,
@@ -134,23 +144,28 @@ impl<'a> Image<'a> {
             seal: (last.p_offset, last.p_filesz),
             notes: body,
             notes_at: notes.p_offset,
+            places: record::Places::NONE,
             strings: &[],
             file_len,
         };
         image.check_version()?;
         image.check_headers(last, need.phoff)?;
         // A broken note is left to `check_tables`: a wrong checksum is the better message for it.
-        image.strings = image.note(NoteType::Strings).unwrap_or_default();
+        for note in image.notes().map_while(Result::ok).filter(|note| note.owner == note::CKPT) {
+            let at = (note.desc.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+            image.places.put(note.kind, at, note.desc.len());
+        }
+        image.strings = image.contents(NoteType::Strings.number());
         Ok(image)
     }
 
     fn check_version(&self) -> Result<(), Fault> {
         let header = self.header;
         if header.major.get() > VERSION.0 {
-            return Err(Fault::Newer(header.major.get().into()));
+            return Err(Fault::Newer(header.major.get()));
         }
         let unknown = header.required.get() & !Features::all().bits();
-        if unknown == 0 { Ok(()) } else { Err(Fault::Feature(unknown.into())) }
+        if unknown == 0 { Ok(()) } else { Err(Fault::Feature(unknown)) }
     }
 
     /// Where the seal lies: offset and length in bytes.
@@ -218,7 +233,7 @@ impl<'a> Image<'a> {
             let Some((size, bit)) = record::size_of_type(note.kind).filter(|_| note.owner == note::CKPT) else {
                 continue;
             };
-            let bad = |what| Err(Fault::malformed(what, self.offset_of(note.desc)));
+            let bad = |what| Err(Fault::malformed(what, self.offset_of(note.desc.as_ptr().addr())));
             if !note.desc.len().is_multiple_of(size) {
                 return bad(TORN);
             }
@@ -245,6 +260,12 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn content_segments(&self) -> Segments<'a> {
         self.part(self.of_memory, self.of_both)
+    }
+
+    /// Those of these contents.
+    pub(crate) fn segments_of(&self, content: &Content) -> Segments<'a> {
+        let first = self.of_memory.saturating_add(content.first.get());
+        self.part(first, first.saturating_add(content.segments.get()))
     }
 
     /// The images of the tree's other processes: pid as address, length, offset. Their checksums, of their seals, follow those of
@@ -284,7 +305,9 @@ impl<'a> Image<'a> {
     /// # Errors
     /// A note does not fit.
     pub fn note(&self, kind: NoteType) -> Result<&'a [u8], Fault> {
-        self.note_of(note::CKPT, kind as u32)
+        let (at, len) = self.places.of(kind.number()).unwrap_or_default();
+        let note = self.notes.get(at..at.saturating_add(len));
+        note.ok_or(Fault::malformed("a note does not fit into its segment", self.notes_at))
     }
 
     /// The contents of the first note of this owner and type; empty when there is none.
@@ -308,23 +331,24 @@ impl<'a> Image<'a> {
     /// The note's length is no multiple of the record's.
     pub fn table<R: Record>(&self) -> Result<&'a [R], Fault> {
         let bytes = self.note(R::TYPE)?;
-        <[R]>::ref_from_bytes(bytes).map_err(|_| Fault::malformed(TORN, self.offset_of(bytes)))
+        <[R]>::ref_from_bytes(bytes).map_err(|_| Fault::malformed(TORN, self.offset_of(bytes.as_ptr().addr())))
     }
 
     /// Each record of one type, of an image whose notes were checked: there is nothing left to go wrong.
     pub(crate) fn each<R: Record>(&self) -> Rows<'a, R> {
-        Rows::new(self.contents(R::TYPE))
+        Rows::new(self.contents(R::TYPE.number()))
     }
 
     /// As [`Image::table`], of an image whose notes were checked. Dearer than [`Image::each`].
     pub(crate) fn rows<R: Record>(&self) -> &'a [R] {
-        <[R]>::ref_from_bytes(self.contents(R::TYPE)).unwrap_or_default()
+        <[R]>::ref_from_bytes(self.contents(R::TYPE.number())).unwrap_or_default()
     }
 
-    /// The contents of a note of an image whose notes were checked.
+    /// The contents of a note of an image whose notes were checked, by the [`NoteType::number`] of its type.
     #[inline(never)]
-    pub(crate) fn contents(&self, kind: NoteType) -> &'a [u8] {
-        self.note(kind).unwrap_or_default()
+    pub(crate) fn contents(&self, number: u8) -> &'a [u8] {
+        let (at, len) = self.places.of(number).unwrap_or_default();
+        self.notes.get(at..at.saturating_add(len)).unwrap_or_default()
     }
 
     /// The record of a type that an image has exactly one of.
@@ -356,9 +380,9 @@ impl<'a> Image<'a> {
         self.strings.get(at..at.saturating_add(len))
     }
 
-    /// Offset in the file of bytes that were borrowed from the notes.
-    pub(crate) fn offset_of(&self, part: &[u8]) -> u64 {
-        (part.as_ptr() as u64).saturating_sub(self.prefix.as_ptr() as u64)
+    /// Offset in the file of what was borrowed from the notes, by its address.
+    pub(crate) fn offset_of(&self, address: usize) -> u64 {
+        address.saturating_sub(self.prefix.as_ptr().addr()) as u64
     }
 }
 
@@ -374,6 +398,3 @@ fn first_header<'a>(mut notes: NoteIter<'a>) -> Result<&'a Header, Fault> {
     }
     Ok(header)
 }
-
-/// Bytes of a note's head and this project's owner name, for readers that look at raw bytes.
-pub const NOTE_LEAD: usize = HEAD + 8;

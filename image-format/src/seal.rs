@@ -116,16 +116,10 @@ impl Default for Sum {
     }
 }
 
-/// Up to as many bytes XXH3 has ways of its own for; no checksum of an image is of so few.
-const SHORT: usize = 240;
-
 /// The checksum of `bytes`.
 #[must_use]
 #[inline(never)]
 pub fn sum(bytes: &[u8]) -> u64 {
-    if cfg!(feature = "terse") && bytes.len() <= SHORT {
-        return 0;
-    }
     xxh3_64(bytes)
 }
 

@@ -1,6 +1,6 @@
 //! Segments: runs of saved pages, as the program headers tell of them.
 
-use crate::elf::{PF_FILE_BYTES, ProgramHeader};
+use crate::elf::{PF_FILE_BYTES, PF_INHERITED, ProgramHeader};
 
 /// One run of saved pages, of memory or of contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +13,21 @@ pub struct Segment {
     pub offset: u64,
     /// They are the mapped file's own bytes: the file may be mapped instead.
     pub file_bytes: bool,
+    /// They are the parent's pages, and `offset` counts from the start of the outermost image.
+    pub inherited: bool,
 }
 
 impl Segment {
     fn new(ph: &ProgramHeader) -> Self {
-        Self { addr: ph.p_vaddr, len: ph.p_filesz, offset: ph.p_offset, file_bytes: ph.p_flags & PF_FILE_BYTES != 0 }
+        let has = |flag| ph.p_flags & flag != 0;
+        let (file_bytes, inherited) = (has(PF_FILE_BYTES), has(PF_INHERITED));
+        Self { addr: ph.p_vaddr, len: ph.p_filesz, offset: ph.p_offset, file_bytes, inherited }
+    }
+
+    /// Where they lie in the file, of an image that begins there.
+    #[must_use]
+    pub const fn place(&self, base: u64) -> u64 {
+        if self.inherited { self.offset } else { base + self.offset }
     }
 }
 
@@ -31,6 +41,13 @@ pub struct Segments<'a> {
 impl<'a> Segments<'a> {
     pub(crate) fn new(loads: &'a [ProgramHeader]) -> Self {
         Self { loads, at: 0 }
+    }
+
+    /// The segment of memory that begins at an address: these ascend.
+    #[must_use]
+    pub fn at(&self, addr: u64) -> Option<Segment> {
+        let index = self.loads.binary_search_by_key(&addr, |ph| ph.p_vaddr).ok()?;
+        self.get(index)
     }
 
     /// The segment with this index, without walking.

@@ -8,8 +8,8 @@ use core::fmt;
 use zerocopy::IntoBytes;
 
 use crate::elf::{
-    PF_CONTENT, PF_PROCESS, PT_CONTENT, PT_LOAD, PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_EHDR, SIZEOF_PHDR,
-    SIZEOF_SHDR,
+    PF_CONTENT, PF_INHERITED, PF_PROCESS, PT_CONTENT, PT_LOAD, PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_EHDR,
+    SIZEOF_PHDR, SIZEOF_SHDR,
 };
 use crate::record::{Record, StrRef};
 use crate::{NoteType, PAGE, align_up, elf, note, seal};
@@ -248,6 +248,17 @@ impl Layout {
         self.seal + self.seal_len
     }
 
+    /// Says where the pages of an inherited segment lie, the `index`-th of all, in bytes from the start of the outermost image.
+    ///
+    /// # Errors
+    /// There is no such segment.
+    pub fn inherit(&self, headers: &mut [u8], index: usize, offset: u64) -> Result<(), Full> {
+        let header = usize::try_from(self.phoff).map_err(|_| Full)? + (1 + index) * SIZEOF_PHDR;
+        let at = header + core::mem::offset_of!(ProgramHeader, p_offset);
+        headers.get_mut(at..at + 8).ok_or(Full)?.copy_from_slice(&offset.to_le_bytes());
+        Ok(())
+    }
+
     /// Writes all headers to `out`, whose length is [`Layout::headers_len`]. `segments` yields address, length
     /// and `p_flags` of each segment, ascending; then those of contents, with [`PF_CONTENT`] and the offset as address; then processes' images, with
     /// [`PF_PROCESS`] and the pid as address.
@@ -275,6 +286,7 @@ impl Layout {
         put(&elf::program_header_bytes(&note(self.notes, self.notes_len)))?;
         let mut offset = self.segments;
         for (addr, len, flags) in segments {
+            let inherited = flags & PF_INHERITED != 0;
             put(&elf::program_header_bytes(&ProgramHeader {
                 p_type: match flags & (PF_CONTENT | PF_PROCESS) {
                     0 => PT_LOAD,
@@ -282,14 +294,16 @@ impl Layout {
                     _ => PT_PROCESS,
                 },
                 p_flags: flags & !(PF_CONTENT | PF_PROCESS),
-                p_offset: offset,
+                p_offset: if inherited { 0 } else { offset },
                 p_vaddr: addr,
                 p_paddr: 0,
                 p_filesz: len,
                 p_memsz: len,
                 p_align: PAGE,
             }))?;
-            offset = align_up(offset + len, PAGE);
+            if !inherited {
+                offset = align_up(offset + len, PAGE);
+            }
         }
         put(&elf::program_header_bytes(&note(self.seal, self.seal_len)))
     }

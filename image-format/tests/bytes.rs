@@ -10,6 +10,7 @@ use image_format::record::device::Device;
 use image_format::record::directory::Directory;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
+use image_format::record::header::Traces;
 use image_format::record::itimer::Itimer;
 use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, Vma};
@@ -86,8 +87,9 @@ fn header() -> Bytes {
         .u64s(&[0xe7])
         .u32s(&[2440, 0])
         .u64s(&[0x1234])
-        .u32s(&[6, 0])
-        .u64s(&[0])
+        .u32s(&[6, 2])
+        .u64s(&[0x7700])
+        .u32s(&[0, 0])
 }
 
 fn thread() -> Bytes {
@@ -101,6 +103,7 @@ fn thread() -> Bytes {
         .u64s(&[0xc000, 0xd000, 24, 0xe000])
         .u32s(&[32, 0])
         .raw(b"name", 16)
+        .u64s(&[0xf000])
 }
 
 /// The four 64-bit words of an identity; two 32-bit ones follow.
@@ -137,7 +140,7 @@ fn notes() -> Bytes {
         .note(10, bytes().u32s(&[4, 4]))
         .note(11, bytes().u32s(&[0o27]))
         .note(12, bytes().u32s(&[7, 0]).u64s(&[1024, 4096]))
-        .note(13, bytes().u32s(&[3, 20, 1, 0]))
+        .note(13, bytes().u32s(&[20, 20, 1, 0]))
         .note(
             14,
             bytes()
@@ -149,12 +152,12 @@ fn notes() -> Bytes {
                 .u64s(&[0]),
         )
         .note(15, bytes().u32s(&[21, 0o200_000]).u64s(&[88]).u32s(&[13, 4]))
-        .note(16, bytes().u32s(&[22, 2]).u64s(&[0x103]).u32s(&[17, 9]))
-        .note(17, bytes().u32s(&[23, 1]).u64s(&[9]).u32s(&[35, 8, 0, 0]))
+        .note(16, bytes().u32s(&[22, 2]).u64s(&[0x103]).u32s(&[17, 9, 0o620, 52, 53]))
+        .note(17, bytes().u32s(&[23, 1, 35, 8, 23, u32::MAX, 0, 2]))
         .note(18, bytes().u32s(&[24, 2, 26, 9]).raw(&[0x55; 36], 36).u16(24).u16(80).u32s(&[1, 0, 0, 0, 0]))
-        .note(19, bytes().u32s(&[3, 2, 1, 0]).u64s(&[100, 50]))
+        .note(19, bytes().u32s(&[20, 2, 1, 0]).u64s(&[100, 50]))
         .note(22, bytes().u32s(&[30, 0o4002]).u64s(&[5]).u32s(&[1, 0]))
-        .note(23, bytes().u32s(&[u32::MAX, 23, 43, 3, 65536, 1]))
+        .note(23, bytes().u32s(&[23, 1, 43, 3, 65536, 0o640, 50, 51]))
         .note(24, bytes().u32s(&[31, 2, 7, 3]).u64s(&[6, 2, 3, 1, 500_000_000]))
         .note(25, bytes().u32s(&[32, 2]).u64s(&[0x200]))
         .note(26, bytes().u32s(&[33, 2]))
@@ -223,6 +226,7 @@ fn the_reader_finds_every_field() {
     let image = Image::parse(file, file.len() as u64).unwrap();
 
     let h = image.header();
+    assert_eq!((h.traces(), h.trace.get()), (Traces::Found, 0x7700));
     assert_eq!((h.major.get(), h.minor.get(), h.pid.get(), h.required.get()), (1, 0, 700, 27));
     assert_eq!((h.uuid, h.boot_id), ([0xaa; 16], [0xbb; 16]));
     assert_eq!((h.wall_sec.get(), h.wall_nsec.get(), h.uid.get()), (1_000_000, 5, 1000));
@@ -239,6 +243,7 @@ fn the_reader_finds_every_field() {
     assert_eq!((j.mxcsr.get(), j.x87_cw.get()), (0x1f80, 0x37f));
     assert_eq!((j.fs_base.get(), j.gs_base.get(), j.sigmask.get()), (0x9000, 0xa000, 4));
     assert_eq!((t.altstack_sp.get(), t.altstack_size.get(), t.altstack_flags.get()), (0xb000, 8192, 2));
+    assert_eq!(t.runtime_tid.get(), 0xf000);
     assert_eq!((t.rseq_sig.get(), t.rseq.get(), t.rseq_len.get()), (0x5305_3053, 0xe000, 32));
     assert_eq!((t.tid_address.get(), t.robust_list.get(), t.robust_len.get()), (0xc000, 0xd000, 24));
     assert_eq!(&t.comm, b"name\0\0\0\0\0\0\0\0\0\0\0\0");
@@ -288,7 +293,7 @@ fn and_every_field_of_signals_and_files() {
     assert_eq!((r.resource.get(), r.soft.get(), r.hard.get()), (7, 1024, 4096));
 
     let d = image.single::<Descriptor>().unwrap();
-    assert_eq!((d.fd.get(), d.file.get(), d.cloexec.get()), (3, 20, 1));
+    assert_eq!((d.fd.get(), d.file.get(), d.cloexec.get()), (20, 20, 1));
     let f = image.single::<Regular>().unwrap();
     assert_eq!((f.id.get(), f.flags.get(), f.offset.get(), f.path), (20, 0o2001, 777, reference(8, 5)));
     assert_eq!((f.identity.dev.get(), f.identity.mtime_nsec.get(), f.identity.mode.get()), (30, 34, 0o100_644));
@@ -296,20 +301,22 @@ fn and_every_field_of_signals_and_files() {
     assert_eq!((f.id.get(), f.flags.get(), f.offset.get(), f.path), (21, 0o200_000, 88, reference(13, 4)));
     let f = image.single::<Device>().unwrap();
     assert_eq!((f.id.get(), f.flags.get(), f.rdev.get(), f.path), (22, 2, 0x103, reference(17, 9)));
+    assert_eq!((f.mode.get(), f.uid.get(), f.gid.get()), (0o620, 52, 53));
     let f = image.single::<Pipe>().unwrap();
-    assert_eq!((f.id.get(), f.flags.get(), f.ino.get(), f.path, f.named.get()), (23, 1, 9, reference(35, 8), 0));
+    assert_eq!((f.id.get(), f.flags.get(), f.path), (23, 1, reference(35, 8)));
+    assert_eq!((f.pipe.get(), f.next.get(), f.named.get(), f.how.get()), (23, u32::MAX, 0, 2));
     let f = image.single::<Terminal>().unwrap();
     assert_eq!((f.id.get(), f.flags.get(), f.path, f.termios), (24, 2, reference(26, 9), [0x55; 36]));
     assert_eq!((f.rows.get(), f.columns.get(), f.controlling.get()), (24, 80, 1));
     let l = image.single::<Lock>().unwrap();
-    assert_eq!((l.fd.get(), l.kind.get(), l.write.get()), (3, 2, 1));
+    assert_eq!((l.fd.get(), l.kind.get(), l.write.get()), (20, 2, 1));
     assert_eq!((l.start.get(), l.len.get()), (100, 50));
 
     let e = image.single::<Eventfd>().unwrap();
     assert_eq!((e.id.get(), e.flags.get(), e.count.get(), e.semaphore.get()), (30, 0o4002, 5, 1));
     let d = image.single::<PipeData>().unwrap();
-    assert_eq!((d.read.get(), d.write.get(), image.bytes(d.bytes)), (u32::MAX, 23, Some(b"[he".as_slice())));
-    assert_eq!((d.size.get(), d.packet.get()), (65536, 1));
+    assert_eq!((d.pipe.get(), d.packet.get(), image.bytes(d.bytes)), (23, 1, Some(b"[he".as_slice())));
+    assert_eq!((d.size.get(), d.mode.get(), d.uid.get(), d.gid.get()), (65536, 0o640, 50, 51));
     let t = image.single::<Timerfd>().unwrap();
     assert_eq!((t.id.get(), t.flags.get(), t.clock.get(), t.settime.get()), (31, 2, 7, 3));
     assert_eq!((t.ticks.get(), t.interval.map(|f| f.get()), t.value.map(|f| f.get())), (6, [2, 3], [1, 500_000_000]));

@@ -12,9 +12,9 @@ use image_format::record::eventfd::Eventfd;
 use image_format::record::frame::{Component, Frame, SignalFrame};
 use image_format::record::guard::Guard;
 use image_format::record::header::Header;
-use image_format::record::id_word::IdWord;
 use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::record::itimer::Itimer;
+use image_format::record::job::Job;
 use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, Vma};
 use image_format::record::mm::Mm;
@@ -69,7 +69,6 @@ fn each_record_is_described() {
     described::<Component>();
     described::<Deadline>();
     described::<SignalFrame>();
-    described::<IdWord>();
     described::<Vma>();
     described::<Backing>();
     described::<Mm>();
@@ -78,6 +77,7 @@ fn each_record_is_described() {
     described::<Itimer>();
     described::<PosixTimer>();
     described::<Process>();
+    described::<Job>();
     described::<Cwd>();
     described::<Umask>();
     described::<Rlimit>();

@@ -6,6 +6,7 @@ mod support;
 use image_format::elf::{PF_R, PF_W};
 use image_format::record::header::Features;
 use image_format::record::shared_file::SharedFile;
+use image_format::record::socket::Step;
 use image_format::{ExitCode, PAGE, USER_END};
 use support::Parts;
 use zerocopy::FromZeros;
@@ -120,12 +121,20 @@ fn records_that_cannot_be() {
     sealed_nonsense("made the save", |p| p.threads[1].flags = 0.into());
     sealed_nonsense("exactly one thread leads", |p| p.threads = p.threads.split_off(1));
     sealed_nonsense("exactly one thread leads", |p| p.threads.push(p.threads[0]));
+    sealed_nonsense("did not say how it goes on", |p| p.header.stopped = 1.into());
     sealed_nonsense("where no code is", |p| p.threads[1].jmp.rip = support::HEAP.into());
     sealed_nonsense("kernel space", |p| p.threads[1].jmp.rsp = u64::MAX.into());
     sealed_nonsense("kernel space", |p| p.threads[0].robust_list = USER_END.into());
     sealed_nonsense("MXCSR", |p| p.threads[0].jmp.mxcsr = (1 << 16).into());
     sealed_nonsense("at no address", |p| p.threads[0].flags = 5.into());
     sealed_nonsense("for no thread", |p| p.pending[1].tid = 77.into());
+    sealed_nonsense("what threads have is out of order", |p| p.pending.swap(0, 1));
+    sealed_nonsense("what threads have is out of order", |p| {
+        p.sched.insert(0, image_format::record::sched::Sched { tid: u32::MAX.into(), ..p.sched[0] })
+    });
+    sealed_nonsense("what threads have is out of order", |p| {
+        p.affinity.insert(0, image_format::record::sched::Affinity { tid: u32::MAX.into(), ..p.affinity[0] })
+    });
     sealed_nonsense("no valid number", |p| p.pending[0].siginfo[0] = 65);
     sealed_nonsense("missing or repeated", |p| p.mm.clear());
     sealed_nonsense("missing or repeated", |p| p.umask.push(p.umask[0]));
@@ -149,12 +158,19 @@ fn records_that_cannot_be() {
 
 #[test]
 fn files_that_cannot_be() {
-    sealed_nonsense("same id", |p| p.devices[0].id = 2.into());
+    sealed_nonsense("same id", |p| p.devices[0].id = 3.into());
     sealed_nonsense("open files are out of order", |p| p.regular.push(p.regular[0]));
     sealed_nonsense("does not describe", |p| p.descriptors[3].file = 99.into());
     sealed_nonsense("out of order, repeated", |p| p.descriptors.swap(1, 2));
     sealed_nonsense("out of order, repeated", |p| p.descriptors[6].fd = 5.into());
     sealed_nonsense("too great", |p| p.descriptors[6].fd = u32::MAX.into());
+    sealed_nonsense("called after its first descriptor", |p| p.descriptors[4].file = 5.into());
+    sealed_nonsense("called after its first descriptor", |p| {
+        (p.regular[0].id, p.descriptors[3].file, p.descriptors[4].file) = (4.into(), 4.into(), 4.into());
+    });
+    sealed_nonsense("called after its first descriptor", |p| {
+        (p.regular[0].id, p.descriptors[3].file, p.descriptors[4].file) = (9.into(), 9.into(), 9.into());
+    });
     sealed_nonsense("close-on-exec", |p| p.descriptors[6].cloexec = 2.into());
     sealed_nonsense("no regular file", |p| p.locks[0].fd = 5.into());
     sealed_nonsense("no regular file", |p| p.locks[0].fd = 55.into());
@@ -186,14 +202,18 @@ fn events_that_cannot_be() {
     events("same id", |p| p.events.signalfds[0].id = 10.into());
     events("open files are out of order", |p| p.events.epolls.swap(0, 1));
     events("does not describe", |p| p.events.timers.clear());
-    events("without its two ends", |p| p.events.pipe_data[2].read = 8.into());
-    events("without its two ends", |p| p.events.pipe_data[2].read = 10.into());
-    events("without its two ends", |p| p.events.pipe_data[2].read = u32::MAX.into());
-    events("without its two ends", |p| p.events.pipe_data[2].write = 9.into());
-    events("without its two ends", |p| (p.pipes[1].named, p.pipes[1].path) = (1.into(), p.cwd[0].path));
-    events("without its two ends", |p| {
-        (p.pipes[3].named, p.pipes[3].path, p.pipes[3].flags) = (1.into(), p.cwd[0].path, 1.into());
-    });
+    events("contents without an end of it", |p| p.events.pipe_data[2].pipe = 8.into());
+    events("contents without an end of it", |p| p.events.pipe_data[2].pipe = 10.into());
+    events("that is not the pipe's", |p| (p.pipes[2].named, p.pipes[2].path) = (1.into(), p.cwd[0].path));
+    events("that is not the pipe's", |p| p.pipes[2].pipe = 9.into());
+    events("that is not the pipe's", |p| p.pipes[3].how = 4.into());
+    events("is followed by none", |p| p.pipes[2].next = 10.into());
+    events("is followed by none", |p| p.pipes[2].next = 7.into());
+    events("no other end leads to", |p| p.pipes[1].next = u32::MAX.into());
+    events("no other end leads to", |p| p.pipes[3].pipe = 7.into());
+    events("pipe(2) does not make", |p| p.pipes[2].flags = 0.into());
+    events("pipe(2) does not make", |p| p.pipes[2].flags = 2.into());
+    events("a feature that the header does not require", |p| p.pipes[2].how = 1.into());
     events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].size = 2.into());
     events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].bytes.at = u32::MAX.into());
     events("do not fit the strings or its buffer", |p| p.events.pipe_data[1].packet = 2.into());
@@ -317,6 +337,22 @@ fn sockets_that_cannot_be() {
     sockets("a step of a socket", |p| p.events.steps[4].a = 99.into());
     sockets("a step of a socket", |p| p.events.steps[5].bytes.len = u32::MAX.into());
     sockets("a step of a socket", |p| p.events.steps[1].bytes.len = 300.into());
+    // A filter has whole instructions.
+    sockets("a step of a socket", |p| p.events.steps[5].step = (Step::Filter as u32).into());
+    sockets("repeated, or too great", |p| p.descriptors.last_mut().unwrap().fd = (1 << 20 | 100).into());
+    let transit = |fd: u32| {
+        let mut parts = Parts::new();
+        parts.give_sockets();
+        parts.header.required = (parts.header.required.get() | Features::IN_TRANSIT.bits()).into();
+        // An open file is called after its first descriptor.
+        let last = parts.descriptors.last_mut().unwrap();
+        let old = std::mem::replace(&mut last.file, fd.into());
+        last.fd = fd.into();
+        parts.events.sockets.iter_mut().filter(|socket| socket.id == old).for_each(|socket| socket.id = fd.into());
+        support::check(&parts.image())
+    };
+    transit(1 << 20 | 100).expect("a descriptor in transit");
+    transit(2 << 20 | 100).expect_err("a descriptor of nobody");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn programs_are_as_the_kernel_takes_them() {
 
 #[test]
 fn chains_are_whole_and_in_order() {
-    use How::{Filter, FilterByPrctl, LoggingFilter, NoNewPrivs, Strict};
+    use How::{Filter, FilterByPrctl, LoggingFilter, NoNewPrivs, SharedFilter, SharedLoggingFilter, Strict};
     let programs = || code(&[ALLOW, ALLOW]);
     for sound in [
         rows(
@@ -86,6 +86,16 @@ fn chains_are_whole_and_in_order() {
         ),
         rows(&[(PID, Strict, 0, 0), (THREAD, NoNewPrivs, 0, 0), (THREAD, FilterByPrctl, 0, 2)], 0),
         rows(&[(THREAD, Filter, 1, 1)], 1),
+        rows(
+            &[
+                (PID, NoNewPrivs, 0, 0),
+                (PID, SharedFilter, 0, 1),
+                (PID, SharedLoggingFilter, 0, 1),
+                (THREAD, Filter, 1, 1),
+            ],
+            0,
+        ),
+        rows(&[(PID, SharedFilter, 0, 1), (PID, Filter, 0, 1), (THREAD, Filter, 1, 1)], 1),
     ] {
         check(programs(), sound.clone()).unwrap_or_else(|fault| panic!("{sound:?}: {fault}"));
     }
@@ -100,6 +110,9 @@ fn chains_are_whole_and_in_order() {
         rows(&[(PID, Strict, 0, 0), (PID, Filter, 0, 1)], 0),
         rows(&[(PID, NoNewPrivs, 0, 0), (PID, NoNewPrivs, 0, 0)], 0),
         rows(&[(PID, Filter, 0, 0)], 1),
+        rows(&[(THREAD, SharedFilter, 0, 1)], 1),
+        rows(&[(PID, Filter, 0, 1), (PID, SharedFilter, 0, 1)], 1),
+        rows(&[(PID, SharedFilter, 0, 1), (THREAD, NoNewPrivs, 0, 0), (THREAD, Filter, 0, 1)], 0),
         rows(&[(PID, Filter, 1, 2)], 1),
         rows(&[(PID, Strict, 0, 1)], 0),
         rows(&[(PID, Filter, 0, 1)], 0),

@@ -3,13 +3,34 @@
 
 mod support;
 
-use image_format::ExitCode;
+use image_format::elf::PF_INHERITED;
 use image_format::record::credentials::Credentials;
 use image_format::record::header::Features;
 use image_format::record::pidfd::{Pidfd, PidfdOf};
 use image_format::record::process::Process;
 use image_format::record::sigio::Sigio;
-use support::Parts;
+use image_format::{ExitCode, Image};
+use support::{Aligned, Parts};
+
+/// Pages of the parent take no room in the child's image, and must lie before that in the file.
+#[test]
+fn pages_of_the_parent() {
+    let mut parts = Parts::new();
+    let whole = parts.image();
+    let first = parts.runs.first_mut().unwrap();
+    first.flags |= PF_INHERITED;
+    let len = first.bytes.len();
+    let child = Aligned::new(&parts.image());
+    assert_eq!(child.bytes().len() + len, whole.len());
+    let image = Image::parse(child.bytes(), child.bytes().len() as u64).unwrap();
+    let segment = image.segments().next().unwrap();
+    assert!(segment.inherited && segment.place(1 << 20) == 0 && segment.len == len as u64);
+    assert!(image.segments().skip(1).all(|other| !other.inherited && other.place(1 << 20) > 1 << 20));
+    image.check_inherited(len as u64).expect("just before it");
+    let fault = image.check_inherited(len as u64 - 1).expect_err("within it");
+    assert_eq!(fault.exit_code(), ExitCode::BadAddress, "{fault}");
+    assert!(fault.to_string().contains("pages of the parent"), "{fault}");
+}
 
 #[test]
 fn trees_that_cannot_be() {
@@ -68,6 +89,10 @@ fn what_only_trees_have() {
             Err(fault) => assert!(!says.is_empty() && fault.to_string().contains(says), "{says}: {fault}"),
         }
     };
+    tree("was stopped and has ended", &|p| p.processes[1].stopped = 3.into());
+    tree("was stopped and has ended", &|p| p.processes.last_mut().unwrap().stopped = 1.into());
+    tree("", &|p| p.processes[1].stopped = 2.into());
+    tree("did not say how it goes on", &|p| p.header.stopped = 2.into());
     let own = "credentials that no process has";
     tree("", &|_| {});
     tree("", &|p| (p.credentials[0].permitted, p.credentials[0].effective) = (6.into(), 4.into()));
@@ -80,11 +105,13 @@ fn what_only_trees_have() {
     tree(own, &|p| p.credentials[0].groups.len = 3.into());
     tree(own, &|p| p.credentials[0].groups.at = u32::MAX.into());
     let without = |p: &mut Parts, what: Features| p.header.required = (p.header.required.get() & !what.bits()).into();
-    tree(own, &|p| without(p, Features::CREDENTIALS));
+    // Those that tell root alone what to do.
+    tree("", &|p| without(p, Features::CREDENTIALS));
     let pidfd = |p: &mut Parts, pid: u32| {
-        let last = p.descriptors.last_mut().unwrap();
-        last.file = last.fd;
-        let id = last.fd;
+        let mut last = *p.descriptors.last().unwrap();
+        let id = (last.fd.get() + 1).into();
+        (last.fd, last.file) = (id, id);
+        p.descriptors.push(last);
         p.pidfds = (vec![Pidfd { id, flags: 2.into() }], vec![PidfdOf { id, pid: pid.into() }]);
     };
     let other = "a pidfd that is none";
@@ -101,5 +128,9 @@ fn what_only_trees_have() {
         without(p, Features::OTHERS_PIDFDS);
     });
     tree("a signal-driven socket that is none", &|p| p.driven.push(Sigio { id: 3.into(), ..support::zeroed() }));
-    tree("or images that belong to none", &|p| p.descriptors.last_mut().unwrap().fd = (2 << 20).into());
+    tree("or images that belong to none", &|p| {
+        let id = (2u32 << 20).into();
+        let last = p.descriptors.last_mut().unwrap();
+        (last.fd, last.file, p.devices[0].id) = (id, id, id);
+    });
 }

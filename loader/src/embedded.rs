@@ -3,10 +3,7 @@
 /// The restart stub, a whole executable; empty when this crate was built without one (see [`is_present`]).
 pub static STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/restart-stub"));
 
-/// The larger one, which restarts trees of processes, too; empty as [`STUB`].
-pub static TREE_STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/restart-stub-tree"));
-
-/// Whether a stub was built in: `cargo xtask dist` does, a plain `cargo build` does not.
+/// Whether a stub was built in: in this repository `cargo xtask` does that, a plain `cargo build` does not; elsewhere any build does.
 #[must_use]
 pub fn is_present() -> bool {
     !STUB.is_empty()

@@ -9,7 +9,6 @@ use image_format::ExitCode;
 use linked_list_allocator::Heap;
 use state::{Error, Result};
 use sys::fs::Fd;
-use sys::packed;
 
 /// Bytes of the arena. Untouched pages of it cost nothing.
 const SIZE: usize = 4 << 20;
@@ -81,7 +80,7 @@ fn room(len: usize) -> Result<*mut u8> {
     let heap = unsafe { &mut *HEAP.0.get() };
     let found = Layout::from_size_align(len.max(1), ALIGN).ok().and_then(|layout| heap.allocate_first_fit(layout).ok());
     found.map(NonNull::as_ptr).ok_or_else(|| {
-        Error::about(packed!("descriptors and mapped files: are more than the restart's memory holds"), 0u32, b"", None)
+        Error::about("descriptors and mapped files: are more than the restart's memory holds", 0u32, b"", None)
             .code(ExitCode::NoRoom)
     })
 }

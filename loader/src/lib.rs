@@ -10,7 +10,10 @@ pub mod cpu;
 #[cfg(feature = "embed")]
 pub mod embedded;
 pub mod hole;
+pub mod identity;
+pub mod limits;
 pub mod options;
+pub mod supervise;
 pub mod vdso;
 
 #[cfg(test)]

@@ -12,5 +12,6 @@
 
 mod commit;
 mod heap;
+mod launch;
 mod prepare;
 mod start;

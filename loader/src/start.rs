@@ -4,18 +4,29 @@ use core::ffi::CStr;
 
 use image_format::ExitCode;
 use loader::options::{Options, parse};
-use state::Error;
-use sys::packed;
-use sys::text::{Line, Packed};
+use state::process::restarting::{self, Mark};
+use state::{Error, Result};
+use sys::abi::signal::SIGXFSZ;
+use sys::text::Line;
+
+use crate::launch::launch;
+use crate::prepare::{self, Plan, kernel};
 
 sys::entry_point!(main);
+
+/// What this process does; first in the data, where those who save look for it.
+#[used]
+#[unsafe(link_section = ".mark")]
+pub static MARK: Mark = Mark::new();
 
 /// What the entry point calls with the kernel's initial stack.
 unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: first, once.
     unsafe { crate::heap::init() };
     // Whoever saves this process by its id waits until it is the program.
-    sys::thread::set_name(&state::process::RESTARTING);
+    sys::thread::set_name(&restarting::NAME);
+    // A limit on the size of files is an error of a write.
+    let _ = sys::signal::ignore(SIGXFSZ);
     // SAFETY: the kernel's layout: argc, then as many pointers to strings.
     let arg = |i: usize| unsafe { CStr::from_ptr(*sp.add(1 + i) as *const _) }.to_bytes();
     // SAFETY: as above.
@@ -26,25 +37,35 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
             let _ = sys::fs::write_all(1, Line::filled(text, 0, b"", 0).as_bytes());
             sys::process::exit(0)
         }
-        Ok(None) => match crate::prepare::prepare(&options, is_privileged(sp)) {
+        Ok(None) => match restart(&options, is_privileged(sp)) {
             Ok(plan) => crate::commit::commit(plan),
             Err(error) => error,
         },
         Err((why, argument)) => {
-            let mut told = Line::filled(packed!("argument @: "), 0, argument, 0);
+            let mut told = Line::filled("argument @: ", 0, argument, 0);
             told.fill(why, 0, b"", 0);
-            Error::about(packed!("@: see --help"), 0u32, told.as_bytes(), None).code(ExitCode::Usage)
+            Error::about("@: see --help", 0u32, told.as_bytes(), None).code(ExitCode::Usage)
         }
     };
-    tell(2, packed!("@"), 0, error.line().as_bytes(), 0);
+    tell(2, "@", 0, error.line().as_bytes(), 0);
     crate::prepare::tree::fail(i32::from(error.exit_code() as u8));
     sys::process::exit(i32::from(error.exit_code() as u8))
 }
 
+/// From the command line to a plan, in the process that is to be the program.
+fn restart(options: &Options<'static>, privileged: bool) -> Result<&'static Plan> {
+    let mut input = prepare::open(options, privileged)?;
+    let image = *input.image();
+    kernel::raise_limits();
+    kernel::check(&image, options)?;
+    let launched = launch(options, &image, &mut input)?;
+    prepare::prepare(options, input, &launched)
+}
+
 /// Says a line, which begins with this program's name.
 /// `what` is a pattern, see [`Text::fill`].
-pub fn tell(fd: sys::fs::Fd, what: Packed, number: u64, bytes: &[u8], errno: i32) {
-    let mut line = Line::filled(packed!("restart-stub: "), 0, b"", 0);
+pub fn tell(fd: sys::fs::Fd, what: &'static str, number: u64, bytes: &[u8], errno: i32) {
+    let mut line = Line::filled("restart-stub: ", 0, b"", 0);
     line.fill(what, number, bytes, errno);
     line.push(b"\n");
     let _ = sys::fs::write_all(fd, line.as_bytes());
@@ -74,7 +95,7 @@ fn is_privileged(sp: *const usize) -> bool {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
-    tell(crate::commit::error_fd(), packed!("internal error: @:#"), line.into(), file.as_bytes(), 0);
+    tell(crate::commit::error_fd(), "internal error: @:#", line.into(), file.as_bytes(), 0);
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 

@@ -3,7 +3,7 @@
 //! One of the two that it reads comes from an image: whatever the bytes are, it finds entries or none, and never panics.
 
 use sys::arch::{DETOUR, ENTRIES, ENTRY_NAMES};
-use sys::text::{after, decimal, words};
+use sys::text::{after, choice, decimal, words};
 
 /// Offset of each entry from the first byte, in the order of [`ENTRY_NAMES`]; 0 where there is none.
 pub type Entries = [u32; ENTRIES];
@@ -63,8 +63,9 @@ pub fn entries(elf: &[u8]) -> Entries {
         let start = number(elf, at.wrapping_add(8), 8).wrapping_sub(base);
         let fits = number(elf, at.wrapping_add(16), 8) >= DETOUR as u64
             && start.checked_add(DETOUR as u64).is_some_and(|end| end <= elf.len() as u64);
-        let names = words(ENTRY_NAMES).step_by(2);
-        for (entry, _) in found.iter_mut().zip(names).filter(|(_, known)| fits && name == Some(*known)) {
+        // Every second word is a name.
+        let place = name.and_then(|name| choice(name, ENTRY_NAMES)).filter(|place| fits && place % 2 == 0);
+        if let Some(entry) = place.and_then(|place| found.get_mut(place / 2)) {
             *entry = start as u32;
         }
     }

@@ -8,20 +8,19 @@ mod finder;
 mod source;
 
 use image_format::record::Identity;
-use image_format::record::content::{Content, ContentFile, ContentKind};
-#[cfg(feature = "tree")]
+use image_format::record::content::{Content, ContentFile, ContentKind, UNKNOWN};
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
 use sys::Errno;
 use sys::abi::{
-    F_ADD_SEALS, MFD_ALLOW_SEALING, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
+    AT_REMOVEDIR, F_ADD_SEALS, F_SETFL, MFD_ALLOW_SEALING, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH,
+    O_RDWR, O_TMPFILE, SEEK_SET, Timespec,
 };
 use sys::fs::{Fd, Owned};
-use sys::packed;
 use sys::text::{Line, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, owner};
 
 pub use source::{Contents, Object};
 pub(crate) use source::{kind_of, resident};
@@ -37,12 +36,15 @@ pub fn save<T: Target>(
     save: &mut Save<'_, '_, T>,
     files: &[OpenFile],
     contents: &Contents<'_>,
-    parts: impl Iterator<Item = usize> + Clone,
+    parts: impl Iterator<Item = usize>,
 ) -> Result<()> {
     save.notes.begin(image_format::NoteType::Content)?;
-    let mut first = 0u32;
+    let (mut first, mut parts) = (0u32, parts.peekable());
     for (index, object) in contents.objects().iter().enumerate() {
-        let segments = parts.clone().filter(|part| *part == index).count() as u32;
+        let mut segments = 0u32;
+        while parts.next_if_eq(&index).is_some() {
+            segments += 1;
+        }
         save.notes.push(&Content {
             id: (index as u32).into(),
             kind: object.kind.into(),
@@ -53,15 +55,24 @@ pub fn save<T: Target>(
             segments: segments.into(),
             key: object.key.into(),
             shmid: if object.kind == ContentKind::SysV as u32 { object.ino as u32 } else { 0 }.into(),
-            reserved: 0.into(),
+            uid: object.uid.into(),
+            gid: object.gid.into(),
         })?;
         first += segments;
     }
     save.notes.end()?;
+    let of_memfd = save.scratch.take::<u8>(contents.objects().len())?;
     save.each(files, Kind::Content, |_, file| {
         let id = contents.id(file.dev, file.ino).unwrap_or(0);
         let (flags, offset) = (file.flags.into(), file.offset.into());
-        Ok(ContentFile { id: file.id.into(), flags, offset, content: id.into(), reserved: 0.into() })
+        // The kernel does not tell which of several it is: it is the first one, most likely.
+        let is_memfd = contents.objects().get(id as usize).is_some_and(|o| o.kind == ContentKind::Memfd as u32);
+        let first = of_memfd.get_mut(id as usize).filter(|first| **first == 0);
+        let made = match first {
+            Some(first) if is_memfd && file.flags & (O_ACCMODE | O_PATH) == O_RDWR => core::mem::replace(first, 1) == 0,
+            _ => false,
+        };
+        Ok(ContentFile { id: file.id.into(), flags, offset, content: id.into(), made: u32::from(made).into() })
     })
 }
 
@@ -100,9 +111,8 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
         return Ok(());
     }
     let failed = |pattern, name, e| Error::about(pattern, 0u32, name, e).code(ExitCode::FileMissing);
-    let no_file = packed!("file @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW");
-    let no_directory =
-        packed!("directory @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW");
+    let no_file = "file @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW";
+    let no_directory = "directory @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW";
     let (dir, _) = split(path);
     let nameless = match sys::fs::open_path(dir, O_TMPFILE | O_RDWR, 0o600) {
         Err(e @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(failed(no_directory, dir, e)),
@@ -111,13 +121,13 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
     let named = nameless.is_none();
     let made = nameless.map_or_else(|| sys::fs::open_path(path, O_RDWR | O_CREAT | O_EXCL, 0o600), Ok);
     let then = &content.identity;
-    let time = Timespec { sec: then.mtime_sec.get(), nsec: i64::from(then.mtime_nsec.get()) };
     let made = made.and_then(|file| {
         let whole = |whole| if whole { sys::fs::truncate(file.fd(), then.size.get()) } else { Err(Errno::EBADMSG) };
         let done = fill(file.fd())
             .and_then(whole)
+            .and_then(|()| own(image, content, file.fd()))
             .and_then(|()| sys::fs::chmod(file.fd(), then.mode.get() & 0o777))
-            .and_then(|()| sys::fs::set_mtime(file.fd(), time))
+            .and_then(|()| sys::fs::set_mtime(file.fd(), mtime(then)))
             .and_then(|()| if named { Ok(()) } else { sys::fs::link_path(file.fd(), path) });
         if named && done.is_err() {
             let _ = sys::fs::unlink_path(path);
@@ -125,23 +135,62 @@ pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) 
         done
     });
     made.map_err(|e| failed(no_file, path, e))?;
-    let text = Line::filled(packed!("restart-stub: file @ was missing: restored\n"), 0, path, 0);
-    let _ = sys::fs::write_all(2, text.as_bytes());
+    sys::text::say("restart-stub: file @ was missing: restored\n", 0, path, 0);
     Ok(())
 }
 
+fn mtime(then: &Identity) -> Timespec {
+    Timespec { sec: then.mtime_sec.get(), nsec: i64::from(then.mtime_nsec.get()) }
+}
+
+/// Gives a file the owner that the old one had.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn own(image: &Checked<'_>, content: &Content, fd: Fd) -> sys::Result<()> {
+    let (uid, gid) = (content.uid.get(), content.gid.get());
+    if uid == UNKNOWN { Ok(()) } else { owner::restore(image, fd, uid, gid) }
+}
+
+/// Makes something for a moment under a name in the directory of `path`, or else in `/tmp`, and opens it: it has no name by then.
+///
+/// # Errors
+/// The kernel's, for the last of the directories.
+#[inline(never)]
+pub(crate) fn nameless(path: &[u8], flags: u32, make: &dyn Fn(&[u8]) -> sys::Result<()>) -> sys::Result<Owned> {
+    let (old, _) = split(path);
+    let mut last = Err(Errno::ENOENT);
+    for dir in [old, b"/tmp/"] {
+        let mut name = Text::<4128>::new();
+        name.push(dir);
+        name.fill(".ckpt-#", sys::process::pid() as u64, b"", 0);
+        let made = make(name.as_bytes());
+        // Of another restart that has died.
+        let is_ours = made != Err(Errno::EEXIST);
+        last = made.and_then(|()| sys::fs::open_path(name.as_bytes(), flags | O_NOFOLLOW, 0));
+        if is_ours {
+            let kind = if flags & O_DIRECTORY != 0 { AT_REMOVEDIR } else { 0 };
+            let _ = sys::fs::remove_path(name.as_bytes(), kind);
+        }
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
 /// Whether the image has the file of this name, which was mapped and not open: nobody goes on at an offset in it.
-#[cfg(feature = "tree")]
 #[must_use]
 pub fn is_carried(image: &Checked<'_>, path: &[u8]) -> bool {
     let same = |one: &Identity, other: &Identity| (one.dev, one.ino) == (other.dev, other.ino);
     let is_open = |content: &Content| image.each::<Regular>().any(|file| same(&file.identity, &content.identity));
     let named = |content: &&Content| content.kind.get() == ContentKind::Named as u32;
-    image.each::<Content>().filter(named).any(|content| image.string(content.name) == path && !is_open(content))
+    let fits = |content: &Content| !is_open(content) || crate::shared_file::is_in_memory(path);
+    image.each::<Content>().filter(named).any(|content| image.string(content.name) == path && fits(content))
 }
 
 /// A path's directory, with the slash, and the name in it.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let slash = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     path.split_at_checked(slash).unwrap_or_default()
 }
@@ -151,7 +200,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// # Errors
 /// The kernel's.
 pub fn open_again(fd: Fd, flags: u32) -> sys::Result<Owned> {
-    sys::fs::open(Line::filled(packed!("/proc/self/fd/#"), fd as u64, b"", 0).as_c_str(), flags, 0)
+    sys::fs::open(Line::filled("/proc/self/fd/#", fd as u64, b"", 0).as_c_str(), flags, 0)
 }
 
 /// Opens contents for a description; `made`: their file.
@@ -160,6 +209,11 @@ pub fn open_again(fd: Fd, flags: u32) -> sys::Result<Owned> {
 /// The kernel's.
 pub fn restore(file: &ContentFile, made: Fd) -> sys::Result<Fd> {
     let flags = file.flags.get();
+    if file.made.get() != 0 {
+        sys::fs::seek(made, file.offset.get() as i64, SEEK_SET)?;
+        sys::fs::fcntl(made, F_SETFL, flags as usize)?;
+        return sys::fs::dup_above(made, 0);
+    }
     // These stay among a description's flags, but would make another file, or not go through the link.
     let opened = open_again(made, flags & crate::regular::REOPEN & !(O_TMPFILE | O_NOFOLLOW))?;
     if flags & O_PATH == 0 {
@@ -168,13 +222,17 @@ pub fn restore(file: &ContentFile, made: Fd) -> sys::Result<Fd> {
     Ok(opened.release())
 }
 
-/// Gives the file its mode and its seals, when all is open and mapped: both may forbid just that.
+/// Gives the file its mode, its time and its seals, when all is open and mapped: these may forbid just that.
 ///
 /// # Errors
 /// The kernel's.
 pub fn finish(content: &Content, made: Fd) -> sys::Result<()> {
     // A memfd may be forbidden to be executable (sysctl vm.memfd_noexec): that is no reason to die so late.
     let _ = sys::fs::chmod(made, content.identity.mode.get() & 0o7777);
+    // Nothing was made of a file that has a name.
+    if made >= 0 {
+        sys::fs::set_mtime(made, mtime(&content.identity))?;
+    }
     match content.seals.get() {
         0 => Ok(()),
         seals => sys::fs::fcntl(made, F_ADD_SEALS, seals as usize).map(drop),

@@ -1,4 +1,5 @@
-//! Users, groups and capabilities of the processes of a tree that are not all the same: each gets its own again.
+//! Users, groups and capabilities: each process of a tree that has not all the same gets its own again, and so does a process of another
+//! user that root restarts.
 //!
 //! Must never give anybody more than the restart has itself: that is the kernel's to decide, and asked beforehand here.
 
@@ -12,10 +13,10 @@ use sys::abi::{
 };
 use sys::credentials::{Whose, set_capabilities, set_groups, set_ids};
 use sys::fs::Fd;
-use sys::text::{Line, Text, cut, decimal, hex, words};
-use sys::{Errno, Sysno, packed};
-use zerocopy::FromZeros;
+use sys::text::{Line, Text, choice, cut, decimal, hex, words};
+use sys::{Errno, Sysno};
 use zerocopy::little_endian::U32;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::target::{Arg, Question};
 use crate::{Error, Result, Save, Target};
@@ -26,12 +27,15 @@ const ROOM: usize = 16 << 10;
 /// What takes a right to be changed: `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`.
 const RIGHTS: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 
+/// What a `status` file calls them.
+const KEYS: &[u8] = b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb";
+
 /// A thread's credentials as `/proc` tells them.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     record: Credentials,
-    groups: [u8; 4 * GROUPS_MAX],
-    len: usize,
+    groups: [U32; GROUPS_MAX],
+    count: usize,
 }
 
 impl PartialEq for Found {
@@ -45,7 +49,7 @@ impl Found {
     fn read(proc: Fd, file: &CStr) -> sys::Result<Option<Self>> {
         let mut buffer = [0; ROOM];
         let text = sys::fs::read_file_at(proc, file, &mut buffer)?;
-        let mut found = Self { record: Credentials::new_zeroed(), groups: [0; 4 * GROUPS_MAX], len: 0 };
+        let mut found = Self { record: Credentials::new_zeroed(), groups: [U32::ZERO; GROUPS_MAX], count: 0 };
         if text.len() == ROOM {
             return Ok(None);
         }
@@ -58,41 +62,55 @@ impl Found {
         };
         for line in text.split(|b| *b == b'\n') {
             let Some((key, value)) = cut(line, b':') else { continue };
-            let set = || hex(value.trim_ascii()).unwrap_or(0).into();
             let record = &mut found.record;
-            match key {
-                b"Uid" => record.uid = ids(value),
-                b"Gid" => record.gid = ids(value),
-                b"CapInh" => record.inheritable = set(),
-                b"CapPrm" => record.permitted = set(),
-                b"CapEff" => record.effective = set(),
-                b"CapBnd" => record.bounding = set(),
-                b"CapAmb" => record.ambient = set(),
-                b"Groups" => {
-                    for group in words(value).filter_map(decimal) {
-                        let Some(to) = found.groups.get_mut(found.len..found.len + 4) else { return Ok(None) };
-                        for (to, byte) in to.iter_mut().zip((group as u32).to_le_bytes()) {
-                            *to = byte;
-                        }
-                        found.len += 4;
-                    }
+            let set = match choice(key, KEYS) {
+                Some(0) => {
+                    record.uid = ids(value);
+                    continue;
                 }
-                _ => {}
-            }
+                Some(1) => {
+                    record.gid = ids(value);
+                    continue;
+                }
+                Some(2) => {
+                    for group in words(value).filter_map(decimal) {
+                        let Some(to) = found.groups.get_mut(found.count) else { return Ok(None) };
+                        *to = (group as u32).into();
+                        found.count += 1;
+                    }
+                    continue;
+                }
+                Some(3) => &mut record.inheritable,
+                Some(4) => &mut record.permitted,
+                Some(5) => &mut record.effective,
+                Some(6) => &mut record.bounding,
+                Some(7) => &mut record.ambient,
+                _ => continue,
+            };
+            *set = hex(value.trim_ascii()).ok_or(Errno::EIO)?.into();
         }
         Ok(Some(found))
+    }
+
+    /// The effective user id.
+    #[must_use]
+    pub fn user(&self) -> u32 {
+        let [_, effective, ..] = self.record.uid;
+        effective.get()
     }
 
     /// Supplementary groups, four bytes each.
     #[must_use]
     pub fn groups(&self) -> &[u8] {
-        self.groups.get(..self.len).unwrap_or_default()
+        self.groups.get(..self.count).unwrap_or_default().as_bytes()
     }
 
     /// Whether they are these.
     fn is(&self, other: &Credentials, groups: &[u8]) -> bool {
-        let all = |c: &Credentials| (c.uid, c.gid, c.effective, c.permitted, c.inheritable, c.bounding, c.ambient);
-        all(&self.record) == all(other) && self.groups() == groups
+        // Where the groups lie, and what the process set itself, is in no `status` file.
+        let Credentials { groups: groups_at, dumpable, reserved, .. } = *other;
+        let own = Credentials { groups: groups_at, dumpable, reserved, ..self.record };
+        own.as_bytes() == other.as_bytes() && self.groups() == groups
     }
 
     /// Those of the process that is entered, whose threads must all have the same.
@@ -127,89 +145,126 @@ impl Found {
     }
 }
 
+/// Asks whether others may look into the process.
+pub const DUMPABLE: Question = Question::new(Sysno::prctl, Arg::Value(PR_GET_DUMPABLE), Arg::Value(0), 0);
+
+/// Whether a process's ids are numbers of the saver's own user namespace.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn are_known<T: Target>(target: &T) -> Result<bool> {
+    let pid = target.pid();
+    let namespace = |proc, path| {
+        let mut buffer = [0; 64];
+        match sys::fs::read_link_at(proc, path, &mut buffer) {
+            // A kernel without user namespaces has no such file.
+            Ok(_) | Err(Errno::ENOENT) => Ok(buffer),
+            Err(e) => Err(Error::failed(format_args!("user namespace of process {pid}"), "cannot be read", e)),
+        }
+    };
+    Ok(namespace(target.proc(), c"ns/user")? == namespace(AT_FDCWD, c"/proc/self/ns/user")?)
+}
+
 /// Writes those of the process that is entered.
 ///
 /// # Errors
 /// Their numbers are those of another user namespace; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, found: &Found) -> Result<()> {
-    let namespace = |proc, path| {
-        let mut buffer = [0; 64];
-        sys::fs::read_link_at(proc, path, &mut buffer).is_ok().then_some(buffer)
-    };
-    if namespace(save.target.proc(), c"ns/user") != namespace(AT_FDCWD, c"/proc/self/ns/user") {
+    if !are_known(save.target)? {
         return Err(Error::refused(
             format_args!("process {}", save.target.pid()),
             "is one of several users', in another user namespace than the saver",
             "save it from inside",
         ));
     }
-    let dumpable = Question::new(Sysno::prctl, Arg::Value(PR_GET_DUMPABLE), Arg::Value(0), 0).ask::<0>(save.target);
-    let groups = save.notes.string(found.groups())?;
-    let dumpable = (dumpable.map_or(0, |(value, _)| value) as u32).into();
+    let pid = save.target.pid();
+    let failed = |e| Error::failed(format_args!("process {pid}"), "cannot be asked whether others may look into it", e);
+    let (dumpable, _) = DUMPABLE.ask::<0>(save.target).map_err(failed)?;
+    let (groups, dumpable) = (save.notes.string(found.groups())?, (dumpable as u32).into());
     save.notes.begin(NoteType::Credentials)?;
     save.notes.push(&Credentials { groups, dumpable, ..found.record })?;
     save.notes.end()?;
     Ok(())
 }
 
-/// Whether this process must change to have these; `pid` is whose they are.
+/// What a process must change to have others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// All but the supplementary groups, which some namespaces deny to all.
+    Rights,
+    /// All.
+    Groups,
+}
+
+/// What this process must change to have these; `pid` is whose they are.
 ///
 /// # Errors
 /// It may not, or they are unknown here.
-pub fn check(pid: u32, wanted: &Credentials, groups: &[u8]) -> Result<bool> {
-    let failed = |e| Error::about(packed!("credentials: cannot be read (!)"), 0u32, b"", e).code(ExitCode::Kernel);
+pub fn check(pid: u32, wanted: &Credentials, groups: &[u8]) -> Result<Change> {
+    let failed = |e| Error::about("credentials: cannot be read (!)", 0u32, b"", e).code(ExitCode::Kernel);
     let unread = || failed(Errno::E2BIG);
     let own = Found::read(AT_FDCWD, c"/proc/self/status").map_err(failed)?.ok_or_else(unread)?;
     if own.is(wanted, groups) {
-        return Ok(false);
+        return Ok(Change::Nothing);
     }
     let refused = |what, about: Line| Error::about(what, pid, about.as_bytes(), None).code(ExitCode::Kernel);
     let [_, user, ..] = wanted.uid;
-    let [_, group, ..] = wanted.gid;
+    let (change, groups) =
+        if own.groups() == groups { (Change::Rights, &[] as &[u8]) } else { (Change::Groups, groups) };
+    // A kernel without user namespaces has no such file.
+    let mut buffer = [0; 8];
+    let denied = sys::fs::read_file_at(AT_FDCWD, c"/proc/self/setgroups", &mut buffer).unwrap_or_default() == b"deny\n";
+    if denied && change == Change::Groups {
+        let what = "process #: has groups of its own, which this user namespace denies (setgroups): restart it outside";
+        return Err(refused(what, Line::new()));
+    }
     if own.record.effective.get() & RIGHTS != RIGHTS {
-        let mut ids = Line::filled(packed!("user #"), user.into(), b"", 0);
-        ids.fill(packed!(", group #"), group.into(), b"", 0);
-        let what = packed!(
-            "process #: has credentials of its own (@), which takes CAP_SETUID, CAP_SETGID and CAP_SETPCAP: restart as root"
-        );
-        return Err(refused(what, ids));
+        let what = "process #: was user @'s, which takes CAP_SETUID, CAP_SETGID and CAP_SETPCAP: restart as root";
+        return Err(refused(what, Line::filled("#", user.into(), b"", 0)));
     }
     let groups = groups.as_chunks::<4>().0.iter().map(|group| u32::from_le_bytes(*group));
-    let unknown = unmapped(c"/proc/self/uid_map", wanted.uid.iter().map(|id| id.get()))
-        .or_else(|| unmapped(c"/proc/self/gid_map", wanted.gid.iter().map(|id| id.get()).chain(groups)));
+    let unknown = unmapped(c"/proc/self/uid_map", &mut wanted.uid.iter().map(|id| id.get()))
+        .or_else(|| unmapped(c"/proc/self/gid_map", &mut wanted.gid.iter().map(|id| id.get()).chain(groups)));
     if let Some(id) = unknown {
-        let what = packed!("process #: has an id (@) that this user namespace does not know: restart it outside");
-        return Err(refused(what, Line::filled(packed!("#"), id.into(), b"", 0)));
+        let what = "process #: has an id (@) that this user namespace does not know: restart it outside";
+        return Err(refused(what, Line::filled("#", id.into(), b"", 0)));
     }
     let more = |wanted: u64, own: u64| wanted & !own;
     let lacking = more(wanted.permitted.get(), own.record.permitted.get())
         | more(wanted.inheritable.get(), own.record.bounding.get() | own.record.inheritable.get())
         | more(wanted.bounding.get(), own.record.bounding.get());
     if lacking != 0 {
-        let what = packed!("process #: has capabilities (0x@) that are not to be had here: restart with all of them");
-        return Err(refused(what, Line::filled(packed!("*"), lacking, b"", 0)));
+        let what = "process #: has capabilities (0x@) that are not to be had here: restart with all of them";
+        return Err(refused(what, Line::filled("*", lacking, b"", 0)));
     }
-    Ok(true)
+    Ok(change)
 }
 
 /// The first of these ids that a map of this user namespace does not have.
-fn unmapped(map: &CStr, mut ids: impl Iterator<Item = u32>) -> Option<u32> {
+fn unmapped(map: &CStr, ids: &mut dyn Iterator<Item = u32>) -> Option<u32> {
     let mut buffer = [0; 4096];
     let map = sys::fs::read_file_at(AT_FDCWD, map, &mut buffer).ok()?;
-    ids.find(|id| {
-        !map.split(|b| *b == b'\n').any(|line| {
+    for id in ids {
+        let is_mapped = map.split(|b| *b == b'\n').any(|line| {
             let mut numbers = words(line).filter_map(decimal);
             let (first, count) = (numbers.next(), numbers.nth(1));
-            first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(*id)))
-        })
-    })
+            first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(id)))
+        });
+        if !is_mapped {
+            return Some(id);
+        }
+    }
+    None
 }
 
-/// Gives them to the calling thread. `settings` sets what is part of them, and takes a right.
+/// Gives them to the calling thread; the groups, where these change. `settings` sets what is part of them, and takes a right.
 ///
 /// # Errors
 /// The kernel's.
-pub fn restore(wanted: &Credentials, groups: &[u8], settings: impl FnOnce()) -> sys::Result<()> {
+pub fn restore(wanted: &Credentials, groups: Option<&[u8]>, settings: impl FnOnce()) -> sys::Result<()> {
     // SAFETY: none of these options writes to memory.
     let prctl = |option, a, b| unsafe { sys::process::prctl(option, a, b, 0) };
     let get = |set: zerocopy::little_endian::U64| set.get();
@@ -226,7 +281,9 @@ pub fn restore(wanted: &Credentials, groups: &[u8], settings: impl FnOnce()) -> 
             prctl(PR_CAPBSET_DROP, capability, 0)?;
         }
     }
-    set_groups(groups)?;
+    if let Some(groups) = groups {
+        set_groups(groups)?;
+    }
     set_ids(Whose::Group, wanted.gid.map(U32::get))?;
     // Else root's are gone with root's id, before the last of them are needed.
     prctl(PR_SET_KEEPCAPS, 1, 0)?;

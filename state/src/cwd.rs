@@ -3,34 +3,41 @@
 use image_format::record::cwd::Cwd;
 use image_format::{Checked, ExitCode};
 use sys::Errno;
+use sys::abi::O_PATH;
 use sys::fs::Fd;
-use sys::packed;
 use sys::text::Shown;
 
-use crate::{Error, Result, Save, Target};
+use crate::content::DELETED;
+use crate::{Error, Result, Save, Target, directory};
 
-/// Saves its path; a directory that was removed has none and is refused.
+/// Saves its path; that of a directory that was removed ends with a slash.
 ///
 /// # Errors
-/// Removed, or unreadable.
+/// It cannot be reached, or is another root's.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
     let mut buffer = [0; 4096];
     let proc = save.target.memory_proc();
     let path = sys::fs::read_link_at(proc, c"cwd", &mut buffer)
         .map_err(|e| Error::failed(format_args!("working directory"), "its name cannot be read", e))?;
-    if path.ends_with(b" (deleted)") && !leads_there(proc, path) || !path.starts_with(b"/") {
+    let is_gone = path.ends_with(DELETED) && !leads_there(proc, path);
+    let is_removed = is_gone && directory::is_removed(proc, c"cwd");
+    if is_gone && !is_removed || !path.starts_with(b"/") {
         return Err(Error::refused(
             format_args!("working directory ({})", Shown(path)),
-            "was removed, or cannot be reached",
+            "cannot be reached",
             "change to another directory first",
         ));
     }
     // What cannot be reached by its name at all is for the restart to say.
-    if !matches!(sys::fs::stat_path(path), Err(Errno::EACCES)) && !leads_there(proc, path) {
+    if !is_removed && !matches!(sys::fs::stat_path(path), Err(Errno::EACCES)) && !leads_there(proc, path) {
         let object = format_args!("working directory ({})", Shown(path));
         return Err(Error::refused(object, "lies in mounts of the process's own", FROM_INSIDE));
     }
-    let path = save.notes.string(path)?;
+    let path = if is_removed {
+        save.notes.string(directory::removed_name(path).as_bytes())?
+    } else {
+        save.notes.string(path)?
+    };
     let mut buffer = [0; 4096];
     // Seen from outside; a process inside another root sees that as its root.
     let root = sys::fs::read_link_at(proc, c"root", &mut buffer).unwrap_or(b"/");
@@ -57,8 +64,12 @@ fn leads_there(proc: Fd, path: &[u8]) -> bool {
 /// It is not there, or not allowed.
 pub fn restore(image: &Checked<'_>) -> Result<()> {
     let path = image.string(image.single::<Cwd>().path);
-    sys::fs::chdir(path).map_err(|e| {
-        Error::about(packed!("working directory (@): cannot be entered (!)"), 0u32, path, e)
+    let entered = match directory::removed(path) {
+        Some(path) => directory::restore_removed(path, O_PATH).and_then(|made| sys::fs::enter(made.fd())),
+        None => sys::fs::chdir(path),
+    };
+    entered.map_err(|e| {
+        Error::about("working directory (@): cannot be entered (!)", 0u32, path, e)
             .code(ExitCode::FileMissing)
             .remedy("create it again")
     })

@@ -1,22 +1,54 @@
-//! Open directories: reopened by name, at their reading position.
+//! Open directories: reopened by name, at their reading position. One that was removed is made again, and removed.
 
+use core::ffi::CStr;
 use image_format::record::directory::Directory;
-use image_format::{Checked, ExitCode};
-use sys::abi::{O_PATH, SEEK_SET};
-use sys::fs::Owned;
-use sys::text::Shown;
-use sys::{Errno, packed};
 
+use image_format::{Checked, ExitCode};
+use sys::Errno;
+use sys::abi::{O_DIRECTORY, O_PATH, O_RDONLY, SEEK_SET};
+use sys::fs::{Fd, Owned};
+use sys::text::{Shown, Text};
+
+use crate::content::{DELETED, nameless};
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Result, Save, Target, regular};
 
-/// Refuses a directory that was removed.
+/// The name of a directory that was removed, as images have it, without its mark: a slash at the end.
+#[must_use]
+pub fn removed(path: &[u8]) -> Option<&[u8]> {
+    path.strip_suffix(b"/").filter(|path| !path.is_empty())
+}
+
+/// That name, from the kernel's.
+pub(crate) fn removed_name(name: &[u8]) -> Text<4128> {
+    let mut text = Text::new();
+    text.push(name.strip_suffix(DELETED).unwrap_or(name));
+    text.push(b"/");
+    text
+}
+
+/// Whether the directory to which `link` leads was removed. The kernel lists such a directory no more, whoever asks
+/// (`IS_DEADDIR` in `iterate_dir`, fs/readdir.c); its mark behind the name is no proof.
+pub(crate) fn is_removed(proc: Fd, link: &CStr) -> bool {
+    let opened = sys::fs::open_at(proc, link, O_RDONLY | O_DIRECTORY, 0);
+    opened.is_ok_and(|opened| sys::fs::for_each_name(opened.fd(), |_| Ok(())) == Err(Errno::ENOENT))
+}
+
+/// Makes a directory that is removed.
 ///
 /// # Errors
-/// Removed, or another one now has its name.
-pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
+/// The kernel's.
+pub fn restore_removed(path: &[u8], flags: u32) -> sys::Result<Owned> {
+    nameless(path, flags | O_DIRECTORY, &sys::fs::make_directory)
+}
+
+/// Whether a directory was removed; refuses one that cannot be found again.
+///
+/// # Errors
+/// Of another process's `/proc`; another one now has its name.
+pub fn check(proc: Fd, link: &CStr, file: &OpenFile, path: &[u8]) -> Result<bool> {
     if regular::is_own(path) {
-        return Ok(());
+        return Ok(false);
     }
     match sys::fs::stat_path(path) {
         _ if regular::in_proc(path) => Err(Error::refused(
@@ -24,12 +56,13 @@ pub fn check(file: &OpenFile, path: &[u8]) -> Result<()> {
             "is of /proc of another process or thread",
             "close it before the save",
         )),
-        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(()),
+        Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(false),
+        _ if path.ends_with(DELETED) && is_removed(proc, link) => Ok(true),
         named => {
             let what = format_args!("descriptor {} (directory {})", file.fd, Shown(path));
             Err(match named {
                 Err(e) if e != Errno::ENOENT => Error::failed(what, "cannot be found under its name", e),
-                _ => Error::refused(what, "was removed or replaced", ""),
+                _ => Error::refused(what, "was replaced, or cannot be listed", ""),
             }
             .remedy("close it before the save"))
         }
@@ -53,16 +86,17 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |why, e| {
-        Error::descriptor(fd, packed!("directory"), path, why, Some(e))
-            .code(ExitCode::FileMissing)
-            .hint(packed!("create it again"))
+        Error::descriptor(fd, "directory", path, why, Some(e)).code(ExitCode::FileMissing).hint("create it again")
     };
     let flags = file.flags.get();
-    let opened = sys::fs::open_path(path, flags | sys::abi::O_DIRECTORY, 0)
-        .map_err(|e| failed(packed!("cannot be opened"), e))?;
+    let opened = match removed(path) {
+        Some(path) => restore_removed(path, flags),
+        None => sys::fs::open_path(path, flags | O_DIRECTORY, 0),
+    };
+    let opened = opened.map_err(|e| failed("cannot be opened", e))?;
     if flags & O_PATH == 0 && file.offset.get() != 0 {
         sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
-            .map_err(|e| failed(packed!("cannot be put to its position"), e))?;
+            .map_err(|e| failed("cannot be put to its position", e))?;
     }
     Ok(opened)
 }

@@ -4,20 +4,22 @@
 //! since have closed that number or used it for something else. So each is added under its number before the program's own
 //! descriptors take theirs.
 
+use core::cmp::Ordering;
+
 use image_format::Checked;
 use image_format::NoteType;
 use image_format::record::epoll::{Epoll, Watch};
-#[cfg(feature = "tree")]
 use image_format::record::pidfd::PidfdOf;
 use image_format::record::process::FD_MASK;
 use image_format::writer::Full;
-use sys::abi::{EPIOCGPARAMS, EPOLL_CTL_ADD};
+use sys::abi::{EPIOCGPARAMS, EPOLL_CTL_ADD, S_IFMT, S_IFSOCK};
 use sys::fs::Fd;
 use sys::text::{decimal, hex, words};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 
-use crate::descriptor::{Kind, OpenFile, each_fact, now};
+use crate::descriptor::{self, Kind, OpenFile, each_fact, first_of, now};
+use crate::index::Index;
 use crate::target::Arg;
 use crate::{Error, Result, Save, Target};
 
@@ -75,6 +77,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         Ok(Epoll { id: file.id.into(), flags: file.flags.into() })
     })?;
     save.notes.begin(NoteType::Watch)?;
+    let mut found = Found::default();
     for epoll in files.iter().filter(|f| f.is_first(Kind::Epoll)) {
         let mut count = 0;
         each_watch(save.target, epoll.fd, |_, _| {
@@ -82,17 +85,26 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
             Ok(())
         })?;
         let table = save.scratch.take::<Watch>(count)?;
-        let mut used = 0;
-        each_watch(save.target, epoll.fd, |mut watch, ino| {
-            let (known, rest) = table.split_at_mut_checked(used).ok_or(Full)?;
-            // How many of the same number the kernel lists before it.
-            let nth = known.iter().filter(|w| w.fd == watch.fd).count() as u32;
-            watch.epoll = epoll.id.into();
-            watch.file = find(save.target, files, epoll.fd, watch.fd.get(), nth, ino)?.into();
-            *rest.first_mut().ok_or(Full)? = watch;
-            used += 1;
+        let inodes = save.scratch.take::<u64>(count)?;
+        let mut rest = table.iter_mut().zip(&mut *inodes);
+        each_watch(save.target, epoll.fd, |watch, ino| {
+            let (place, inode) = rest.next().ok_or(Full)?;
+            (*place, *inode) = (watch, ino);
             Ok(())
         })?;
+        let mut numbers = Index::new(&mut save.scratch, count)?;
+        for (index, ino) in inodes.iter().enumerate() {
+            let Some(watch) = table.get(index).copied() else { break };
+            let number = watch.fd.get();
+            // How many of the same number the kernel lists before it.
+            let before = numbers.under(number.into()).filter_map(|at| table.get(at));
+            let nth = before.filter(|other| other.fd == watch.fd).count() as u32;
+            numbers.put(number.into(), index)?;
+            let file = find(save, files, &mut found, Slot { epoll: epoll.fd, number, nth }, *ino)?;
+            if let Some(watch) = table.get_mut(index) {
+                (watch.epoll, watch.file) = (epoll.id.into(), file.into());
+            }
+        }
         table.sort_unstable_by_key(|w| (w.fd.get(), w.file.get()));
         for watch in table {
             save.notes.push(watch)?;
@@ -102,25 +114,59 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     Ok(())
 }
 
+/// An entry of a set, as the kernel is asked about it.
+#[derive(Clone, Copy)]
+struct Slot {
+    epoll: u32,
+    number: u32,
+    nth: u32,
+}
+
+/// Descriptions in the kernel's order, for what is watched under numbers that are closed by now: sorted when it is needed first.
+#[derive(Default)]
+struct Found<'b> {
+    sorted: Option<&'b [u32]>,
+}
+
 /// The id of what a set watches under a number.
-fn find<T: Target>(target: &T, files: &[OpenFile], epoll: u32, number: u32, nth: u32, ino: u64) -> Result<u32> {
+fn find<'b, T: Target>(
+    save: &mut Save<'_, 'b, T>,
+    files: &[OpenFile],
+    found: &mut Found<'b>,
+    slot: Slot,
+    ino: u64,
+) -> Result<u32> {
+    let Slot { epoll, number, nth } = slot;
     // The number was one of the same process's, most likely.
-    let there = epoll & !FD_MASK | number;
-    let is_it = |f: &&OpenFile| {
-        // Where the kernel does not tell, what has the number and looks alike is taken for it.
-        target.is_watched(epoll as Fd, number, nth, f.fd as Fd).unwrap_or(f.fd == there && f.ino == ino)
-    };
-    let same_number = files.iter().find(|f| f.fd == there).filter(is_it);
-    // Closed since, or used again: another descriptor keeps the file open.
-    let others = || files.iter().filter(|f| f.id == f.fd && f.ino == ino).find(is_it);
-    match same_number.or_else(others) {
-        Some(file) => Ok(file.id),
-        None => Err(Error::refused(
-            format_args!("descriptor {epoll} (epoll)"),
-            "watches a file that was added as a descriptor which is closed here, and which another process keeps open",
-            "remove it from the set before closing it",
-        )),
+    let there = first_of(files, epoll & !FD_MASK | number).filter(|file| file.ino == ino);
+    let order = |target: &T, file: &OpenFile| target.order_of_watched(epoll as Fd, number, nth, file.fd as Fd);
+    // A socket's inode has one description alone; others may look alike.
+    if let Some(file) = there
+        && (file.mode & S_IFMT == S_IFSOCK || matches!(order(save.target, file), Some(Ordering::Equal) | None))
+    {
+        return Ok(file.id);
     }
+    // Closed since, or used again: another descriptor keeps the file open.
+    let sorted = match found.sorted {
+        Some(sorted) => sorted,
+        None => *found.sorted.insert(descriptor::sorted(save, files)?),
+    };
+    let (mut low, mut high) = (0, sorted.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        let Some(file) = sorted.get(middle).and_then(|fd| first_of(files, *fd)) else { break };
+        match order(save.target, file) {
+            Some(Ordering::Equal) => return Ok(file.id),
+            Some(Ordering::Less) => low = middle + 1,
+            Some(Ordering::Greater) => high = middle,
+            None => break,
+        }
+    }
+    Err(Error::refused(
+        format_args!("descriptor {epoll} (epoll)"),
+        "watches a file that was added as a descriptor which is closed here, and which another process keeps open",
+        "remove it from the set before closing it",
+    ))
 }
 
 /// Makes an empty set.
@@ -142,7 +188,6 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
         let [epoll, file] = [watch.epoll, watch.file].map(|id| now(image, open, id.get()).unwrap_or(-1));
         let number = watch.fd.get() as Fd;
         // Not there yet, see `control_one`.
-        #[cfg(feature = "tree")]
         if operation == 0 && image.each::<PidfdOf>().any(|other| other.id == watch.file) {
             continue;
         }
@@ -166,7 +211,6 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
 ///
 /// # Errors
 /// The kernel's.
-#[cfg(feature = "tree")]
 pub fn control_one(image: &Checked<'_>, open: &[Fd], id: u32, file: Fd) -> sys::Result<()> {
     for watch in image.each::<Watch>().filter(|watch| watch.file.get() == id) {
         let (epoll, number) = (now(image, open, watch.epoll.get()).unwrap_or(-1), watch.fd.get() as Fd);

@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::writer::Full;
 use image_format::{ExitCode, Fault};
-use sys::text::{Line, Packed, Text, decimal};
-use sys::{Errno, packed};
+use sys::Errno;
+use sys::text::{Line, Text, decimal};
 
 /// The result of saving or restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -25,6 +25,8 @@ const RING: usize = 8;
 struct Facts {
     code: ExitCode,
     errno: Option<Errno>,
+    /// It came of what changed meanwhile: another attempt may succeed.
+    passing: bool,
     why: &'static str,
     remedy: &'static str,
     object: Line,
@@ -49,14 +51,22 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
-        Self::made(Text::of(object), why, errno, remedy)
+        let error = Self::empty();
+        error.change(|facts| {
+            facts.object.add(object);
+            (facts.why, facts.errno, facts.remedy) = (why, errno, remedy);
+        });
+        error
     }
 
-    fn made(object: Line, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+    /// One that says nothing yet: its text is written where it stays.
+    #[inline(never)] // So that it exists once.
+    fn empty() -> Self {
         let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
         let [first, ..] = &SLOTS;
         let error = Self(SLOTS.get(index).unwrap_or(first));
-        let facts = Facts { code: ExitCode::SaveFailed, object, why, errno, remedy };
+        let (code, object) = (ExitCode::SaveFailed, Line::new());
+        let facts = Facts { code, object, why: "", errno: None, passing: false, remedy: "" };
         // SAFETY: the slot is this error's own, see `Slot`; what it held before needs no drop.
         unsafe { (*error.0.0.get()).write(facts) };
         error
@@ -88,37 +98,45 @@ impl Error {
     #[must_use]
     #[cold]
     #[inline(always)]
-    pub fn about(line: Packed, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
+    pub fn about(line: &'static str, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
         Self::filled(line, number.into(), bytes, errno.into().map_or(0, Errno::into_raw))
     }
 
     #[cold]
     #[inline(never)] // So that it exists once.
-    fn filled(line: Packed, number: u64, bytes: &[u8], errno: i32) -> Self {
-        let told = Some(Errno::new(errno)).filter(|_| errno != 0);
-        Self::made(Text::filled(line, number, bytes, errno), "", told, "")
+    fn filled(line: &'static str, number: u64, bytes: &[u8], errno: i32) -> Self {
+        let error = Self::empty();
+        error.change(|facts| {
+            facts.object.fill(line, number, bytes, errno);
+            facts.errno = Some(Errno::new(errno)).filter(|_| errno != 0);
+        });
+        error
     }
 
     /// What went wrong at a restart with a descriptor of this kind and name.
     #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn descriptor(fd: u32, kind: Packed, path: &[u8], why: Packed, errno: Option<Errno>) -> Self {
-        let mut object = Text::filled(packed!("descriptor # ("), fd.into(), b"", 0);
-        object.fill(kind, 0, b"", 0);
-        object.fill(packed!(" @)"), 0, path, 0);
-        Self::made(object, "", errno, "").why(why)
+    pub fn descriptor(fd: u32, kind: &'static str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
+        let error = Self::empty();
+        error.change(|facts| {
+            facts.object.fill("descriptor # (", fd.into(), b"", 0);
+            facts.object.fill(kind, 0, b"", 0);
+            facts.object.fill(" @)", 0, path, 0);
+            facts.errno = errno;
+        });
+        error.why(why)
     }
 
     /// The same with a reason, and the kernel's word, behind what a pattern says.
     #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn why(self, why: Packed) -> Self {
+    pub fn why(self, why: &'static str) -> Self {
         let errno = self.errno().map(Errno::into_raw);
         let told = self.hint(why);
         if let Some(errno) = errno {
-            told.change(|facts| facts.object.fill(packed!(" (!)"), 0, b"", errno));
+            told.change(|facts| facts.object.fill(" (!)", 0, b"", errno));
         }
         told
     }
@@ -127,11 +145,19 @@ impl Error {
     #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn hint(self, remedy: Packed) -> Self {
+    pub fn hint(self, remedy: &'static str) -> Self {
+        self.hint_with(remedy, 0)
+    }
+
+    /// The same of a pattern in which `#` stands for a number.
+    #[must_use]
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    pub fn hint_with(self, remedy: &'static str, number: u32) -> Self {
         if !remedy.is_empty() {
             self.change(|facts| {
-                facts.object.fill(packed!(": "), 0, b"", 0);
-                facts.object.fill(remedy, 0, b"", 0);
+                facts.object.fill(": ", 0, b"", 0);
+                facts.object.fill(remedy, number.into(), b"", 0);
             });
         }
         self
@@ -141,16 +167,16 @@ impl Error {
     #[must_use]
     pub fn line(&self) -> Line {
         let Facts { object, why, errno, remedy, .. } = self.facts();
-        let mut line = Text::filled(packed!("@"), 0, object.as_bytes(), 0);
+        let mut line = Text::filled("@", 0, object.as_bytes(), 0);
         // A pattern has all in one.
         if !why.is_empty() {
-            line.fill(packed!(": @"), 0, why.as_bytes(), 0);
+            line.fill(": @", 0, why.as_bytes(), 0);
             if let Some(errno) = errno {
-                line.fill(packed!(" (!)"), 0, b"", errno.into_raw());
+                line.fill(" (!)", 0, b"", errno.into_raw());
             }
         }
         if !remedy.is_empty() {
-            line.fill(packed!(": @"), 0, remedy.as_bytes(), 0);
+            line.fill(": @", 0, remedy.as_bytes(), 0);
         }
         line
     }
@@ -186,6 +212,19 @@ impl Error {
     pub fn remedy(self, remedy: &'static str) -> Self {
         self.change(|facts| facts.remedy = remedy);
         self
+    }
+
+    /// The same, which came of what changed meanwhile: another attempt may succeed.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        self.change(|facts| facts.passing = true);
+        self
+    }
+
+    /// Whether another attempt may succeed: something changed meanwhile, or a process or thread has ended.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.facts().passing || self.errno() == Some(Errno::ESRCH)
     }
 
     /// The exit code of a program that stops for it.
@@ -243,19 +282,15 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        let what = match fault {
-            Fault::Empty => packed!("empty: it is no image"),
-            Fault::NotElf | Fault::NotCore(_) | Fault::NotCheckpoint => packed!("not an image"),
-            Fault::Compressed => packed!("compressed with zstd: `ckpt restart` reads it"),
-            Fault::WrongMachine(_) => packed!("of another machine"),
-            Fault::Truncated { .. } | Fault::Unsealed => packed!("truncated: use another copy"),
-            Fault::Checksum(_) => packed!("damaged: use another copy"),
-            Fault::Malformed { .. } | Fault::Address { .. } => packed!("a rule is broken, which `ckpt verify` names"),
-            Fault::Newer(_) | Fault::Feature(_) => packed!("newer than this program: update it"),
-        };
-        let gap = if path.is_empty() { packed!("image") } else { packed!("image @") };
-        let error = Self::about(gap, 0u32, path, None).why(what).hint(packed!("nothing was started"));
-        error.code(fault.exit_code())
+        let error = Self::empty();
+        error.change(|facts| {
+            let object = &mut facts.object;
+            object.fill(if path.is_empty() { "image: " } else { "image @: " }, 0, path, 0);
+            fault.tell(&mut |pattern, number| object.fill(pattern, number, b"", 0));
+            object.fill(": nothing was started", 0, b"", 0);
+            facts.code = fault.exit_code();
+        });
+        error
     }
 }
 
@@ -266,17 +301,18 @@ fn told(text: &[u8], pid_of: impl Fn(usize) -> Option<u32>) -> Line {
     } else {
         Some(0)
     };
-    let (mut rest, names) = text.split_at(names.unwrap_or(text.len()));
+    let (mut rest, names) = text.split_at_checked(names.unwrap_or(text.len())).unwrap_or((text, b""));
     let mut line = Line::new();
     while let Some(at) = rest.iter().position(u8::is_ascii_digit) {
-        let (before, behind) = rest.split_at(at);
-        let (digits, behind) = behind.split_at(behind.iter().take_while(|b| b.is_ascii_digit()).count());
+        let (before, behind) = rest.split_at_checked(at).unwrap_or_default();
+        let count = behind.iter().take_while(|b| b.is_ascii_digit()).count();
+        let (digits, behind) = behind.split_at_checked(count).unwrap_or_default();
         let number = decimal(digits).unwrap_or(0);
         line.push(before);
         match pid_of((number >> FD_BITS) as usize) {
             Some(pid) if number > u64::from(FD_MASK) => {
-                line.fill(packed!("#"), number & u64::from(FD_MASK), b"", 0);
-                line.fill(packed!(" of process #"), pid.into(), b"", 0);
+                line.fill("#", number & u64::from(FD_MASK), b"", 0);
+                line.fill(" of process #", pid.into(), b"", 0);
             }
             _ => line.push(digits),
         }

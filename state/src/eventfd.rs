@@ -32,6 +32,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         let failed = |e| Error::failed(format_args!("descriptor {} (eventfd)", file.fd), "its mode cannot be found", e);
         let semaphore = match semaphore {
             Some(told) => told,
+            // It is carried either way.
+            None if !target.stands_still() => false,
             None => probe(target, file.fd as Fd, count).map_err(failed)?,
         };
         Ok(Eventfd {

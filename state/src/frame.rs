@@ -37,7 +37,7 @@ const ORDER: [u8; 17] = [9, 8, 7, 6, 3, 2, 1, 0, 14, 13, 4, 5, 12, 10, 11, 19, 1
 /// Bytes of an XSAVE area that have the same place everywhere: x87, SSE and the header.
 pub const FIXED: usize = 576;
 
-/// A component's place in an area that was saved, and in one of here.
+/// A component's place in an area that was saved, and in one of this CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Move {
     /// The component's bit.
@@ -55,7 +55,7 @@ pub struct Move {
 pub struct Xstate<'m> {
     /// The components that are given back.
     pub features: u64,
-    /// Bytes of an area of here.
+    /// Bytes of an area of this CPU.
     pub len: u32,
     /// Where they go, but for the two whose places are fixed.
     pub moves: &'m [Move],

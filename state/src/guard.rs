@@ -6,7 +6,6 @@ use image_format::writer::Full;
 use image_format::{Checked, ExitCode, PAGE};
 use sys::Errno;
 use sys::abi::mm::{MADV_GUARD_INSTALL, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
-use sys::packed;
 
 use crate::{Error, Result, Save, Target};
 
@@ -72,7 +71,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         })
     };
     tried.map_err(|e| {
-        Error::about(packed!("guard regions: are not known to this kernel (!): use Linux 6.13 or newer"), 0u32, b"", e)
+        Error::about("guard regions: are not known to this kernel (!): use Linux 6.13 or newer", 0u32, b"", e)
             .code(ExitCode::Kernel)
     })
 }

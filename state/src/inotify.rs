@@ -5,7 +5,6 @@ use image_format::writer::Full;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{AT_FDCWD, O_DIRECTORY, O_NONBLOCK, O_PATH, PATH_MAX, S_IFDIR, S_IFMT, Stat};
 use sys::fs::{Fd, Lines, Owned};
-use sys::packed;
 use sys::text::{Text, cut, decimal, hex, words};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
@@ -255,7 +254,7 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> Result<sys::Result<Fd>
         Ok(made) => made as usize,
         Err(e) => return Ok(Err(e)),
     };
-    for watch in image.each::<InotifyWatch>().filter(|watch| watch.inotify == inotify.id) {
+    for watch in image.each::<InotifyWatch>().with(inotify.id.get()) {
         let path = image.string(watch.path);
         let mut text = Path::new();
         text.push(path);
@@ -263,13 +262,13 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> Result<sys::Result<Fd>
         // Numbers only ever rise: those in between are used up.
         loop {
             let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0]).map_err(|e| {
-                Error::descriptor(inotify.id.get(), packed!("inotify of"), path, packed!("cannot be watched"), Some(e))
+                Error::descriptor(inotify.id.get(), "inotify of", path, "cannot be watched", Some(e))
                     .code(ExitCode::FileMissing)
             })?;
-            if wd >= watch.wd.get() as usize {
+            if wd as u32 >= watch.wd.get() {
                 break;
             }
-            let _ = sys::socket::request(Sysno::inotify_rm_watch, [made, wd, 0, 0, 0]);
+            let _ = sys::socket::request(Sysno::inotify_rm_watch, [made, wd as usize, 0, 0, 0]);
         }
     }
     // What that has told.

@@ -7,7 +7,6 @@ use sys::abi::{
     LOCK_NB, LOCK_SH,
 };
 use sys::fs::Fd;
-use sys::packed;
 use sys::text::{Text, decimal, words};
 
 use crate::descriptor::{Kind, OpenFile};
@@ -68,10 +67,12 @@ fn signal<T: Target>(target: &mut T, file: &OpenFile) -> sys::Result<core::resul
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
     save.notes.begin(NoteType::Lock)?;
     let kinds = [Kind::Regular as u32, Kind::Content as u32];
-    for (index, file) in files.iter().enumerate().filter(|(_, f)| kinds.contains(&f.kind) && f.locked != 0) {
+    // Of each description the place of the last process whose locks were read by it, plus one.
+    let places = save.scratch.take::<u32>(files.len())?;
+    for file in files.iter().filter(|f| kinds.contains(&f.kind) && f.locked != 0) {
         // A process shows its own locks by any of its descriptors of a file.
-        let mut before = files.iter().take(index);
-        if before.any(|f| (f.id, f.place()) == (file.id, file.place())) {
+        let first = files.binary_search_by_key(&file.id, |one| one.fd).ok().and_then(|at| places.get_mut(at));
+        if first.is_some_and(|last| core::mem::replace(last, file.place() + 1) == file.place() + 1) {
             continue;
         }
         let (proc, number) = save.target.at(file.fd);
@@ -119,7 +120,7 @@ pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
         _ => sys::fs::flock(fd, if write { LOCK_EX } else { LOCK_SH } | LOCK_NB),
     };
     done.map_err(|e| {
-        Error::about(packed!("lock on descriptor #: cannot be taken again (!)"), lock.fd, b"", e)
+        Error::about("lock on descriptor #: cannot be taken again (!)", lock.fd, b"", e)
             .code(ExitCode::Descriptor)
             .remedy("end its holder (see /proc/locks)")
     })

@@ -6,19 +6,23 @@ use image_format::record::header::Features;
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::record::pkey::Pkey;
 use image_format::{Checked, ExitCode, USER_END};
+use sys::Errno;
 use sys::abi::mm::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
-    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
-    PROT_EXEC, PROT_READ, PROT_WRITE,
+    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE,
+    MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE,
 };
-use sys::packed;
 use sys::text::{Shown, Text, cut, hex, words};
 
+use self::backing::Backings;
+use self::leftover::Leftover;
 use crate::content::{Contents, DELETED};
 use crate::{Error, Result, Save, Target};
 
 mod along;
 mod backing;
+mod leftover;
+pub mod reopened;
 pub mod shared;
 
 /// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
@@ -95,7 +99,18 @@ fn vm_flags(line: &[u8]) -> core::result::Result<VmaFlags, &'static str> {
     Ok(flags)
 }
 
-/// Collects mappings and the files behind them into `vmas` and `backings`; returns how many of each. `keys`: protection keys
+/// What [`collect`] has found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Collected {
+    /// How many mappings.
+    pub vmas: usize,
+    /// How many files are behind them.
+    pub backings: usize,
+    /// Restarts that lie behind the process, as far as one has left its gate.
+    pub restarts: u32,
+}
+
+/// Collects mappings and the files behind them into `vmas` and `backings`. `keys`: protection keys
 /// that are allocated.
 ///
 /// # Errors
@@ -106,16 +121,17 @@ pub fn collect<T: Target>(
     backings: &mut [Backing],
     contents: &Contents<'_>,
     keys: &mut Pkey,
-) -> Result<(usize, usize)> {
+) -> Result<Collected> {
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/smaps cannot be read", e);
     let ours = save.target.our_memory();
     let mut buffer = [0; LINE_MAX];
     let mut lines = sys::fs::Lines::open_at(save.target.memory_proc(), c"smaps", &mut buffer).map_err(failed)?;
-    let (mut count, mut files) = (0, 0);
+    let (mut count, mut backings) = (0, Backings::new(&mut save.scratch, backings)?);
     let mut open: Option<Vma> = None;
+    let mut leftover = Leftover::default();
     while let Some(line) = lines.next_line().map_err(failed)? {
         if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
-            let key = sys::text::decimal(key.trim_ascii()).unwrap_or(0) as u32;
+            let key = sys::text::decimal(key.trim_ascii()).ok_or(Errno::EIO).map_err(failed)? as u32;
             if let Some(vma) = open.as_mut().filter(|_| key != 0)
                 && let Err(what) = crate::pkey::note(keys, vma, key)
             {
@@ -136,7 +152,8 @@ pub fn collect<T: Target>(
                     save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
                 }
                 Ok(flags)
-                    if kind == Some(VmaKind::FileShared) && along::is_table(&vma, flags, backings, &save.notes) =>
+                    if kind == Some(VmaKind::FileShared)
+                        && along::is_table(&vma, flags, backings.as_slice(), &save.notes) =>
                 {
                     vma.kind = (VmaKind::FilePrivate as u32).into();
                     vma.flags = (flags | VmaFlags::READ_ALONG).bits().into();
@@ -144,8 +161,7 @@ pub fn collect<T: Target>(
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
                     vma.flags = flags.bits().into();
                     if flags.contains(VmaFlags::MAY_WRITE) {
-                        vma.backing =
-                            (backing::writable(vma.backing.get() as usize, backings, &mut files)? as u32).into();
+                        vma.backing = (backing::writable(vma.backing.get() as usize, &mut backings)? as u32).into();
                     }
                 }
                 // Whether the vdso is sealed is the kernel's business.
@@ -155,9 +171,7 @@ pub fn collect<T: Target>(
                 Ok(flags) => vma.flags = flags.difference(VmaFlags::MAY_WRITE).bits().into(),
                 Err(what) => save.target.blocked(refuse(vma.start.get(), vma.end.get(), b"", what))?,
             }
-            if is_gate(save.target, &vma) {
-                continue;
-            }
+            leftover.see(save.target, &vma);
             for piece in outside(vma, &ours).into_iter().flatten() {
                 *vmas.get_mut(count).ok_or(image_format::writer::Full)? = piece;
                 count += 1;
@@ -167,27 +181,14 @@ pub fn collect<T: Target>(
             && head.end <= USER_END
             && !(ours.start <= head.start && head.end <= ours.end)
         {
-            open = match vma_of(save, &head, backings, &mut files, contents) {
+            open = match vma_of(save, &head, &mut backings, contents) {
                 Ok(vma) => Some(vma),
                 Err(error) => save.target.blocked(error).map(|()| None)?,
             };
         }
     }
-    Ok((count, files))
-}
-
-/// Whether a mapping is what an earlier restart has left behind, and nobody needs any more.
-fn is_gate<T: Target>(target: &T, vma: &Vma) -> bool {
-    /// How far into a gate is looked, bytes: at the marks of about a thousand threads.
-    const LONGEST: usize = 32 << 10;
-    let (start, end) = (vma.start.get(), vma.end.get());
-    let alike = vma.kind.get() == VmaKind::Anonymous as u32 && vma.prot.get() == PROT_READ | PROT_EXEC;
-    let mut bytes = [0; LONGEST];
-    let len = ((end - start) as usize).min(LONGEST);
-    let Some(bytes) = bytes.get_mut(..len).filter(|_| alike) else { return false };
-    target.read_memory(start, bytes).is_ok()
-        && crate::gate::leftover(bytes, end - start)
-        && !target.stands_in(&(start..end))
+    let vmas = leftover.leave_out(vmas.get_mut(..count).unwrap_or(&mut []));
+    Ok(Collected { vmas, backings: backings.count, restarts: leftover.restarts })
 }
 
 /// What is left of a mapping in front of and behind the saver's own memory: the kernel joins neighbours that are alike.
@@ -211,8 +212,7 @@ fn refuse(start: u64, end: u64, name: &[u8], what: &'static str) -> Error {
 fn vma_of<T: Target>(
     save: &mut Save<'_, '_, T>,
     head: &Head<'_>,
-    backings: &mut [Backing],
-    files: &mut usize,
+    backings: &mut Backings<'_, '_>,
     contents: &Contents<'_>,
 ) -> Result<Vma> {
     let shared = head.perms.last() == Some(&b's');
@@ -249,7 +249,8 @@ fn vma_of<T: Target>(
         }
         _ if shared && deleted && held.is_none() && !carried() => {
             let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
-            return Err(Error::refused(object, "was deleted while it was saved", "save again, or with --freeze"));
+            let error = Error::refused(object, "was deleted while it was saved", "save again, or with --freeze");
+            return Err(error.passing());
         }
         // A private mapping of /dev/zero is anonymous memory to the kernel, too.
         b"/dev/zero" => {}
@@ -257,8 +258,7 @@ fn vma_of<T: Target>(
         _ => {
             vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
             vma.offset = head.offset.into();
-            vma.backing =
-                (backing::backing(save, head, (shared, deleted, held), backings, files, contents)? as u32).into();
+            vma.backing = (backing::backing(save, head, (shared, deleted, held), backings, contents)? as u32).into();
         }
     }
     if head.name.starts_with(b"[") {
@@ -316,7 +316,12 @@ pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
     let start = vma.start.get() as usize;
     let len = (vma.end.get() - vma.start.get()) as usize;
     // SAFETY: the caller vouches for the range.
-    let at = unsafe { sys::memory::map(start, len, vma.prot.get(), how, fd, offset) }?;
+    let map = |how| unsafe { sys::memory::map(start, len, vma.prot.get(), how, fd, offset) };
+    let at = match flags.contains(VmaFlags::DROPPABLE) && file.is_none() {
+        // A kernel before Linux 6.11 gives memory that it does not drop.
+        true => map(how & !MAP_PRIVATE | MAP_DROPPABLE).or_else(|_| map(how)),
+        false => map(how),
+    }?;
     // Kernels before 4.17 do not know MAP_FIXED_NOREPLACE and take the address for a hint.
     if at != start {
         return Err(sys::Errno::EEXIST);
@@ -382,7 +387,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         return Ok(());
     }
     sys::memory::seal(0, 0).map_err(|e| {
-        let what = packed!("sealed memory: is not known to this kernel (!): use Linux 6.10 or newer");
+        let what = "sealed memory: is not known to this kernel (!): use Linux 6.10 or newer";
         Error::about(what, 0u32, b"", e).code(ExitCode::Kernel)
     })
 }

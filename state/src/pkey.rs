@@ -6,7 +6,6 @@ use image_format::record::memory::{Vma, VmaKind};
 use image_format::record::pkey::{KEY_MAX, Pkey};
 use image_format::{Checked, ExitCode, PAGE};
 use sys::abi::mm::PROT_EXEC;
-use sys::packed;
 use sys::{Errno, Sysno};
 use zerocopy::little_endian::{U32, U64};
 
@@ -86,7 +85,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
     if missing == 0 {
         return Ok(());
     }
-    let what = packed!("protection keys: are not there (!): use a CPU and kernel that have them");
+    let what = "protection keys: are not there (!): use a CPU and kernel that have them";
     Err(Error::about(what, 0u32, b"", error).code(ExitCode::Cpu))
 }
 

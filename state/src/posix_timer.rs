@@ -76,7 +76,7 @@ impl Owners {
     }
 
     /// Finds those of the thread that makes calls now: known to the saver as `here`, to itself as `own`. One that tells a thread is
-    /// that thread's, or nobody's: else each would have to be asked about all.
+    /// that thread's, or no thread's: else each would have to be asked about all.
     ///
     /// # Errors
     /// A timer cannot be read.
@@ -128,6 +128,7 @@ pub fn read<T: Target>(target: &mut T, owners: &Owners) -> Result<Timers> {
 /// Reads the kernel's list: each timer, but for its clock and its time, and the number by which the clock is listed.
 fn each(proc: sys::fs::Fd, mut take: impl FnMut(&PosixTimer, i32) -> Result<()>) -> Result<()> {
     let failed = |e| Error::failed(format_args!("POSIX timers"), "/proc/PID/timers cannot be read", e);
+    let unread = || failed(Errno::EIO);
     let mut buffer = [0; 512];
     let mut lines = match sys::fs::Lines::open_at(proc, c"timers", &mut buffer) {
         Ok(lines) => lines,
@@ -142,17 +143,17 @@ fn each(proc: sys::fs::Fd, mut take: impl FnMut(&PosixTimer, i32) -> Result<()>)
         match key {
             b"ID" => {
                 timer = PosixTimer::new_zeroed();
-                timer.id = (decimal(value).unwrap_or(0) as u32).into();
+                timer.id = (decimal(value).ok_or_else(unread)? as u32).into();
             }
             // `34/00007f…`: number and value.
             b"signal" => {
-                let (signal, word) = cut(value, b'/').unwrap_or_default();
-                timer.signal = (decimal(signal).unwrap_or(0) as u32).into();
-                timer.value = hex(word).unwrap_or(0).into();
+                let (signal, word) = cut(value, b'/').ok_or_else(unread)?;
+                timer.signal = (decimal(signal).ok_or_else(unread)? as u32).into();
+                timer.value = hex(word).ok_or_else(unread)?.into();
             }
             // `signal/tid.12`, `none/pid.12`.
             b"notify" => {
-                let (how, whom) = cut(value, b'/').unwrap_or_default();
+                let (how, whom) = cut(value, b'/').ok_or_else(unread)?;
                 let tid = whom.strip_prefix(b"tid.").and_then(decimal);
                 let notify = if how == b"none" { SIGEV_NONE } else { SIGEV_SIGNAL };
                 timer.notify = (if tid.is_some() { SIGEV_THREAD_ID } else { notify }).into();

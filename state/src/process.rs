@@ -3,6 +3,7 @@
 //! Checked first, before anything is touched.
 
 mod relation;
+pub mod restarting;
 mod stat;
 
 use sys::abi::{ARCH_GET_XCOMP_PERM, XTILEDATA};
@@ -16,16 +17,6 @@ use crate::{Error, Result, Target};
 pub(crate) use relation::terminal;
 pub use relation::{Relation, save};
 pub use stat::Stat;
-
-/// The name of a process that is being restarted, until its own takes its place: it is no program yet.
-pub const RESTARTING: [u8; 16] = *b"ckpt-restarting\0";
-
-/// Whether a process of this name is being restarted. Until its first instruction, the stub bears the name of its file, also
-/// when that is a nameless one of `ckpt`'s.
-#[must_use]
-pub fn is_restarting(name: &[u8]) -> bool {
-    [&b"ckpt-restarting"[..], b"restart-stub", b"restart-stub-tr", b"memfd:restart-s"].contains(&name)
-}
 
 /// Asks which extended states the process may use.
 pub const PERMITTED: Question = Question::new(Sysno::arch_prctl, Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), 8);
@@ -57,7 +48,13 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
             ))?;
         }
     }
-    if SEGMENTS.ask::<16>(target).is_ok_and(|(len, _)| len != 0) {
+    let failed = |e| Error::failed(format_args!("process"), "cannot be asked what it may use", e);
+    // A kernel without such segments, or who may make no calls inside, has no answer.
+    let segments = match SEGMENTS.ask::<16>(target) {
+        Err(Errno::ENOSYS) => 0,
+        asked => asked.map_err(failed)?.0,
+    };
+    if segments != 0 {
         target.blocked(Error::refused(
             format_args!("segments of its own (modify_ldt)"),
             "cannot be carried",
@@ -65,7 +62,11 @@ pub fn check<T: Target>(target: &mut T) -> Result<()> {
         ))?;
     }
     // A kernel that knows no such call has no AMX either.
-    if PERMITTED.ask(target).is_ok_and(|(_, permitted)| u64::from_le_bytes(permitted) & XTILEDATA != 0) {
+    let permitted = match PERMITTED.ask(target) {
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EOPNOTSUPP) => 0,
+        asked => u64::from_le_bytes(asked.map_err(failed)?.1),
+    };
+    if permitted & XTILEDATA != 0 {
         return Err(Error::refused(
             format_args!("AMX tiles (the process asked for them)"),
             "cannot be carried yet",

@@ -1,12 +1,14 @@
 //! Pseudo-terminals whose master the process holds: made again under the same number, with settings, modes, and what waits in them.
+//! And terminals that were hung up: slaves of a new one whose master is closed at once.
 //!
 //! A record belongs to the master alone: its slave may be open here, or closed, or never have been opened. Whether another process
 //! has a slave that is open here, too, is not asked: after a restart it has the old one, this process a new one.
 
+mod asked;
 mod facts;
 mod queue;
 
-use image_format::record::pty::{CHMOD, Pty, PtyStep, WRITE};
+use image_format::record::pty::{CHMOD, HUNG_UP, Pty, PtyStep, WRITE};
 use image_format::{Checked, NoteType};
 use sys::Sysno;
 use sys::abi::{F_GETFD, FD_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, S_IFCHR, S_IFMT, TIOCGPTN, TIOCSCTTY, TIOCSPTLCK};
@@ -31,6 +33,13 @@ const SLAVES: core::ops::Range<u64> = 136..144;
 #[must_use]
 pub fn is_master(file: &OpenFile) -> bool {
     file.rdev == PTMX
+}
+
+/// The number of a slave; of any other terminal 0.
+#[must_use]
+pub fn number_of(file: &OpenFile) -> u64 {
+    let (major, minor) = (file.rdev >> 8 & 0xfff, file.rdev & 0xff | file.rdev >> 12 & 0xfff00);
+    if SLAVES.contains(&major) { (major - SLAVES.start) << 20 | minor } else { 0 }
 }
 
 /// Asks for the flag by which a slave's descriptor closes on exec. One that was opened by its master with `O_CLOEXEC`
@@ -58,14 +67,21 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     save.each(files, Kind::Pty, |_, file| {
         let (id, flags, number) = (file.id.into(), file.flags.into(), (file.offset as u32).into());
         let master = files.iter().find(|f| f.is_first(Kind::Pty) && is_master(f) && f.offset == file.offset);
-        let master = master.map_or(id, |master| master.id.into());
+        let master = if file.gone != 0 { HUNG_UP.into() } else { master.map_or(id, |master| master.id.into()) };
         Ok(Pty { id, flags, path: file.path, number, master })
     })?;
     let masters = || files.iter().filter(|file| file.is_first(Kind::Pty) && is_master(file));
-    let room = save.scratch.bytes(if masters().next().is_some() { queue::ROOM } else { 0 })?;
+    let takes_out = save.target.stands_still() && masters().next().is_some();
+    let room = save.scratch.bytes(if takes_out { queue::ROOM } else { 0 })?;
     save.notes.begin(NoteType::PtyStep)?;
     for master in masters() {
         let facts = Facts::of(save.target, master, files)?;
+        if !save.target.stands_still() {
+            if let Some(why) = asked::asked(save.target, master, &facts)? {
+                save.target.blocked(asked::refused(master, why))?;
+            }
+            continue;
+        }
         queue::save(save, master, &facts, room)?;
     }
     save.notes.end()?;
@@ -92,12 +108,16 @@ fn find(flags: u32, number: u32) -> sys::Result<Fd> {
     find(flags, number)
 }
 
-/// Opens a slave of a master that is there already.
+/// Opens a slave of a master that is there already, or of one that is closed then: the slave is hung up.
 ///
 /// # Errors
 /// The kernel's.
 pub fn restore_slave(image: &Checked<'_>, pty: &Pty, open: &[Fd]) -> sys::Result<Fd> {
-    let master = now(image, open, pty.master.get()).unwrap_or(-1);
+    let hung_up = if pty.master.get() == HUNG_UP { Some(Owned::new(restore(pty)?)) } else { None };
+    let master = match &hung_up {
+        Some(master) => master.fd(),
+        None => now(image, open, pty.master.get()).unwrap_or(-1),
+    };
     sys::terminal::peer(master, pty.flags.get() & REOPEN | O_NOCTTY).map(Owned::release)
 }
 

@@ -3,13 +3,13 @@
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
+use sys::Errno;
 use sys::abi::{
     AT_SYMLINK_NOFOLLOW, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR,
     O_TRUNC, OVERLAYFS_MAGIC, S_IFMT, S_IFREG, SEEK_SET, Stat, Timespec,
 };
 use sys::fs::{Fd, Owned};
 use sys::text::{Shown, Text};
-use sys::{Errno, packed};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
@@ -73,7 +73,7 @@ fn stat(path: &[u8], flags: u32) -> sys::Result<Stat> {
 }
 
 /// stat(2) of what the process itself finds under a path.
-fn stat_inside(proc: Fd, path: &[u8]) -> sys::Result<Stat> {
+pub(crate) fn stat_inside(proc: Fd, path: &[u8]) -> sys::Result<Stat> {
     let mut there = Text::<4128>::of(format_args!("root"));
     there.push(path);
     sys::fs::stat_at(proc, there.as_c_str(), 0)
@@ -185,11 +185,10 @@ pub enum Change {
 pub fn compare(then: &Identity, now: &Stat, writes: bool) -> Change {
     let size = now.size as u64;
     let same_time = (then.mtime_sec.get(), i64::from(then.mtime_nsec.get())) == (now.mtime.sec, now.mtime.nsec);
-    let same_file = (then.dev.get(), then.ino.get()) == (now.dev, now.ino);
     if size < then.size.get() {
         Change::Shrank
     } else if size > then.size.get() {
-        match (writes, same_file) {
+        match (writes, is_same(then, now)) {
             (true, _) => Change::Grown,
             // A log that is only read may grow.
             (false, true) => Change::None,
@@ -200,6 +199,11 @@ pub fn compare(then: &Identity, now: &Stat, writes: bool) -> Change {
     } else {
         Change::Replaced
     }
+}
+
+/// The same file, whatever is in it now.
+fn is_same(then: &Identity, now: &Stat) -> bool {
+    (then.dev.get(), then.ino.get()) == (now.dev, now.ino)
 }
 
 /// Files of /proc and /sys have no size, and a new time whenever they are looked at.
@@ -216,68 +220,57 @@ fn is_virtual(then: &Identity) -> bool {
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
     let path = image.string(file.path);
     let failed = |code, why, errno, remedy| {
-        Error::descriptor(fd, packed!("regular file"), path, why, errno).code(code).hint(remedy)
+        Error::descriptor(fd, "regular file", path, why, errno).code(code).hint_with(remedy, fd)
     };
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
     let now = stat(path, flags).map_err(|e| {
-        failed(
-            ExitCode::FileMissing,
-            packed!("is not there any more"),
-            Some(e),
-            packed!("put it back under this name, or --fd N=PATH"),
-        )
+        let (why, remedy) = match e {
+            Errno::ENOENT | Errno::ENOTDIR => ("is not there any more", "put it back under this name, or --fd #=PATH"),
+            _ => ("cannot be found", "let this user reach it, or --fd #=PATH"),
+        };
+        failed(ExitCode::FileMissing, why, Some(e), remedy)
     })?;
     if (now.mode ^ file.identity.mode.get()) & S_IFMT != 0 {
         return Err(failed(
             ExitCode::FileChanged,
-            packed!("is of another kind now"),
+            "is of another kind now",
             None,
-            packed!("put the old file back, or --files ignore"),
+            "put the old file back, or --files ignore",
         ));
     }
     if policy != FilesPolicy::Ignore && now.mode & S_IFMT == S_IFREG && !in_proc(path) {
+        let adds = flags & O_APPEND != 0 || file.offset.get() == file.identity.size.get();
         match compare(&file.identity, &now, writes) {
             Change::None => {}
-            // Who writes at the end has only added; what lay before is as it was.
-            Change::Grown
-                if policy == FilesPolicy::Rollback
-                    && (flags & O_APPEND != 0 || file.offset.get() == file.identity.size.get()) => {}
+            // Who writes at the end has only added; what lay before is as it was. Who was killed within such a write has
+            // changed the time alone: the kernel sets that first (generic_file_write_iter in mm/filemap.c).
+            Change::Grown if policy == FilesPolicy::Rollback && adds => {}
+            Change::Replaced if policy == FilesPolicy::Rollback && adds && writes && is_same(&file.identity, &now) => {}
             Change::Grown if policy == FilesPolicy::Rollback => {
-                let why = packed!("has grown since the save, and the program writes inside it");
-                return Err(failed(
-                    ExitCode::FileChanged,
-                    why,
-                    None,
-                    packed!("put the old file back, or --files ignore"),
-                ));
+                let why = "has grown since the save, and the program writes inside it";
+                return Err(failed(ExitCode::FileChanged, why, None, "put the old file back, or --files ignore"));
             }
             Change::Shrank => {
-                let remedy = packed!("put the old contents back, or --files ignore");
-                return Err(failed(ExitCode::FileShrank, packed!("is shorter than it was at the save"), None, remedy));
+                let remedy = "put the old contents back, or --files ignore";
+                return Err(failed(ExitCode::FileShrank, "is shorter than it was at the save", None, remedy));
             }
             Change::Grown => {
-                let remedy = packed!("--files rollback keeps the tail aside, --files ignore takes it as it is");
-                let why = packed!("has grown since the save, and the program writes to it");
+                let remedy = "--files rollback keeps the tail aside, --files ignore takes it as it is";
+                let why = "has grown since the save, and the program writes to it";
                 return Err(failed(ExitCode::FileChanged, why, None, remedy));
             }
             Change::Replaced => {
-                let remedy = packed!("put the old file back, or --files ignore");
-                return Err(failed(
-                    ExitCode::FileChanged,
-                    packed!("was written or replaced since the save"),
-                    None,
-                    remedy,
-                ));
+                let remedy = "put the old file back, or --files ignore";
+                return Err(failed(ExitCode::FileChanged, "was written or replaced since the save", None, remedy));
             }
         }
     }
     let opened = sys::fs::open_path(path, flags & REOPEN, 0)
-        .map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be opened"), Some(e), packed!("--fd N=PATH")))?;
+        .map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", Some(e), "--fd #=PATH"))?;
     if flags & O_PATH == 0 {
-        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET).map_err(|e| {
-            failed(ExitCode::FileChanged, packed!("cannot be put to its position"), Some(e), packed!(""))
-        })?;
+        sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
+            .map_err(|e| failed(ExitCode::FileChanged, "cannot be put to its position", Some(e), ""))?;
     }
     Ok(opened)
 }
@@ -293,27 +286,29 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
         return Ok(());
     }
     let path = image.string(file.path);
-    let failed = |what, e| Error::about(packed!("file @"), 0u32, path, e).why(what).code(ExitCode::FileChanged);
-    let opened =
-        sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed(packed!("cannot be opened to cut it back"), e))?;
-    let size = sys::fs::fstat(opened.fd()).map_err(|e| failed(packed!("cannot be read"), e))?.size as u64;
+    let failed = |what, e| Error::about("file @", 0u32, path, e).why(what).code(ExitCode::FileChanged);
+    let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed("cannot be opened to cut it back", e))?;
+    let size = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be read", e))?.size as u64;
     let keep = file.identity.size.get();
     if size <= keep {
         return Ok(());
     }
-    keep_tail(path, &opened, keep)
-        .map_err(|e| failed(packed!("its tail cannot be kept, so it was not cut back"), e))?;
-    sys::fs::truncate(opened.fd(), keep).map_err(|e| failed(packed!("cannot be cut back"), e))?;
+    keep_tail(path, &opened, keep).map_err(|e| failed("its tail cannot be kept, so it was not cut back", e))?;
+    sys::fs::truncate(opened.fd(), keep).map_err(|e| failed("cannot be cut back", e))?;
     // It is again what it was: a restart that fails after this can be tried again.
     let then = Timespec { sec: file.identity.mtime_sec.get(), nsec: i64::from(file.identity.mtime_nsec.get()) };
-    sys::fs::set_mtime(opened.fd(), then).map_err(|e| failed(packed!("its time cannot be set back"), e))
+    match sys::fs::set_mtime(opened.fd(), then) {
+        // Somebody else's file, which this user may write.
+        Err(Errno::EPERM) => Ok(()),
+        done => done.map_err(|e| failed("its time cannot be set back", e)),
+    }
 }
 
 /// `FILE.after-restart.N`. Text cuts what does not fit: then the name is too long for the kernel, too.
 fn kept_name(path: &[u8], n: u64) -> Text<4128> {
     let mut name = Text::new();
     name.push(path);
-    name.fill(packed!(".after-restart.#"), n, b"", 0);
+    name.fill(".after-restart.#", n, b"", 0);
     name
 }
 
@@ -321,18 +316,14 @@ fn kept_name(path: &[u8], n: u64) -> Text<4128> {
 ///
 /// # Errors
 /// The kernel's: then it has its name still.
-#[cfg(feature = "tree")]
 pub fn set_aside(path: &[u8]) -> sys::Result<()> {
     let mut n = 1;
     while sys::fs::lstat_path(kept_name(path, n).as_bytes()).is_ok() {
         n += 1;
     }
-    let mut from = Text::<4128>::new();
-    from.push(path);
-    sys::fs::rename_at(sys::abi::AT_FDCWD, from.as_c_str(), kept_name(path, n).as_c_str())?;
-    let said =
-        packed!("restart-stub: file @ was written after the save: is kept, with .after-restart.# behind its name\n");
-    let _ = sys::fs::write_all(2, sys::text::Line::filled(said, n, path, 0).as_bytes());
+    sys::fs::rename_path(path, kept_name(path, n).as_bytes())?;
+    let said = "restart-stub: file @ was written after the save: is kept, with .after-restart.# behind its name\n";
+    sys::text::say(said, n, path, 0);
     Ok(())
 }
 
@@ -346,7 +337,7 @@ fn keep_tail(path: &[u8], from: &Owned, mut at: u64) -> sys::Result<()> {
             other => break other?,
         }
     };
-    let mut buffer = [0; 16384];
+    let mut buffer = [0; 3584];
     loop {
         let n = sys::fs::pread(from.fd(), &mut buffer, at)?;
         if n == 0 {

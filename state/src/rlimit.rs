@@ -4,7 +4,6 @@ use image_format::record::rlimit::Rlimit;
 use image_format::{Checked, NoteType};
 use sys::Sysno;
 use sys::abi::RLIM_NLIMITS;
-use sys::packed;
 
 use crate::target::Arg;
 use crate::{Error, Result, Save, Target};
@@ -44,7 +43,7 @@ pub fn restore(image: &Checked<'_>) -> Result<()> {
     for limit in image.each::<Rlimit>() {
         let resource = limit.resource.get();
         let wanted = sys::abi::Rlimit { soft: limit.soft.get(), hard: limit.hard.get() };
-        let failed = |e| Error::about(packed!("limit #: cannot be set (!)"), resource, b"", e);
+        let failed = |e| Error::about("limit #: cannot be set (!)", resource, b"", e);
         let now = sys::process::rlimit(resource).map_err(failed)?;
         if (now.soft, now.hard) == (wanted.soft, wanted.hard) || sys::process::set_rlimit(resource, &wanted).is_ok() {
             continue;

@@ -56,7 +56,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, tids: impl Iterator<Item = i3
 }
 
 /// The CPUs of the process's parent, or of that of the tree's root: those that a restart has. Where the parent cannot be seen, of the saver,
-/// or, who may be a thread of the process with CPUs of its own, of its namespace's first process. None: nobody's.
+/// or, who may be a thread of the process with CPUs of its own, of its namespace's first process. None: none can be had.
 fn parents_cpus<T: Target>(target: &T) -> [u64; CPU_WORDS] {
     let parent = parent(target.proc_of(0)).unwrap_or(0) as i32;
     let instead = if !T::IN_PROCESS { Some(0) } else { Some(1).filter(|first| target.pid() != *first) };
@@ -64,14 +64,14 @@ fn parents_cpus<T: Target>(target: &T) -> [u64; CPU_WORDS] {
     seen.into_iter().flatten().find_map(|pid| sys::sched::affinity(pid).ok()).unwrap_or([0; CPU_WORDS])
 }
 
-/// Gives the calling thread what the thread `tid` had. `lost` is told of each thing that cannot be had.
+/// Gives the calling thread what the thread `tid` had. `lost` gets each thing that cannot be had.
 pub fn restore(image: &Checked<'_>, tid: u32, lost: impl Fn(&'static str, Errno)) {
     let told = |what, done: sys::Result<()>| {
         if let Err(e) = done {
             lost(what, e);
         }
     };
-    for sched in image.each::<Sched>().filter(|s| s.tid.get() == tid) {
+    for sched in image.each::<Sched>().with(tid) {
         let mut attr = *sched;
         // Its place in the kernel's structure is that of the length.
         attr.tid = (ATTR_LEN as u32).into();
@@ -83,7 +83,7 @@ pub fn restore(image: &Checked<'_>, tid: u32, lost: impl Fn(&'static str, Errno)
         }
     }
     let (mut cpus, mut own) = ([0; CPU_WORDS], false);
-    for some in image.each::<Affinity>().filter(|a| a.tid.get() == tid) {
+    for some in image.each::<Affinity>().with(tid) {
         if let Some(word) = cpus.get_mut(some.first.get() as usize / 64) {
             *word = some.cpus.get();
             own = true;

@@ -1,11 +1,10 @@
-//! What threads may call: seccomp filters, the oldest first, and strict mode. Only a privileged tracer is told of filters, and
+//! What threads may call: seccomp filters, the oldest first, and strict mode. Only a privileged tracer can read filters, and
 //! a thread gets them when it has nothing left to do but rt_sigreturn(2).
 //!
 //! Must never let a thread go on with fewer restrictions than it had.
 
-use image_format::record::seccomp::{Instruction, Seccomp};
+use image_format::record::seccomp::{How, Instruction, Seccomp};
 use image_format::{Checked, ExitCode};
-use sys::packed;
 use zerocopy::little_endian::U32;
 
 use crate::{Error, Result, Save, Target};
@@ -36,13 +35,14 @@ pub fn save<'s, T: Target>(
         Seccomp { number: zero, first: zero, second: zero, tid: zero, third: 0.into(), len: 0.into(), at: 0.into() };
     let row = size_of::<Seccomp>() as u64;
     let rows = threads.clone().flatten().count() as u64 + 1;
-    let (mut at, mut privilege, mut free) = (0, false, None);
+    let (mut at, mut privilege, mut free, mut all) = (0, false, None, false);
     for step in threads.flatten() {
         let mut step = *step;
         if step.len.get() == 0 {
             free = Some(step.tid);
         } else {
-            privilege |= free != Some(step.tid);
+            all |= free == Some(step.tid) && How::of(&step).is_some_and(How::is_shared);
+            privilege |= !all && free != Some(step.tid);
             step.third = (at + core::mem::offset_of!(Seccomp, len) as u64).into();
             step.at = (step.at.get() + rows * row).into();
         }
@@ -83,7 +83,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
     match sys::process::may_filter() {
         Ok(()) => Ok(()),
         Err(e) => {
-            let what = packed!("seccomp: cannot be set again here (!): restart as root");
+            let what = "seccomp: cannot be set again here (!): restart as root";
             Err(Error::about(what, 0u32, b"", e).code(ExitCode::Kernel))
         }
     }

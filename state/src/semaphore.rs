@@ -6,14 +6,13 @@
 use image_format::record::header::Features;
 use image_format::record::semaphore::{self, Semaphore};
 use image_format::{Checked, ExitCode, NoteType};
-use sys::abi::O_WRONLY;
+use sys::Errno;
 use sys::sysv::{NEW, PID, RMID, SET, SET_FACTS, STAT, VALUE};
-use sys::text::Line;
-use sys::{Errno, packed};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::process::Stat;
+use crate::sysv::{OBJECTS_MAX, choose_next, reach};
 use crate::{Error, Result, Save, Target};
 
 /// Writes the table: the sets of this process's IPC namespace of which a process that is saved was the last user of a semaphore. Others
@@ -23,12 +22,14 @@ use crate::{Error, Result, Save, Target};
 /// # Errors
 /// Too large a set; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<Features> {
-    let (top, count) = sys::sysv::sets().unwrap_or_default();
+    let failed = |e| Error::failed(format_args!("System V semaphores"), "their users cannot be told", e);
+    // A kernel without them has none.
+    let none = |e| if e == Errno::ENOSYS { Ok((0, 0)) } else { Err(failed(e)) };
+    let (top, count) = sys::sysv::sets().or_else(none)?;
     let mut features = Features::empty();
     if count == 0 || !T::IN_PROCESS && !is_here(save.target) {
         return Ok(features);
     }
-    let failed = |e| Error::failed(format_args!("System V semaphores"), "their users cannot be told", e);
     // As whoever asks sees it.
     let own =
         if T::IN_PROCESS { save.target.pid() } else { Stat::read(save.target.proc()).map_err(failed)?.pid as i32 };
@@ -119,7 +120,7 @@ pub fn finish(image: &Checked<'_>, pid: u32) {
     }
 }
 
-/// Where it may not alter what it used, it did no more than wait for zero: then it is told no longer.
+/// Where it may not alter what it used, it did no more than wait for zero: then its id is kept no longer.
 fn take(image: &Checked<'_>, one: &Semaphore, is_user: impl Fn(u32) -> bool) {
     for (number, _) in (0..).zip(semaphore::users(image.contents(one.users))).filter(|(_, user)| is_user(user.get())) {
         let _ = sys::sysv::use_semaphore(one.id.get() as i32, number);
@@ -140,36 +141,35 @@ fn make(one: &Semaphore, values: &[u8]) -> Result<()> {
     if key != 0 && sys::sysv::get_set(key, 0, 0) != Err(Errno::ENOENT) {
         return Err(missing(one, Errno::EEXIST));
     }
-    let line = Line::filled(packed!("#"), wanted as u64, b"", 0);
-    let _ = sys::fs::open(c"/proc/sys/kernel/sem_next_id", O_WRONLY, 0)
-        .and_then(|file| sys::fs::write_all(file.fd(), line.as_bytes()));
-    let id = sys::sysv::get_set(key, count, one.mode.get() | 0o600 | NEW).map_err(|e| missing(one, e))?;
+    let make = || sys::sysv::get_set(key, count, one.mode.get() | 0o600 | NEW);
+    let remove = |id| {
+        let _ = sys::sysv::set_control(id, RMID, &mut [0; SET_FACTS]);
+    };
+    // Large sets take longer.
+    let most = OBJECTS_MAX / (1 + (count / 64).cast_signed());
+    let made = choose_next(c"/proc/sys/kernel/sem_next_id", wanted, || reach(wanted, most, make, remove));
+    let id = made.map_err(|e| missing(one, e))?;
     let Some(mut facts) = one.as_bytes().first_chunk::<SET_FACTS>().copied() else { return Ok(()) };
-    let result = if id == wanted { sys::sysv::set_values(id, values) } else { Err(Errno::EPERM) };
-    result.and_then(|()| sys::sysv::set_control(id, SET, &mut facts)).map_err(|e| {
+    sys::sysv::set_values(id, values).and_then(|()| sys::sysv::set_control(id, SET, &mut facts)).map_err(|e| {
         let _ = sys::sysv::set_control(id, RMID, &mut facts);
         missing(one, e)
     })
 }
 
 fn missing(one: &Semaphore, e: Errno) -> Error {
-    let what = packed!(
-        "System V semaphores #: cannot be made again under their key and id (!): free these, or restart as root"
-    );
+    let what = "System V semaphores #: cannot be made again under their key and id (!): free these, or restart as root";
     Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
 }
 
 /// They hold other values than they held.
 fn changed(one: &Semaphore) -> Error {
-    let what = packed!(
-        "System V semaphores #: were changed after the save: ipcrm -s #, if nobody needs them, or --files ignore"
-    );
+    let what =
+        "System V semaphores #: were changed after the save: ipcrm -s #, if nobody needs them, or --files ignore";
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 
 /// Somebody else may need them.
 fn others(one: &Semaphore) -> Error {
-    let what =
-        packed!("System V semaphores #: are others, or have another owner or mode, since the save: free that id");
+    let what = "System V semaphores #: are others, or have another owner or mode, since the save: free that id";
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }

@@ -2,16 +2,17 @@
 //!
 //! Must never make a restart fail: what cannot be set again is said, and the process goes on without.
 
+use core::ffi::CStr;
+
 use image_format::record::setting::{Setting, Which};
 use image_format::{Checked, NoteType};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, MCL_FUTURE, MCL_ONFAULT, PROT_READ, PROT_WRITE};
 use sys::abi::{O_WRONLY, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE};
-use sys::packed;
-use sys::text::Line;
+use sys::text::{Line, Shown};
 use sys::{Errno, Sysno};
 
 use crate::target::{Arg, Question, status_value};
-use crate::{Result, Save, Target};
+use crate::{Error, Result, Save, Target};
 
 /// How a value is asked for by prctl(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,9 @@ const SECBIT_KEEP_CAPS: u64 = 1 << 4;
 /// `coredump_filter` of a process that has not written it.
 const COREDUMP_FILTER: u64 = 0x33;
 
+/// `loginuid` of who has not logged in.
+const NOBODY: u64 = u32::MAX as u64;
+
 /// Whether what the process maps from now on will be locked (`mlockall(MCL_FUTURE)`): the flags, or 0. The kernel tells only by
 /// doing so, for a page, and a copy of the process does not have it: so this comes before it goes on.
 #[must_use]
@@ -120,7 +124,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
     save.notes.begin(NoteType::Setting)?;
     for ((which, _, told, default), question) in OPTIONS.into_iter().zip(questions()) {
         // A kernel that does not know an option, or does not tell this user, has nobody who has set it.
-        let Ok((result, data)) = question.ask::<4>(save.target) else { continue };
+        let (result, data) = match question.ask::<4>(save.target) {
+            Ok(told) => told,
+            Err(Errno::EINVAL | Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::ENODEV | Errno::ENXIO) => {
+                continue;
+            }
+            Err(e) => return Err(Error::failed(format_args!("setting {}", which as u32), "cannot be asked for", e)),
+        };
         let mut value = if told == Told::Written { u32::from_le_bytes(data).into() } else { result as u64 };
         if which == Which::SecureBits {
             value &= !SECBIT_KEEP_CAPS;
@@ -131,15 +141,19 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, locks: u64) -> Result<()> {
         }
     }
     let mut buffer = [0; 32];
-    let mut number = |name, parse: fn(&[u8]) -> Option<u64>| {
-        let text = sys::fs::read_file_at(save.target.memory_proc(), name, &mut buffer).unwrap_or_default();
-        parse(text.trim_ascii())
+    let mut number = |name: &CStr, parse: fn(&[u8]) -> Option<u64>, default| {
+        let failed = |e| Error::failed(format_args!("/proc/PID/{}", Shown(name.to_bytes())), "cannot be read", e);
+        // A kernel that has no such file, or shows it to others alone, has nobody who has set it.
+        let text = sys::fs::read_file_at(save.target.memory_proc(), name, &mut buffer);
+        let Some(text) = sys::fs::found(text).map_err(failed)? else { return Ok(default) };
+        parse(text.trim_ascii()).ok_or_else(|| failed(Errno::EIO))
     };
     let found = [
-        (Which::Personality, number(c"personality", sys::text::hex).unwrap_or(0), 0),
-        (Which::OomScore, number(c"oom_score_adj", signed).unwrap_or(0), 0),
-        (Which::CoredumpFilter, number(c"coredump_filter", sys::text::hex).unwrap_or(COREDUMP_FILTER), COREDUMP_FILTER),
+        (Which::Personality, number(c"personality", sys::text::hex, 0)?, 0),
+        (Which::OomScore, number(c"oom_score_adj", signed, 0)?, 0),
+        (Which::CoredumpFilter, number(c"coredump_filter", sys::text::hex, COREDUMP_FILTER)?, COREDUMP_FILTER),
         (Which::LockFuture, locks, 0),
+        (Which::LoginUid, number(c"loginuid", sys::text::decimal, NOBODY)?, NOBODY),
     ];
     for (which, value, default) in found {
         if value != default {
@@ -170,10 +184,8 @@ pub enum When {
     /// When nothing is left to do that it would forbid.
     Last,
     /// As the first, but for what is part of a thread's credentials, which change yet.
-    #[cfg(feature = "tree")]
     Others,
     /// What is part of a thread's credentials.
-    #[cfg(feature = "tree")]
     Rights,
 }
 
@@ -181,20 +193,17 @@ impl When {
     /// Whether a setting is set by then.
     fn is(self, which: u32) -> bool {
         let last = || [Which::Dumpable, Which::Mdwe, Which::LockFuture].iter().any(|last| which == *last as u32);
-        #[cfg(feature = "tree")]
         let rights = || which == Which::KeepCaps as u32 || which == Which::SecureBits as u32;
         match self {
             Self::First => !last(),
             Self::Last => last(),
-            #[cfg(feature = "tree")]
             Self::Others => !last() && !rights(),
-            #[cfg(feature = "tree")]
             Self::Rights => rights(),
         }
     }
 }
 
-/// Sets again what was set. `lost` is told of each that cannot be.
+/// Sets again what was set. `lost` gets each that cannot be.
 pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
     for setting in image.each::<Setting>() {
         let (which, value) = (setting.which.get(), setting.value.get());
@@ -205,6 +214,8 @@ pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
             write(c"/proc/self/oom_score_adj", value)
         } else if which == Which::CoredumpFilter as u32 {
             write(c"/proc/self/coredump_filter", value)
+        } else if which == Which::LoginUid as u32 {
+            login(value)
         } else if which == Which::Personality as u32 {
             sys::process::set_personality(value)
         } else if which == Which::LockFuture as u32 {
@@ -223,10 +234,17 @@ pub fn restore(image: &Checked<'_>, when: When, lost: impl Fn(u32, Errno)) {
     }
 }
 
+/// Becomes what this user has logged in as. Who is that already need not ask: most may not, once they are somebody.
+fn login(value: u64) -> sys::Result<()> {
+    let mut buffer = [0; 16];
+    let own = sys::fs::read_file_at(sys::abi::AT_FDCWD, c"/proc/self/loginuid", &mut buffer)?;
+    if sys::text::decimal(own.trim_ascii()) == Some(value) { Ok(()) } else { write(c"/proc/self/loginuid", value) }
+}
+
 /// Writes a number, which may be a negative one, to a file of `/proc`.
 fn write(path: &core::ffi::CStr, value: u64) -> sys::Result<()> {
     let value = value as i64;
-    let number = Line::filled(if value < 0 { packed!("-#") } else { packed!("#") }, value.unsigned_abs(), b"", 0);
+    let number = Line::filled(if value < 0 { "-#" } else { "#" }, value.unsigned_abs(), b"", 0);
     let file = sys::fs::open(path, O_WRONLY, 0)?;
     sys::fs::write_all(file.fd(), number.as_bytes())
 }

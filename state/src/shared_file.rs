@@ -11,7 +11,8 @@ use sys::Errno;
 use sys::abi::mm::{PAGE_IS_PRESENT, PM_PRESENT, PageRegion, PmScanArg};
 use sys::abi::{O_PATH, O_RDONLY, S_IFMT, S_IFREG, Stat, TMPFS_MAGIC};
 use sys::fs::Owned;
-use sys::packed;
+use sys::text::Shown;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::content::{DELETED, resident};
 use crate::descriptor::OpenFile;
@@ -24,29 +25,58 @@ const PIECE: usize = 256 << 10;
 /// Pages that are looked up together.
 const PAGES: usize = 512;
 
-/// Writes the table, while the process stands still; tells what a restart needs.
+/// A part of a file in memory that was looked at: all of a tree may map the same one.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Done {
+    file: [u64; 2],
+    from: u64,
+    to: u64,
+}
+
+/// How many of them are remembered; what is not is in the table twice.
+const DONE_MAX: usize = 256;
+
+/// Writes the table of all processes of a tree, while they stand still; tells what a restart needs.
 ///
 /// # Errors
 /// The list of mappings or the page map cannot be read; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<Features> {
     let mut room: &mut [u8] = &mut [];
+    let (mut done, mut count): (&mut [Done], _) = (&mut [], 0);
     let mut any = Features::empty();
     save.notes.begin(NoteType::SharedFile)?;
-    shared::each(save, |save, head| {
+    shared::each_of_all(save, |save, head| {
         if head.perms.get(1) != Some(&b'w') || !head.name.starts_with(b"/") || head.name.ends_with(DELETED) {
             return Ok(());
         }
         // Another file, or none that can be carried, is the business of the mappings.
-        let Ok(stat) = sys::fs::stat_path(head.name) else { return Ok(()) };
+        let failed = |e| Error::failed(format_args!("file {}", Shown(head.name)), "cannot be examined", e);
+        let Some(stat) = sys::fs::found(sys::fs::stat_path(head.name)).map_err(failed)? else { return Ok(()) };
         if stat.ino != head.ino || stat.mode & S_IFMT != S_IFREG {
             return Ok(());
         }
         if room.is_empty() {
             room = save.scratch.bytes(PIECE)?;
+            done = save.scratch.take(DONE_MAX)?;
         }
         any = Features::SHARED_FILES;
+        let this = Done {
+            file: [stat.dev, stat.ino],
+            from: head.offset,
+            to: head.offset.saturating_add(head.end - head.start),
+        };
+        let in_memory = is_in_memory(head.name);
+        let covers = |one: &Done| one.file == this.file && one.from <= this.from && this.to <= one.to;
+        if in_memory && done.iter().take(count).any(covers) {
+            return Ok(());
+        }
+        if let Some(place) = done.get_mut(count).filter(|_| in_memory) {
+            *place = this;
+            count += 1;
+        }
         let locked = T::IN_PROCESS && files.iter().any(|f| (f.dev, f.ino, f.locked) == (stat.dev, stat.ino, 1));
-        mapping(save, head, &stat, locked, room)
+        mapping(save, head, &stat, (in_memory, locked), room)
     })?;
     save.notes.end()?;
     Ok(any)
@@ -58,15 +88,18 @@ fn mapping<T: Target>(
     save: &mut Save<'_, '_, T>,
     head: &Head<'_>,
     stat: &Stat,
-    locked: bool,
+    (in_memory, locked): (bool, bool),
     room: &mut [u8],
 ) -> Result<()> {
     let path = save.notes.string(head.name)?;
-    let lies = sys::fs::open_path(head.name, O_PATH, 0).and_then(|file| sys::fs::file_system(file.fd()));
-    let in_memory = lies == Ok(TMPFS_MAGIC);
     let blocks = if in_memory { stat.blocks as u32 + 1 } else { 0 };
     let end = head.end.min(head.start.saturating_add(align_up((stat.size as u64).saturating_sub(head.offset), PAGE)));
-    let file = if in_memory && !locked { sys::fs::open_path(head.name, O_RDONLY, 0).ok() } else { None };
+    let unopened = |e| Error::failed(format_args!("file {}", Shown(head.name)), "cannot be opened", e);
+    let file = if in_memory && !locked {
+        sys::fs::found(sys::fs::open_path(head.name, O_RDONLY, 0)).map_err(unopened)?
+    } else {
+        None
+    };
     let failed = |e| Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", e);
     let pagemap = sys::fs::open_at(save.target.proc(), c"pagemap", O_RDONLY, 0).map_err(failed)?;
     let mut by_ioctl = true;
@@ -94,6 +127,13 @@ fn mapping<T: Target>(
         at = at.max(to);
     }
     Ok(())
+}
+
+/// Whether a file lies in memory (tmpfs), which the next boot finds empty.
+#[must_use]
+pub fn is_in_memory(path: &[u8]) -> bool {
+    let lies = sys::fs::open_path(path, O_PATH, 0).and_then(|file| sys::fs::file_system(file.fd()));
+    lies == Ok(TMPFS_MAGIC)
 }
 
 /// A run of pages, or none behind this address.
@@ -199,8 +239,7 @@ pub fn check(image: &Checked<'_>, room: &mut [u8], mut written: impl FnMut(&[u8]
                 file = None;
                 continue;
             }
-            let what =
-                packed!("file @ (mapped shared): was written after the save: put the old file back, or --files ignore");
+            let what = "file @ (mapped shared): was written after the save: put the old file back, or --files ignore";
             return Err(Error::about(what, 0u32, path, None).code(ExitCode::FileChanged));
         }
     }

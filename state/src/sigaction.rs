@@ -28,7 +28,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, replaced: Option<(i32, sys::a
         let mut questions = [question(1); NSIG as usize];
         let signals = (1..=NSIG).filter(|signal| wanted & sys::signal::bit(*signal) != 0);
         let asked = questions.iter_mut().zip(signals).map(|(to, signal)| *to = question(signal)).count();
-        save.target.foresee(questions.get(..asked).unwrap_or_default());
+        save.target.prefetch(questions.get(..asked).unwrap_or_default());
     }
     for signal in 1..=NSIG {
         if wanted & sys::signal::bit(signal) == 0 {

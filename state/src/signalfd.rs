@@ -1,12 +1,12 @@
 //! Descriptors from which signals are read. The signals themselves wait with the process: see `pending`.
 
 use image_format::record::signalfd::Signalfd;
-use sys::Sysno;
 use sys::fs::Fd;
 use sys::text::hex;
+use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
-use crate::{Result, Save, Target};
+use crate::{Error, Result, Save, Target};
 
 /// Writes the table.
 ///
@@ -17,7 +17,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         let mut mask = 0;
         each_fact(target.at(file.fd), |key, value| {
             if key == b"sigmask" {
-                mask = hex(value).unwrap_or(0);
+                let object = format_args!("descriptor {} (signalfd)", file.fd);
+                mask = hex(value).ok_or_else(|| Error::failed(object, "its signals cannot be read", Errno::EIO))?;
             }
             Ok(())
         })?;

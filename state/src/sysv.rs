@@ -3,13 +3,14 @@
 //!
 //! Must never end, change or go on with a segment that is somebody else's.
 
+use core::ffi::CStr;
+
 use image_format::record::content::ContentKind;
 use image_format::record::header::Features;
 use image_format::record::memory::{Vma, VmaFlags};
 use image_format::record::sysv::Sysv;
 use image_format::{Checked, ExitCode, PAGE, align_up};
 use sys::abi::O_WRONLY;
-use sys::packed;
 use sys::sysv::{FACTS, LOCK, NEW, RDONLY, RMID, SET, STAT};
 use sys::text::Line;
 use sys::{Errno, Sysno};
@@ -105,14 +106,18 @@ pub fn open(one: &Sysv) -> Result<Attached> {
     let mut now = [0; FACTS];
     let is_new = mode & Sysv::DEST != 0 || sys::sysv::control(id, STAT, &mut now).is_err();
     if is_new {
-        let line = Line::filled(packed!("#"), id as u64, b"", 0);
-        let _ = sys::fs::open(c"/proc/sys/kernel/shm_next_id", O_WRONLY, 0)
-            .and_then(|file| sys::fs::write_all(file.fd(), line.as_bytes()));
-        id = sys::sysv::get(one.key.get(), one.size.get(), mode & 0o777 | 0o600 | NEW).map_err(|e| missing(one, e))?;
-        if id != one.id.get() as i32 && mode & Sysv::DEST == 0 {
-            let _ = sys::sysv::control(id, RMID, &mut now);
-            return Err(missing(one, Errno::EPERM));
+        let make = || sys::sysv::get(one.key.get(), one.size.get(), mode & 0o777 | 0o600 | NEW);
+        let remove = |id| {
+            let _ = sys::sysv::control(id, RMID, &mut [0; FACTS]);
+        };
+        let most = if mode & Sysv::DEST == 0 { OBJECTS_MAX } else { 1 };
+        let made = choose_next(c"/proc/sys/kernel/shm_next_id", id, || reach(id, most, make, remove));
+        id = match made {
+            // Nobody can know it by its id.
+            Err(Errno::EPERM) if mode & Sysv::DEST != 0 => make(),
+            other => other,
         }
+        .map_err(|e| missing(one, e))?;
     } else if now.get(..Sysv::IDENTITY) != one.as_bytes().get(..Sysv::IDENTITY) {
         return Err(others(one));
     }
@@ -121,24 +126,57 @@ pub fn open(one: &Sysv) -> Result<Attached> {
     Ok(Attached { id, at, is_new })
 }
 
+/// Most objects that are made to reach an id: some two seconds.
+pub(crate) const OBJECTS_MAX: i64 = 250_000;
+
+/// Makes an object with this id: `/proc/sys/kernel/*_next_id` names the next one, where this user may write that.
+pub(crate) fn choose_next(path: &CStr, id: i32, make: impl FnOnce() -> sys::Result<i32>) -> sys::Result<i32> {
+    let line = Line::filled("#", id as u64, b"", 0);
+    let _ = sys::fs::open(path, O_WRONLY, 0).and_then(|file| sys::fs::write_all(file.fd(), line.as_bytes()));
+    make()
+}
+
+/// Makes an object with this id after at most so many that are removed again: the kernel deals ids in turn, and after a reboot it begins
+/// anew (ipc/util.c).
+///
+/// # Errors
+/// EPERM: it is not within reach; those of `make`.
+pub(crate) fn reach(id: i32, most: i64, make: impl Fn() -> sys::Result<i32>, remove: impl Fn(i32)) -> sys::Result<i32> {
+    /// Places in its table that the kernel uses in turn before it counts on, as long as few objects are there.
+    const PLACES: i64 = 64;
+    /// Bits of an id that tell the place; how many numbers are above them.
+    const PLACE_BITS: u32 = 15;
+    const NUMBERS: i64 = 65_535;
+    // How many ids come before one, from the first of all.
+    let turn = |id: i32| i64::from(id >> PLACE_BITS) * PLACES + i64::from(id & ((1 << PLACE_BITS) - 1));
+    for made in 0..most {
+        let now = make()?;
+        if now == id {
+            return Ok(now);
+        }
+        remove(now);
+        if (turn(id) - turn(now)).rem_euclid(NUMBERS * PLACES) > most - made {
+            break;
+        }
+    }
+    Err(Errno::EPERM)
+}
+
 fn missing(one: &Sysv, e: Errno) -> Error {
-    let what =
-        packed!("System V memory #: cannot be made again under its key and id (!): free these, or restart as root");
+    let what = "System V memory #: cannot be made again under its key and id (!): free these, or restart as root";
     Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
 }
 
 /// Somebody else may need it.
 fn others(one: &Sysv) -> Error {
-    let what =
-        packed!("System V memory #: is another one, or has another owner, mode or size, since the save: free that id");
+    let what = "System V memory #: is another one, or has another owner, mode or size, since the save: free that id";
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 
 /// It holds other bytes than it held.
 #[must_use]
 pub fn changed(one: &Sysv) -> Error {
-    let what =
-        packed!("System V memory #: was written after the save: ipcrm -m #, if nobody needs it, or --files ignore");
+    let what = "System V memory #: was written after the save: ipcrm -m #, if nobody needs it, or --files ignore";
     Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 

@@ -4,6 +4,8 @@
 //! through [`Inside::call`], which a local target runs and a remote one injects. Must never be asked to run a
 //! call that changes the process for good.
 
+use core::cmp::Ordering;
+
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::writer::Full;
 use image_format::{Notes, Record};
@@ -13,6 +15,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::WithFiles;
 use crate::descriptor::{Kind, OpenFile};
+use crate::socket::leave::Leaving;
+use crate::socket::shield;
 use crate::{Error, Result};
 
 /// An argument of a system call made inside a process.
@@ -62,7 +66,7 @@ pub trait Inside {
     /// The call's.
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize>;
     /// These calls come next: where each one costs much, they are made at once.
-    fn foresee(&mut self, _: &[Question]) {}
+    fn prefetch(&mut self, _: &[Question]) {}
 }
 
 /// This thread of this process.
@@ -172,6 +176,9 @@ pub trait Target: Inside + Sync {
     fn our_memory(&self) -> core::ops::Range<u64>;
     /// Whether two of its descriptors share one open file description; `None` when the kernel does not tell.
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool>;
+    /// Which of two of its descriptors' open file descriptions comes first in an order that holds for all of them; `None` when the kernel
+    /// does not tell.
+    fn order_of_descriptions(&self, a: Fd, b: Fd) -> Option<Ordering>;
     /// Whether a descriptor of the saver's own (see [`Target::borrow`]) is the same open file description as one of its
     /// descriptors; `None` when the kernel does not tell.
     fn is_same(&self, own: Fd, fd: Fd) -> Option<bool>;
@@ -206,9 +213,36 @@ pub trait Target: Inside + Sync {
     fn keep_connection(&mut self, _: Owned) -> sys::Result<()> {
         Err(Errno::EPERM)
     }
-    /// Whether one of its descriptors is open on what its epoll set `epoll` watches under `number`, as the `nth` of that
-    /// number in the kernel's order; `None` when the kernel does not tell.
-    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool>;
+    /// Whether the process stands still, so that it does not notice what is changed for a moment, or looked into: who only asks what would
+    /// block a save lets it run.
+    fn stands_still(&self) -> bool {
+        true
+    }
+    /// Takes over a descriptor of the saver's own, for what a process has in transit and in no other way; its number in the table, in
+    /// which it stands as if a process behind the last one had it. `None`: it cannot be carried so.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    fn adopt(&mut self, _: Owned) -> sys::Result<Option<u32>> {
+        Ok(None)
+    }
+    /// Should the process be ended when its image is durable, this socket of it is left so before.
+    fn leave(&mut self, _fd: u32, _how: Leaving) {}
+
+    /// Does something that changes the process for a moment, and puts it back; `undo` does that if the saver ends meanwhile.
+    ///
+    /// # Errors
+    /// Nobody can see to that: nothing was done.
+    fn guarded<R>(&mut self, _undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
+        Ok(act())
+    }
+    /// The name of what lets nothing in for those connections from the process's end on; the restart takes it away. `None`: nothing does.
+    fn shield(&mut self) -> Option<shield::Name> {
+        None
+    }
+    /// Whether the description of one of its descriptors comes before what its epoll set `epoll` watches under `number`, as the `nth` of
+    /// that number in the kernel's list, or is that, in the order of [`Target::order_of_descriptions`]; `None` when the kernel does not tell.
+    fn order_of_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<Ordering>;
     /// A descriptor of the saver's own, for a moment, for the open file description of one of its descriptors. No
     /// files: closing it gives up the process's locks on a file.
     ///
@@ -241,6 +275,14 @@ pub struct Save<'s, 'b, T> {
 }
 
 impl<T: Target> Save<'_, '_, T> {
+    /// Does a part of the walk. Whoever only asks what cannot be carried takes that, and goes on with the next part.
+    ///
+    /// # Errors
+    /// The part's, where it ends the save.
+    pub fn part(&mut self, part: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        part(self).or_else(|error| self.target.blocked(error))
+    }
+
     /// Writes a table: one record for each open file description of this kind, ascending by id.
     ///
     /// # Errors
@@ -271,6 +313,12 @@ impl<'b> Scratch<'b> {
     #[must_use]
     pub fn new(memory: &'b mut [u8]) -> Self {
         Self { rest: memory }
+    }
+
+    /// How many bytes are left.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.rest.len()
     }
 
     /// The next `len` bytes, at an address that is a multiple of 16.

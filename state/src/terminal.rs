@@ -20,6 +20,14 @@ pub fn check(inside: &mut impl Inside, file: &OpenFile) -> bool {
     ioctl(inside, file.fd as Fd, TCGETS, &mut termios).is_ok()
 }
 
+/// Whether it is a terminal that was hung up: every request fails with EIO (`hung_up_tty_ioctl`, drivers/tty/tty_io.c).
+pub fn is_hung_up(inside: &mut impl Inside, file: &OpenFile) -> bool {
+    let mut termios = [0; 64];
+    // Consoles and serial lines, `/dev/tty`, pseudo-terminals (Documentation/admin-guide/devices.txt).
+    matches!(file.rdev >> 8 & 0xfff, 4 | 5 | 136..=143)
+        && ioctl(inside, file.fd as Fd, TCGETS, &mut termios) == Err(Errno::EIO)
+}
+
 /// Writes the table.
 ///
 /// # Errors

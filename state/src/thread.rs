@@ -1,15 +1,13 @@
 //! Threads: what the kernel keeps for each besides its registers.
 
-use image_format::record::id_word::IdWord;
 use image_format::record::thread::{DEATH_SIGNAL_SHIFT, Jmp, Thread, ThreadFlags};
-use image_format::rows::Rows;
 use sys::abi::signal::Altstack;
 use sys::arch::Context;
 use sys::fs::Fd;
-use sys::packed;
-use sys::text::{Packed, Text};
+use sys::text::Text;
 use sys::{Errno, Sysno};
 
+use crate::process::restarting::Part;
 use crate::target::{Arg, Inside, Question, parent};
 use crate::{Error, Result};
 
@@ -88,25 +86,27 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
         rseq_len: rseq_len.into(),
         timer_slack: u32::try_from(slack).unwrap_or(u32::MAX).into(),
         comm,
+        runtime_tid: 0.into(),
     })
 }
 
-/// The signal that the calling thread gets when its parent ends; 0 for none. SIGKILL from `ckpt` as the parent is a stand-in's
-/// doing, not the program's.
+/// The signal that the calling thread gets when its parent ends; 0 for none. SIGKILL from a supervisor as the parent is the supervisor's doing, not
+/// the program's.
 fn death_signal(inside: &mut impl Inside, proc: Fd) -> sys::Result<u32> {
     let [_, _, death_signal, _] = QUESTIONS;
     let (_, data) = death_signal.ask(inside)?;
     let signal = u32::from_le_bytes(data);
-    if signal as i32 == sys::abi::signal::SIGKILL {
-        let (parent, mut name) = (parent(proc)?, [0; 16]);
-        let path = Text::<32>::of(format_args!("/proc/{parent}/comm"));
-        let name = sys::fs::read_file_at(sys::abi::AT_FDCWD, path.as_c_str(), &mut name).unwrap_or_default();
-        // In a namespace the parent cannot be seen: there it always is a stand-in.
-        if name == b"ckpt\n" || parent == 0 {
-            return Ok(0);
-        }
+    if signal as i32 != sys::abi::signal::SIGKILL {
+        return Ok(signal);
     }
-    Ok(signal)
+    let parent = parent(proc)?;
+    // In a namespace the parent cannot be seen: there it always is a supervisor.
+    if parent == 0 {
+        return Ok(0);
+    }
+    let path = Text::<32>::of(format_args!("/proc/{parent}"));
+    let directory = sys::fs::open(path.as_c_str(), sys::abi::O_DIRECTORY, 0)?;
+    Ok(if matches!(Part::of(directory.fd()), Part::Supervisor(_)) { 0 } else { signal })
 }
 
 fn split(data: &[u8; 24]) -> [u64; 3] {
@@ -196,21 +196,60 @@ pub fn jmp(context: &Context) -> Jmp {
     }
 }
 
-/// Gives the calling thread what it had: thread pointer, tid address (and the new id in it, where a libc keeps
-/// one, and in `words`), robust list, rseq, alternate stack.
+/// Finds where a thread's own id lies in memory by the layout of what the kernel, the C library or the runtime has there: at the tid address,
+/// and in the thread's descriptor. `read` reads the process's memory.
+pub fn find_id_words(record: &mut Thread, read: impl Fn(u64, &mut [u8]) -> sys::Result<()>) {
+    let (tid, fs, at) = (u64::from(record.tid.get()), record.jmp.fs_base.get(), record.tid_address.get());
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        read(at, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+    };
+    let holds = |at: u64| word(at).is_some_and(|word| word & u64::from(u32::MAX) == tid);
+    if at != 0 && holds(at) {
+        record.flags = (record.flags.get() | ThreadFlags::TID_WORD.bits()).into();
+    } else if fs != 0 {
+        let found = musl_id(fs, word, holds).or_else(|| go_id(fs, word, holds));
+        record.runtime_tid = found.unwrap_or(0).into();
+    }
+}
+
+/// musl's `struct pthread` begins with a pointer to itself and has `tid` at byte 48 (src/internal/pthread_impl.h); musl's tid address is
+/// elsewhere.
+fn musl_id(fs: u64, word: impl Fn(u64) -> Option<u64>, holds: impl Fn(u64) -> bool) -> Option<u64> {
+    const TID: u64 = 48;
+    let at = fs.checked_add(TID)?;
+    (word(fs)? == fs && holds(at)).then_some(at)
+}
+
+/// Go without a C library: below the thread pointer lies the goroutine that runs, or the thread's own; in it at byte 48 the thread's `m`. An `m` begins with
+/// its thread's own goroutine, which points back to it, and has `procid` behind a `gobuf` of seven words, or of six since Go 1.25, and
+/// another word (runtime/runtime2.go).
+fn go_id(fs: u64, word: impl Fn(u64) -> Option<u64>, holds: impl Fn(u64) -> bool) -> Option<u64> {
+    const M: u64 = 48;
+    const PROC_ID: [u64; 2] = [72, 64];
+    let m = word(word(fs.checked_sub(8)?)?.checked_add(M)?)?;
+    let own = word(m)?;
+    if word(own.checked_add(M)?)? != m {
+        return None;
+    }
+    PROC_ID.into_iter().filter_map(|at| m.checked_add(at)).find(|at| holds(*at))
+}
+
+/// Gives the calling thread what it had: thread pointer, tid address, robust list, rseq, alternate stack; and its own id where the kernel,
+/// the C library or the runtime keeps it.
 ///
 /// # Errors
 /// The step that the kernel refused.
 ///
 /// # Safety
 /// The program's memory is in place; this code uses no thread-local storage.
-pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result::Result<(), (Packed, Errno)> {
+pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str, Errno)> {
     // SAFETY: the program's own thread pointer; nothing here depends on the old one.
     unsafe {
         sys::process::arch_prctl(sys::abi::ARCH_SET_FS, thread.jmp.fs_base.get() as usize)
-            .map_err(|e| (packed!("FS base"), e))?;
+            .map_err(|e| ("FS base", e))?;
         sys::process::arch_prctl(sys::abi::ARCH_SET_GS, thread.jmp.gs_base.get() as usize)
-            .map_err(|e| (packed!("GS base"), e))?;
+            .map_err(|e| ("GS base", e))?;
     }
     let tid_address = thread.tid_address.get();
     sys::thread::set_tid_address(tid_address);
@@ -219,25 +258,25 @@ pub unsafe fn restore(thread: &Thread, words: Rows<'_, IdWord>) -> core::result:
         // SAFETY: the record says that a thread id lay there; the memory is in place and writable.
         unsafe { word.write_unaligned(sys::thread::tid()) };
     }
-    mend_locks(thread, words);
+    own_ids(thread);
     if thread.robust_list.get() != 0 {
         sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get())
-            .map_err(|e| (packed!("robust list"), e))?;
+            .map_err(|e| ("robust list", e))?;
     }
     if thread.rseq.get() != 0 {
         // SAFETY: the thread's own area; a pending critical section ended when the signal came.
         unsafe { sys::thread::rseq(thread.rseq.get(), thread.rseq_len.get(), 0, thread.rseq_sig.get()) }
-            .map_err(|e| (packed!("rseq"), e))?;
+            .map_err(|e| ("rseq", e))?;
     }
     let stack = Altstack {
         sp: thread.altstack_sp.get() as usize,
-        // SS_ONSTACK is told, not set; the other bits are.
+        // SS_ONSTACK is only reported, never set; the other bits are set.
         flags: thread.altstack_flags.get() & !sys::abi::signal::SS_ONSTACK,
         size: thread.altstack_size.get() as usize,
         pad: 0,
     };
     // SAFETY: the thread's own region.
-    unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| (packed!("alternate signal stack"), e))?;
+    unsafe { sys::signal::set_altstack(&stack) }.map_err(|e| ("alternate signal stack", e))?;
     let numbers = [
         (sys::abi::PR_SET_TIMERSLACK, thread.timer_slack.get()),
         (sys::abi::PR_SET_PDEATHSIG, thread.flags.get() >> DEATH_SIGNAL_SHIFT),
@@ -255,16 +294,15 @@ const ROBUST_MAX: usize = 2048;
 /// `FUTEX_TID_MASK`.
 const TID_MASK: u32 = 0x3fff_ffff;
 
-/// Locks that the thread holds name it by its old id: the robust ones, which the kernel releases at its end only under
-/// the new one, and those that the saver has found (`words`). Reads and writes by `/proc/self/mem`, where a bad pointer is
-/// an error and no fault.
-fn mend_locks(thread: &Thread, words: Rows<'_, IdWord>) {
+/// Under another id: writes it into the thread's descriptor, and into the robust locks that the thread holds, which the kernel releases at its
+/// end only under that id. Reads and writes by `/proc/self/mem`, where a bad pointer is an error and no fault.
+fn own_ids(thread: &Thread) {
     let (head, old, new) = (thread.robust_list.get(), thread.tid.get(), sys::thread::tid() as u32);
     if old == new {
         return;
     }
     let Ok(mem) = sys::fs::open(c"/proc/self/mem", sys::abi::O_RDWR, 0) else { return };
-    let mend = |at: u64| {
+    let change = |at: u64| {
         let mut bytes = [0; 4];
         if sys::fs::pread_exact(mem.fd(), &mut bytes, at).is_err() {
             return;
@@ -274,25 +312,27 @@ fn mend_locks(thread: &Thread, words: Rows<'_, IdWord>) {
             let _ = sys::fs::pwrite_all(mem.fd(), &(value & !TID_MASK | new).to_le_bytes(), at);
         }
     };
-    words.filter(|word| word.tid.get() == old).for_each(|word| mend(word.addr.get()));
+    if thread.runtime_tid.get() != 0 {
+        change(thread.runtime_tid.get());
+    }
     let word = |at: u64| {
         let mut bytes = [0; 8];
         sys::fs::pread_exact(mem.fd(), &mut bytes, at).ok().map(|()| u64::from_le_bytes(bytes))
     };
     // struct robust_list_head: next, futex_offset, list_op_pending; bit 0 of a pointer marks a PI mutex.
     let (Some(first), Some(offset), Some(pending)) = (word(head), word(head + 8), word(head + 16)) else { return };
-    let mend = |entry: u64| {
+    let change = |entry: u64| {
         if entry & !1 != 0 {
-            mend((entry & !1).wrapping_add(offset));
+            change((entry & !1).wrapping_add(offset));
         }
     };
-    mend(pending);
+    change(pending);
     let mut entry = first;
     for _ in 0..ROBUST_MAX {
         if entry & !1 == head {
             return;
         }
-        mend(entry);
+        change(entry);
         let Some(next) = word(entry & !1) else { return };
         entry = next;
     }

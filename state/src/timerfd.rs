@@ -74,13 +74,15 @@ fn read<T: Target>(target: &mut T, file: &OpenFile) -> Result<Timerfd> {
         let (sec, nsec) = cut(value.strip_prefix(b"(")?.strip_suffix(b")")?, b',')?;
         Some([decimal(sec)?.into(), decimal(nsec.trim_ascii())?.into()])
     };
+    let fd = file.fd;
+    let unread = || Error::failed(format_args!("descriptor {fd} (timerfd)"), "cannot be read", Errno::EIO);
     each_fact(target.at(file.fd), |key, value| {
         match key {
-            b"clockid" => timer.clock = (decimal(value).unwrap_or(0) as u32).into(),
-            b"ticks" => timer.ticks = decimal(value).unwrap_or(0).into(),
-            b"settime flags" => timer.settime = (octal(value).unwrap_or(0) as u32).into(),
-            b"it_value" => timer.value = time(value).unwrap_or(ZERO),
-            b"it_interval" => timer.interval = time(value).unwrap_or(ZERO),
+            b"clockid" => timer.clock = (decimal(value).ok_or_else(unread)? as u32).into(),
+            b"ticks" => timer.ticks = decimal(value).ok_or_else(unread)?.into(),
+            b"settime flags" => timer.settime = (octal(value).ok_or_else(unread)? as u32).into(),
+            b"it_value" => timer.value = time(value).ok_or_else(unread)?,
+            b"it_interval" => timer.interval = time(value).ok_or_else(unread)?,
             _ => {}
         }
         Ok(())

@@ -3,26 +3,10 @@
 //! For programs with one thread that supervise others, and for the restart of trees. Must never be used by a process that has other threads: what
 //! they hold at that moment stays held in the child for ever.
 
+use crate::abi::CloneArgs;
 use crate::abi::signal::{NSIG, SIG_IGN, SIGCHLD, SignalfdInfo};
 use crate::fs::Owned;
-use crate::{Errno, Result, Sysno, call};
-
-/// `struct clone_args` as of Linux 5.7.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
+use crate::{Errno, Result, Sysno, abi, call};
 
 /// What happened to a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,52 +21,83 @@ pub enum Change {
     Continued,
 }
 
+/// How a child is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// The process id that it is to have, in its own pid namespace.
+    pub id: Option<u32>,
+    /// What its parent gets at its end; 0 for nothing.
+    pub exit_signal: u32,
+    /// Its parent is this process's parent (`CLONE_PARENT`), and gets this process's own exit signal.
+    pub sibling: bool,
+}
+
+impl Default for Birth {
+    fn default() -> Self {
+        Self { id: None, exit_signal: SIGCHLD as u32, sibling: false }
+    }
+}
+
 /// A copy of this process; 0 in the child. `id` asks for a process id, the child's in its own pid namespace.
 ///
 /// # Errors
-/// EPERM: an id may not be asked for; EEXIST: it is taken; EINVAL: it is too large, or there is no PID 1; and those of
-/// clone3(2).
+/// As for [`fork_as`].
 ///
 /// # Safety
-/// This process has one thread, and the child relies on nothing that the C library keeps about its own id.
+/// As for [`fork_as`].
 pub unsafe fn fork(id: Option<i32>) -> Result<i32> {
-    let Some(id) = id else {
-        // Containers' filters forbid the newer call.
-        // SAFETY: no new stack, so that the child has a copy of this one, and of all memory.
-        let made = unsafe { call(Sysno::clone, [SIGCHLD as usize, 0, 0, 0, 0, 0]) }?;
-        return i32::try_from(made).map_err(|_| Errno::EINVAL);
-    };
     // SAFETY: the caller vouches.
-    unsafe { fork_as(id as u32, SIGCHLD as u32) }
+    unsafe { fork_as(&Birth { id: id.map(|id| id as u32), ..Birth::default() }) }
 }
 
-/// As [`fork`] with an id; the parent gets `exit_signal` at the child's end, none for 0.
+/// A copy of this process; 0 in the child.
 ///
 /// # Errors
-/// As [`fork`].
+/// EPERM: an id may not be asked for; EEXIST: it is taken; EINVAL: it is too large, or there is no PID 1; ENOSYS and E2BIG before Linux 5.5;
+/// and those of clone(2).
 ///
 /// # Safety
-/// As [`fork`].
-pub unsafe fn fork_as(id: u32, exit_signal: u32) -> Result<i32> {
-    let mut args = CloneArgs { exit_signal: exit_signal.into(), ..CloneArgs::default() };
-    (args.set_tid, args.set_tid_size) = ((&raw const id) as u64, 1);
-    // SAFETY: the kernel reads `args` and the id; the child has a copy of all memory, this stack too.
-    let made = unsafe { call(Sysno::clone3, [(&raw const args) as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
-    Ok(made as i32)
+/// This process has one thread, or the child makes system calls alone; and the child relies on nothing that the C library keeps about its own id.
+pub unsafe fn fork_as(birth: &Birth) -> Result<i32> {
+    /// `CLONE_PARENT`.
+    const PARENT: usize = 0x8000;
+    let flags = if birth.sibling { PARENT } else { 0 };
+    let exit_signal = if birth.sibling { 0 } else { birth.exit_signal };
+    let made = match &birth.id {
+        // Containers' filters forbid the newer call.
+        // SAFETY: no new stack, so that the child has a copy of this one, and of all memory.
+        None => unsafe { call(Sysno::clone, [flags | exit_signal as usize, 0, 0, 0, 0, 0]) }?,
+        Some(id) => {
+            let mut args = CloneArgs { exit_signal: exit_signal.into(), flags: flags as u64, ..CloneArgs::default() };
+            (args.set_tid, args.set_tid_size) = ((&raw const *id) as u64, 1);
+            // SAFETY: the kernel reads `args` and the id; the child has a copy of all memory, this stack too.
+            unsafe { call(Sysno::clone3, [(&raw const args) as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?
+        }
+    };
+    i32::try_from(made).map_err(|_| Errno::EINVAL)
+}
+
+/// waitid(2) for a child by its id: whether it has changed in one of these ways, at once or once it has.
+fn changed(pid: u32, options: usize) -> bool {
+    // `siginfo_t` begins with the number of the signal.
+    let mut info = [0u32; 32];
+    let (to, options) = ((&raw mut info) as usize, options | abi::WALL);
+    // SAFETY: the kernel writes the details.
+    let done = unsafe { call(Sysno::waitid, [abi::P_PID, pid as usize, to, options, 0, 0]) };
+    done.is_ok() && info.first() != Some(&0)
 }
 
 /// Whether a child has ended: waits for that with `block`, and leaves it to be waited for.
 #[must_use]
 pub fn has_ended(pid: u32, block: bool) -> bool {
-    /// `P_PID`, and `WEXITED | WNOWAIT | __WALL`; `WNOHANG`.
-    const P_PID: usize = 1;
-    const OPTIONS: usize = 4 | 0x0100_0000 | 0x4000_0000;
-    // `siginfo_t` begins with the number of the signal.
-    let mut info = [0u32; 32];
-    let options = OPTIONS | usize::from(!block);
-    // SAFETY: the kernel writes the details.
-    let done = unsafe { call(Sysno::waitid, [P_PID, pid as usize, (&raw mut info) as usize, options, 0, 0]) };
-    done.is_ok() && info.first() != Some(&0)
+    changed(pid, abi::WEXITED | abi::WNOWAIT | if block { 0 } else { abi::WNOHANG })
+}
+
+/// Waits until a signal has stopped a child; false: it has ended. `told`: a later wait tells nothing of the stop.
+#[must_use]
+pub fn await_stop(pid: u32, told: bool) -> bool {
+    let _ = changed(pid, abi::WSTOPPED | abi::WEXITED | abi::WNOWAIT);
+    changed(pid, abi::WSTOPPED | abi::WNOHANG | if told { 0 } else { abi::WNOWAIT })
 }
 
 /// Takes a child that has ended away.
@@ -105,8 +120,16 @@ pub fn new_session() -> Result<()> {
 /// # Errors
 /// The call's.
 pub fn join_group(group: u32) -> Result<()> {
+    set_group(0, group)
+}
+
+/// setpgid(2) of a child, also of one that has ended.
+///
+/// # Errors
+/// The call's.
+pub fn set_group(child: u32, group: u32) -> Result<()> {
     // SAFETY: no address is given.
-    unsafe { call(Sysno::setpgid, [0, group as usize]) }.map(drop)
+    unsafe { call(Sysno::setpgid, [child as usize, group as usize]) }.map(drop)
 }
 
 /// getppid(2).
@@ -130,14 +153,14 @@ pub fn guard(last: impl FnOnce()) -> Result<i32> {
     // SAFETY: a copy of this stack and of all memory, so that other threads do not matter to what the child does: system calls alone.
     let made = unsafe { call(Sysno::clone, [crate::abi::CLONE_FILES, 0, 0, 0, 0, 0]) };
     if made == Ok(0) {
-        // SAFETY: asks for a signal; the second asks for a number.
-        let ours = unsafe {
-            call(Sysno::prctl, [PARENTS_END, SIGCHLD as usize, 0, 0, 0, 0]).is_ok()
-                && call(Sysno::getppid, [0; 6]) == Ok(parent as usize)
-        };
+        // SAFETY: asks for a signal.
+        let asked = unsafe { call(Sysno::prctl, [PARENTS_END, SIGCHLD as usize, 0, 0, 0, 0]) }.is_ok();
         let set = crate::signal::bit(SIGCHLD);
-        // SAFETY: the kernel reads the set, and waits until the signal comes.
-        while ours && unsafe { call(Sysno::rt_sigtimedwait, [(&raw const set) as usize, 0, 0, 8, 0, 0]) }.is_err() {}
+        // The signal also comes at the end of the thread that has made this child.
+        while asked && self::parent() == parent {
+            // SAFETY: the kernel reads the set, and waits until the signal comes.
+            let _ = unsafe { call(Sysno::rt_sigtimedwait, [(&raw const set) as usize, 0, 0, 8, 0, 0]) };
+        }
         last();
         crate::process::exit(0);
     }

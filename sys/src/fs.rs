@@ -6,6 +6,7 @@
 mod content;
 mod event;
 mod lines;
+mod names;
 mod owned;
 mod pipe;
 mod same;
@@ -14,16 +15,19 @@ mod transfer;
 use core::ffi::CStr;
 
 use crate::abi::{self, Flock, Stat};
-use crate::packed;
-use crate::text::{Line, Text};
+use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
-pub use event::{epoll_control, is_watched, make};
+pub use event::{epoll_control, make, order_of_watched};
 pub use lines::{Lines, for_each_name, read_file_at};
+pub use names::{
+    found, link_at, link_name_at, link_path, make_device, make_directory, make_fifo, remove_path, rename_at,
+    rename_path, unlink_at, unlink_path,
+};
 pub use owned::Owned;
-pub use pipe::{hung_up, pipe, ready, ready_within, tee, waiting};
-pub use same::{same_description, same_description_between, same_description_in};
+pub use pipe::{hung_up, pipe, ready, ready_within, tee, wait_for_any, waiting};
+pub use same::{order_of_descriptions, same_description, same_description_between, same_description_in};
 pub use transfer::{pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
 
 /// A descriptor's number.
@@ -35,8 +39,9 @@ const fn arg(fd: Fd) -> usize {
     fd as isize as usize
 }
 
-fn fd_of(n: usize) -> Fd {
-    Fd::try_from(n).unwrap_or(-1)
+pub(crate) fn fd_of(n: usize) -> Fd {
+    // The kernel's are ints.
+    n as Fd
 }
 
 /// openat(2) in `dir` ([`abi::AT_FDCWD`] for the working directory), close-on-exec, never a controlling terminal.
@@ -99,6 +104,16 @@ pub fn close_range(first: u32, last: u32) -> Result<()> {
     unsafe { call(Sysno::close_range, [first as usize, last as usize, 0]) }.map(drop)
 }
 
+/// As [`close_range`], by the next exec (`CLOSE_RANGE_CLOEXEC`).
+///
+/// # Errors
+/// The call's.
+pub fn close_range_on_exec(first: u32, last: u32) -> Result<()> {
+    const CLOEXEC: usize = 4;
+    // SAFETY: sets a flag; whoever calls owns the numbers.
+    unsafe { call(Sysno::close_range, [first as usize, last as usize, CLOEXEC]) }.map(drop)
+}
+
 fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
     loop {
         match f() {
@@ -112,6 +127,7 @@ fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
 ///
 /// # Errors
 /// The call's.
+#[inline(never)] // So that it exists once.
 pub fn fstat(fd: Fd) -> Result<Stat> {
     stat_at(fd, c"", abi::AT_EMPTY_PATH)
 }
@@ -201,6 +217,16 @@ pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
     unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize]) }.map(drop)
 }
 
+/// fcntl(2) `F_OFD_GETLK`: whether somebody else's lock stands against this one.
+///
+/// # Errors
+/// The call's.
+pub fn is_locked(fd: Fd, mut lock: Flock) -> Result<bool> {
+    // SAFETY: the kernel reads and writes the structure only.
+    unsafe { call(Sysno::fcntl, [arg(fd), abi::F_OFD_GETLK, (&raw mut lock) as usize]) }?;
+    Ok(lock.kind != abi::F_UNLCK)
+}
+
 /// fcntl(2) `F_GETOWN_EX`: whom the signals of an open file reach, as `F_OWNER_*` and an id; 0 for nobody.
 ///
 /// # Errors
@@ -219,6 +245,14 @@ pub fn owner(fd: Fd) -> Result<(i32, i32)> {
 pub fn flock(fd: Fd, operation: usize) -> Result<()> {
     // SAFETY: no memory is touched.
     unsafe { call(Sysno::flock, [arg(fd), operation]) }.map(drop)
+}
+
+/// Whether an exec closes the descriptor.
+///
+/// # Errors
+/// EBADF.
+pub fn closes_at_exec(fd: Fd) -> Result<bool> {
+    Ok(fcntl(fd, abi::F_GETFD, 0)? & abi::FD_CLOEXEC != 0)
 }
 
 /// dup3(2), with close-on-exec as told.
@@ -248,46 +282,17 @@ pub fn fsync(fd: Fd) -> Result<()> {
     unsafe { call(Sysno::fsync, [arg(fd)]) }.map(drop)
 }
 
-/// renameat(2) inside one directory.
+/// Whether this process may create files in an open directory.
 ///
 /// # Errors
-/// The call's.
-pub fn rename_at(dir: Fd, from: &CStr, to: &CStr) -> Result<()> {
-    let (from, to) = (from.as_ptr() as usize, to.as_ptr() as usize);
-    // SAFETY: the kernel only reads the names.
-    unsafe { call(Sysno::renameat, [arg(dir), from, arg(dir), to]) }.map(drop)
-}
-
-/// unlinkat(2).
-///
-/// # Errors
-/// The call's.
-pub fn unlink_at(dir: Fd, path: &CStr) -> Result<()> {
-    // SAFETY: the kernel only reads the name.
-    unsafe { call(Sysno::unlinkat, [arg(dir), path.as_ptr() as usize, 0]) }.map(drop)
-}
-
-/// Takes away the name of a file.
-///
-/// # Errors
-/// The kernel's.
-pub fn unlink_path(path: &[u8]) -> Result<()> {
-    // SAFETY: the kernel only reads the path.
-    unsafe { call_with_path(Sysno::unlinkat, path, 0, 0) }.map(drop)
-}
-
-/// Gives a name to an open file that has none.
-///
-/// # Errors
-/// The kernel's; EEXIST: something has that name.
-pub fn link_path(file: Fd, path: &[u8]) -> Result<()> {
-    let from = Line::filled(packed!("/proc/self/fd/#"), file as u64, b"", 0);
-    let mut to = Text::<{ abi::PATH_MAX }>::new();
-    to.push(path);
-    let (from, to) = (from.as_c_str().as_ptr() as usize, to.as_c_str().as_ptr() as usize);
-    let here = arg(abi::AT_FDCWD);
-    // SAFETY: the kernel only reads the names.
-    unsafe { call(Sysno::linkat, [here, from, here, to, abi::AT_SYMLINK_FOLLOW]) }.map(drop)
+/// EACCES, EROFS, or what faccessat2(2) says.
+pub fn may_create_in(dir: Fd) -> Result<()> {
+    /// `W_OK | X_OK`, by the effective ids.
+    const MODE: usize = 2 | 1;
+    const AT_EACCESS: usize = 0x200;
+    // SAFETY: the kernel only reads the empty name.
+    unsafe { call(Sysno::faccessat2, [arg(dir), c"".as_ptr() as usize, MODE, abi::AT_EMPTY_PATH | AT_EACCESS]) }
+        .map(drop)
 }
 
 /// fchmod(2).
@@ -297,6 +302,25 @@ pub fn link_path(file: Fd, path: &[u8]) -> Result<()> {
 pub fn chmod(fd: Fd, mode: u32) -> Result<()> {
     // SAFETY: no memory is touched.
     unsafe { call(Sysno::fchmod, [arg(fd), mode as usize]) }.map(drop)
+}
+
+/// fchownat(2) of what is open, also by `O_PATH`.
+///
+/// # Errors
+/// The call's.
+pub fn chown(fd: Fd, uid: u32, gid: u32) -> Result<()> {
+    let args = [arg(fd), c"".as_ptr() as usize, uid as usize, gid as usize, abi::AT_EMPTY_PATH];
+    // SAFETY: the kernel only reads the empty path.
+    unsafe { call(Sysno::fchownat, args) }.map(drop)
+}
+
+/// chmod(2).
+///
+/// # Errors
+/// The call's.
+pub fn chmod_path(path: &[u8], mode: u32) -> Result<()> {
+    // SAFETY: the kernel only reads the path.
+    unsafe { call_with_path(Sysno::fchmodat, path, mode as usize, 0) }.map(drop)
 }
 
 /// ftruncate(2).
@@ -325,9 +349,16 @@ pub fn set_mtime(fd: Fd, time: abi::Timespec) -> Result<()> {
 /// # Errors
 /// openat(2)'s, fchdir(2)'s.
 pub fn chdir(path: &[u8]) -> Result<()> {
-    let directory = open_path(path, abi::O_PATH | abi::O_DIRECTORY, 0)?;
+    enter(open_path(path, abi::O_PATH | abi::O_DIRECTORY, 0)?.fd())
+}
+
+/// fchdir(2).
+///
+/// # Errors
+/// The call's.
+pub fn enter(directory: Fd) -> Result<()> {
     // SAFETY: no memory is touched.
-    unsafe { call(Sysno::fchdir, [arg(directory.fd())]) }.map(drop)
+    unsafe { call(Sysno::fchdir, [arg(directory)]) }.map(drop)
 }
 
 /// umask(2); returns the old one.

@@ -158,7 +158,7 @@ pub fn shares_any(proc: crate::fs::Fd) -> Result<bool> {
     const PROCMAP_QUERY: usize = 0xc068_6611;
     /// `PROCMAP_QUERY_VMA_SHARED | PROCMAP_QUERY_COVERING_OR_NEXT_VMA`.
     const SHARED_FROM: u64 = 0x8 | 0x10;
-    /// `struct procmap_query`: size, flags, address; the rest is told.
+    /// `struct procmap_query`: size, flags, address; the kernel fills in the rest.
     type Query = [u64; 13];
     let mut query: Query = [0; 13];
     let [size, flags, ..] = &mut query;

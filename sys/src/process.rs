@@ -28,6 +28,13 @@ pub fn effective_uid() -> u32 {
     unsafe { call(Sysno::geteuid, []) }.unwrap_or(0) as u32
 }
 
+/// getegid(2).
+#[must_use]
+pub fn effective_gid() -> u32 {
+    // SAFETY: asks only; cannot fail.
+    unsafe { call(Sysno::getegid, []) }.unwrap_or(0) as u32
+}
+
 /// membarrier(2).
 ///
 /// # Errors
@@ -52,6 +59,42 @@ pub fn exit(status: i32) -> ! {
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: sends a signal, touches no memory.
     unsafe { call(Sysno::kill, [pid as usize, signal as usize]) }.map(drop)
+}
+
+/// getpgid(2) of this process.
+#[must_use]
+pub fn group() -> i32 {
+    // SAFETY: asks only; cannot fail.
+    unsafe { call(Sysno::getpgid, [0]) }.unwrap_or(0) as i32
+}
+
+/// setpgid(2): a group of its own for process `pid`, this one or a child that has not called exec.
+///
+/// # Errors
+/// The call's.
+pub fn lead_group(pid: i32) -> Result<()> {
+    // SAFETY: no memory is touched.
+    unsafe { call(Sysno::setpgid, [pid as usize, pid as usize]) }.map(drop)
+}
+
+/// `PR_SET_PDEATHSIG`: the signal that this process gets when its parent ends; 0 for none.
+///
+/// # Errors
+/// EINVAL: no signal.
+pub fn set_death_signal(signal: i32) -> Result<()> {
+    // SAFETY: a number.
+    unsafe { prctl(abi::PR_SET_PDEATHSIG, signal as usize, 0, 0) }.map(drop)
+}
+
+/// `PR_SET_PTRACER`: where Yama restricts ptrace(2), process `pid` and its children may trace this one.
+///
+/// # Errors
+/// EINVAL: there is no such process, or no Yama.
+pub fn set_tracer(pid: i32) -> Result<()> {
+    /// `PR_SET_PTRACER`: "Yama".
+    const TRACER: usize = 0x5961_6d61;
+    // SAFETY: numbers.
+    unsafe { prctl(TRACER, pid as usize, 0, 0) }.map(drop)
 }
 
 /// getrlimit(2) of this process.

@@ -1,7 +1,7 @@
 //! ptrace(2) of a seized thread: stop, registers, signals, memory, let go.
 //!
 //! A tracer that dies lets its tracees go on with the registers that they have at that moment: whoever sets registers
-//! must make sure that they lead back (see `capture/src/remote/gadget.rs`).
+//! must make sure that the thread resumes (see `capture/src/remote/injected.rs`).
 
 use crate::abi::ptrace::{
     IO_VEC_LEN, NT_PRSTATUS, NT_X86_XSTATE, PEEKSIGINFO_SHARED, PTRACE_CONT, PTRACE_DETACH,
@@ -114,7 +114,7 @@ pub fn registers(tid: i32) -> Result<Option<UserRegs>> {
 /// ESRCH: gone, or not stopped; EIO: values that no register may have.
 ///
 /// # Safety
-/// The thread goes on there, also when the caller dies: it must be code that leads back.
+/// The thread goes on there, also when the caller dies: it must be code that resumes the thread.
 pub unsafe fn set_registers(tid: i32, regs: &UserRegs) -> Result<()> {
     let vec = [(&raw const *regs) as usize, IO_VEC_LEN];
     request(PTRACE_SETREGSET, tid, NT_PRSTATUS, vec.as_ptr() as usize).map(drop)

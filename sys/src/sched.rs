@@ -17,7 +17,7 @@ const ONE: usize = 1;
 /// The call's.
 pub fn attr(tid: i32) -> Result<[u8; ATTR_LEN]> {
     let mut attr = [0; ATTR_LEN];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
+    // SAFETY: the kernel writes at most as many bytes as the length argument says.
     unsafe { call(Sysno::sched_getattr, [tid as usize, attr.as_mut_ptr() as usize, ATTR_LEN, 0]) }?;
     Ok(attr)
 }
@@ -37,7 +37,7 @@ pub fn set_attr(attr: &[u8; ATTR_LEN]) -> Result<()> {
 /// The call's.
 pub fn affinity(tid: i32) -> Result<[u64; CPU_WORDS]> {
     let mut cpus = [0; CPU_WORDS];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
+    // SAFETY: the kernel writes at most as many bytes as the length argument says.
     unsafe { call(Sysno::sched_getaffinity, [tid as usize, size_of_val(&cpus), cpus.as_mut_ptr() as usize]) }?;
     Ok(cpus)
 }

@@ -1,7 +1,7 @@
 //! Signals: actions, masks, what is pending, sending.
 
 use crate::abi::Timespec;
-use crate::abi::signal::{Altstack, SIG_SETMASK, Sigaction, Siginfo};
+use crate::abi::signal::{Altstack, SIG_IGN, SIG_SETMASK, Sigaction, Siginfo};
 use crate::{Result, Sysno, call};
 
 /// Bytes of the kernel's signal set.
@@ -42,6 +42,25 @@ pub unsafe fn set_action(signal: i32, new: &Sigaction) -> Result<Sigaction> {
     Ok(old)
 }
 
+/// Gives a signal its default action.
+///
+/// # Errors
+/// EINVAL: it has no other one.
+pub fn set_default(signal: i32) -> Result<()> {
+    // SAFETY: the default action is no code.
+    unsafe { set_action(signal, &Sigaction::default()) }.map(drop)
+}
+
+/// Ignores a signal.
+///
+/// # Errors
+/// EINVAL: it cannot be ignored.
+pub fn ignore(signal: i32) -> Result<()> {
+    let ignore = Sigaction { handler: SIG_IGN, ..Sigaction::default() };
+    // SAFETY: to ignore is no code.
+    unsafe { set_action(signal, &ignore) }.map(drop)
+}
+
 /// rt_sigprocmask(2) of this thread; returns the old mask.
 ///
 /// # Errors
@@ -72,6 +91,15 @@ pub fn change_mask(how: usize, mask: u64) -> Result<u64> {
 pub unsafe fn set_altstack(new: &Altstack) -> Result<()> {
     // SAFETY: the kernel reads `new`; the caller vouches for the region.
     unsafe { call(Sysno::sigaltstack, [(&raw const *new) as usize, 0]) }.map(drop)
+}
+
+/// Takes a signal of `set`, which is blocked, off its queue once one is there.
+///
+/// # Errors
+/// EINTR.
+pub fn await_pending(set: u64) -> Result<()> {
+    // SAFETY: the kernel reads the set.
+    unsafe { call(Sysno::rt_sigtimedwait, [(&raw const set) as usize, 0, 0, SET]) }.map(drop)
 }
 
 /// Takes one pending signal of `set` off its queue, the thread's own queue first; EAGAIN when there is none.

@@ -2,9 +2,14 @@
 //!
 //! Must never take anything out of a socket that is not this code's own.
 
-use crate::abi::net::{ADDRESS_MAX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, Msghdr, SCM_MAX_FD};
-use crate::abi::net::{SCM_RIGHTS, SOL_SOCKET};
-use crate::fs::Fd;
+use crate::abi::mm::{MAP_SHARED, PROT_READ};
+use crate::abi::net::{
+    ADDRESS_MAX, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, Msghdr, SCM_MAX_FD,
+};
+use crate::abi::net::{
+    SCM_RIGHTS, SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_GET_FILTER, SOL_SOCKET, SOL_TCP, TCP_ZEROCOPY_RECEIVE,
+};
+use crate::fs::{Fd, fd_of};
 use crate::{Errno, Result, Sysno, call};
 
 /// An address at which nothing can be mapped (`vm.mmap_min_addr`), and how far.
@@ -42,28 +47,29 @@ pub fn number(fd: Fd, level: u32, name: u32) -> Result<u32> {
 /// # Errors
 /// The call's.
 #[inline(never)]
-pub fn address(fd: Fd, peer: bool, to: &mut [u8; ADDRESS_MAX]) -> Result<usize> {
+pub fn address(fd: Fd, peer: bool, to: &mut [u8; ADDRESS_MAX]) -> Result<u32> {
     let mut len = ADDRESS_MAX as u32;
     let number = if peer { Sysno::getpeername } else { Sysno::getsockname };
     // SAFETY: the kernel writes at most `len` bytes to `to`, and the length.
     unsafe { call(number, [arg(fd), to.as_mut_ptr() as usize, (&raw mut len) as usize, 0, 0, 0]) }?;
-    Ok(ADDRESS_MAX.min(len as usize))
+    Ok(len.min(ADDRESS_MAX as u32))
 }
 
-/// A call that takes numbers and reads memory at most: bind(2), connect(2), listen(2), setsockopt(2) and their like.
+/// A call that takes numbers and reads memory at most, and returns a small number: bind(2), connect(2), listen(2), setsockopt(2) and
+/// their like.
 ///
 /// # Errors
 /// The call's.
 #[inline(always)]
-pub fn request(number: Sysno, [a, b, c, d, e]: [usize; 5]) -> Result<usize> {
+pub fn request(number: Sysno, [a, b, c, d, e]: [usize; 5]) -> Result<Fd> {
     in_registers(a, b, c, d, e, number)
 }
 
 /// The call itself, which exists once; an array would be built in memory for each.
 #[inline(never)]
-fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number: Sysno) -> Result<usize> {
+fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number: Sysno) -> Result<Fd> {
     // SAFETY: these calls only read what they are given addresses of, and cope with bad ones.
-    unsafe { call(number, [a, b, c, d, e]) }
+    unsafe { call(number, [a, b, c, d, e]) }.map(fd_of)
 }
 
 /// setsockopt(2).
@@ -75,16 +81,53 @@ pub fn set_option(fd: Fd, level: u32, name: u32, value: &[u8]) -> Result<()> {
     request(Sysno::setsockopt, [arg(fd), level as usize, name as usize, value.0, value.1]).map(drop)
 }
 
-/// `SO_ATTACH_FILTER` of a packet filter that lets nothing in; `SO_DETACH_FILTER` takes it away.
+/// How many instructions a socket's packet filter has; 0: it has none.
+///
+/// # Errors
+/// EACCES: it is no classic one.
+pub fn filter_len(fd: Fd) -> Result<usize> {
+    option(fd, SOL_SOCKET, SO_GET_FILTER, &mut [])
+}
+
+/// Copies a socket's packet filter, which has so many instructions.
+///
+/// # Errors
+/// The call's; EINVAL: it has more.
+pub fn filter(fd: Fd, to: &mut [[u8; 8]]) -> Result<usize> {
+    // This option's length counts instructions.
+    let mut len = to.len() as u32;
+    let at = (to.as_mut_ptr() as usize, (&raw mut len) as usize);
+    // SAFETY: the kernel writes at most `len` instructions of eight bytes to `to`, and the length.
+    unsafe { call(Sysno::getsockopt, [arg(fd), SOL_SOCKET as usize, SO_GET_FILTER as usize, at.0, at.1]) }?;
+    Ok(len as usize)
+}
+
+/// `SO_ATTACH_FILTER` of a program of instructions of eight bytes each, in place of the one that is there.
+///
+/// # Errors
+/// The call's: EINVAL for a program that is none.
+pub fn attach(fd: Fd, program: &[u8]) -> Result<()> {
+    // struct sock_fprog: how many, and where.
+    let program = [program.len() as u64 / 8, program.as_ptr() as usize as u64];
+    let at = program.as_ptr() as usize;
+    request(Sysno::setsockopt, [arg(fd), SOL_SOCKET as usize, SO_ATTACH_FILTER as usize, at, 16]).map(drop)
+}
+
+/// Attaches a packet filter that lets nothing in.
 ///
 /// # Errors
 /// The call's.
-pub fn drop_all(fd: Fd, name: u32) -> Result<()> {
+pub fn drop_all(fd: Fd) -> Result<()> {
     // `BPF_RET | BPF_K` with 0.
-    let nothing = 6u64;
-    // struct sock_fprog: how many, and where.
-    let program = [1, (&raw const nothing) as usize as u64];
-    request(Sysno::setsockopt, [arg(fd), SOL_SOCKET as usize, name as usize, program.as_ptr() as usize, 16]).map(drop)
+    attach(fd, &6u64.to_le_bytes())
+}
+
+/// Takes the packet filter away.
+///
+/// # Errors
+/// The call's.
+pub fn detach(fd: Fd) -> Result<()> {
+    set_option(fd, SOL_SOCKET, SO_DETACH_FILTER, &[0; 4])
 }
 
 /// socketpair(2), close-on-exec.
@@ -132,7 +175,7 @@ impl Rights {
 /// # Errors
 /// The call's; EAGAIN when nothing of it fits.
 #[inline(never)]
-pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<usize> {
+pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<Fd> {
     let part = [bytes.as_ptr() as usize, bytes.len()];
     rights.len = 16 + 4 * rights.count;
     let message = Msghdr {
@@ -159,6 +202,8 @@ pub struct Seen {
     pub control: usize,
     /// Bytes of the sender's address.
     pub from: usize,
+    /// Control messages are missing: there was no room, or no descriptor free.
+    pub cut: bool,
 }
 
 /// recvmsg(2) of a copy, without waiting: nothing is taken out. Descriptors that it carries are opened anew here.
@@ -183,6 +228,7 @@ pub fn peek(fd: Fd, how: usize, to: &mut [u8], control: &mut [u8], from: &mut [u
         len,
         control: message.controllen.min(control.len()),
         from: (message.namelen as u32 as usize).min(ADDRESS_MAX),
+        cut: message.flags as u32 as usize & MSG_CTRUNC != 0,
     })
 }
 
@@ -202,6 +248,38 @@ pub fn whole_pieces(fd: Fd, to: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// How many sequence numbers what waits in a TCP connection takes: each byte one, urgent ones too, and the end one. Takes
+/// nothing, not even an error that waits.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn sequence(fd: Fd) -> Result<usize> {
+    /// `struct tcp_zerocopy_receive`, up to `inq`. Nothing is to be mapped: less than a page.
+    #[repr(C)]
+    struct Receive {
+        address: u64,
+        length: u32,
+        skip: u32,
+        waits: u32,
+    }
+    // Where more than a page waits, the kernel wants a mapping that it could fill.
+    // SAFETY: a new mapping at a free place.
+    let page = unsafe { crate::memory::map(0, 1, PROT_READ, MAP_SHARED, fd, 0) }?;
+    let mut receive = Receive { address: page as u64, length: 1, skip: 0, waits: 0 };
+    let mut len = core::mem::offset_of!(Receive, waits) as u32 + 4;
+    let at = ((&raw mut receive) as usize, (&raw mut len) as usize);
+    let (level, name) = (SOL_TCP as usize, TCP_ZEROCOPY_RECEIVE as usize);
+    // SAFETY: the kernel fills `receive` up to this length, and the length.
+    let told = unsafe { call(Sysno::getsockopt, [arg(fd), level, name, at.0, at.1]) };
+    // SAFETY: the mapping just made.
+    unsafe { crate::memory::unmap(page, 1) }?;
+    match told {
+        // Nothing but the end.
+        Err(Errno::EIO) => Ok(1),
+        told => told.map(|_| receive.waits as usize),
+    }
+}
+
 /// Sends a request to a netlink socket of this code's own and returns the bytes of the answer.
 ///
 /// # Errors
@@ -209,6 +287,14 @@ pub fn whole_pieces(fd: Fd, to: &mut [u8]) -> Result<usize> {
 pub fn ask(fd: Fd, request: &[u8], to: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel only reads the request.
     unsafe { call(Sysno::sendto, [arg(fd), request.as_ptr() as usize, request.len(), 0, 0, 0]) }?;
+    more(fd, to)
+}
+
+/// The next part of an answer.
+///
+/// # Errors
+/// The call's.
+pub fn more(fd: Fd, to: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes only into `to`.
     unsafe { call(Sysno::recvfrom, [arg(fd), to.as_mut_ptr() as usize, to.len(), 0, 0, 0]) }
 }

@@ -121,7 +121,7 @@ pub fn sets() -> Result<(usize, usize)> {
     Ok((top, facts.get(SETS).map_or(0, |sets| *sets as usize)))
 }
 
-/// semctl(2) `SEM_STAT_ANY`: the set at a place of that table, which is told whoever asks.
+/// semctl(2) `SEM_STAT_ANY`: the set at a place of that table, which any user may read.
 ///
 /// # Errors
 /// There is none, or the call's.
@@ -140,8 +140,8 @@ pub fn get_set(key: u32, count: u64, flags: u32) -> Result<i32> {
     unsafe { call(Sysno::semget, [key as usize, count as usize, flags as usize]) }.map(|id| id as i32)
 }
 
-/// Makes this process the last user of a semaphore, whose value stays: by semop(2), once down and up again at a stroke, or, where
-/// it is 0, by waiting for that. No undoing is kept for it, and nobody's is forgotten.
+/// Makes this process the last user of a semaphore, whose value stays: by semop(2), once down and up again in one call, or, where
+/// it is 0, by waiting for that. No undo is recorded for it, and no process's undo is lost.
 ///
 /// # Errors
 /// The call's: nothing was done.

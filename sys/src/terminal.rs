@@ -1,6 +1,6 @@
 //! Terminals: their settings.
 
-use crate::abi::{POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER};
+use crate::abi::{self, POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER, TIOCSPGRP};
 use crate::fs::{Fd, Owned, ioctl, read, ready_within, write_all};
 use crate::{Errno, Result, Sysno, call};
 
@@ -63,6 +63,22 @@ pub fn number(fd: Fd, request: usize) -> Result<u32> {
 pub fn peer(master: Fd, flags: u32) -> Result<Owned> {
     // SAFETY: makes a descriptor; no memory is touched.
     unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| Owned::new(fd as Fd))
+}
+
+/// tcgetpgrp(3): the process group that a terminal's keys reach.
+///
+/// # Errors
+/// ENOTTY: it is not this process's controlling terminal.
+pub fn foreground(fd: Fd) -> Result<i32> {
+    number(fd, abi::TIOCGPGRP).map(|group| group as i32)
+}
+
+/// tcsetpgrp(3).
+///
+/// # Errors
+/// ENOTTY; EPERM: no group of this session.
+pub fn set_foreground(fd: Fd, group: i32) -> Result<()> {
+    control(fd, TIOCSPGRP, &group.to_le_bytes())
 }
 
 /// A session of this process's own, if it may have one: who leads a process group stays in its own.

@@ -5,11 +5,15 @@
 use core::ffi::CStr;
 use core::fmt;
 
-mod packed;
 mod parse;
 
-pub use packed::{Packed, pack, packed_len};
 pub use parse::{Words, after, choice, cut, decimal, hex, numbered, octal, words};
+
+/// Writes a line to standard error, if that can be: a pattern, see [`fill`].
+#[inline(never)] // So that its buffer exists once.
+pub fn say(pattern: &'static str, number: u64, bytes: &[u8], errno: i32) {
+    let _ = crate::fs::write_all(2, Line::filled(pattern, number, bytes, errno).as_bytes());
+}
 
 /// A string of at most `N` bytes, kept with a closing NUL behind it.
 #[derive(Clone, Copy)]
@@ -42,14 +46,14 @@ impl<const N: usize> Text<N> {
     }
 
     /// Appends a pattern; what does not fit is cut. See [`fill`].
-    pub fn fill(&mut self, pattern: Packed, number: u64, bytes: &[u8], errno: i32) {
+    pub fn fill(&mut self, pattern: &'static str, number: u64, bytes: &[u8], errno: i32) {
         let mut rest = Rest { buffer: &mut self.bytes, len: &mut self.len, cut: &mut self.cut };
         fill(&mut rest, pattern, number, bytes, errno);
     }
 
     /// A string of a pattern.
     #[must_use]
-    pub fn filled(pattern: Packed, number: u64, bytes: &[u8], errno: i32) -> Self {
+    pub fn filled(pattern: &'static str, number: u64, bytes: &[u8], errno: i32) -> Self {
         let mut text = Self::new();
         text.fill(pattern, number, bytes, errno);
         text
@@ -62,6 +66,7 @@ impl<const N: usize> Text<N> {
 
     /// The bytes.
     #[must_use]
+    #[inline(never)] // So that it exists once.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
@@ -107,7 +112,7 @@ impl fmt::Write for Rest<'_> {
 /// Room for what follows a name.
 const BEHIND: usize = 250;
 
-/// Where text goes. Cutting is no failure, and a formatter's own is told at the end: nothing to ask at each piece.
+/// Where text goes. Cutting is no failure, and a formatter's own shows at the end: nothing to ask at each piece.
 trait Sink {
     /// Takes some bytes, whole characters.
     fn put(&mut self, bytes: &[u8]);
@@ -137,13 +142,14 @@ fn show(f: &mut fmt::Formatter<'_>, what: impl FnOnce(&mut Shower<'_, '_>)) -> f
     shower.1
 }
 
-/// Writes a pattern: `#` stands for the number in decimal, `*` for it in hexadecimal, `!` for the error's name, and `@` for the
-/// bytes as [`printable`] shows them. For the stub's messages: the core library's formatting costs it 2 KiB.
+/// Writes a pattern: `#` stands for the number in decimal, `*` for it in hexadecimal, `%` for it as a number of bytes, `!` for the
+/// error's name, and `@` for the bytes as [`printable`] shows them. For the stub's messages: the core library's formatting costs it 2 KiB.
 #[inline(never)] // So that it exists once.
-fn fill(to: &mut Rest<'_>, pattern: Packed, number: u64, bytes: &[u8], errno: i32) {
-    pattern.each(|byte| match byte {
+fn fill(to: &mut Rest<'_>, pattern: &'static str, number: u64, bytes: &[u8], errno: i32) {
+    pattern.bytes().for_each(|byte| match byte {
         b'#' => digits(number, 10, to),
         b'*' => digits(number, 16, to),
+        b'%' => size(number, to),
         b'!' => named(errno as u64, to),
         b'@' => {
             // What follows a name is never cut by it.
@@ -255,14 +261,17 @@ impl<N: Into<u64> + Copy> fmt::Display for Decimal<N> {
     }
 }
 
-/// A number, shown in hexadecimal without a prefix.
-#[derive(Clone, Copy)]
-pub struct Hex(pub u64);
-
-impl fmt::Display for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(f, |f| digits(self.0, 16, f))
+/// Writes a number of bytes, with one digit behind the point in the unit that suits it.
+fn size(bytes: u64, to: &mut impl Sink) {
+    const UNITS: &[u8] = b"B KiB MiB GiB TiB PiB EiB";
+    let unit = (63 - (bytes | 1).leading_zeros()) / 10;
+    digits(bytes >> (10 * unit), 10, to);
+    if unit != 0 {
+        to.put(b".");
+        digits((bytes >> (10 * (unit - 1))) % 1024 * 10 / 1024, 10, to);
     }
+    to.put(b" ");
+    to.put(words(UNITS).nth(unit as usize).unwrap_or_default());
 }
 
 /// Writes the digits of a number, the first one first.
@@ -281,16 +290,7 @@ const ERRORS: &[u8] = b"EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF E
 const LATER_ERRORS: &[u8] =
     b"36 ENAMETOOLONG 37 ENOLCK 38 ENOSYS 40 ELOOP 75 EOVERFLOW 95 EOPNOTSUPP 98 EADDRINUSE 110 ETIMEDOUT 111 ECONNREFUSED 116 ESTALE 122 EDQUOT";
 
-/// An error by its name, or by its number. The `syscalls` crate's own table of names costs the stub 5 KiB.
-#[derive(Clone, Copy)]
-pub struct Named(pub crate::Errno);
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(f, |f| named(u64::try_from(self.0.into_raw()).unwrap_or(0), f))
-    }
-}
-
+/// Writes an error's name, or its number. The `syscalls` crate's own table of names costs the stub 5 KiB.
 fn named(number: u64, to: &mut impl Sink) {
     let index = (number as usize).wrapping_sub(1);
     if let Some(name) = words(ERRORS).nth(index).or_else(|| numbered(LATER_ERRORS, number)) {
@@ -328,6 +328,20 @@ mod tests {
                 let first = |len| core::str::from_utf8(bytes.get(..len)?).ok()?.chars().next();
                 assert_eq!(character(bytes), (1..=4).find_map(first), "{bytes:x?}");
             }
+        }
+    }
+
+    #[test]
+    fn sizes_have_their_units() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (10 << 20, "10.0 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(Text::<32>::filled("%", bytes, b"", 0).as_str(), shown);
         }
     }
 

@@ -118,6 +118,36 @@ pub unsafe fn spawn_as(
     made(unsafe { crate::arch::clone3_onto(&raw const args, size_of_val(&args), entry, arg) })
 }
 
+/// The id that comes next, taken by a thread that ends at once.
+///
+/// # Errors
+/// clone(2)'s.
+pub fn next_id() -> Result<i32> {
+    /// `CLONE_VFORK`: this thread goes on when that one has ended.
+    const WAITS: usize = 0x4000;
+    // SAFETY: as the flags say.
+    made(unsafe { crate::arch::clone_empty(THREAD | WAITS) })
+}
+
+/// Uses the id up that comes next, without a task: clone(2) deals it before it fails, as it cannot tell the new process's pidfd
+/// (`copy_process`, kernel/fork.c).
+///
+/// # Errors
+/// The call failed otherwise: no id was dealt.
+pub fn use_up_id() -> Result<()> {
+    /// `CLONE_PIDFD`: the pidfd goes to the place for the parent's copy of the id.
+    const PIDFD: usize = 0x1000;
+    const NOWHERE: usize = 1;
+    const SHARED: usize = abi::CLONE_VM | abi::CLONE_FS | abi::CLONE_FILES | abi::CLONE_SIGHAND | abi::CLONE_SYSVSEM;
+    // SAFETY: fails before there is a child, which would share this stack; were there one, it would end at once, as the parent waits.
+    match unsafe { call(Sysno::clone, [SHARED | PIDFD, 0, NOWHERE, 0, 0]) } {
+        Err(Errno::EFAULT) => Ok(()),
+        Ok(0) => exit(),
+        Ok(_) => Err(Errno::EIO),
+        Err(e) => Err(e),
+    }
+}
+
 /// Whether this user may choose ids: asks for one that is taken, so that no thread comes of it.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::wait::patience;
+use crate::wait::timeout;
 
 /// Bytes that a thread collects from one stream.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl Capture {
 
     /// Waits until `enough` holds for the text, or the stream ends; tells whether it held.
     pub fn wait(&self, enough: impl Fn(&str) -> bool) -> bool {
-        let deadline = Instant::now() + patience();
+        let deadline = Instant::now() + timeout();
         let mut state = self.lock();
         loop {
             if enough(&String::from_utf8_lossy(&state.bytes)) {
@@ -74,7 +74,7 @@ impl Capture {
 
     /// Waits for the end of the stream; tells whether it came.
     pub(crate) fn wait_end(&self) -> bool {
-        let deadline = Instant::now() + patience();
+        let deadline = Instant::now() + timeout();
         let mut state = self.lock();
         while !state.ended {
             let left = deadline.saturating_duration_since(Instant::now());

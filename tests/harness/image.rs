@@ -72,6 +72,19 @@ impl Bytes {
     }
 }
 
+/// The shortest file that a save takes for an image, and replaces: headers, and the beginning of the first note.
+#[must_use]
+pub fn beginning() -> Vec<u8> {
+    let (mut out, mut strings) = ([0; 256], [0; 0]);
+    let mut notes = image_format::Notes::new(&mut out, &mut strings);
+    let written = notes.begin(image_format::NoteType::Header).and_then(|()| notes.end()).and_then(|()| notes.finish());
+    let note = out.get(..written.unwrap_or(0)).unwrap_or_default();
+    let layout = image_format::Layout::new(0, 0, note.len() as u64);
+    let mut bytes = vec![0; usize::try_from(layout.headers_len()).unwrap_or(0)];
+    layout.write_headers(&mut bytes, std::iter::empty()).unwrap_or_default();
+    [&bytes, note, &b"the old image".repeat(10)].concat()
+}
+
 fn zerocopy_bytes(words: &[u64], len: usize) -> &[u8] {
     let bytes = zerocopy::IntoBytes::as_bytes(words);
     bytes.get(..len).unwrap_or(bytes)

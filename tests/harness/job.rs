@@ -1,20 +1,18 @@
 //! A process that a test started: its output so far, its end, and what it left behind.
 
 use std::io::{ErrorKind, Write};
-use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::capture::Capture;
 use crate::image::Mark;
-use crate::wait::{self, patience};
-use crate::{Pty, proc};
+use crate::wait::{self, timeout};
+use crate::{Pty, left_out, proc};
 
 /// A running process of a test, leader of a session of its own; killed with the value.
 #[derive(Debug)]
@@ -83,15 +81,8 @@ pub fn in_own_session(command: &mut Command, terminal: bool) {
 /// Makes the command start with its three standard streams alone: what whoever runs the tests has left open would be part of
 /// an image, and a restart elsewhere has nothing for it.
 pub fn with_no_other_descriptors(command: &mut Command) {
-    const HIGHEST: i32 = 1024;
-    let prepare = || {
-        for fd in 3..HIGHEST {
-            // SAFETY: only a flag is set, and only in the child; a number that is not open gives an error.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
-        }
-        Ok(())
-    };
+    let prepare =
+        || sys::fs::close_range_on_exec(3, u32::MAX).map_err(|e| std::io::Error::from_raw_os_error(e.into_raw()));
     // SAFETY: as above.
     unsafe { command.pre_exec(prepare) };
 }
@@ -101,7 +92,7 @@ fn spawn(command: &mut Command) -> Result<Child> {
     let start = || match command.spawn() {
         Ok(child) => Ok(Some(child)),
         Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => Ok(None),
-        Err(e) => Err(e.into()),
+        Err(e) => Err(left_out::not_started(Path::new(command.get_program()), e)),
     };
     let child = wait::until(start, || "the program stays open for writing".to_owned());
     child.with_context(|| format!("{command:?}"))
@@ -140,6 +131,12 @@ impl Job {
     /// Its pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
+        proc::program(self.child.id())
+    }
+
+    /// Its own id: of the program, or of its supervisor.
+    #[must_use]
+    pub fn process(&self) -> u32 {
         self.child.id()
     }
 
@@ -164,7 +161,7 @@ impl Job {
     /// All that is known, for messages.
     #[must_use]
     pub fn story(&self) -> String {
-        let state = proc::state(self.pid());
+        let state = proc::state(self.process());
         format!("{}\n  state {state:?}\n  stdout: {}\n  stderr: {}", self.what, self.out(), self.err())
     }
 
@@ -222,7 +219,7 @@ impl Job {
     /// # Errors
     /// It has ended.
     pub fn send(&self, signal: Signal) -> Result<()> {
-        kill_process(handle(self.pid())?, signal).with_context(|| self.story())
+        kill_process(handle(self.process())?, signal).with_context(|| self.story())
     }
 
     /// Waits until the process catches SIGUSR1: started and armed, or restarted.
@@ -241,7 +238,7 @@ impl Job {
         self.save_of(self.pid(), image)
     }
 
-    /// The same of a process that this one stands in for.
+    /// The same of a process whose proxy this one is.
     ///
     /// # Errors
     /// The same.
@@ -254,7 +251,8 @@ impl Job {
             if now.is_there() && now != before {
                 return Ok(Some(()));
             }
-            if self.err().contains("ckpt: save failed") || matches!(proc::state(self.pid()), None | Some('Z' | 'X')) {
+            if self.err().contains("ckpt: save failed") || matches!(proc::state(self.process()), None | Some('Z' | 'X'))
+            {
                 return Err(anyhow!("not saved: {}", self.story()));
             }
             Ok(None)
@@ -271,16 +269,28 @@ impl Job {
         self.kill()
     }
 
-    /// Kills it (SIGKILL) and waits for the end.
+    /// Kills the program (SIGKILL) and waits for the end, of its supervisor, too.
     ///
     /// # Errors
     /// It is still there.
     pub fn kill(mut self) -> Result<Ended> {
-        self.child.kill()?;
+        // One that has ended already is as good, and its supervisor may have died of it.
+        if kill_process(handle(self.pid())?, Signal::KILL).is_err() {
+            self.child.kill()?;
+        }
         let ended = self.end()?;
         // A program that ended by itself at the same moment is as good.
         ensure!(ended.status.signal() == Some(9) || ended.code().is_some(), "{ended:#?}");
         Ok(ended)
+    }
+
+    /// Kills the process itself (SIGKILL), be it the program or its supervisor, as a power failure does, and waits for the end of both.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn kill_process(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.end().map(drop)
     }
 
     /// Waits for its end, and that nothing of its session remains.
@@ -288,8 +298,8 @@ impl Job {
     /// # Errors
     /// It runs on, or something remains.
     pub fn end(&mut self) -> Result<Ended> {
-        let pidfd = pidfd_open(handle(self.pid())?, PidfdFlags::empty())?;
-        let timeout = Timespec { tv_sec: patience().as_secs() as i64, tv_nsec: 0 };
+        let pidfd = pidfd_open(handle(self.process())?, PidfdFlags::empty())?;
+        let timeout = Timespec { tv_sec: timeout().as_secs() as i64, tv_nsec: 0 };
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         if poll(&mut fds, Some(&timeout))? == 0 {
             bail!("it does not end: {}", self.story());
@@ -304,7 +314,7 @@ impl Job {
     }
 
     fn nothing_left(&self) -> Result<()> {
-        let sid = self.pid();
+        let sid = self.process();
         let look = || Ok(proc::session(sid)?.is_empty().then_some(()));
         wait::until(look, || format!("processes remain of {}: {:?}", self.what, proc::session(sid)))
     }

@@ -4,12 +4,12 @@
 //! it started itself, by pid, and a [`Place`] takes its files with it. Must never wait by sleeping for a guessed time: a
 //! loop with a short nap is only for states that nothing announces (`/proc`, an image that is renamed into place).
 
-pub mod boxes;
 pub mod capture;
 pub mod dist;
 pub mod forge;
 pub mod image;
 pub mod job;
+pub mod left_out;
 pub mod net;
 pub mod own;
 pub mod place;
@@ -18,11 +18,13 @@ pub mod programs;
 pub mod pty;
 pub mod relaid;
 pub mod remote;
+pub mod slurm;
 pub mod sshd;
 pub mod table;
 pub mod tmux;
 pub mod traces;
 pub mod user;
+pub mod vms;
 pub mod wait;
 
 pub use job::{Ended, Job};

@@ -2,16 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::thread::UnshareFlags;
 
+use crate::left_out::{self, Needs};
 use crate::own;
-use crate::wait::patience;
+use crate::programs::tool;
+use crate::wait::timeout;
 
 /// A port that nobody has just now.
 ///
@@ -26,11 +27,11 @@ pub fn free_port() -> Result<u16> {
 /// # Errors
 /// Nobody does in time.
 pub fn connect(port: u16) -> Result<TcpStream> {
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + timeout();
     loop {
         match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(patience()))?;
+                stream.set_read_timeout(Some(timeout()))?;
                 return Ok(stream);
             }
             Err(e) if Instant::now() > deadline => return Err(e).context("nobody listens"),
@@ -62,9 +63,50 @@ pub fn may_keep() -> bool {
     let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let may = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & NET_ADMIN != 0);
     if !may {
-        println!("SKIPPED: connections are kept for CAP_NET_ADMIN alone");
+        left_out::in_part(Needs::Root, NOT_KEPT);
     }
     may
+}
+
+/// Whether nftables has a table of this name, of any family.
+///
+/// # Errors
+/// This kernel has none.
+pub fn has_table(name: &str) -> Result<bool> {
+    // struct nlmsghdr: NFT_MSG_GETTABLE, NLM_F_REQUEST | NLM_F_DUMP; struct nfgenmsg.
+    let request = [20, 0, 0, 0, 1, 10, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const DONE: u8 = 3;
+    let [family, kind, netfilter] = [16, 3 | 0o2_000_000, 12];
+    let socket = sys::fs::Owned::new(
+        sys::fs::make(sys::Sysno::socket, [family, kind, netfilter, 0]).map_err(|e| anyhow!("netfilter: {e}"))?,
+    );
+    let mut answer = vec![0; 1 << 16];
+    let mut len = sys::socket::ask(socket.fd(), &request, &mut answer).map_err(|e| anyhow!("netfilter: {e}"))?;
+    let mut found = false;
+    loop {
+        let part = answer.get(..len).context("a longer answer")?;
+        found |= part.windows(name.len() + 1).any(|bytes| bytes == [name.as_bytes(), &[0]].concat());
+        let mut rest = part;
+        while let Some(size) =
+            rest.first_chunk().map(|size| u32::from_le_bytes(*size) as usize).filter(|size| *size != 0)
+        {
+            if rest.get(4) == Some(&DONE) {
+                return Ok(found);
+            }
+            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+        }
+        len = sys::socket::more(socket.fd(), &mut answer).map_err(|e| anyhow!("netfilter: {e}"))?;
+    }
+}
+
+const NOT_KEPT: &str = "connections are kept for CAP_NET_ADMIN alone";
+
+/// For a test that does nothing else than keep connections.
+///
+/// # Errors
+/// [`left_out::LeftOut`]: this user may not.
+pub fn unless_kept() -> Result<()> {
+    if may_keep() { Ok(()) } else { Err(left_out::whole(Needs::Root, NOT_KEPT)) }
 }
 
 /// Runs a test in a network of its own, with nothing but a loopback device.
@@ -73,7 +115,7 @@ pub fn may_keep() -> bool {
 /// The test's own; this kernel makes no such network.
 pub fn in_own_network(test: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     own::inside(UnshareFlags::NEWNET, || {
-        must(Command::new("busybox").args(["ifconfig", "lo", "up"]))?;
+        must(Command::new(tool("busybox", "busybox-static")?).args(["ifconfig", "lo", "up"]))?;
         test()
     })
 }
@@ -105,8 +147,7 @@ impl Silence {
 
 /// What `docs/limits.md` tells users to do.
 fn rule(what: &str, port: u16) -> Result<()> {
-    let iptables = ["/usr/sbin/iptables", "/sbin/iptables"].into_iter().find(|path| Path::new(path).exists());
-    let mut command = Command::new(iptables.context("iptables is not installed (see tests/packages.txt)")?);
+    let mut command = Command::new(tool("iptables", "iptables")?);
     must(command.args([what, "INPUT", "-p", "tcp", "--dport", &port.to_string(), "-j", "DROP"]))
 }
 

@@ -146,6 +146,7 @@ impl Place {
     #[must_use]
     pub fn bare(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
+        job::with_no_other_descriptors(&mut command);
         command.current_dir(self.work()).env_clear();
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.work()).env("LANG", "C.UTF-8");
         // tmux takes it; that of nobody lets nobody in.

@@ -5,6 +5,8 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
+use state::process::restarting::Part;
+
 use crate::wait;
 
 /// The fields of `/proc/PID/stat` behind the name: state first (field 3 of proc(5)).
@@ -94,6 +96,22 @@ pub fn session(sid: u32) -> Result<BTreeMap<u32, String>> {
         }
     }
     Ok(found)
+}
+
+/// The program that a process supervises, or that process itself; one that is being restarted is waited for.
+#[must_use]
+pub fn program(pid: u32) -> u32 {
+    let part = || match sys::fs::open_path(format!("/proc/{pid}").as_bytes(), sys::abi::O_DIRECTORY, 0) {
+        Ok(proc) => match Part::of(proc.fd()) {
+            Part::Restarting => Ok(None),
+            part => Ok(Some(part)),
+        },
+        Err(_) => Ok(Some(Part::Program)),
+    };
+    match wait::until(part, || "it is being restarted still".to_owned()) {
+        Ok(Part::Supervisor(of)) => program(of.cast_unsigned()),
+        _ => pid,
+    }
 }
 
 /// Children of a process, by pid.

@@ -7,6 +7,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, ensure};
 
 use crate::dist;
+use crate::left_out::{self, Needs};
 
 /// How a guest is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub fn build(name: &str, link: Link) -> Result<PathBuf> {
     let partial = dir.join(format!("{}-{link:?}.{}-{:?}", name, std::process::id(), std::thread::current().id()));
     let mut command = match name.strip_suffix(".rs") {
         Some(_) => rust(name),
-        None if name.ends_with(".go") => go(&dir),
+        None if name.ends_with(".go") => go(&dir)?,
         None => c(name, link)?,
     };
     command.arg("-o").arg(&partial);
@@ -70,15 +71,16 @@ fn rust(name: &str) -> Command {
     command
 }
 
-fn go(dir: &Path) -> Command {
-    let mut command = Command::new("go");
+fn go(dir: &Path) -> Result<Command> {
+    let mut command = Command::new(tool("go", "golang-go")?);
     command.env("GOCACHE", dir.join("go-cache")).env("GO111MODULE", "off").env("HOME", dir);
     command.arg("build");
-    command
+    Ok(command)
 }
 
 fn c(name: &str, link: Link) -> Result<Command> {
-    let mut command = Command::new(if link == Link::StaticMusl { "musl-gcc" } else { "cc" });
+    let compiler = if link == Link::StaticMusl { tool("musl-gcc", "musl-tools") } else { tool("cc", "gcc") };
+    let mut command = Command::new(compiler?);
     command.args(["-std=gnu11", "-O2", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread"]);
     command.arg("-I").arg(sources()).arg(sources().join(format!("{name}.c")));
     if name == "threads8" {
@@ -96,12 +98,21 @@ fn c(name: &str, link: Link) -> Result<Command> {
     Ok(command)
 }
 
-/// Finds a program of a Debian package, or says which package brings it.
+/// A file of a Debian package that is no program.
 ///
 /// # Errors
-/// Not installed.
-pub fn tool(name: &str, package: &str) -> Result<PathBuf> {
-    let places = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
+/// [`left_out::LeftOut`]: not installed.
+pub fn part(path: &Path, package: &'static str) -> Result<()> {
+    let missing = || left_out::whole(Needs::Package(package), format!("{} is not installed", path.display()));
+    if path.exists() { Ok(()) } else { Err(missing()) }
+}
+
+/// Finds a program of a Debian package.
+///
+/// # Errors
+/// [`left_out::LeftOut`], with the package that brings it: not installed.
+pub fn tool(name: &str, package: &'static str) -> Result<PathBuf> {
+    let places = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"];
     let found = places.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-    found.with_context(|| format!("{name} is not installed: `apt-get install {package}` (see tests/packages.txt)"))
+    found.ok_or_else(|| left_out::whole(Needs::Package(package), format!("{name} is not installed")))
 }

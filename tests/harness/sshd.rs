@@ -29,8 +29,7 @@ impl Sshd {
     /// # Errors
     /// It is not installed, or does not come up.
     pub fn start(place: &Place) -> Result<Self> {
-        let (sshd, keygen) = (PathBuf::from("/usr/sbin/sshd"), tool("ssh-keygen", "openssh-client")?);
-        ensure!(sshd.exists(), "no sshd: install openssh-server");
+        let (sshd, keygen) = (tool("sshd", "openssh-server")?, tool("ssh-keygen", "openssh-client")?);
         let dir = place.file("ssh");
         fs::create_dir(&dir)?;
         for key in ["host", "user"] {
@@ -62,15 +61,15 @@ impl Sshd {
         let lines = if root {
             r#"sed "s|^\($3:[^:]*:[^:]*:[^:]*:[^:]*\):.*|\1:$2:/bin/sh|" /etc/passwd > "$1/passwd" &&
                mount -t tmpfs none /run && mkdir -m 755 /run/sshd && mount --bind "$1/passwd" /etc/passwd &&
-               exec /usr/sbin/sshd -D -e -f "$1/config""#
+               exec "$4" -D -e -f "$1/config""#
         } else {
-            r#"exec /usr/sbin/sshd -D -e -f "$1/config""#
+            r#"exec "$4" -D -e -f "$1/config""#
         };
         let mut command = Command::new(if root { "unshare" } else { "env" });
         if root {
             command.arg("-m");
         }
-        command.args(["/bin/sh", "-c", lines, "sh"]).arg(&dir).arg(place.work()).arg(&user);
+        command.args(["/bin/sh", "-c", lines, "sh"]).arg(&dir).arg(place.work()).arg(&user).arg(sshd);
         let job = Job::start(&mut command)?;
         let this = Self { job, dir, port, user };
         this.job.wait_err("Server listening").with_context(|| this.job.story())?;

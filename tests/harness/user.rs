@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 
+use crate::left_out::{self, Needs};
+
 /// Uid and gid of `nobody` on Debian.
 pub const NOBODY: u32 = 65534;
 
@@ -21,7 +23,7 @@ impl User {
         if rustix::process::geteuid().is_root() {
             return vec![Self::Own, Self::Nobody];
         }
-        println!("SKIPPED as nobody: only root can become another user");
+        left_out::in_part(Needs::Root, "as nobody: only root can become another user");
         vec![Self::Own]
     }
 

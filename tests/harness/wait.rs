@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long anything may take on a busy machine before a test gives up; `CKPT_TEST_PATIENCE` says other seconds.
+/// How long anything may take on a busy machine before a test gives up; `CKPT_TEST_TIMEOUT` says other seconds.
 #[must_use]
-pub fn patience() -> Duration {
+pub fn timeout() -> Duration {
     static SECONDS: OnceLock<u64> = OnceLock::new();
-    let read = || std::env::var("CKPT_TEST_PATIENCE").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    let read = || std::env::var("CKPT_TEST_TIMEOUT").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
     Duration::from_secs(*SECONDS.get_or_init(read))
 }
 
@@ -19,13 +19,13 @@ pub fn patience() -> Duration {
 /// # Errors
 /// `look` failed, or nothing came in time: then `otherwise` says what was awaited and what is there instead.
 pub fn until<T>(mut look: impl FnMut() -> Result<Option<T>>, otherwise: impl FnOnce() -> String) -> Result<T> {
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + timeout();
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
         if Instant::now() > deadline {
-            bail!("nothing in {:?}: {}", patience(), otherwise());
+            bail!("nothing in {:?}: {}", timeout(), otherwise());
         }
         thread::sleep(Duration::from_millis(1));
     }

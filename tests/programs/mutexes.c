@@ -134,7 +134,7 @@ static void *one(void *number) {
     for (int k = 0; k < 3000 && got[i] < 2; k++) nap();
     CHECK(got[i] >= 2, "thread %d: pthread_kill of a neighbour did not arrive", i);
     pthread_barrier_wait(&checked);
-    /* Held at this thread's end: the next one is told. */
+    /* Held at this thread's end: the next one gets EOWNERDEAD. */
     if (i == 1) pthread_mutex_lock(&orphan);
     return NULL;
 }

@@ -12,7 +12,7 @@
 #define NETLINK_GET_STRICT_CHK 12
 #endif
 
-enum { ROUTE, NAMED, DIAG, UEVENT, GENERIC, UNBOUND, COUNT };
+enum { ROUTE, NAMED, DIAG, UEVENT, GENERIC, UNBOUND, KERNEL, PEER, COUNT };
 static int fds[COUNT];
 static struct sockaddr_nl before[COUNT];
 static unsigned groups[COUNT][4];
@@ -85,6 +85,11 @@ int main(void) {
     make(GENERIC, NETLINK_GENERIC);
     setsockopt(fds[GENERIC], SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
     make(UNBOUND, NETLINK_ROUTE);
+    /* Connected to the kernel, and, where that is allowed, to another one. */
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    MUST(connect(make(KERNEL, NETLINK_ROUTE), (struct sockaddr *)&kernel, sizeof kernel));
+    int allowed = !connect(make(PEER, NETLINK_ROUTE), (struct sockaddr *)&named, sizeof named);
+    CHECK(allowed || errno == EPERM, "set-up: connect: %s", strerror(errno));
     ask_all();
     for (int i = 0; i < COUNT; i++) {
         before[i] = name(fds[i]);
@@ -106,5 +111,19 @@ int main(void) {
     CHECK(!getsockopt(fds[NAMED], SOL_NETLINK, NETLINK_EXT_ACK, &on, &len) && on == 1, "NETLINK_EXT_ACK");
     CHECK(!getsockopt(fds[NAMED], SOL_NETLINK, NETLINK_CAP_ACK, &on, &len) && on == 1, "NETLINK_CAP_ACK");
     ask_all();
+    struct sockaddr_nl peer;
+    len = sizeof peer;
+    MUST(getpeername(fds[PEER], (struct sockaddr *)&peer, &len));
+    CHECK(peer.nl_pid == (allowed ? named.nl_pid : 0), "the peer is %u", peer.nl_pid);
+    /* Whoever is connected takes messages of its peer alone. */
+    struct nlmsghdr noop = {.nlmsg_len = sizeof noop, .nlmsg_type = NLMSG_NOOP};
+    struct sockaddr_nl to = name(fds[KERNEL]);
+    if (allowed) {
+        CHECK(sendto(fds[ROUTE], &noop, sizeof noop, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to) == -1 && errno == ECONNREFUSED,
+              "connected to the kernel: takes others' messages: %s", strerror(errno));
+        to = name(fds[NAMED]);
+        CHECK(send(fds[PEER], &noop, sizeof noop, MSG_DONTWAIT) == sizeof noop, "to the peer: %s", strerror(errno));
+        CHECK(recv(fds[NAMED], &noop, sizeof noop, MSG_DONTWAIT) == sizeof noop, "from the peer: %s", strerror(errno));
+    }
     pass();
 }

@@ -77,7 +77,7 @@ int main(void) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, other, NULL)) fail("set-up: pthread_create");
     while (!set_up) nap();
-    /* The signal that saves is for the other thread, whose CPUs are its own: nobody's are to be measured by them. */
+    /* The signal that saves is for the other thread, whose CPUs are its own: no other thread's are to be measured by them. */
     sigset_t saves;
     sigemptyset(&saves);
     sigaddset(&saves, SIGUSR1);

@@ -9,8 +9,10 @@ int main(int argc, char **argv) {
     volatile unsigned *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     MUST(at);
     if (argc == 1) MUST(close(fd));
+    /* Stored to before anybody saves it: what the page holds is in the image. */
+    unsigned count = 1;
+    *at = count;
     say("ready");
-    unsigned count = 0;
     do {
         *at = ++count;
         nap();

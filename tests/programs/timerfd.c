@@ -34,10 +34,10 @@ static uint64_t ticks(int fd, const char *what) {
     return count;
 }
 
-static int may_read(int fd, int patience) {
+static int may_read(int fd, int timeout) {
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     int ready;
-    while ((ready = poll(&wait, 1, patience)) < 0 && errno == EINTR) {
+    while ((ready = poll(&wait, 1, timeout)) < 0 && errno == EINTR) {
     }
     return ready == 1;
 }

@@ -1,27 +1,46 @@
 //! Programs that know nothing of us, saved by their pid: at random moments, killed, restarted, twenty times over, they must
-//! print what an undisturbed run prints.
+//! print what an undisturbed run prints. `CKPT_TEST_MOMENTS=200` does that until each has been restarted so often.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use ckpt_tests::programs::{Link, tool};
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::left_out::Needs;
+use ckpt_tests::programs::{Link, part, tool};
 use ckpt_tests::remote::{chain, ends_within, random, undisturbed};
-use ckpt_tests::{Job, Place, READY, User, programs};
+use ckpt_tests::{Job, Place, READY, User, left_out, programs};
 
-/// How often each program is saved, killed and restarted.
+/// How often a run of a program is saved, killed and restarted, if it does not end before.
 const MOMENTS: u32 = 20;
 
-/// Runs a program undisturbed, then in twenty generations: all output together must be the same.
+/// How often each program is to be restarted in all.
+const LEAST: u32 = 5;
+
+/// The same, or what `CKPT_TEST_MOMENTS` says.
+fn wanted() -> Result<u32> {
+    match std::env::var("CKPT_TEST_MOMENTS") {
+        Ok(number) => number.parse().with_context(|| format!("CKPT_TEST_MOMENTS={number}")),
+        Err(_) => Ok(LEAST),
+    }
+}
+
+/// Runs a program undisturbed, then in twenty generations, as often as it takes: all output of a run together must be the same.
 fn twenty(place: &Place, make: &dyn Fn() -> Result<Command>) -> Result<()> {
     let (expected, time) = undisturbed(&mut make()?)?;
-    let chain = chain(place, &mut make()?, time, MOMENTS)?;
-    // Some runtimes tell of their end on standard output.
-    ensure!(chain.ended.status.success(), "{:?} {} {}", chain.ended.status, chain.ended.err, tail(&chain.out));
-    ensure!(chain.generations >= MOMENTS / 4, "ended after {} restarts: it is too short", chain.generations);
-    let show = |bytes: &[u8]| format!("{} bytes that end with {:?}", bytes.len(), tail(bytes));
-    ensure!(chain.out == expected, "{} instead of {}", show(&chain.out), show(&expected));
+    let (mut runs, mut restarts) = (0, 0);
+    while restarts < wanted()? {
+        runs += 1;
+        let chain = chain(place, &mut make()?, time, MOMENTS).with_context(|| format!("run {runs}"))?;
+        // Some runtimes tell of their end on standard output.
+        let status = chain.ended.status;
+        ensure!(status.success(), "run {runs}: {status:?} {} {}", chain.ended.err, tail(&chain.out));
+        ensure!(chain.generations != 0, "run {runs}: ended before it was saved: it is too short");
+        let show = |bytes: &[u8]| format!("{} bytes that end with {:?}", bytes.len(), tail(bytes));
+        ensure!(chain.out == expected, "run {runs}: {} instead of {}", show(&chain.out), show(&expected));
+        restarts += chain.generations;
+    }
+    println!("{:?}: {restarts} restarts in {runs} runs", place.user());
     Ok(())
 }
 
@@ -86,11 +105,54 @@ fn java() -> Result<()> {
 
 #[test]
 fn python_with_threads_and_numpy() -> Result<()> {
+    part(Path::new("/usr/lib/python3/dist-packages/numpy/__init__.py"), "python3-numpy")?;
     each(|place| {
         let mut command = place.command(tool("python3", "python3")?);
         command.arg(source(place, "work.py")?);
         Ok(command)
     })
+}
+
+#[test]
+fn python_inside_an_import() -> Result<()> {
+    each(|place| {
+        let mut command = place.command(tool("python3", "python3")?);
+        command.arg(source(place, "imports.py")?).arg("modules");
+        Ok(command)
+    })
+}
+
+#[test]
+fn ruby() -> Result<()> {
+    each(|place| {
+        let mut command = place.command(tool("ruby", "ruby")?);
+        command.arg(source(place, "work.rb")?);
+        Ok(command)
+    })
+}
+
+#[test]
+fn bash_and_its_own_id() -> Result<()> {
+    each(|place| {
+        let mut command = place.command(tool("bash", "bash")?);
+        command.arg(source(place, "work.sh")?);
+        Ok(command)
+    })
+}
+
+#[test]
+fn locks_that_are_held() -> Result<()> {
+    each(|place| Ok(place.command(place.guest("holder")?)))
+}
+
+#[test]
+fn locks_that_are_held_with_static_glibc() -> Result<()> {
+    each(|place| Ok(place.command(place.linked_guest("holder", Link::Static)?)))
+}
+
+#[test]
+fn locks_that_are_held_with_musl() -> Result<()> {
+    each(|place| Ok(place.command(place.linked_guest("holder", Link::StaticMusl)?)))
 }
 
 /// Text that compresses, but not too well.
@@ -106,7 +168,7 @@ fn text(lines: u64) -> String {
 }
 
 /// A program that turns the file `input` into another text on its standard output.
-fn filter(program: &str, package: &str, arguments: &str, lines: u64) -> Result<()> {
+fn filter(program: &str, package: &'static str, arguments: &str, lines: u64) -> Result<()> {
     each(|place| {
         if !place.file("input").exists() {
             place.write("input", text(lines))?;
@@ -219,7 +281,9 @@ fn gdb_attaches_to_a_restarted_process() -> Result<()> {
         let job = Job::start(&mut place.stub(&image))?;
         ckpt_tests::proc::wait_threads_sleep(job.pid(), 13)?;
         let mut gdb = place.command(tool("gdb", "gdb")?);
-        gdb.args(["-nx", "-batch", "-ex", "thread apply all bt", "-p"]).arg(job.pid().to_string());
+        // It may live in namespaces of its own, which an ordinary user's debugger cannot enter to find its libraries.
+        gdb.args(["-nx", "-batch", "-iex", "set sysroot /", "-ex", "thread apply all bt", "-p"])
+            .arg(job.pid().to_string());
         let seen = Job::start(gdb.arg("-ex").arg("detach"))?.end()?;
         // The program's own names need the link to its executable, which only some users may set at a restart.
         let own = if user.is_root() { &["in_read", "in_sigsuspend", "in_clock_sleep", "main"][..] } else { &[] };
@@ -265,9 +329,10 @@ fn droppable_memory_comes_back_empty() -> Result<()> {
         let ended = job.end()?;
         ended.expect_pass()?;
         if ended.out.contains("unknown") {
-            println!("left out: this kernel has no MAP_DROPPABLE (Linux 6.11)");
+            left_out::in_part(Needs::Machine, "this kernel has no MAP_DROPPABLE (Linux 6.11)");
         }
-        Job::start(&mut place.stub(&image))?.end()?.expect_pass()
+        // It knows that it was restarted by its new id.
+        Job::start(place.stub(&image).args(["--pid", "new"]))?.end()?.expect_pass()
     })
 }
 
@@ -285,5 +350,28 @@ fn a_thread_of_io_uring_is_named() -> Result<()> {
         ensure!(refused.code() == Some(88) && refused.err.contains("io_uring"), "{refused:#?}");
         place.go()?;
         job.end()?.expect_pass()
+    })
+}
+
+/// What a process has forbidden itself is in no image: the save says so, and only then.
+#[test]
+fn a_landlock_domain_is_named() -> Result<()> {
+    User::each(|user| {
+        for (arguments, restricted) in [(&[][..], true), (&["free"][..], false)] {
+            let place = Place::new(user)?;
+            let mut job = Job::start(place.command(place.guest("landlock")?).args(arguments))?;
+            job.wait_text("\n")?;
+            if job.out().starts_with("unknown") {
+                println!("left out: this kernel has no Landlock");
+                return Ok(());
+            }
+            let saved = place.save(job.pid(), &place.file("job.ckpt"), &[])?;
+            ensure!(saved.err.contains("Landlock") == restricted, "{arguments:?}: {saved:#?}");
+            let saved = place.save(job.pid(), &place.file("job.ckpt"), &["--quiet"])?;
+            ensure!(saved.err.is_empty(), "{arguments:?}: {saved:#?}");
+            place.go()?;
+            job.end()?.expect_pass()?;
+        }
+        Ok(())
     })
 }

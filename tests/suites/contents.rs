@@ -142,7 +142,8 @@ fn damage_is_found_before_anything_is_started() -> Result<()> {
     Ok(())
 }
 
-/// A live save lets the process go on before its mappings are read, from the copy: what it has deleted by then had its name in the pause.
+/// A live save lets the process go on before its mappings are read, from the copy: what it has deleted by then had its name in the pause. Where
+/// that is not enough the save is made again, and at last with the process standing still: the user sees none of this.
 #[test]
 fn files_that_are_deleted_while_a_live_save_reads_on() -> Result<()> {
     User::each(|user| {

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use ckpt_tests::programs::tool;
 use ckpt_tests::{Job, Place, READY, User, programs};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -16,7 +17,7 @@ fn start(place: &Place, home: &Path, later: &Path) -> Result<Job> {
     fs::write(home.join("data"), "ABCDEF")?;
     place.give(&home.join("data"))?;
     let program = place.write("places.py", fs::read(programs::sources().join("places.py"))?)?;
-    let mut command = place.command("/usr/bin/python3");
+    let mut command = place.command(tool("python3", "python3")?);
     let job = Job::start(command.arg(program).arg(home).arg(later))?;
     job.wait_line(READY)?;
     Ok(job)

@@ -17,8 +17,8 @@ fn saved_counter(place: &Place, last: &str) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// How a program comes back: it is the shell's child itself, or one behind which `ckpt` stands.
-const WAYS: [&str; 2] = ["restart-stub", "ckpt restart --namespace"];
+/// How a program comes back: as the shell's child itself, or as that of a supervisor, with its id as far as that can be had, or in a namespace.
+const WAYS: [&str; 3] = ["restart-stub --pid new", "restart-stub", "ckpt restart --namespace"];
 
 /// A restart as a command line. The counter's file was emptied: that is not what these tests are about.
 fn restart(place: &Place, way: &str, image: &Path) -> String {
@@ -66,11 +66,7 @@ fn counting_in_shell(place: &Place, way: &str, last: &str, after: &str) -> Resul
     let mut shell = Shell::start(place)?;
     shell.run(&format!("{}{after}", restart(place, way, &image)))?;
     shell.job.wait_text("count 5\r\n")?;
-    let mut pid = shell.child()?;
-    if way != WAYS[0] {
-        let is_program = |pid: &u32| proc::comm(*pid).is_ok_and(|comm| comm == "counter");
-        pid = proc::children(pid).into_iter().find(is_program).context("no counter behind ckpt")?;
-    }
+    let pid = proc::program(shell.child()?);
     proc::wait_foreground(pid)?;
     Ok((shell, pid))
 }
@@ -155,6 +151,29 @@ fn ctrl_z_stops_it_and_fg_brings_it_back() -> Result<()> {
         shell.job.wait_line("PASS")?;
         shell.run("echo status=$?")?;
         shell.job.wait_line("status=0")?;
+        shell.leave()
+    })
+}
+
+/// An interactive shell, whose terminal's descriptor has a flag that only it knows: it can be saved, and `ckpt check` says so. From within it
+/// cannot.
+#[test]
+fn a_shell_and_its_own_saver() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let mut shell = Shell::start(&place)?;
+        let checked = Job::start(place.ckpt().args(["check", &shell.job.pid().to_string()]))?.end()?;
+        ensure!(checked.code() == Some(0) && checked.out.ends_with("nothing blocks a save\n"), "{checked:#?}");
+        place.save(shell.job.pid(), &place.file("shell.ckpt"), &[])?;
+        let shown = place.ckpt().args(["show", "shell.ckpt"]).output()?;
+        ensure!(!String::from_utf8_lossy(&shown.stdout).contains("made the save"), "{shown:?}");
+        for (count, command) in (1..).zip(["save -o own.ckpt $$", "check $$"]) {
+            shell.run(&format!("{}/ckpt {command}; echo status-{count}=$?", place.bin().display()))?;
+            shell.job.wait_line(&format!("status-{count}=88"))?;
+            let said = shell.job.out().matches("which cannot save itself").count();
+            ensure!(said == count, "{command}: {}", shell.job.story());
+        }
+        ensure!(!place.file("own.ckpt").exists());
         shell.leave()
     })
 }

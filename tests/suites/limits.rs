@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use ckpt_tests::{Ended, Job, Place, READY, User};
+use ckpt_tests::{Ended, Job, Place, READY, User, left_out};
+use image_format::ExitCode;
 
 /// A saved guest that checks itself when it goes on, in a place of its own.
 struct Saved {
@@ -75,7 +76,7 @@ fn no_limit() -> Result<()> {
     User::each(|user| {
         let saved = Saved::new(user, "sigaction")?;
         let check = saved.shell(r#"exec "$CKPT" check "$IMAGE""#)?;
-        ensure!(check.code() == Some(0) && check.out.contains("no limit of this system prevents"), "{check:#?}");
+        ensure!(check.code() == Some(0) && check.out.contains("nothing here prevents a restart"), "{check:#?}");
         saved.passes("true")
     })
 }
@@ -109,10 +110,7 @@ fn descriptors() -> Result<()> {
 /// The limit of locked memory is an ordinary user's.
 #[test]
 fn locked_memory() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED as another user");
-        return Ok(());
-    }
+    left_out::unless_root("only root can become nobody")?;
     let saved = Saved::new(User::Nobody, "memory")?;
     saved.refused("ulimit -l 0", "locked memory: more than the limit")?;
     saved.stub_says("ulimit -l 0", &[80, 87])
@@ -135,11 +133,8 @@ fn in_mounts(place: &Place, user: User, mounts: &str, lines: &str, image: &Path)
 }
 
 fn as_root(test: impl Fn(User) -> Result<()>) -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        return User::each(test);
-    }
-    println!("SKIPPED: only root can mount");
-    Ok(())
+    left_out::unless_root("only root can mount")?;
+    User::each(test)
 }
 
 /// The program's own files lie where nothing may be executed: its code comes from the image; so does the stub from `ckpt`.
@@ -164,7 +159,7 @@ fn no_proc() -> Result<()> {
         let saved = Saved::new(user, "sigaction")?;
         let mounts = "mount -t tmpfs none /proc";
         let stub = in_mounts(&saved.place, user, mounts, r#"exec "$STUB" "$IMAGE""#, &saved.image)?;
-        ensure!(stub.code() == Some(80) && stub.err.contains("mount /proc"), "{stub:#?}");
+        ensure!(stub.code() == Some(80) && stub.err.contains("/proc: is not mounted"), "{stub:#?}");
         let restart = in_mounts(&saved.place, user, mounts, r#"exec "$CKPT" restart "$IMAGE""#, &saved.image)?;
         ensure!(restart.code() == Some(80) && restart.err.contains("/proc: is not mounted"), "{restart:#?}");
         let check = in_mounts(&saved.place, user, mounts, r#"exec "$CKPT" check"#, &saved.image)?;
@@ -189,7 +184,8 @@ fn a_containers_filter() -> Result<()> {
         };
         for strict in ["", "-p"] {
             for program in [r#""$STUB""#, r#""$CKPT" restart"#] {
-                enter(&format!(r#"exec {program} "$IMAGE""#), strict)?.expect_pass()?;
+                // Whether the old ids could be kept is a matter of which they are.
+                enter(&format!(r#"exec {program} --pid new "$IMAGE""#), strict)?.expect_pass()?;
             }
             let check = enter(r#"exec "$CKPT" check"#, strict)?;
             let told = check.out.contains("restart: yes, --pid keep: no, --namespace: no");
@@ -197,11 +193,13 @@ fn a_containers_filter() -> Result<()> {
             ensure!(check.out.contains("save: no") == (strict == "-p"), "{check:#?}");
             let threads = Saved::new(user, "thread")?;
             let image = threads.image.display();
-            threads.shell(&format!("exec {} {strict} \"$STUB\" {image}", container.display()))?.expect_pass()?;
+            threads
+                .shell(&format!("exec {} {strict} \"$STUB\" --pid keep {image}", container.display()))?
+                .expect_pass()?;
             let namespace = enter(r#"exec "$CKPT" restart --namespace "$IMAGE""#, strict)?;
             ensure!(namespace.code() == Some(80), "{namespace:#?}");
-            let keep = enter(r#"exec "$CKPT" restart --pid keep "$IMAGE""#, strict)?;
-            ensure!(keep.code() == Some(80), "{keep:#?}");
+            // Nobody may choose ids, but whoever has time counts up to them.
+            enter(r#"exec "$CKPT" restart --pid keep "$IMAGE""#, strict)?.expect_pass()?;
         }
         // A process outside of it, saved from inside: allowed, or refused by name; and one inside is refused, and goes on.
         place.halt()?;
@@ -245,4 +243,92 @@ fn no_user_namespaces() -> Result<()> {
         fs::metadata(&saved.image)?;
         saved.passes("true")
     })
+}
+
+/// A limit of the saver's own is an error like any other, after which the program goes on; where no more processes or threads may be made,
+/// one does the work.
+#[test]
+fn a_saver_with_less() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let mut job = Job::start(&mut place.command(place.guest("memory")?))?;
+        job.wait_line(READY)?;
+        let saved = |lines: &str| {
+            let mut sh = place.command("/bin/bash");
+            sh.env("CKPT", place.bin().join("ckpt")).env("PID", job.pid().to_string());
+            Job::start(sh.args(["-c", lines]))?.end()
+        };
+        let names = || -> Result<Vec<_>> {
+            Ok(fs::read_dir(place.file("."))?
+                .collect::<Result<Vec<_>, _>>()?
+                .iter()
+                .map(fs::DirEntry::file_name)
+                .collect())
+        };
+        let before = names()?;
+        for options in ["", "--freeze", "--compress zstd", "-q -o - > stream.ckpt"] {
+            let large = saved(&format!("ulimit -f 1; exec \"$CKPT\" save $PID {options}"))?;
+            large.expect_code(ExitCode::SaveFailed as i32)?;
+            let named = ["EFBIG", "File too large"].iter().any(|word| large.err.contains(word));
+            ensure!(named && large.err.lines().count() == 1, "{options}: {large:#?}");
+            let _ = fs::remove_file(place.file("stream.ckpt"));
+            ensure!(names()? == before, "{options}: {:?}", names()?);
+        }
+        if !user.is_root() {
+            saved("ulimit -u 1; exec \"$CKPT\" save $PID -o alone.ckpt")?.expect_code(0)?;
+            let thread = saved("ulimit -u 1; exec \"$CKPT\" save $PID --compress zstd")?;
+            thread.expect_code(ExitCode::SaveFailed as i32)?;
+            ensure!(thread.err.contains("a thread: cannot be made") && thread.err.lines().count() == 1, "{thread:#?}");
+            Job::start(place.ckpt().arg("verify").arg(place.file("alone.ckpt")))?.end()?.expect_code(0)?;
+        }
+        place.go()?;
+        job.end()?.expect_pass()
+    })
+}
+
+/// A restart in a namespace that fails early says so at once, and leaves nothing behind.
+#[test]
+fn a_namespace_that_ends_early() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let image = place.file("job.ckpt");
+        let mut job = Job::start(place.command("/bin/bash").args(["-c", "exec 3> data; echo ready; exec sleep 1000"]))?;
+        job.wait_line(READY)?;
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        fs::remove_file(place.file("data"))?;
+        for way in ["ckpt restart --namespace", "ckpt restart --namespace --detach", "restart-stub --namespace"] {
+            let mut words = way.split(' ');
+            let mut command = place.command(place.bin().join(words.next().unwrap_or_default()));
+            let ended = Job::start(command.args(words).arg(&image))?.end()?;
+            ended.expect_code(ExitCode::FileMissing as i32)?;
+        }
+        Ok(())
+    })
+}
+
+/// A program of 32-bit code is named by `ckpt check`, too.
+#[test]
+fn a_program_of_32_bits() -> Result<()> {
+    let place = Place::new(User::Own)?;
+    // An ELF file whose code is a jump to itself.
+    let mut file = b"\x7fELF\x01\x01\x01".to_vec();
+    file.resize(16, 0);
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    file.extend([2, 0, 3, 0]);
+    file.extend(words(&[1, 0x0804_8054, 52, 0, 0]));
+    file.extend([52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    file.extend(words(&[1, 0, 0x0804_8000, 0x0804_8000, 86, 86, 5, 0x1000]));
+    file.extend([0xeb, 0xfe]);
+    let program = place.write("program", file)?;
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let Ok(job) = Job::start(&mut place.command(&program)) else {
+        return Err(left_out::whole(left_out::Needs::Machine, "this kernel runs no 32-bit programs"));
+    };
+    let checked = Job::start(place.ckpt().arg("check").arg(job.pid().to_string()))?.end()?;
+    ensure!(checked.code() != Some(0) && checked.out.contains("32-bit code"), "{checked:#?}");
+    let saved = Job::start(place.ckpt().arg("save").arg(job.pid().to_string()))?.end()?;
+    saved.expect_code(ExitCode::SaveFailed as i32)?;
+    ensure!(saved.err.contains("32-bit code"), "{saved:#?}");
+    job.kill().map(drop)
 }

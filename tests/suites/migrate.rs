@@ -5,21 +5,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ckpt_tests::left_out::Needs;
 use ckpt_tests::remote::{ends_within, random};
 use ckpt_tests::sshd::Sshd;
-use ckpt_tests::{Ended, Job, Place, Pty, READY, User, proc, wait};
+use ckpt_tests::{Ended, Job, Place, Pty, READY, User, left_out, proc, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// No sshd lets an account in that has no shell, as `nobody` has none; where root runs the tests, it is given one.
-fn is_locked_out() -> bool {
+fn unless_locked_out() -> Result<()> {
     let own = rustix::process::geteuid().as_raw().to_string();
     let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let account = accounts.lines().find(|line| line.split(':').nth(2) == Some(&own));
     let locked = account.is_none_or(|line| line.ends_with("nologin") || line.ends_with("false"));
     if locked {
-        println!("SKIPPED: this account has no shell, so that no ssh gets in");
+        return Err(left_out::whole(Needs::Machine, "this account has no shell, so that no ssh gets in"));
     }
-    locked
+    Ok(())
 }
 
 /// A guest, and a way to another box, which is this one.
@@ -67,9 +68,7 @@ fn output(trip: &Trip, here: u32, there: u32) -> Result<String> {
 
 #[test]
 fn it_goes_on_there_and_ends_here() -> Result<()> {
-    if is_locked_out() {
-        return Ok(());
-    }
+    unless_locked_out()?;
     User::each(|user| {
         let trip = Trip::new(user)?;
         for options in [&[][..], &["--compress", "none"], &["--compress", "zstd:9", "-v"]] {
@@ -93,9 +92,7 @@ fn it_goes_on_there_and_ends_here() -> Result<()> {
 /// From a terminal here into a file there; standard output and error, which share one, stay in order.
 #[test]
 fn a_terminal_becomes_a_file() -> Result<()> {
-    if is_locked_out() {
-        return Ok(());
-    }
+    unless_locked_out()?;
     let trip = Trip::new(User::Own)?;
     let pty = Pty::new(User::Own, 24, 80)?;
     let program = trip.place.write(
@@ -119,9 +116,7 @@ fn a_terminal_becomes_a_file() -> Result<()> {
 /// The other side is not there, has no ckpt, refuses; ssh dies, we die: it goes on here.
 #[test]
 fn whatever_goes_wrong_it_goes_on_here() -> Result<()> {
-    if is_locked_out() {
-        return Ok(());
-    }
+    unless_locked_out()?;
     User::each(|user| {
         let trip = Trip::new(user)?;
         trip.place.write("log", "0123456789")?;
@@ -137,9 +132,9 @@ fn whatever_goes_wrong_it_goes_on_here() -> Result<()> {
             ensure!(proc::state(job.pid()) != Some('t'), "it stands still");
             Ok(())
         };
-        fails("ssh -p 1", &[], 88, "no ckpt answers")?;
+        fails("ssh -p 1", &[], 88, "no ckpt answers (ssh ended with 255): it could not get there, or not log in")?;
         fails("/nonexistent/ssh", &[], 127, "cannot be executed")?;
-        fails(&ssh, &["--remote-ckpt", "/nonexistent/ckpt"], 88, "no ckpt answers")?;
+        fails(&ssh, &["--remote-ckpt", "/nonexistent/ckpt"], 88, "ended with 127): is it there?")?;
         fails("cat", &[], 88, "no ckpt answers")?;
         fails(
             &ssh,

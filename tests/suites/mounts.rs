@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
-use ckpt_tests::{Job, Place, READY, User, own};
+use ckpt_tests::{Job, Place, READY, User, left_out, own};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::thread::UnshareFlags;
 
@@ -84,10 +84,7 @@ fn set_up(place: &Place, layers: Layers) -> Result<(Mounts, PathBuf)> {
 
 /// Saved again and again, by its pid and by itself, in its mounts.
 fn comes_back(layers: Layers) -> Result<()> {
-    if !User::Own.is_root() {
-        println!("SKIPPED: only root can mount");
-        return Ok(());
-    }
+    left_out::unless_root("only root can mount")?;
     User::each(|user| {
         own::inside(UnshareFlags::NEWNS, || {
             for by_pid in [true, false] {
@@ -123,10 +120,7 @@ fn comes_back(layers: Layers) -> Result<()> {
 /// A saver that sees other mounts finds other files, or none, under the program's names: also when that is its directory alone.
 #[test]
 fn another_ones_mounts_are_named() -> Result<()> {
-    if !User::Own.is_root() {
-        println!("SKIPPED: only root can mount");
-        return Ok(());
-    }
+    left_out::unless_root("only root can mount")?;
     own::inside(UnshareFlags::NEWNS, || {
         let place = Place::new(User::Own)?;
         let (_mounts, merged) = set_up(&place, Layers::None)?;

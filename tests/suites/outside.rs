@@ -1,12 +1,13 @@
 //! TCP connections to a process that is not saved: carried by `ckpt save --kill --tcp keep`, which takes root.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ckpt_tests::net::may_keep;
-use ckpt_tests::{Job, Place, User};
+use ckpt_tests::net::{has_table, may_keep};
+use ckpt_tests::programs::tool;
+use ckpt_tests::{Job, Place, User, left_out, wait};
 
 /// Bytes that the guest awaits in all.
 const ALL: usize = 50_000;
@@ -97,6 +98,113 @@ fn goes_on_after_the_savers_end() -> Result<()> {
     saver.kill()?;
     saver.wait()?;
     peer.end(job)
+}
+
+/// Connections in every state, and what the other side sends while nobody has its peer's address: nothing is lost, and nobody is told
+/// that the connection is gone.
+#[test]
+fn every_state_is_kept() -> Result<()> {
+    for address in ["127.0.0.1", "::1"] {
+        let Ok(listener) = TcpListener::bind((address, 0)) else { continue };
+        if !may_keep() {
+            return Ok(());
+        }
+        let place = Place::new(User::Own)?;
+        let image = place.file("job.ckpt");
+        let mut command = place.command(place.guest("keptends")?);
+        let mut job = Job::start(command.args([address, &listener.local_addr()?.port().to_string()]))?;
+        let mut peers = Vec::new();
+        for state in 0..5 {
+            let (mut peer, _) = listener.accept()?;
+            if state != 3 {
+                peer.write_all(b"data")?;
+            }
+            if state == 1 {
+                peer.shutdown(Shutdown::Write)?;
+            }
+            peers.push(peer);
+        }
+        job.wait_line(ckpt_tests::READY)?;
+        let sent: usize = job.out().lines().find_map(|l| l.strip_prefix("sent ")).context("how much?")?.parse()?;
+        for generation in 0..3 {
+            let saved = place.try_save(job.pid(), &image, &["--kill", "--tcp", "keep"])?;
+            ensure!(saved.code() == Some(0) && saved.err.contains("5 TCP connections"), "{saved:#?}");
+            drop(job.end()?);
+            let table = saved.err.split_whitespace().find(|word| word.starts_with("ckpt-")).context("no table")?;
+            ensure!(has_table(table)?, "there is no table {table}");
+            if generation == 1 {
+                for state in [0, 2, 4] {
+                    peers[state].write_all(b"more")?;
+                    // On this machine a refusal comes at once.
+                    ensure!(peers[state].take_error()?.is_none(), "state {state}: the peer was told that it is gone");
+                }
+            }
+            job = Job::start(&mut place.stub(&image))?;
+            wait::until(|| Ok((!has_table(table)?).then_some(())), || format!("{table} stays: {}", job.story()))?;
+        }
+        place.go()?;
+        let readers: Vec<_> = peers
+            .into_iter()
+            .map(|mut peer| {
+                std::thread::spawn(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).map(|_| all)
+                })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for reader in readers {
+            all.push(reader.join().map_err(|_| anyhow!("a peer panicked"))?.with_context(|| job.story())?);
+        }
+        for (state, wanted) in [(0, &b"reply"[..]), (1, b"reply"), (2, b""), (4, b"reply")] {
+            ensure!(all[state] == wanted, "{address}, state {state}: {:?}", String::from_utf8_lossy(&all[state]));
+        }
+        let wrong = all[3].iter().enumerate().find(|(i, byte)| **byte != pattern(1, *i));
+        ensure!(all[3].len() == sent && wrong.is_none(), "{} of {sent} bytes came: {wrong:?}", all[3].len());
+        job.end()?.expect_pass().context(address)?;
+    }
+    Ok(())
+}
+
+/// The peer of a connection, the saver and the restart in a network of an ordinary user's own, who has the right there.
+const OWN_NETWORK: &str = "import os, socket, subprocess, sys\n\
+    guest, bin, image = sys.argv[1:4]\n\
+    subprocess.check_call(['busybox', 'ifconfig', 'lo', 'up'])\n\
+    l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(9)\n\
+    start = lambda *c: subprocess.Popen(c, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, start_new_session=True)\n\
+    p = start(guest, '127.0.0.1', str(l.getsockname()[1])); peers = [l.accept()[0] for _ in range(5)]\n\
+    for i in (0, 1, 2, 4): peers[i].sendall(b'data')\n\
+    peers[1].shutdown(socket.SHUT_WR)\n\
+    sent = int(p.stdout.readline().split()[1]); assert p.stdout.readline() == 'ready\\n'\n\
+    for more in (0, 1, 0):\n    \
+        subprocess.check_call([bin + '/ckpt', 'save', str(p.pid), '-o', image, '--kill', '--tcp', 'keep']); p.wait()\n    \
+        if more: [peers[i].sendall(b'more') for i in (0, 2, 4)]\n    \
+        p = start(bin + '/restart-stub', image)\n\
+    open(os.environ['GUEST_GO'], 'w').close()\n\
+    got = [0] * 5\n\
+    for i in (0, 1, 2, 4, 3):\n    \
+        while n := len(peers[i].recv(1 << 20)): got[i] += n\n    \
+        peers[i].close()\n\
+    out = p.communicate(timeout=60)[0]\n\
+    print(out.strip(), p.returncode, got == [5, 5, 0, sent, 5], flush=True)";
+
+#[test]
+fn kept_in_a_user_namespace() -> Result<()> {
+    let user = if rustix::process::geteuid().is_root() { User::Nobody } else { User::Own };
+    let place = Place::new(user)?;
+    let mut command = place.command(tool("unshare", "util-linux")?);
+    command
+        .arg("-Urn")
+        .arg(tool("python3", "python3")?)
+        .args(["-c", OWN_NETWORK])
+        .arg(place.guest("keptends")?)
+        .arg(place.bin());
+    let ended = Job::start(command.arg(place.file("job.ckpt")))?.end()?;
+    if ended.err.contains("unshare failed") {
+        return Err(left_out::whole(left_out::Needs::Machine, format!("no user namespaces: {}", ended.err.trim())));
+    }
+    ensure!(ended.out.ends_with("PASS 0 True\n"), "{ended:#?}");
+    Ok(())
 }
 
 #[test]

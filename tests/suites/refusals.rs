@@ -9,11 +9,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ckpt_tests::image::beginning;
+use ckpt_tests::left_out::Needs;
 use ckpt_tests::programs::tool;
 use ckpt_tests::table::{self, Outcome};
-use ckpt_tests::{Job, Place, READY, User};
+use ckpt_tests::{Job, Place, READY, User, left_out};
 use rustix::process::Signal;
 
+#[path = "refusals/foretold.rs"]
+mod foretold;
+#[path = "refusals/frozen.rs"]
+mod frozen;
 #[path = "refusals/uncarried.rs"]
 mod uncarried;
 
@@ -46,7 +52,7 @@ fn refused(name: &str, set_up: &str, words: &[&[&str]]) -> Result<()> {
         let script = format!("{PRELUDE}{set_up}{EPILOGUE}");
         let mut python = place.command(tool("python3", "python3")?);
         python.args(["-c", &script]);
-        let result = expect_refusal(&place, python, words);
+        let result = expect_refusal(&place, python, words, foretold::is_told(name));
         let outcome = if let Ok(false) = result { Outcome::Skipped } else { Outcome::Refused };
         table::enter(name, "refused", user, outcome.or_fail(&result));
         result.map(drop)
@@ -61,20 +67,23 @@ fn listing(dir: &Path) -> Result<BTreeSet<(PathBuf, u64)>> {
 }
 
 /// False: this kernel cannot make what was to be refused.
-fn expect_refusal(place: &Place, mut program: Command, words: &[&[&str]]) -> Result<bool> {
-    let image = place.write("job.ckpt", "the old image")?;
+fn expect_refusal(place: &Place, mut program: Command, words: &[&[&str]], told: bool) -> Result<bool> {
+    let image = place.write("job.ckpt", beginning())?;
     let mut job = Job::start(place.arm(&mut program, &image))?;
     if job.wait_line(READY).is_err() && job.out().contains("SKIP") {
-        println!("SKIPPED: {}", job.out());
+        left_out::in_part(Needs::Machine, format!("{:?}", job.out().trim()));
         return job.end().map(|_| false);
     }
     let number = job.out().lines().find_map(|line| line.strip_prefix("number ").map(str::to_owned));
     job.wait_armed()?;
+    if told {
+        foretold::by_check(place, &job)?;
+    }
     let before = listing(&place.work())?;
     job.send(Signal::USR1)?;
     job.wait_err("\n")?;
     ensure!(listing(&place.work())? == before, "files: {:?}, were {before:?}", listing(&place.work())?);
-    ensure!(fs::read(&image)? == b"the old image", "the old image changed");
+    ensure!(fs::read(&image)? == beginning(), "the old image changed");
     place.go()?;
     let ended = job.end()?;
     ended.expect_pass()?;
@@ -114,22 +123,15 @@ refusals! {
          while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
          os.waitpid(p, 0); s, _ = l.accept(); N = s.fileno()",
         &[&["tcp 127.0.0.1"], &["another process"], &["--tcp close"]];
-    a_socket_with_a_filter:
-        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); N = s.fileno(); b = ctypes.create_string_buffer(b'\\6\\0\\0\\0\\xff\\xff\\0\\0', 8)\n\
-         s.setsockopt(1, 26, struct.pack('HxxxxxxP', 1, ctypes.addressof(b)))",
-        &[&["socket udp"], &["filter"]];
-    a_socket_whose_file_is_gone:
-        "s = socket.socket(socket.AF_UNIX); s.bind('gone.sock'); s.listen(); os.unlink('gone.sock'); N = s.fileno()",
-        &[&["gone.sock"], &["gone"]];
+    a_socket_whose_file_was_renamed:
+        "s = socket.socket(socket.AF_UNIX); s.bind('old.sock'); s.listen(); os.rename('old.sock', 'new.sock'); N = s.fileno()",
+        &[&["old.sock"], &["another name"]];
     a_netlink_socket_with_messages:
         "s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); s.send(struct.pack('IHHIIBxHiII', 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0)); N = s.fileno()",
         &[&["netlink"], &["messages waiting"]];
     a_vsock:
         "try: s = socket.socket(40, socket.SOCK_STREAM)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\nN = s.fileno()",
         &[&["vsock"]];
-    a_packet_socket:
-        "try: s = socket.socket(17, socket.SOCK_RAW)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\nN = s.fileno()",
-        &[&["packet socket"]];
     an_inotify_with_events:
         "N = must(libc.inotify_init()); must(libc.inotify_add_watch(N, b'.', 0x100)); open('new', 'w').close(); os.unlink('new')",
         &[&["inotify"], &["events waiting"]];
@@ -148,7 +150,6 @@ refusals! {
          if p == 0:\n    if os.fork(): os._exit(0)\n    while not os.path.exists('go'): time.sleep(0.01)\n    os._exit(0)\n\
          os.waitpid(p, 0); os.close(r); os.close(w)",
         &[&["epoll"], &["another process"]];
-    a_pipe_opened_again_for_both: "r, w = os.pipe(); N = os.open('/dev/fd/%d' % r, os.O_RDWR); os.close(r); os.close(w)", &[&["pipe"], &["opened again"]];
     a_pipe_with_packets_and_a_stream:
         "import fcntl; N, w = os.pipe(); os.write(w, b's' * 4096); fcntl.fcntl(w, 4, 0o40000); os.write(w, b'packet')",
         &[&["pipe"], &["mixed"]];
@@ -216,9 +217,7 @@ fn save_fails(place: &Place, mut program: Command, image: &Path, words: &[&str])
 
 #[test]
 fn a_directory_that_may_not_be_written() -> Result<()> {
-    if !User::all().contains(&User::Nobody) {
-        return Ok(());
-    }
+    left_out::unless_root("only root can become nobody")?;
     let place = Place::new(User::Nobody)?;
     let dir = place.file("closed");
     fs::create_dir(&dir)?;
@@ -264,19 +263,16 @@ impl Drop for SmallDisk {
 /// Tries saves to a disk that is too small. `saves` is given the image's path, and what to ask after each of them: whether the old
 /// image is whole and alone.
 fn on_a_full_disk(saves: impl Fn(&Place, &Path, &dyn Fn() -> Result<()>) -> Result<()>) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can mount a small file system");
-        return Ok(());
-    }
+    left_out::unless_root("only root can mount a small file system")?;
     User::each(|user| {
         let place = Place::new(user)?;
         let disk = SmallDisk::mount(place.file("disk")).context("a container without CAP_SYS_ADMIN?")?;
         let image = disk.0.join("job.ckpt");
-        fs::write(&image, "the old image")?;
+        fs::write(&image, beginning())?;
         place.give(&image)?;
         saves(&place, &image, &|| {
             let there = listing(&disk.0)?;
-            ensure!(fs::read(&image)? == b"the old image" && there.len() == 1, "left: {there:?}");
+            ensure!(fs::read(&image)? == beginning() && there.len() == 1, "left: {there:?}");
             Ok(())
         })
     })
@@ -315,7 +311,7 @@ fn a_full_disk_under_a_save_by_pid() -> Result<()> {
 fn a_limit_on_file_sizes() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
-        let image = place.write("job.ckpt", "the old image")?;
+        let image = place.write("job.ckpt", beginning())?;
         // SIGXFSZ, which comes with it, would end the program.
         let mut program = place.command(tool("bash", "bash")?);
         program.args(["-c", "ulimit -f 64; exec \"$0\""]).arg(place.guest("umask")?);
@@ -329,7 +325,7 @@ fn a_limit_on_file_sizes() -> Result<()> {
         place.go()?;
         let ended = job.end()?;
         ended.expect_pass()?;
-        ensure!(ended.err.starts_with("ckpt: save failed: ") && fs::read(&image)? == b"the old image", "{ended:#?}");
+        ensure!(ended.err.starts_with("ckpt: save failed: ") && fs::read(&image)? == beginning(), "{ended:#?}");
         Ok(())
     })
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use ckpt_tests::{Job, Place, READY, User};
+use ckpt_tests::{Job, Place, READY, User, left_out};
 
 const DEBIANS: &str = "/usr/bin/python3";
 
@@ -33,10 +33,7 @@ fn refused(place: &Place, mut job: Job, words: &[&str]) -> Result<()> {
 
 #[test]
 fn another_root() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can change its root");
-        return Ok(());
-    }
+    left_out::unless_root("only root can change its root")?;
     let place = Place::new(User::Own)?;
     let (inside, work) = (place.file("root"), place.work());
     fs::create_dir(&inside)?;
@@ -50,10 +47,7 @@ fn another_root() -> Result<()> {
 /// Moved or removed while the program stands in it: it is called as it is called now.
 #[test]
 fn another_root_that_is_not_where_it_was() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can change its root");
-        return Ok(());
-    }
+    left_out::unless_root("only root can change its root")?;
     let place = Place::new(User::Own)?;
     let (inside, moved) = (place.file("root"), place.file("moved"));
     fs::create_dir(&inside)?;
@@ -93,8 +87,21 @@ fn a_moved_working_directory() -> Result<()> {
 fn a_removed_working_directory() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
-        let job = start(&place, "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')")?;
-        refused(&place, job, &["working directory", "gone", "was removed"])?;
+        // A relative name that leads nowhere, before and after.
+        let mut job = start(&place, "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')")?;
+        let image = place.file("gone.ckpt");
+        place.save(job.pid(), &image, &["--kill"])?;
+        drop(job.end()?);
+        // Twice, from another directory, the second time where the parent is gone, too.
+        for parent in [true, false] {
+            let mut command = place.stub(&image);
+            if !parent {
+                command.args(["--map-path", &format!("{}=/nowhere", place.work().display())]);
+            }
+            job = Job::start(&mut command)?;
+            job.type_in("\n")?;
+            job.end()?.expect_pass()?;
+        }
         // A name that ends alike is one.
         let mut job = start(&place, "os.mkdir('not (deleted)'); os.chdir('not (deleted)')")?;
         let saved = place.try_save(job.pid(), &place.file("job.ckpt"), &[])?;

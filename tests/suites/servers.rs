@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::net::{ask, connect, free_port};
 use ckpt_tests::programs::tool;
-use ckpt_tests::wait::patience;
-use ckpt_tests::{Job, Place, User, proc, wait};
+use ckpt_tests::wait::timeout;
+use ckpt_tests::{Job, Place, User, left_out, proc, wait};
 
 /// A request and what comes back, before the save and behind the restart: the data is the same, a counter goes on.
 struct Talk<'a> {
@@ -81,7 +81,7 @@ fn redis_at_a_unix_socket() -> Result<()> {
         ensure!(twice.code() == Some(84) && twice.err.contains("redis.sock"), "two at one socket: {twice:#?}");
         job.kill()?;
         job = Job::start(&mut place.stub(&image))?;
-        let deadline = Instant::now() + patience();
+        let deadline = Instant::now() + timeout();
         while ask(&["GET", "key"])? != "value" {
             ensure!(Instant::now() < deadline, "{}", job.story());
         }
@@ -128,10 +128,7 @@ fn nginx() -> Result<()> {
 /// it asked for; restarted, the worker is still who it was, and the master rules over it.
 #[test]
 fn nginx_as_root() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can be several users");
-        return Ok(());
-    }
+    left_out::unless_root("only root can be several users")?;
     let (place, port) = (Place::new(User::Own)?, free_port()?);
     let (work, image) = (place.work().display().to_string(), place.file("server.ckpt"));
     place.write("page", "the page of nginx")?;
@@ -190,7 +187,7 @@ fn nginx_as_root() -> Result<()> {
         rustix::process::Pid::from_raw(root as i32).context("no id")?,
         rustix::process::Signal::HUP,
     )?;
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + timeout();
     while named("second").is_err() {
         ensure!(Instant::now() < deadline, "it has not read its configuration again: {}", job.story());
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use ckpt_tests::net::{Silence, connect, free_port, in_own_network, may_keep};
+use ckpt_tests::net::{Silence, connect, free_port, in_own_network, unless_kept};
 use ckpt_tests::programs::tool;
 use ckpt_tests::{Job, Place, User, proc, wait};
 
@@ -134,9 +134,7 @@ fn redis_whose_clients_come_again() -> Result<()> {
 
 #[test]
 fn redis_whose_clients_notice_nothing() -> Result<()> {
-    if !may_keep() {
-        return Ok(());
-    }
+    unless_kept()?;
     in_own_network(|| redis_under_load(User::Own, "keep"))
 }
 
@@ -219,9 +217,7 @@ fn a_download_that_begins_again() -> Result<()> {
 
 #[test]
 fn a_download_that_goes_on() -> Result<()> {
-    if !may_keep() {
-        return Ok(());
-    }
+    unless_kept()?;
     in_own_network(|| download(User::Own, "keep"))
 }
 

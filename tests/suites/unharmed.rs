@@ -10,7 +10,7 @@ use ckpt_tests::image::{Mark, expect_sound};
 use ckpt_tests::programs::Link;
 use ckpt_tests::remote::{ends_within, random};
 use ckpt_tests::traces::{Still, Traces};
-use ckpt_tests::{Ended, Job, Place, READY, User, proc, wait};
+use ckpt_tests::{Ended, Job, Place, READY, User, left_out, proc, wait};
 use image_format::ExitCode;
 
 /// How often a saver is killed, for each way of saving.
@@ -77,7 +77,18 @@ fn survives(name: &str, arguments: &[&str], link: Link, freeze: bool, moments: u
     User::each(|user| survives_as(user, (name, arguments, link), freeze, moments))
 }
 
-fn survives_as(user: User, (name, arguments, link): (&str, &[&str], Link), freeze: bool, moments: u32) -> Result<()> {
+fn survives_as(user: User, guest: (&str, &[&str], Link), freeze: bool, moments: u32) -> Result<()> {
+    let (place, image) = goes_on_as(user, guest, freeze, moments)?;
+    Job::start(place.ckpt().arg("restart").arg(&image))?.end()?.expect_pass()
+}
+
+/// The process alone; and its image.
+fn goes_on_as(
+    user: User,
+    (name, arguments, link): (&str, &[&str], Link),
+    freeze: bool,
+    moments: u32,
+) -> Result<(Place, PathBuf)> {
     let _turn = turn();
     let place = Place::new(user)?;
     let image = place.file("job.ckpt");
@@ -93,8 +104,7 @@ fn survives_as(user: User, (name, arguments, link): (&str, &[&str], Link), freez
     before.wait_again(job.pid(), Still::All)?;
     place.go()?;
     job.end()?.expect_pass()?;
-    // Filters are for the larger stub, which `ckpt` has.
-    Job::start(place.ckpt().arg("restart").arg(&image))?.end()?.expect_pass()
+    Ok((place, image))
 }
 
 #[test]
@@ -111,6 +121,16 @@ fn a_killed_saver_of_threads_that_stand_still() -> Result<()> {
 fn a_killed_saver_of_blocked_calls() -> Result<()> {
     survives("blocked", &["stoppable"], Link::Dynamic, false, MOMENTS)?;
     survives("blocked", &["stoppable"], Link::Static, true, MOMENTS)
+}
+
+/// What is taken out of terminals, and how sockets are looked into, for a moment: it is put back while the process stands still.
+#[test]
+fn a_killed_saver_of_terminals_and_sockets() -> Result<()> {
+    survives("ptydata", &[], Link::Dynamic, false, MOMENTS)?;
+    survives("ptydata", &[], Link::Dynamic, true, MOMENTS)?;
+    survives("socket", &[], Link::Dynamic, false, MOMENTS)?;
+    // The kernel shows an empty message to whoever looks first alone: not to the last save.
+    User::each(|user| goes_on_as(user, ("unix", &[], Link::Dynamic), true, MOMENTS).map(drop))
 }
 
 /// A tree of processes, none of which may be left stopped, or traced, by a saver that dies.
@@ -148,10 +168,7 @@ fn a_killed_saver_of_a_tree() -> Result<()> {
 /// Filters that are live again the instant the saver is killed, and one that would end the process for some calls.
 #[test]
 fn a_killed_saver_of_a_filtered_process() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: filters are told to root alone");
-        return Ok(());
-    }
+    left_out::unless_root("filters are told to root alone")?;
     for freeze in [false, true] {
         survives_as(User::Own, ("seccomp", &[], Link::Dynamic), freeze, MOMENTS)?;
     }

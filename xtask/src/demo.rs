@@ -1,8 +1,9 @@
-//! `cargo xtask demo`: two real programs are saved, killed, and restarted three times each from the same image.
+//! `cargo xtask demo`: the shortest story first; then two real programs are saved, killed, and restarted three times each from one image.
 //!
-//! Every sentence that it prints is checked first: where one is false the demonstration fails and says which.
+//! It needs nothing but Rust and gcc; where there is no python3 the second program is left out, and that is said. Every sentence that it prints is checked first: where one is false the demonstration fails and says which.
 //! Must never leave a process or a file behind.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::dist;
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{Guest, TIMEOUT};
+use crate::product::{self, Library};
 use crate::pty::Pty;
 use crate::watch::{Watch, size};
-use crate::workspace::{Workspace, on_path};
+use crate::workspace::{Workspace, on_path, put};
+
+mod story;
 
 /// The lines that each program prints; it is saved after half of them.
 const STEPS: usize = 40;
@@ -37,76 +40,101 @@ struct Measure {
     time: Duration,
 }
 
-/// Builds `dist/` and shows it at work.
+/// What the demonstration runs: the files that users get.
+struct Product {
+    ckpt: PathBuf,
+    stub: PathBuf,
+    library: PathBuf,
+}
+
+impl Product {
+    /// Builds it, step by step, into a directory of the demonstration's own.
+    fn build(ws: &Workspace) -> Result<Self> {
+        let dir = ws.target.join("demo");
+        let step = |n: u8, what: &str| println!("Step {n} of 3: {what}");
+        step(1, "the stub, which becomes the saved program");
+        let stub = put(&product::stub(ws)?, &dir, "restart-stub")?;
+        step(2, "the library, for programs that are saved by a signal");
+        let library = put(&product::library(ws, Library::Shared)?, &dir, "libckpt.so")?;
+        step(3, "the command");
+        let ckpt = put(&product::quick_command(ws)?, &dir, "ckpt")?;
+        Ok(Self { ckpt, stub, library })
+    }
+}
+
+/// Builds what it needs, and shows it at work.
 ///
 /// # Errors
 /// Something does not build, or a claim is false.
 pub fn run(ws: &Workspace) -> Result<()> {
-    dist::run(ws)?;
-    let python = find_python()?;
+    let building = Instant::now();
+    let product = Product::build(ws)?;
     let source = ws.root.join("xtask/demo");
-    let subjects = [
-        Subject {
-            what: "a C program with 5 threads (xtask/demo/threads.c)".into(),
-            program: ws.compile(&source.join("threads.c"))?,
-            args: vec![],
-            threads: 5,
-        },
-        Subject {
+    let threads = Subject {
+        what: "a C program with 5 threads (xtask/demo/threads.c)".into(),
+        program: ws.compile(&source.join("threads.c"))?,
+        args: vec![],
+        threads: 5,
+    };
+    println!("Built in {}.", seconds(building.elapsed()));
+    let start = Instant::now();
+    println!("\nThe shortest story: {}, which was not prepared in any way", threads.what);
+    story::tell(&product, &threads)?;
+    let mut subjects = vec![threads];
+    let python = find_python();
+    if let Some(python) = &python {
+        subjects.push(Subject {
             what: format!("a Python script (xtask/demo/chain.py) in {}", python.display()),
-            program: python,
+            program: python.clone(),
             args: vec![source.join("chain.py")],
             threads: 1,
-        },
-    ];
-    let start = Instant::now();
+        });
+    }
     for subject in &subjects {
-        println!();
-        show(ws, subject).with_context(|| format!("the demonstration with {}", subject.what))?;
+        println!("\nSaved by a signal, restarted three times: {}", subject.what);
+        show(&product, subject).with_context(|| format!("the demonstration with {}", subject.what))?;
+    }
+    if python.is_none() {
+        println!("\nLeft out: the same with a Python script, as there is no python3 here (Debian's package python3).");
     }
     println!(
-        "\nAll of this was checked and held, in {:.1} s, as uid {}.",
-        start.elapsed().as_secs_f64(),
+        "\nAll of this was checked and held, in {}, as uid {}.",
+        seconds(start.elapsed()),
         rustix::process::geteuid().as_raw()
     );
     Ok(())
 }
 
 /// Debian's own, which every user may run; else the first that works.
-fn find_python() -> Result<PathBuf> {
+fn find_python() -> Option<PathBuf> {
     let debian = Path::new("/usr/bin/python3").to_path_buf();
-    for candidate in [Some(debian), on_path("python3"), on_path("python")].into_iter().flatten() {
+    let candidates = [Some(debian), on_path("python3"), on_path("python")];
+    candidates.into_iter().flatten().find_map(|candidate| {
         // A version manager's python3 is a script that finds the real one: ask which that is.
         let asked = Command::new(&candidate).args(["-c", "import hashlib, sys; print(sys.executable)"]).output();
-        if let Ok(output) = asked
-            && output.status.success()
-        {
-            return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-        }
-    }
-    bail!("there is no python3 that works: install Debian's python3")
+        let output = asked.ok().filter(|output| output.status.success())?;
+        Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    })
 }
 
-fn show(ws: &Workspace, subject: &Subject) -> Result<()> {
+fn show(product: &Product, subject: &Subject) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("ckpt-demo-").tempdir()?;
     let calm = scratch.path().join("undisturbed");
     let work = scratch.path().join("work");
     fs::create_dir(&calm)?;
     fs::create_dir(&work)?;
-    println!("{}", subject.what);
 
     let measure = undisturbed(subject, &calm)?;
     println!("  undisturbed   all {STEPS} steps in {}", seconds(measure.time));
 
-    let printed = save_and_kill(ws, subject, &work)?;
+    let printed = save_and_kill(product, subject, &work)?;
     ensure!(measure.lines.starts_with(&printed), "before the kill it printed other lines than undisturbed");
 
-    let stub = ws.dist("restart-stub");
-    let ckpt = ws.dist("ckpt");
+    let Product { stub, ckpt, .. } = product;
     let ways: [(&str, &Path, &[&str]); 3] = [
-        ("restart-stub", &stub, &["--files", "rollback"]),
-        ("restart-stub", &stub, &["--files", "rollback"]),
-        ("ckpt restart", &ckpt, &["restart", "--files", "rollback"]),
+        ("restart-stub", stub, &["--files", "rollback"]),
+        ("restart-stub", stub, &["--files", "rollback"]),
+        ("ckpt restart", ckpt, &["restart", "--files", "rollback"]),
     ];
     let mut resumed_at = Vec::new();
     for (name, program, args) in ways {
@@ -123,10 +151,7 @@ fn show(ws: &Workspace, subject: &Subject) -> Result<()> {
 }
 
 fn undisturbed(subject: &Subject, dir: &Path) -> Result<Measure> {
-    let pty = Pty::new()?;
-    let mut command = pty.command(&subject.program)?;
-    command.args(&subject.args).arg(PROGRESS).current_dir(dir);
-    let mut guest = Guest::start(command, pty.into_master())?;
+    let mut guest = start(subject, dir, &[])?;
     let (lines, status) = guest.finish()?;
     let time = guest.started.elapsed();
     ensure!(status.success(), "undisturbed, it ended with {status}: {}", lines.join(" / "));
@@ -134,23 +159,33 @@ fn undisturbed(subject: &Subject, dir: &Path) -> Result<Measure> {
     Ok(Measure { lines, file: fs::read_to_string(dir.join(PROGRESS))?, time })
 }
 
-/// Runs it under the preload library up to half of its steps, saves it by SIGUSR1, kills it by SIGKILL.
-/// Returns the lines that it had printed by then.
-fn save_and_kill(ws: &Workspace, subject: &Subject, dir: &Path) -> Result<Vec<String>> {
+/// Starts it on a terminal of its own, with these variables besides.
+fn start(subject: &Subject, dir: &Path, env: &[(&str, &OsStr)]) -> Result<Guest> {
     let pty = Pty::new()?;
     let mut command = pty.command(&subject.program)?;
-    command.args(&subject.args).arg(PROGRESS).current_dir(dir);
-    command.env("LD_PRELOAD", ws.dist("libckpt.so")).env("CKPT_IMAGE", IMAGE).env("CKPT_SIGNAL", "USR1");
-    let mut guest = Guest::start(command, pty.into_master())?;
+    command.args(&subject.args).arg(PROGRESS).current_dir(dir).envs(env.iter().copied());
+    Guest::start(command, pty.into_master())
+}
+
+/// Its first lines, as many as are wanted; it has all its threads then.
+fn steps(guest: &mut Guest, subject: &Subject, wanted: usize) -> Result<Vec<String>> {
     let mut printed = Vec::new();
-    while printed.len() < STEPS / 2 {
-        let Some(line) = guest.line()? else {
-            bail!("under the preload library it ended early: {}", printed.join(" / "));
-        };
+    while printed.len() < wanted {
+        let Some(line) = guest.line()? else { bail!("it ended early: {}", printed.join(" / ")) };
         printed.push(line);
     }
     let threads = guest.threads()?;
     ensure!(threads == subject.threads, "it has {threads} threads, not {}", subject.threads);
+    Ok(printed)
+}
+
+/// Runs it under the preload library up to half of its steps, saves it by SIGUSR1, kills it by SIGKILL.
+/// Returns the lines that it had printed by then.
+fn save_and_kill(product: &Product, subject: &Subject, dir: &Path) -> Result<Vec<String>> {
+    let preload = ("LD_PRELOAD", product.library.as_os_str());
+    let mut guest = start(subject, dir, &[preload, ("CKPT_IMAGE", IMAGE.as_ref()), ("CKPT_SIGNAL", "USR1".as_ref())])?;
+    let mut printed = steps(&mut guest, subject, STEPS / 2)?;
+    let threads = subject.threads;
     println!(
         "  running       process {}, {threads} thread(s), under LD_PRELOAD=libckpt.so, on a terminal",
         guest.pid()
@@ -159,7 +194,7 @@ fn save_and_kill(ws: &Workspace, subject: &Subject, dir: &Path) -> Result<Vec<St
     let watch = Watch::new(dir)?;
     let asked = Instant::now();
     guest.signal(Signal::USR1)?;
-    if !watch.wait(IMAGE, PATIENCE)? {
+    if !watch.wait(IMAGE, TIMEOUT)? {
         printed.extend(guest.kill()?);
         bail!("no image appeared; its last line: {}", printed.last().map_or("none", String::as_str));
     }

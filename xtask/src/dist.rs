@@ -3,8 +3,8 @@
 use std::fs;
 
 use anyhow::Result;
-use xshell::cmd;
 
+use crate::product::{self, Library};
 use crate::workspace::Workspace;
 use crate::{build_stub, elf_check};
 
@@ -13,35 +13,18 @@ use crate::{build_stub, elf_check};
 /// # Errors
 /// Something does not build, or is not what it must be (named).
 pub fn run(ws: &Workspace) -> Result<()> {
-    let stub = build_stub::run(ws)?;
-    let sh = ws.shell()?;
-    sh.set_var("CKPT_STUB", &stub);
-
-    // Standing in front of the libc's sigaction is for the preloaded library alone.
-    for (feature, kind) in [("preload", "cdylib"), ("c-abi", "staticlib")] {
-        let args = ["--no-default-features", "--features", feature, "--crate-type", kind];
-        cmd!(sh, "cargo rustc --quiet -p ckpt --lib --profile stub {args...}").run()?;
-    }
-    let library = ws.target.join("stub/libckpt.so");
+    build_stub::run(ws)?;
+    let library = product::library(ws, Library::Shared)?;
     let header = ws.root.join("capture/ckpt.h");
     let declared = declared_calls(&fs::read_to_string(&header)?);
     let declared: Vec<_> = declared.iter().map(String::as_str).collect();
     println!("libckpt.so:");
     elf_check::report("libckpt.so", &elf_check::library(&fs::read(&library)?, &declared)?)?;
     ws.publish(&library, "libckpt.so")?;
-    ws.publish(&ws.target.join("stub/libckpt.a"), "libckpt.a")?;
+    ws.publish(&product::library(ws, Library::Static)?, "libckpt.a")?;
     ws.publish(&header, "ckpt.h")?;
 
-    // Three quarters of it would be tables of lines.
-    let light = ["-C", "strip=debuginfo"];
-    // With no other library it runs beside any C library of any box, and starts in two thirds of the time.
-    let alone = ["-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
-    let command = ["--quiet", "--release", "-p", "ckpt-cli", "--bin", "ckpt"];
-    if cmd!(sh, "cargo rustc {command...} -- {light...} {alone...}").run().is_err() {
-        println!("ckpt: cannot be linked statically here (no libc.a?): it needs this machine's C library");
-        cmd!(sh, "cargo rustc {command...} -- {light...}").run()?;
-    }
-    ws.publish(&ws.target.join("release/ckpt"), "ckpt")?;
+    ws.publish(&product::command(ws)?, "ckpt")?;
     println!("dist/: restart-stub libckpt.so libckpt.a ckpt.h ckpt");
     Ok(())
 }

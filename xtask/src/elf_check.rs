@@ -7,12 +7,10 @@ use anyhow::{Context, Result, bail};
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, Object, ObjectSymbol};
+use state::process::restarting;
 
 /// The most bytes of a stub.
-pub const STUB_MAX: usize = 65536;
-
-/// The same of the one that restarts trees, too.
-pub const TREE_STUB_MAX: usize = 84 << 10;
+pub const STUB_MAX: usize = 128 << 10;
 
 /// A promise, and what was seen: `Err` where it is broken.
 pub type Property = (&'static str, Result<String, String>);
@@ -39,11 +37,23 @@ fn verdict(good: bool, yes: impl Into<String>, no: impl Into<String>) -> Result<
     if good { Ok(yes.into()) } else { Err(no.into()) }
 }
 
-/// The stub's properties: a small static executable that asks nothing of the kernel but to be mapped.
+/// That a stub with its symbols makes its messages by patterns (`sys::text`) alone: the core library's formatter costs 5 KiB.
 ///
 /// # Errors
 /// Not an ELF64 file at all.
-pub fn stub(bytes: &[u8], most: usize) -> Result<Vec<Property>> {
+pub fn formatting(listed: &[u8]) -> Result<Property> {
+    let file: ElfFile64<'_, Endianness> = ElfFile64::parse(listed).context("the stub is no 64-bit ELF file")?;
+    let linked = file.symbols().any(|symbol| symbol.name().is_ok_and(|name| name.contains("4core3fmt5write")));
+    let no = "core::fmt is linked: something that the restart reaches uses format_args!, where a pattern does";
+    Ok(("messages", verdict(!linked, "made by patterns, without core::fmt", no)))
+}
+
+/// The stub's properties: a small static executable that asks nothing of the kernel but to be mapped. `bytes`: as it was linked;
+/// `size`: bytes of what ships.
+///
+/// # Errors
+/// Not an ELF64 file at all.
+pub fn stub(bytes: &[u8], size: u64) -> Result<Vec<Property>> {
     let file: ElfFile64<'_, Endianness> = ElfFile64::parse(bytes).context("the stub is no 64-bit ELF file")?;
     let endian = file.endian();
     let header = file.elf_header();
@@ -57,11 +67,14 @@ pub fn stub(bytes: &[u8], most: usize) -> Result<Vec<Property>> {
         let from = ph.p_vaddr(endian);
         ph.p_flags(endian).contains(elf::PF_X) && (from..from.saturating_add(ph.p_filesz(endian))).contains(&entry)
     });
-    let size = bytes.len();
     Ok(vec![
         (
             "size",
-            verdict(size <= most, format!("{size} of at most {most} bytes"), format!("{size} bytes, more than {most}")),
+            verdict(
+                size <= STUB_MAX as u64,
+                format!("{size} of at most {STUB_MAX} bytes"),
+                format!("{size} bytes, more than {STUB_MAX}"),
+            ),
         ),
         ("machine", verdict(machine == elf::EM_X86_64, "ELF64 x86-64", format!("e_machine is {}", machine.0))),
         (
@@ -82,9 +95,20 @@ pub fn stub(bytes: &[u8], most: usize) -> Result<Vec<Property>> {
         ("symbols", symbols(&file)),
         ("addresses", verdict(start != 0 && end > start, format!("{start:#x} to {end:#x}"), "no PT_LOAD")),
         ("entry", verdict(entered, format!("{entry:#x}"), format!("{entry:#x} lies in no executable segment"))),
+        ("mark", mark(&file, bytes, start)),
         ("stack", stack(&file)),
         ("memory protection", protection(&file)),
     ])
+}
+
+/// Those who save find what the stub does by its address, and by what its second segment begins with.
+fn mark(file: &ElfFile64<'_, Endianness>, bytes: &[u8], start: u64) -> Result<String, String> {
+    let endian = file.endian();
+    let data = file.elf_program_headers().get(1).map(|ph| ph.file_range(endian));
+    let found = data.and_then(|(at, len)| bytes.get(at as usize..(at + len) as usize));
+    let marked = found.is_some_and(|data| data.starts_with(&restarting::MAGIC));
+    let what = format!("begins the second segment, and the stub lies at {start:#x}");
+    verdict(marked && start == restarting::WINDOW, what.clone(), format!("not found where it {what}"))
 }
 
 /// The preload library's properties: it must load into any program without bringing in more than libc.
@@ -189,7 +213,8 @@ mod tests {
     /// A program of the hosted world breaks most of the stub's promises, and each one by its name.
     #[test]
     fn a_dynamic_program_is_no_stub() -> Result<()> {
-        let seen = stub(&std::fs::read("/proc/self/exe")?, STUB_MAX)?;
+        let own = std::fs::read("/proc/self/exe")?;
+        let seen = stub(&own, own.len() as u64)?;
         for name in ["size", "type", "interpreter", "dynamic section", "relocations", "symbols"] {
             assert!(broken(&seen).contains(&name), "{name} should be broken");
         }
@@ -199,7 +224,7 @@ mod tests {
 
     #[test]
     fn text_is_no_stub() {
-        assert!(stub(b"#!/bin/sh\n", STUB_MAX).is_err());
+        assert!(stub(b"#!/bin/sh\n", 10).is_err());
     }
 
     #[test]

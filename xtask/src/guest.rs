@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::watch::wait_readable;
 
 /// The longest that any step of a demonstration or measurement may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running program and the end of its terminal or pipe.
 pub struct Guest {
@@ -41,18 +41,25 @@ impl Guest {
         self.child.id()
     }
 
-    /// Its number of threads now.
+    /// The number of threads of the program now: its own, or those of the one that it looks after, as a restart does that keeps the ids.
     ///
     /// # Errors
     /// It has ended.
     pub fn threads(&self) -> Result<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{}/task", self.pid()))?.count())
+        let mut pid = self.pid().to_string();
+        loop {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            match children.split_whitespace().collect::<Vec<_>>()[..] {
+                [child] => pid = child.to_string(),
+                _ => return Ok(std::fs::read_dir(format!("/proc/{pid}/task"))?.count()),
+            }
+        }
     }
 
     /// The next line of its output, or nothing at the end of it.
     ///
     /// # Errors
-    /// No line for [`PATIENCE`].
+    /// No line for [`TIMEOUT`].
     pub fn line(&mut self) -> Result<Option<String>> {
         loop {
             if let Some(at) = self.buffer.iter().position(|b| *b == b'\n') {
@@ -62,8 +69,8 @@ impl Guest {
             if self.ended {
                 return Ok(None);
             }
-            if !wait_readable(&self.output, PATIENCE)? {
-                bail!("no line from process {} for {} s", self.pid(), PATIENCE.as_secs());
+            if !wait_readable(&self.output, TIMEOUT)? {
+                bail!("no line from process {} for {} s", self.pid(), TIMEOUT.as_secs());
             }
             let mut chunk = [0; 4096];
             match rustix::io::read(&self.output, &mut chunk) {

@@ -1,4 +1,4 @@
-//! `cargo xtask`: builds what users get, shows it at work, tests it, measures it and keeps the house in order.
+//! `cargo xtask`: builds what users get, shows it at work, tests it, measures it and checks its rules.
 //!
 //! One file (or folder) per subcommand. Must never be needed at run time: what it builds stands alone in `dist/`.
 
@@ -7,23 +7,22 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+// As modules of this crate for those below.
+use xtask::{demo, guest, product, watch, workspace};
+
 use workspace::Workspace;
 
 mod bench;
-mod boxes;
 mod build_stub;
-mod demo;
 mod dist;
 mod elf_check;
+mod fresh;
 mod fuzz;
-mod guest;
 mod objects;
-mod pty;
 mod stub_words;
 mod test;
 mod tidy;
-mod watch;
-mod workspace;
+mod vms;
 
 /// Builds, demonstrates, tests and measures the checkpoint system.
 #[derive(Parser)]
@@ -39,13 +38,15 @@ enum Command {
     BuildStub,
     /// Build all that users get into dist/.
     Dist,
-    /// Save, kill and restart two real programs, and say what was seen.
+    /// Save, kill and restart real programs, and say what was seen.
     Demo,
     /// Set up, build dist/ and run all tests.
     Test(test::Options),
     /// Restart images in virtual machines with other kernels, and theirs here.
-    Boxes,
-    /// Check the rules of the house.
+    Vms,
+    /// Run `demo` and `test` on a machine that has Rust and gcc and nothing else.
+    Fresh(fresh::Options),
+    /// Check the project lints.
     Tidy,
     /// Measure sizes and times beside plain read and write.
     Bench(bench::Options),
@@ -70,7 +71,8 @@ fn run(command: Command) -> Result<()> {
         Command::Dist => dist::run(&ws),
         Command::Demo => demo::run(&ws),
         Command::Test(options) => test::run(&ws, &options),
-        Command::Boxes => boxes::run(&ws),
+        Command::Vms => vms::run(&ws),
+        Command::Fresh(options) => fresh::run(&ws, &options),
         Command::Tidy => tidy::run(&ws),
         Command::Bench(options) => bench::run(&ws, &options),
         Command::Fuzz(options) => fuzz::run(&options),

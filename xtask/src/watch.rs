@@ -1,4 +1,4 @@
-//! Waiting for an image: a save ends with a rename, which inotify tells at once.
+//! Waiting for an image: a save ends when the file gets its name, which inotify tells at once.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -17,12 +17,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `dir` for files that are renamed into it, from now on.
+    /// Watches `dir` for files that get a name in it when they are whole, from now on: by a link or a rename.
     ///
     /// # Errors
     /// The directory is not there, or the limit of watches is reached.
     pub fn new(dir: &Path) -> Result<Self> {
-        Self::on(dir, inotify::WatchFlags::MOVED_TO)
+        Self::on(dir, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE)
     }
 
     /// Watches `dir` for these events.
@@ -95,10 +95,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_link_is_seen() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let from = dir.path().join("unnamed");
+        fs::write(&from, "x")?;
+        let watch = Watch::new(dir.path())?;
+        fs::hard_link(&from, dir.path().join("whole"))?;
+        assert!(watch.wait("whole", Duration::from_secs(5))?);
+        Ok(())
+    }
+
+    #[test]
     fn a_rename_is_seen_and_another_name_is_not() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        let watch = Watch::new(dir.path())?;
         fs::write(dir.path().join("half"), "x")?;
+        let watch = Watch::new(dir.path())?;
         fs::rename(dir.path().join("half"), dir.path().join("whole"))?;
         assert!(!watch.wait("half", Duration::ZERO)?);
         fs::rename(dir.path().join("whole"), dir.path().join("again"))?;

@@ -16,18 +16,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// From where this program and its sources lie: cargo has built it into `target/PROFILE`.
     ///
     /// # Errors
-    /// cargo cannot be run, or says something else than it used to.
+    /// It was started by something else than cargo.
     pub fn find() -> Result<Self> {
-        let sh = Shell::new()?;
-        let here = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-        let root = here.parent().context("xtask lies in the repository")?.to_path_buf();
-        sh.change_dir(&root);
-        let json = cmd!(sh, "cargo metadata --no-deps --format-version 1 --quiet").quiet().read()?;
-        let metadata: serde_json::Value = serde_json::from_str(&json)?;
-        let target = metadata["target_directory"].as_str().context("cargo metadata names the target directory")?;
+        let here = env::var_os("CARGO_MANIFEST_DIR").context("start it by `cargo xtask`")?;
+        let root = Path::new(&here).parent().context("xtask lies in the repository")?.to_path_buf();
+        let exe = env::current_exe()?;
+        let target = exe.parent().and_then(Path::parent).context("cargo has built this into target/PROFILE")?;
         Ok(Self { target: target.into(), root })
     }
 
@@ -46,21 +43,18 @@ impl Workspace {
         self.root.join("dist").join(name)
     }
 
-    /// Puts a copy of `from` into `dist/` as `name`, by rename; a copy that is the same already is left alone.
+    /// Puts a copy of `from` into `dist/` as `name`; returns its path.
     ///
     /// # Errors
     /// `from` cannot be read, or `dist/` not be written.
     pub fn publish(&self, from: &Path, name: &str) -> Result<PathBuf> {
-        let to = self.dist(name);
-        let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-        if fs::read(&to).is_ok_and(|old| old == bytes) {
-            return Ok(to);
-        }
-        fs::create_dir_all(self.root.join("dist"))?;
-        let half = self.dist(&format!(".{name}.{}", std::process::id()));
-        fs::copy(from, &half).with_context(|| format!("writing {}", half.display()))?;
-        fs::rename(&half, &to)?;
-        Ok(to)
+        put(from, &self.root.join("dist"), name)
+    }
+
+    /// The built stub as it ships.
+    #[must_use]
+    pub fn stub(&self) -> PathBuf {
+        self.target.join("restart-stub")
     }
 
     /// Compiles one C file with the system's compiler; returns the program's path in the target directory.
@@ -79,6 +73,23 @@ impl Workspace {
         fs::rename(&half, &program)?;
         Ok(program)
     }
+}
+
+/// Puts a copy of `from` into `dir` as `name`, by rename; a copy that is the same already is left alone.
+///
+/// # Errors
+/// `from` cannot be read, or `dir` not be written.
+pub fn put(from: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
+    let to = dir.join(name);
+    let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    if fs::read(&to).is_ok_and(|old| old == bytes) {
+        return Ok(to);
+    }
+    fs::create_dir_all(dir)?;
+    let half = dir.join(format!(".{name}.{}", std::process::id()));
+    fs::copy(from, &half).with_context(|| format!("writing {}", half.display()))?;
+    fs::rename(&half, &to)?;
+    Ok(to)
 }
 
 /// The first executable file of this name on PATH.

@@ -23,7 +23,7 @@ pub enum After {
     Exit(i32),
 }
 
-/// The pid that the handlers belong to; 0 before anything is armed.
+/// The process that the handlers belong to, as [`owner`] tells it; 0 before anything is armed.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 /// What to do on each signal: 0 not armed, 1 go on, 256 + status: exit.
 static AFTER: [AtomicU32; NSIG as usize + 1] = [const { AtomicU32::new(0) }; NSIG as usize + 1];
@@ -78,7 +78,7 @@ pub fn on_signal(signal: i32, path: &[u8], after: After) -> Result<()> {
     // SAFETY: all signals are blocked on this thread; a handler on another thread that reads while a program
     // re-arms would have to be sent a signal in this very moment, which on_signal's documentation excludes.
     unsafe { *PATH.0.get() = (full, len) };
-    OWNER.store(sys::process::pid(), Ordering::Release);
+    OWNER.store(owner(), Ordering::Release);
     slot.store(
         match after {
             After::Continue => 1,
@@ -106,13 +106,20 @@ pub fn on_signal(signal: i32, path: &[u8], after: After) -> Result<()> {
 #[must_use]
 pub fn is_armed(signal: i32) -> bool {
     let armed = usize::try_from(signal).ok().and_then(|n| AFTER.get(n)).is_some_and(|a| a.load(Ordering::Acquire) != 0);
-    armed && OWNER.load(Ordering::Acquire) == sys::process::pid()
+    armed && OWNER.load(Ordering::Acquire) == owner()
+}
+
+/// This process, told from children that have a copy of this memory. Not the pid itself: the library keeps no id that would be taken for one that
+/// the program keeps.
+#[must_use]
+pub fn owner() -> i32 {
+    !sys::process::pid()
 }
 
 /// In a restarted process: its pid is another one.
 pub fn moved() {
     if OWNER.load(Ordering::Acquire) != 0 {
-        OWNER.store(sys::process::pid(), Ordering::Release);
+        OWNER.store(owner(), Ordering::Release);
         crate::hooks::owner_changed();
     }
 }
@@ -138,7 +145,7 @@ pub fn absolute(path: &[u8], to: &mut [u8; PATH_MAX]) -> Result<usize> {
 
 /// The armed signals' handler.
 unsafe extern "C" fn on_save(signal: i32, info: *const Siginfo, context: *const Ucontext) {
-    if OWNER.load(Ordering::Acquire) != sys::process::pid() {
+    if OWNER.load(Ordering::Acquire) != owner() {
         // A forked child.
         not_ours(signal, info, context);
         return;

@@ -5,7 +5,6 @@
 //! After a restart only what the image carried exists: statics and the threads' own stacks, never the window.
 
 pub mod arm;
-mod mend;
 mod own;
 pub mod save;
 mod stop;

@@ -10,17 +10,18 @@ use sys::abi::signal::{SIGXFSZ, Siginfo, Ucontext};
 use sys::arch::{Context, Entered};
 use sys::fs::Fd;
 
-use super::mend::Before;
+use super::arm::owner;
 use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
 use super::target::Local;
 use super::vdso;
 use super::window::{PENDING_MAX, Slot, Window};
 use crate::core_notes::Frame;
 use crate::origin::Origin;
-use crate::output::Output;
+use crate::output::{Output, Placing};
 use crate::session::{self, Facts, Stopped, Threads};
+use crate::traces::Place;
 
-/// The pid of the process in which a save runs, one at a time; 0: none does. Part of the image, so the restarted
+/// The process in which a save runs, as [`owner`] tells it, one at a time; 0: none does. Part of the image, so the restarted
 /// process sets it back. A child that was forked meanwhile finds another's pid.
 static BUSY: AtomicI32 = AtomicI32::new(0);
 /// Threads besides the saving one, at the save. Part of the image.
@@ -75,8 +76,8 @@ pub fn save(request: Request<'_>) -> Option<Result<Outcome>> {
 
 /// Makes the calling thread the one that saves, with all signals blocked from now on; false: another one is.
 pub fn claim() -> bool {
-    let pid = sys::process::pid();
-    BUSY.swap(pid, Ordering::AcqRel) != pid
+    let own = owner();
+    BUSY.swap(own, Ordering::AcqRel) != own
 }
 
 /// Saves this process, on the thread that has [`claim`]ed it.
@@ -93,7 +94,6 @@ pub fn save_claimed(request: Request<'_>) -> Result<Outcome> {
         }
     };
     let round = ROUND.load(Ordering::Acquire);
-    let before = Before::now();
     // A handler's frame has them.
     let rights = request.interrupted.is_null().then(sys::arch::key_rights).flatten();
     let mut work = Work { request, window: &window, error: None, clean: true };
@@ -107,8 +107,6 @@ pub fn save_claimed(request: Request<'_>) -> Result<Outcome> {
         if let Some(rights) = rights.filter(|_| sys::arch::key_rights().is_some()) {
             sys::arch::set_key_rights(rights);
         }
-        // SAFETY: the frame of this very thread; all others wait.
-        unsafe { before.mend(request.interrupted) };
         restarted(entered, round);
         return Ok(Outcome::Restarted);
     }
@@ -157,6 +155,8 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
     if result.is_ok()
         && let Some(status) = work.request.exit
     {
+        // SAFETY: nobody else uses it now.
+        super::target::leave_sockets(unsafe { work.window.left() });
         // Nobody runs between the image and the end: what the image holds is the last that happened.
         sys::process::exit(status);
     }
@@ -181,13 +181,17 @@ fn save_stopped(
     stop: &Stop,
     shared: &mut [Siginfo],
 ) -> Result<()> {
-    let mut output = Output::create(work.request.path)?;
+    let mut output = Output::create(work.request.path, Placing::default())?;
     let mut target = open_target(work.window, output.descriptors())?;
+    // SAFETY: the first use for this save.
+    target.notes_in(unsafe { work.window.left() });
     let origin = Origin::now()?;
     stop::collect(slot, context)?;
     let posix_timers = state::posix_timer::read(&mut target, &Owners::default())?;
     let (pending, timers) = stop.take_shared(&mut target, shared)?;
     let facts = Facts {
+        // It runs.
+        stopped: false,
         origin,
         shared_pending: shared.get(..pending).unwrap_or_default(),
         timers,
@@ -195,7 +199,9 @@ fn save_stopped(
         replaced: Some((STOP_SIGNAL, stop.replaced)),
         signal: work.request.signal,
         generation: GENERATION.load(Ordering::Acquire),
+        job: None,
         full_frames: false,
+        same_credentials: None,
         programs: &[],
     };
     walk(work, slot, context, &mut target, stop.count, &facts, &mut output)?;
@@ -224,12 +230,8 @@ fn walk(
         state::process::check_thread(target, tid)?;
         let mut flags = if tid == pid { ThreadFlags::LEADER } else { ThreadFlags::empty() };
         flags |= if i == 0 { ThreadFlags::CURRENT } else { ThreadFlags::empty() };
-        let mut word = [0; 4];
-        let at = one.record.tid_address.get();
-        if at != 0 && target.read_memory(at, &mut word).is_ok() && i32::from_le_bytes(word) == tid {
-            flags |= ThreadFlags::TID_WORD;
-        }
         one.record.flags = (one.record.flags.get() | flags.bits()).into();
+        state::thread::find_id_words(&mut one.record, |at, to| target.read_memory(at, to));
     }
     slot.record.jmp = state::thread::jmp(context);
     // What the restarted process will find: all others are still to come back.
@@ -255,6 +257,17 @@ impl Slots<'_> {
     }
 }
 
+/// What of a thread's stack the handler uses that stopped it: its own frames below the kernel's, and in that one the siginfo, which lies behind the
+/// context (`struct rt_sigframe`, arch/x86/include/asm/sigframe.h).
+fn savers(slot: &Slot) -> [Place; 2] {
+    let context = slot.interrupted as u64;
+    if context == 0 {
+        return [[0; 2]; 2];
+    }
+    let info = context + size_of::<Ucontext>() as u64;
+    [[slot.context.rsp, context], [info, info + size_of::<Siginfo>() as u64]]
+}
+
 impl Threads for Slots<'_> {
     fn count(&self) -> usize {
         self.used().count()
@@ -272,6 +285,6 @@ impl Threads for Slots<'_> {
             unsafe { Frame::of_signal(&(*slot.interrupted).mcontext, &slot.record) }
         };
         let pending = slot.pending.get(..slot.pending_len).unwrap_or_default();
-        Stopped { record: &slot.record, frame, pending, deadline: None, seccomp: &[] }
+        Stopped { record: &slot.record, frame, pending, deadline: None, seccomp: &[], savers: savers(slot) }
     }
 }

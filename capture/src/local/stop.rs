@@ -4,7 +4,7 @@
 //! during a save, and passes on what is not ours. While a thread waits it runs in its [`Slot`]'s stack; it comes
 //! back from there either because the save is over, or in a restarted process. Both times it counts itself in
 //! [`BACK`] and waits for [`ROUND`] to move on: nobody leaves before all are out of the window. One that the signal finds in the
-//! kernel's own code is led out of it first (`vdso.rs`).
+//! kernel's own code is stepped out of it first (`vdso.rs`).
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -19,7 +19,6 @@ use sys::abi::signal::{
 use sys::arch::Context;
 use sys::text::decimal;
 
-use super::mend::Before;
 use super::own::{Own, call_handler};
 use super::vdso;
 use super::window::{Slot, Window};
@@ -29,7 +28,7 @@ pub const STOP_SIGNAL: i32 = 33;
 
 /// How long a thread may take to stop, in slices of [`SLICE`]: one that waits for a vfork child or a dead file
 /// server cannot run its handler.
-const PATIENCE: u32 = 100;
+const ATTEMPTS: u32 = 100;
 const SLICE: Timespec = Timespec { sec: 0, nsec: 100_000_000 };
 
 /// Which save this is; moves on when threads may go on. Part of the image.
@@ -121,16 +120,12 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
 /// # Safety
 /// The slot is this thread's own, and the context what a signal has interrupted on it.
 pub unsafe fn stand(slot: *mut Slot, round: u32, context: *const Ucontext) {
-    let before = Before::now();
     // SAFETY: the caller's promise; the window lives until all are back.
     unsafe {
         (*slot).interrupted = context;
         (*slot).round = round;
         let top = Slot::stack_top(slot);
-        let entered = sys::arch::enter(&raw mut (*slot).context, wait_in_slot, slot.cast(), top);
-        if entered.stub_start != 0 {
-            before.mend(context);
-        }
+        sys::arch::enter(&raw mut (*slot).context, wait_in_slot, slot.cast(), top);
     }
     // From here on the slot may be gone, and this may be another process.
     BACK.fetch_add(1, Ordering::AcqRel);
@@ -246,7 +241,7 @@ impl Stop {
     fn await_one(&self, window: &Window, target: &impl Target, index: usize) -> Result<()> {
         let slot = slot(window, index);
         let tid = slot.tid.load(Ordering::Acquire);
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             match slot.state.load(Ordering::Acquire) {
                 0 => {}
                 1 => return Ok(()),

@@ -1,9 +1,9 @@
 //! The saver's own memory: one mapping, made for a save and gone after it, that no image contains.
 //!
 //! ```text
-//! ┌───────┬────────────────┬───────┬─────────┬──────┬──────┬─────────┐
-//! │ slots │ leader's stack │ notes │ strings │ vmas │ runs │ scratch │
-//! └───────┴────────────────┴───────┴─────────┴──────┴──────┴─────────┘
+//! ┌───────┬────────────────┬──────┬───────┬─────────┬──────┬──────┬─────────┐
+//! │ slots │ leader's stack │ left │ notes │ strings │ vmas │ runs │ scratch │
+//! └───────┴────────────────┴──────┴───────┴─────────┴──────┴──────┴─────────┘
 //! ```
 //!
 //! It is reserved large and touched little. Sizes are shares of the whole, so that it also works where only a
@@ -27,6 +27,9 @@ const SIZES: [usize; 5] = [1 << 30, 256 << 20, 64 << 20, 24 << 20, 8 << 20];
 /// The leader's stack, bytes.
 const STACK: usize = 256 << 10;
 
+/// Bytes of the list of sockets that are left in some way, see [`Window::left`].
+const LEFT: usize = 64 << 10;
+
 /// Pending signals that are kept for each thread, and for the process.
 pub const PENDING_MAX: usize = 64;
 
@@ -45,7 +48,7 @@ pub struct Slot {
     pub record: Thread,
     /// The frame that the signal interrupted; null for a call.
     pub interrupted: *const Ucontext,
-    /// What the thread blocks, while it is led out of the vdso.
+    /// What the thread blocks, while it is stepped out of the vdso.
     pub mask: u64,
     /// How many signals were taken off its queue.
     pub pending_len: usize,
@@ -119,12 +122,21 @@ impl Window {
         self.start + self.share(1) + STACK
     }
 
+    /// Room for what is done to sockets at the process's end: a descriptor and a number for each, all zero.
+    ///
+    /// # Safety
+    /// What it returned before is not used any more.
+    pub unsafe fn left(&self) -> &'static mut [[u32; 2]] {
+        // SAFETY: the part of this mapping that nothing else uses, zeroed by the kernel, and aligned as the stack's end is.
+        unsafe { core::slice::from_raw_parts_mut(self.leader_stack() as *mut [u32; 2], LEFT / size_of::<[u32; 2]>()) }
+    }
+
     /// The rest, cut up for the walk.
     ///
     /// # Safety
     /// Called once: the pieces are handed out as exclusive references.
     pub unsafe fn memory(&self) -> Memory<'static> {
-        let start = self.leader_stack();
+        let start = self.leader_stack() + LEFT;
         // SAFETY: the part of this mapping that nothing else uses, zeroed by the kernel.
         Memory::of(unsafe { core::slice::from_raw_parts_mut(start as *mut u8, self.start + self.len - start) })
     }

@@ -1,31 +1,27 @@
-//! The image file on its way: a temporary name, contents, seal, fsync, rename. Never half an image under the name.
+//! The image on its way: contents, seal, and then its name. Never half an image under the name.
 
-#[cfg(feature = "std")]
-mod evidence;
-#[cfg(feature = "std")]
-mod held;
+mod file;
+mod older;
 #[cfg(feature = "std")]
 mod parallel;
 #[cfg(feature = "std")]
-mod touched;
-
-use core::ops::Range;
+mod written;
 
 use image_format::Layout;
 use image_format::elf::PF_FILE_BYTES;
-use image_format::record::memory::Vma;
+use image_format::record::header::{Header, Traces};
 use image_format::seal::Sum;
 use image_format::writer::Full;
 use state::content::Contents;
 use state::{Error, Result, Scratch, Target};
 use sys::Errno;
-use sys::abi::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDWR};
-use sys::fs::{Fd, Owned};
-use sys::text::Text;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use sys::abi::POLLOUT;
+use sys::fs::Fd;
 
-use crate::core_notes::REGS;
+use self::file::NewFile;
+pub use self::file::{Placing, begins_image};
 use crate::pages::Run;
+use crate::traces::Search;
 
 /// Bytes that are checksummed and written at a time: they stay in the core's cache in between.
 const CHUNK: usize = 128 << 10;
@@ -33,44 +29,39 @@ const CHUNK: usize = 128 << 10;
 /// Longest path of an image, bytes.
 pub const PATH_MAX: usize = 4096;
 
-/// A thread, as far as the search for the locks that it holds needs it.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Holder {
-    /// Its id.
-    pub tid: u64,
-    /// Its thread pointer.
-    pub fs: u64,
-    /// `user_regs_struct`.
-    pub regs: [u64; REGS],
-}
+/// What the writer of memory must know besides: pages with rseq areas, which the kernel may change at any time; and the search for traces
+/// of the process's ids.
+pub type Marks<'a> = (&'a [u64], Option<&'a Search<'a>>);
 
-/// Threads' ids, as far as the writer needs them.
-#[derive(Debug)]
-pub struct Ids<'a> {
-    /// Pages with rseq areas, which the kernel may change at any time.
-    pub rseq_pages: &'a [u64],
-    /// All threads; none where the process saves itself, or keeps its ids anyway.
-    pub threads: &'a [Holder],
-    /// All mappings.
-    pub vmas: &'a [Vma],
-    /// Where the table for [`image_format::record::id_word::IdWord`] lies, all zero, in the prefix.
-    pub table: Range<usize>,
-}
-
-/// Where an image is written to; what is unfinished is removed when this value is dropped.
+/// Where an image is written to; what is unfinished is gone when this value is dropped.
 #[derive(Debug)]
 pub struct Output {
     to: To,
     /// Where the image begins that is being written: those of a tree's other processes lie within the root's.
     base: u64,
+    /// Tells that nobody wants it any more.
+    given_up: Option<fn() -> bool>,
+    /// What describes the image is checked before it is complete.
+    is_checked: bool,
+}
+
+/// Fails when the save was given up.
+fn check(given_up: Option<fn() -> bool>) -> Result<()> {
+    if given_up.is_some_and(|given_up| given_up()) {
+        return Err(Error::refused(
+            format_args!("the save"),
+            "was given up: who asked for it has ended, or was told to",
+            "",
+        ));
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "exists once, on the stack, where there is no allocator")]
 enum To {
     /// A file that has no name yet that anybody would restart.
-    File { dir: Owned, file: Owned, temporary: Text<272>, name: Text<256> },
+    File(NewFile),
     /// A pipe: bytes can only follow each other; how many did so far.
     Stream { fd: Fd, at: u64 },
     /// The file has its name.
@@ -78,46 +69,36 @@ enum To {
 }
 
 impl Output {
-    /// Creates the temporary file beside `path`, which must be absolute.
+    /// To a file of this path, which must be absolute; the file is created with the first byte.
     ///
     /// # Errors
-    /// The directory is not there or not writable.
-    pub fn create(path: &[u8]) -> Result<Self> {
-        let failed = |why| move |e| Error::failed(format_args!("image {}", sys::text::Shown(path)), why, e);
-        let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
-        let (dir, base) = path.split_at_checked(cut).unwrap_or((b"", path));
-        let mut dir_name = Text::<PATH_MAX>::new();
-        dir_name.push(if dir.is_empty() { b"." } else { dir });
-        let mut name = Text::<256>::new();
-        name.push(base);
-        if base.is_empty() || name.is_cut() || dir_name.is_cut() {
-            return Err(failed("is no name of a file")(Errno::ENAMETOOLONG));
-        }
-        let dir =
-            sys::fs::open(dir_name.as_c_str(), O_DIRECTORY, 0).map_err(failed("its directory cannot be opened"))?;
-        let mut random = [0; 6];
-        sys::process::random(&mut random).map_err(failed("no random number for its temporary name"))?;
-        let mut temporary = Text::<272>::of(format_args!(".ckpt-"));
-        for byte in random {
-            temporary.push(Text::<4>::of(format_args!("{byte:02x}")).as_bytes());
-        }
-        let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
-        let file = sys::fs::open_at(dir.fd(), temporary.as_c_str(), flags, 0o600)
-            .map_err(failed("no file can be created in its directory"))?;
-        Ok(Self { to: To::File { dir, file, temporary, name }, base: 0 })
+    /// The directory is not there or not writable; what has the name is no image.
+    pub fn create(path: &[u8], placing: Placing) -> Result<Self> {
+        Ok(Self { to: To::File(NewFile::new(path, placing)?), base: 0, given_up: None, is_checked: false })
     }
 
     /// Writes to a descriptor of the caller's that need not be a file.
     #[must_use]
     pub const fn stream(fd: Fd) -> Self {
-        Self { to: To::Stream { fd, at: 0 }, base: 0 }
+        Self { to: To::Stream { fd, at: 0 }, base: 0, given_up: None, is_checked: false }
+    }
+
+    /// Its file, which is created by the first call; none of a stream.
+    ///
+    /// # Errors
+    /// No file can be created.
+    pub fn file(&mut self) -> Result<Option<Fd>> {
+        match &mut self.to {
+            To::File(file) => file.open().map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Its descriptors, which are not the program's.
     #[must_use]
     pub fn descriptors(&self) -> [Fd; 2] {
         match &self.to {
-            To::File { dir, file, .. } => [dir.fd(), file.fd()],
+            To::File(file) => file.descriptors(),
             To::Stream { fd, .. } => [*fd, -1],
             To::Done => [-1, -1],
         }
@@ -125,7 +106,7 @@ impl Output {
 
     fn failed(&self, errno: Errno) -> Error {
         match &self.to {
-            To::File { name, .. } => Error::failed(format_args!("image {name}"), "cannot be written", errno),
+            To::File(file) => file.failed(errno),
             _ => Error::failed(format_args!("image"), "cannot be written to the stream", errno),
         }
     }
@@ -133,18 +114,20 @@ impl Output {
     /// Writes bytes that belong at this offset. Offsets ascend; gaps are zero.
     fn put(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
         let offset = self.base + offset;
+        let given_up = self.given_up;
+        check(given_up)?;
         let done = match &mut self.to {
-            To::File { file, .. } => sys::fs::pwrite_all(file.fd(), bytes, offset),
+            To::File(file) => sys::fs::pwrite_all(file.open()?, bytes, offset),
             To::Stream { fd, at } => {
                 let gap = usize::try_from(offset.saturating_sub(*at)).unwrap_or(usize::MAX);
                 let zeros = [0; image_format::PAGE as usize];
                 *at = offset + bytes.len() as u64;
                 let gap = zeros.get(..gap).ok_or(Errno::ESPIPE);
-                gap.and_then(|gap| sys::fs::write_all(*fd, gap)).and_then(|()| sys::fs::write_all(*fd, bytes))
+                gap.and_then(|gap| write_to(*fd, gap, given_up)).and_then(|()| write_to(*fd, bytes, given_up))
             }
             To::Done => Err(Errno::EBADF),
         };
-        done.map_err(|e| self.failed(e))
+        done.or_else(|e| check(given_up).and(Err(self.failed(e))))
     }
 
     /// Begins anew after a failed attempt.
@@ -152,8 +135,8 @@ impl Output {
     /// # Errors
     /// A stream has begun: what is written is written.
     pub fn restart(&mut self) -> Result<()> {
-        match &self.to {
-            To::File { file, .. } => sys::fs::truncate(file.fd(), 0).map_err(|e| self.failed(e)),
+        match &mut self.to {
+            To::File(file) => file.restart().map_err(|e| self.failed(e)),
             To::Stream { at: 0, .. } => Ok(()),
             _ => Err(self.failed(Errno::ESPIPE).remedy("save to a file, or with --freeze")),
         }
@@ -174,11 +157,11 @@ impl Output {
         layout: &Layout,
         prefix: &mut [u8],
         (runs, contents): (&[Run], &Contents<'_>),
-        ids: &Ids<'_>,
+        marks: Marks<'_>,
         scratch: &mut Scratch<'_>,
     ) -> Result<u64> {
         let sums = scratch.take::<u64>(runs.len())?;
-        self.write_body(target, layout, prefix, (runs, contents, sums), ids, scratch)?;
+        self.write_body(target, layout, prefix, (runs, contents, sums), marks, scratch)?;
         self.seal(layout, prefix, sums, scratch)
     }
 
@@ -192,17 +175,26 @@ impl Output {
         layout: &Layout,
         prefix: &mut [u8],
         (runs, contents, sums): (&[Run], &Contents<'_>, &mut [u64]),
-        ids: &Ids<'_>,
+        marks: Marks<'_>,
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
         #[cfg(feature = "std")]
-        let written = !T::IN_PROCESS
-            && self.write_other(target, self.base + layout.segments, prefix, (runs, contents, sums), ids)?;
+        let written =
+            !T::IN_PROCESS && self.write_other(target, self.base + layout.segments, (runs, contents, sums), marks.1)?;
         #[cfg(not(feature = "std"))]
         let written = false;
+        // What was found in memory stands before it, in the header.
+        let streams = matches!(self.to, To::Stream { .. });
+        if !written && !streams {
+            self.write_runs(target, layout.segments, (runs, contents), sums, marks, scratch)?;
+        }
+        if let Some(search) = marks.1 {
+            let (traces, at) = search.found().map_or((Traces::None, 0), |at| (Traces::Found, at));
+            Header::tell_traces(prefix, layout.headers_len(), traces, at)?;
+        }
         self.put(prefix, 0)?;
-        if !written {
-            self.write_runs(target, layout.segments, (runs, contents), sums, ids.rseq_pages, scratch)?;
+        if !written && streams {
+            self.write_runs(target, layout.segments, (runs, contents), sums, (marks.0, None), scratch)?;
         }
         Ok(())
     }
@@ -214,47 +206,33 @@ impl Output {
     pub fn seal(&mut self, layout: &Layout, prefix: &[u8], sums: &[u64], scratch: &mut Scratch<'_>) -> Result<u64> {
         let len = usize::try_from(layout.seal_len).map_err(|_| Full)?;
         let seal = image_format::seal::write(scratch.bytes(len)?, layout.file_len(), prefix, sums)?;
+        #[cfg(feature = "std")]
+        if self.is_checked {
+            written::check(prefix, layout.file_len(), seal).map_err(written::refused)?;
+        }
         self.put(seal, layout.seal)?;
         Ok(image_format::seal::sum(seal))
     }
 
-    /// Writes another process's memory, unless it goes to a stream, and what was found in it into the table that was kept
-    /// free. False: the memory is still to be written.
+    /// Writes another process's memory, unless it goes to a stream, and looks for traces of its ids. False: the memory is still to be
+    /// written.
     #[cfg(feature = "std")]
     fn write_other<T: Target>(
-        &self,
+        &mut self,
         target: &T,
         at: u64,
-        prefix: &mut [u8],
         (runs, contents, sums): (&[Run], &Contents<'_>, &mut [u64]),
-        ids: &Ids<'_>,
+        search: Option<&Search<'_>>,
     ) -> Result<bool> {
-        if ids.threads.is_empty() && matches!(self.to, To::Stream { .. }) {
-            return Ok(false);
-        }
-        let holders = held::Holders::new(target, ids.threads);
-        let touched = touched::Touched::new(target, runs);
-        let file = match &self.to {
-            To::File { file, .. } => Some(file.fd()),
+        let file = match &mut self.to {
+            To::File(file) => Some(file.open()?),
             _ => None,
         };
-        let job =
-            parallel::Job { file, target, touched: &touched, contents, holders: &holders, failed: &|e| self.failed(e) };
-        let mut found = job.run(at, runs, sums)?;
-        holders.cached(target, ids.threads, &mut found);
-        let found = found.confirmed(&touched, ids.threads, ids.vmas);
-        let room = prefix.get_mut(ids.table.clone()).unwrap_or_default();
-        let bytes = found.as_bytes();
-        room.get_mut(..bytes.len())
-            .ok_or_else(|| {
-                let why = "are held at this moment";
-                Error::refused(
-                    format_args!("{} locks", found.len()),
-                    why,
-                    "save it at another moment, or with fewer threads",
-                )
-            })?
-            .copy_from_slice(bytes);
+        if file.is_some() || search.is_some() {
+            let given_up = self.given_up;
+            parallel::Job { file, target, contents, search, given_up, failed: &|e| self.failed(e) }
+                .run(at, runs, sums)?;
+        }
         Ok(file.is_some())
     }
 
@@ -264,13 +242,13 @@ impl Output {
         mut at: u64,
         (runs, contents): (&[Run], &Contents<'_>),
         sums: &mut [u64],
-        rseq_pages: &[u64],
+        marks: Marks<'_>,
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
         let bounce = scratch.bytes(CHUNK)?;
         for (run, sum) in runs.iter().zip(sums.iter_mut()) {
-            *sum = self.write_run(target, (run, contents), at, rseq_pages, bounce)?;
-            at += run.len;
+            *sum = self.write_run(target, (run, contents), at, marks, bounce)?;
+            at += run.stored();
         }
         Ok(())
     }
@@ -281,7 +259,7 @@ impl Output {
         target: &T,
         (run, contents): (&Run, &Contents<'_>),
         mut at: u64,
-        rseq_pages: &[u64],
+        (rseq_pages, search): Marks<'_>,
         bounce: &mut [u8],
     ) -> Result<u64> {
         let mut sum = Sum::new();
@@ -306,11 +284,44 @@ impl Output {
                 unsafe { core::slice::from_raw_parts(addr as *const u8, len) }
             };
             sum.update(bytes);
-            self.put(bytes, at)?;
+            if let Some(search) = search.filter(|_| run.is_own()) {
+                search.memory(addr, bytes);
+            }
+            // The parent's pages are in its image.
+            if !run.is_inherited() {
+                self.put(bytes, at)?;
+            }
             addr += len as u64;
             at += len as u64;
         }
         Ok(sum.digest())
+    }
+
+    /// Whether anybody still wants the image.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub fn check(&self) -> Result<()> {
+        check(self.given_up)
+    }
+
+    /// Reads the file, and checks headers, notes and seals as a restart does.
+    ///
+    /// # Errors
+    /// It cannot be read, or breaks a rule.
+    #[cfg(feature = "std")]
+    pub fn check_written(&mut self) -> Result<()> {
+        match self.file()? {
+            Some(file) => written::check_file(file, |e| self.failed(e)),
+            None => Ok(()),
+        }
+    }
+
+    /// From here on `given_up` is asked whether anybody still wants the image, which is checked before it is complete. Not for a process that
+    /// saves itself.
+    pub const fn asks(&mut self, given_up: Option<fn() -> bool>) {
+        self.given_up = given_up;
+        self.is_checked = true;
     }
 
     /// Makes the file durable and gives it its name.
@@ -318,16 +329,9 @@ impl Output {
     /// # Errors
     /// The kernel's; then the old image is whole.
     pub fn finish(&mut self) -> Result<()> {
-        if let To::File { dir, file, temporary, name } = &self.to {
-            sys::fs::chmod(file.fd(), 0o400)
-                .and_then(|()| sys::fs::fsync(file.fd()))
-                .and_then(|()| sys::fs::rename_at(dir.fd(), temporary.as_c_str(), name.as_c_str()))
-                .map_err(|e| self.failed(e))?;
-            // The name is in place already: a directory that cannot be synced (some network file systems) is no failure,
-            // but one that could not be written is.
-            if let Err(e @ (Errno::EIO | Errno::ENOSPC | Errno::EDQUOT)) = sys::fs::fsync(dir.fd()) {
-                return Err(self.failed(e));
-            }
+        self.check()?;
+        if let To::File(file) = &mut self.to {
+            file.finish()?;
             self.to = To::Done;
         }
         // A pipe takes the bytes and tells nothing; a file behind standard output can be made durable.
@@ -340,23 +344,33 @@ impl Output {
     }
 }
 
+/// Writes to a stream, whose reader may never come for it: what is given up must not wait there.
+fn write_to(fd: Fd, bytes: &[u8], given_up: Option<fn() -> bool>) -> sys::Result<()> {
+    /// `PIPE_BUF`: a pipe with room for anything has room for as much.
+    const PIECE: usize = 4096;
+    /// How long between two questions, milliseconds.
+    const PAUSE: i64 = 100;
+    let Some(given_up) = given_up else { return sys::fs::write_all(fd, bytes) };
+    for piece in bytes.chunks(PIECE) {
+        while sys::fs::ready_within(fd, POLLOUT, PAUSE)? == 0 {
+            if given_up() {
+                return Err(Errno::EINTR);
+            }
+        }
+        sys::fs::write_all(fd, piece)?;
+    }
+    Ok(())
+}
+
 /// Reads a part of a run, from this address or offset on.
 fn read<T: Target>(target: &T, contents: &Contents<'_>, run: &Run, at: u64, to: &mut [u8]) -> Result<()> {
     match run.content() {
         None => {
             if run.flags & PF_FILE_BYTES == 0 { target.read_memory(at, to) } else { target.read_file_pages(at, to) }
-                .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e))
+                .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e).passing())
         }
         Some(index) => contents
             .read(target, index, at, to)
-            .map_err(|e| Error::failed(format_args!("shared contents {index}"), "cannot be read", e)),
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let To::File { dir, temporary, .. } = &self.to {
-            let _ = sys::fs::unlink_at(dir.fd(), temporary.as_c_str());
-        }
+            .map_err(|e| Error::failed(format_args!("shared contents {index}"), "cannot be read", e).passing()),
     }
 }

@@ -12,9 +12,8 @@ use state::content::Contents;
 use state::{Error, Result, Target};
 use sys::fs::Fd;
 
-use super::held::{Found, Holders};
-use super::touched::Touched;
 use crate::pages::Run;
+use crate::traces::Search;
 
 /// Bytes that are read, checksummed and written at a time: they stay in a core's cache in between.
 const CHUNK: usize = 256 << 10;
@@ -42,37 +41,37 @@ pub struct Job<'a, T, F> {
     pub file: Option<Fd>,
     /// Whose memory.
     pub target: &'a T,
-    /// What of it is saved.
-    pub touched: &'a Touched<'a, T>,
     /// What it shares.
     pub contents: &'a Contents<'a>,
     /// What to look for in it.
-    pub holders: &'a Holders,
+    pub search: Option<&'a Search<'a>>,
+    /// Tells that nobody wants it any more.
+    pub given_up: Option<fn() -> bool>,
     /// Makes an error of what the kernel says of the file.
     pub failed: &'a F,
 }
 
 impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
-    /// Writes all segments, the first one at `at`, and their checksums to `sums`; returns the locks that it met.
+    /// Writes all segments, the first one at `at`, and their checksums to `sums`.
     ///
     /// # Errors
     /// Memory that cannot be read, a file that cannot be written.
-    pub fn run(&self, mut at: u64, mut runs: &[Run], mut sums: &mut [u64]) -> Result<Found> {
+    pub fn run(&self, mut at: u64, mut runs: &[Run], mut sums: &mut [u64]) -> Result<()> {
         let total: u64 = runs.iter().map(|run| run.len).sum();
         let batch = if (SHARED..2 * BATCH).contains(&total) { total / 4 } else { BATCH };
         let mut batches = Vec::new();
         while !runs.is_empty() {
-            let (mut count, mut bytes) = (0, 0);
+            let (mut count, mut bytes, mut stored) = (0, 0, 0);
             for run in runs {
                 if count > 0 && bytes + run.len > batch {
                     break;
                 }
-                (count, bytes) = (count + 1, bytes + run.len);
+                (count, bytes, stored) = (count + 1, bytes + run.len, stored + run.stored());
             }
             let (mine, later) = runs.split_at(count);
             let (my_sums, later_sums) = sums.split_at_mut(count);
             batches.push(Batch { runs: mine, sums: my_sums, at });
-            (runs, sums, at) = (later, later_sums, at + bytes);
+            (runs, sums, at) = (later, later_sums, at + stored);
         }
         // To ask how many there may be reads some files.
         let most = match batches.len() {
@@ -82,34 +81,36 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
         };
         let workers = most.min(batches.len());
         let queue = Mutex::new(batches.into_iter());
-        let done = Mutex::new((Found::default(), None));
+        let failure = Mutex::new(None);
         let work = || {
-            let (mut buffer, mut found) = (vec![0; CHUNK], Found::default());
+            let mut buffer = vec![0; CHUNK];
             loop {
                 // In a statement of its own: as a loop's condition it would hold the lock while the batch is written.
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(batch) = next else { break };
-                let result = self.batch(batch, &mut buffer, &mut found);
-                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                done.0.append(&mut found);
-                if let Err(e) = result {
-                    done.1 = Some(e);
+                let Some(batch) = next.filter(|_| !self.is_over()) else { break };
+                if let Err(e) = self.batch(batch, &mut buffer) {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                     // Nobody takes another batch.
                     queue.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
                 }
             }
         };
         std::thread::scope(|scope| {
+            // Where no more threads may be made, fewer do it.
             for _ in 1..workers {
-                scope.spawn(work);
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });
-        let (found, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        error.map_or(Ok(found), Err)
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn batch(&self, batch: Batch<'_>, buffer: &mut [u8], found: &mut Found) -> Result<()> {
+    /// Whether there is nothing left to do: memory is only looked through, and something was found.
+    fn is_over(&self) -> bool {
+        self.file.is_none() && self.search.is_some_and(|search| search.found().is_some())
+    }
+
+    fn batch(&self, batch: Batch<'_>, buffer: &mut [u8]) -> Result<()> {
         let (mut at, mut filled) = (batch.at, 0);
         for (run, place) in batch.runs.iter().zip(batch.sums) {
             let (mut sum, mut done) = (Sum::new(), 0);
@@ -120,10 +121,14 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
                 if self.file.is_some() {
                     sum.update(piece);
                 }
-                if run.content().is_none() {
-                    self.holders.scan(self.touched, addr, piece, found);
+                if let Some(search) = self.search.filter(|_| run.is_own()) {
+                    search.memory(addr, piece);
                 }
-                (done, filled) = (done + len as u64, filled + len);
+                done += len as u64;
+                // The parent's pages are in its image.
+                if !run.is_inherited() {
+                    filled += len;
+                }
                 if filled == buffer.len() {
                     self.put(buffer, &mut at)?;
                     filled = 0;
@@ -135,6 +140,7 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
     }
 
     fn put(&self, bytes: &[u8], at: &mut u64) -> Result<()> {
+        super::check(self.given_up)?;
         if let Some(file) = self.file {
             sys::fs::pwrite_all(file, bytes, *at).map_err(self.failed)?;
         }

@@ -9,8 +9,8 @@ use sys::ptrace::{self, Event};
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
+use super::injected::Injected;
 use super::place::Place;
-use super::puppet::Puppet;
 
 /// The copy; killed with the value.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub struct Copy {
     pid: i32,
     proc: Owned,
     mem: Owned,
-    /// See [`Puppet::teller`].
-    teller: i32,
+    /// See [`Injected::end_signal`].
+    end_signal: i32,
     /// It is not needed any more, and has had so many bytes.
     ended: Option<u64>,
 }
@@ -28,11 +28,11 @@ pub struct Copy {
 const SMALL: u64 = 2 << 20;
 
 impl Copy {
-    /// Takes over a process that was just made by a thread with this teller.
+    /// Takes over a process that was just made by a thread with this end_signal.
     ///
     /// # Errors
     /// It is gone.
-    pub fn new(pid: i32, teller: i32) -> Result<Self> {
+    pub fn new(pid: i32, end_signal: i32) -> Result<Self> {
         use sys::abi::ptrace::{PTRACE_O_EXITKILL, PTRACE_O_SUSPEND_SECCOMP, PTRACE_O_TRACESYSGOOD};
         let open = || -> sys::Result<(Owned, Owned)> {
             let Some(Event::Stopped(..)) = ptrace::wait(pid, true)? else { return Err(Errno::ESRCH) };
@@ -45,7 +45,7 @@ impl Copy {
             Ok((proc, mem))
         };
         match open() {
-            Ok((proc, mem)) => Ok(Self { pid, proc, mem, teller, ended: None }),
+            Ok((proc, mem)) => Ok(Self { pid, proc, mem, end_signal, ended: None }),
             Err(e) => {
                 end(pid);
                 Err(Error::failed(format_args!("copy {pid} of the process"), "cannot be read", e))
@@ -88,7 +88,7 @@ impl Copy {
     /// # Errors
     /// The call's; ESRCH: somebody has killed it.
     pub fn call(&self, place: &Place, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
-        self.puppet(place)?.call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
+        self.injected(place)?.call(number as usize, args).unwrap_or(Err(Errno::ESRCH))
     }
 
     /// Makes all calls of a table in it; false: it cannot.
@@ -96,12 +96,12 @@ impl Copy {
     /// # Errors
     /// As for [`Copy::call`].
     pub fn call_all(&self, place: &Place, table: u64, calls: &[(usize, [usize; 6])]) -> sys::Result<bool> {
-        self.puppet(place)?.call_all(table, calls).map_err(|_| Errno::ESRCH)
+        self.injected(place)?.call_all(table, calls).map_err(|_| Errno::ESRCH)
     }
 
-    fn puppet(&self, place: &Place) -> sys::Result<Puppet> {
+    fn injected(&self, place: &Place) -> sys::Result<Injected> {
         let regs = ptrace::registers(self.pid)?.ok_or(Errno::ESRCH)?;
-        Ok(Puppet::of_copy(self.pid, regs, place, self.teller))
+        Ok(Injected::of_copy(self.pid, regs, place, self.end_signal))
     }
 }
 

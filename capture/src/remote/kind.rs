@@ -9,15 +9,29 @@ use sys::text::Text;
 
 use super::stop;
 
+/// Why there is nothing left to save of a process: of a child that is none of a tree's obstacles.
+const ENDED: &str = "has ended and waits for its parent";
+const ENDS: &str = "is at its end";
+
+/// Whether a process was refused as it has ended, or will in a moment.
+#[must_use]
+pub fn is_over(error: &Error) -> bool {
+    error.is(ENDED) || error.is(ENDS) || matches!(error.errno(), Some(Errno::ENOENT | Errno::ESRCH))
+}
+
 /// Refuses what is no program of this machine's kind, or already at its end.
 pub fn check(pid: i32, proc: &Owned) -> Result<()> {
+    let fact = |key, buffer| {
+        state::target::status_value(proc.fd(), c"status", key, buffer)
+            .map_err(|e| Error::failed(format_args!("process {pid}"), "cannot be read", e))
+    };
     let mut buffer = [0; 64];
-    let state = state::target::status_value(proc.fd(), c"status", b"State", &mut buffer).ok().flatten();
+    let state = fact(b"State", &mut buffer)?;
     if matches!(state, Some([b'Z' | b'X', ..])) {
         let mut count = [0; 16];
-        let threads = state::target::status_value(proc.fd(), c"status", b"Threads", &mut count).ok().flatten();
+        let threads = fact(b"Threads", &mut count)?;
         let (why, remedy) = match threads {
-            None | Some(b"0" | b"1") => ("has ended and waits for its parent", "there is nothing left to save"),
+            None | Some(b"0" | b"1") => (ENDED, "there is nothing left to save"),
             Some(_) => ("has ended its first thread, without which the others cannot be carried", "end main() last"),
         };
         return Err(Error::refused(format_args!("process {pid}"), why, remedy));
@@ -26,7 +40,7 @@ pub fn check(pid: i32, proc: &Owned) -> Result<()> {
         return Err(Error::refused(format_args!("process {pid}"), "is the saver itself", "name another"));
     }
     let mut leader = [0; 32];
-    let group = state::target::status_value(proc.fd(), c"status", b"Tgid", &mut leader).ok().flatten();
+    let group = fact(b"Tgid", &mut leader)?;
     if group.and_then(sys::text::decimal) != u64::try_from(pid).ok() {
         let why = "is a thread, not a process";
         return Err(Error::refused(format_args!("{pid}"), why, "name its process (Tgid in /proc/PID/status)"));
@@ -35,18 +49,53 @@ pub fn check(pid: i32, proc: &Owned) -> Result<()> {
         Err(Errno::ENOENT) if is_kernel_thread(proc) => {
             Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
         }
-        Err(Errno::ENOENT) => {
-            Err(Error::refused(format_args!("process {pid}"), "is at its end", "there is nothing left to save"))
-        }
+        Err(Errno::ENOENT) => Err(Error::refused(format_args!("process {pid}"), ENDS, "there is nothing left to save")),
         Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
-        _ => Ok(()),
+        _ if is_32_bit(proc) => {
+            let process = format_args!("process {pid} (32-bit code)");
+            Err(Error::refused(process, "cannot be carried", "use a 64-bit build of the program"))
+        }
+        _ => super::frozen::check(pid),
     }
+}
+
+/// Refuses a process from which the saver descends: it would have to save itself.
+pub fn is_not_above(pid: i32) -> Result<()> {
+    const GENERATIONS: usize = 4096;
+    let mut own = sys::process::pid();
+    for _ in 0..GENERATIONS {
+        let path = Text::<32>::of(format_args!("/proc/{own}"));
+        let proc = sys::fs::open(path.as_c_str(), sys::abi::O_DIRECTORY, 0);
+        let parent = proc.and_then(|proc| state::target::parent(proc.fd()));
+        match parent {
+            Ok(parent) if parent == pid as u32 => {
+                return Err(Error::refused(
+                    format_args!("process {pid}"),
+                    "has this very command among those that descend from it, which cannot save itself",
+                    "call it from another shell, or start it in a session of its own with `setsid -f`",
+                ));
+            }
+            Ok(parent) if parent > 1 => own = parent as i32,
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 /// Looks for the program that a process runs; `ENOENT`: it has no memory, as one of the kernel's own, or one that ends.
 fn program(proc: &Owned) -> sys::Result<()> {
     let mut path = [0; 4096];
     sys::fs::read_link_at(proc.fd(), c"exe", &mut path).map(drop)
+}
+
+/// Whether the program's file has 32-bit code. One that may be executed, but not read, is judged by its registers, at the save.
+fn is_32_bit(proc: &Owned) -> bool {
+    /// `ELFCLASS32` behind what all such files begin with.
+    const HEAD: [u8; 5] = *b"\x7fELF\x01";
+    let mut head = [0; HEAD.len()];
+    let read = sys::fs::open_at(proc.fd(), c"exe", sys::abi::O_RDONLY, 0)
+        .and_then(|exe| sys::fs::pread_exact(exe.fd(), &mut head, 0));
+    read.is_ok() && head == HEAD
 }
 
 /// Whether a process has given its memory back: it is at its end.
@@ -78,20 +127,4 @@ pub fn check_thread(proc: Fd, tid: i32) -> Result<()> {
         // One that has ended blocks nothing.
         _ => Ok(()),
     }
-}
-
-/// Whether the restart stub is still at work in a process.
-pub fn is_restarting(proc: Fd) -> bool {
-    let mut name = [0; 32];
-    let name = sys::fs::read_file_at(proc, c"comm", &mut name).unwrap_or_default();
-    restarts_as(name.trim_ascii_end(), proc)
-}
-
-/// The same of a process of this name. Executed as `/proc/self/fd/N`, the stub is called N until its first instruction.
-pub fn restarts_as(name: &[u8], proc: Fd) -> bool {
-    if name.is_empty() || !name.iter().all(u8::is_ascii_digit) {
-        return state::process::is_restarting(name);
-    }
-    let mut exe = [0; 64];
-    sys::fs::read_link_at(proc, c"exe", &mut exe).is_ok_and(|exe| exe.starts_with(b"/memfd:restart-stub"))
 }

@@ -2,6 +2,7 @@
 //!
 //! Must never take longer than it has to once it stands still: all others wait for it.
 
+use core::ffi::CStr;
 use std::vec::Vec;
 
 use image_format::record::deadline::Deadline;
@@ -11,7 +12,7 @@ use state::itimer::Timers as Interval;
 use state::posix_timer::{Owners, Timers as Posix};
 use state::process::Relation;
 use state::thread::Rseq;
-use state::{Error, Question, Result, Target};
+use state::{Error, Inside, Question, Result, Target};
 use sys::Errno;
 use sys::abi::signal::Siginfo;
 use sys::fs::{Fd, Owned};
@@ -21,6 +22,8 @@ use sys::text::Text;
 mod signals;
 
 use self::signals::{count_signals, waiting_signals};
+use super::confined;
+use super::filters::FilterChain;
 use super::place::Place;
 use super::resume;
 use super::stop::Stopped as StoppedProcess;
@@ -62,7 +65,7 @@ impl Threads for All {
         let deadline = resume::deadline(&one.regs, &one.registers.regs);
         let deadline = deadline.map(|(clock, at)| Deadline { at: at.into(), clock: clock.into(), tid });
         let (frame, seccomp) = (one.registers.frame(&one.regs), &one.seccomp);
-        Stopped { record: &one.record, frame, pending: &one.pending, deadline, seccomp }
+        Stopped { record: &one.record, frame, pending: &one.pending, deadline, seccomp, savers: [[0; 2]; 2] }
     }
 }
 
@@ -77,6 +80,7 @@ pub struct Seized {
     mem: Owned,
     place: Place,
     stopped: StoppedProcess,
+    look: Option<Question>,
     /// Room for a thread's XSAVE area, there already.
     room: Vec<u8>,
 }
@@ -85,6 +89,9 @@ pub struct Seized {
 #[derive(Debug)]
 pub struct Halted {
     subject: Subject,
+    by_signal: bool,
+    /// What tells whether a security module restricts it.
+    look: Option<Question>,
     first: Registers,
     others: Vec<Registers>,
 }
@@ -100,15 +107,12 @@ pub struct Known {
     pub timers: Interval,
     /// POSIX timers.
     pub posix_timers: Posix,
-}
-
-impl Known {
-    /// The name of its first thread.
-    #[must_use]
-    pub fn name(&self) -> &[u8] {
-        let comm = &self.threads.first.record.comm;
-        comm.split(|byte| *byte == 0).next().unwrap_or_default()
-    }
+    /// A signal such as SIGSTOP had stopped it.
+    pub stopped: bool,
+    /// A security module restricts it.
+    pub confined: bool,
+    /// All threads have the same credentials.
+    pub same_credentials: bool,
 }
 
 /// Its directory in `/proc`.
@@ -146,17 +150,52 @@ pub fn children(proc: Fd, threads: &[i32]) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Refuses a child of a tree that a restart could not make as it is: one in other namespaces, or that shares with the root what only
+/// threads share. Each is given by its id and its directory in `/proc`.
+///
+/// # Errors
+/// It is such a one; it cannot be asked.
+pub fn belongs((child, proc): (i32, Fd), (root, of_root): (i32, Fd)) -> Result<()> {
+    const NAMESPACES: [&CStr; 7] = [c"ns/pid", c"ns/user", c"ns/mnt", c"ns/net", c"ns/ipc", c"ns/uts", c"ns/time"];
+    const SHARED: [(usize, &str); 4] = [
+        (sys::abi::KCMP_VM, "shares its memory with another process"),
+        (sys::abi::KCMP_FILES, "shares its descriptors with another process"),
+        (sys::abi::KCMP_FS, "shares its working directory with another process"),
+        (sys::abi::KCMP_SIGHAND, "shares its signal handlers with another process"),
+    ];
+    let refuse = |why, remedy| Err(Error::refused(format_args!("child process {child}"), why, remedy));
+    let namespace = |proc, link| {
+        let mut buffer = [0; 64];
+        match sys::fs::read_link_at(proc, link, &mut buffer) {
+            // A kernel that has no such namespaces has no such file.
+            Ok(_) | Err(Errno::ENOENT) => Ok(buffer),
+            Err(e) => Err(Error::failed(format_args!("child process {child}"), "its namespaces cannot be read", e)),
+        }
+    };
+    for link in NAMESPACES {
+        if namespace(proc, link)? != namespace(of_root, link)? {
+            return refuse("lives in other namespaces", "save it by itself");
+        }
+    }
+    let shares = |what| sys::process::shares(child, root, what) == Some(true);
+    match SHARED.into_iter().find(|(what, _)| shares(*what)) {
+        Some((_, what)) => refuse(what, "let it call exec first"),
+        None => Ok(()),
+    }
+}
+
 impl Seized {
-    /// All that can be done while it runs.
+    /// All that can be done while it runs; `withhold`: a signal that it does not get from now on.
     ///
     /// # Errors
     /// It may not be traced, or is gone.
-    pub fn new(pid: i32, proc: Owned) -> Result<Self> {
-        let stopped = StoppedProcess::seize(pid, proc.fd())?;
+    pub fn new(pid: i32, proc: Owned, withhold: Option<i32>) -> Result<Self> {
+        let stopped = StoppedProcess::seize(pid, proc.fd(), withhold)?;
         let pidfd = sys::process::pidfd(pid).map(Owned::new).map_err(gone(pid))?;
         let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone(pid))?;
         let place = Place::find(proc.fd(), mem.fd())?;
-        Ok(Self { pid, proc, pidfd, mem, place, stopped, room: std::vec![1; XSAVE_MAX] })
+        let look = confined::question(proc.fd());
+        Ok(Self { pid, proc, pidfd, mem, place, stopped, look, room: std::vec![1; XSAVE_MAX] })
     }
 
     /// How many threads it has.
@@ -170,7 +209,7 @@ impl Seized {
     /// # Errors
     /// It does not stop, or is gone.
     pub fn halt(self, origin: &Origin) -> Result<Option<Halted>> {
-        let Self { pid, proc, pidfd, mem, place, mut stopped, mut room } = self;
+        let Self { pid, proc, pidfd, mem, place, mut stopped, look, mut room } = self;
         if !stopped.stop()? || !place.is_as_found(mem.fd()) {
             return Ok(None);
         }
@@ -195,8 +234,9 @@ impl Seized {
             ));
         };
         let inner = first.status.own;
+        let by_signal = stopped.by_signal();
         let subject = Subject { outer: pid, inner, proc, mem, pidfd, stopped, place, at };
-        Ok(Some(Halted { subject, first, others }))
+        Ok(Some(Halted { subject, by_signal, look, first, others }))
     }
 }
 
@@ -212,30 +252,13 @@ impl Halted {
     /// # Errors
     /// It cannot be read.
     pub fn relation(&self, parent: u32) -> Result<Relation> {
-        Relation::read(self.subject.proc.fd(), parent)
+        Ok(Relation::read(self.subject.proc.fd(), parent)?.stopped(self.by_signal))
     }
 
-    /// The namespaces that it lives in.
+    /// Its directory in `/proc`.
     #[must_use]
-    pub fn namespaces(&self) -> [Vec<u8>; 7] {
-        [c"ns/pid", c"ns/user", c"ns/mnt", c"ns/net", c"ns/ipc", c"ns/uts", c"ns/time"].map(|link| {
-            let mut buffer = [0; 64];
-            sys::fs::read_link_at(self.subject.proc.fd(), link, &mut buffer).map(<[u8]>::to_vec).unwrap_or_default()
-        })
-    }
-
-    /// What it shares with another process as only threads do.
-    #[must_use]
-    pub fn shares(&self, other: i32) -> Option<&'static str> {
-        const WHAT: [(usize, &str); 4] = [
-            (sys::abi::KCMP_VM, "shares its memory with another process"),
-            (sys::abi::KCMP_FILES, "shares its descriptors with another process"),
-            (sys::abi::KCMP_FS, "shares its working directory with another process"),
-            (sys::abi::KCMP_SIGHAND, "shares its signal handlers with another process"),
-        ];
-        WHAT.into_iter()
-            .find(|(what, _)| sys::process::shares(self.pid(), other, *what) == Some(true))
-            .map(|(_, why)| why)
+    pub fn proc(&self) -> Fd {
+        self.subject.proc.fd()
     }
 
     /// Ids of its children, also of those that have ended.
@@ -258,13 +281,13 @@ impl Halted {
         (reset_tcp, with_files): (bool, state::WithFiles),
         alone: bool,
     ) -> Result<Option<(Remote, Known)>> {
-        let judges: Vec<_> =
-            core::iter::once(&self.first).chain(&self.others).filter_map(|one| one.judge.clone()).collect();
+        let chains: Vec<_> =
+            core::iter::once(&self.first).chain(&self.others).filter_map(|one| one.chain.clone()).collect();
         let looked = self.ask((pause, since), (reset_tcp, with_files), alone);
-        judges.iter().try_for_each(|judge| judge.objection())?;
+        chains.iter().try_for_each(|chain| chain.check_withheld())?;
         looked.map(|found| {
             found.map(|(mut remote, known)| {
-                remote.judges = judges;
+                remote.chains = chains;
                 (remote, known)
             })
         })
@@ -276,7 +299,9 @@ impl Halted {
         (reset_tcp, with_files): (bool, state::WithFiles),
         alone: bool,
     ) -> Result<Option<(Remote, Known)>> {
-        let Self { subject, first, others } = self;
+        let Self { subject, by_signal: stopped, look, first, others } = self;
+        let own = first.status.credentials;
+        let same_credentials = own.is_some() && others.iter().all(|other| other.status.credentials == own);
         let pid = subject.outer;
         let mut remote = match Remote::new(subject, &first, pause, since) {
             // It has mapped something there since the place was found.
@@ -292,24 +317,27 @@ impl Halted {
             .collect::<Result<Vec<_>>>()?;
         let waiting = count_signals(pid, &first, &others)?;
         // The first thread last: it makes the other calls, too.
-        let questions = [&state::thread::QUESTIONS, &QUESTIONS.concat()[..]].concat();
+        let questions = [&state::thread::QUESTIONS, &QUESTIONS.concat()[..], look.as_slice()].concat();
         let all = |remote: &mut Remote| if alone { remote.ask_and_copy(&questions) } else { remote.ask(&questions) };
         let mut threads = All { first: one(&mut remote, first, all, &mut owners)?, others, programs: Vec::new() };
+        let confined = look.is_some_and(|look| confined::is_refusal(remote.call(look.number, look.args, &mut [])));
         let All { first, others, programs } = &mut threads;
-        for one in core::iter::once(first).chain(others) {
-            if let Some(judge) = &one.registers.judge {
-                one.seccomp = judge.steps(one.record.tid.get(), programs);
+        let chains: Vec<_> = core::iter::once(&*first).chain(&*others).map(|one| one.registers.chain.clone()).collect();
+        let common = FilterChain::common(&chains);
+        for (place, one) in core::iter::once(first).chain(others).enumerate() {
+            if let Some(chain) = &one.registers.chain {
+                one.seccomp = chain.steps(one.record.tid.get(), (common, place == 0), programs);
             }
         }
         let (shared, timers, posix_timers) = waiting_signals(&mut remote, &mut threads, &owners, waiting)?;
-        Ok(Some((remote, Known { threads, shared, timers, posix_timers })))
+        Ok(Some((remote, Known { threads, shared, timers, posix_timers, stopped, confined, same_credentials })))
     }
 }
 
 /// What every save asks the process, besides what it asks each thread.
 const QUESTIONS: [&[Question]; 4] = [
     &state::itimer::QUESTIONS,
-    &[state::process::PERMITTED, state::process::SEGMENTS, target::ADOPTS],
+    &[state::process::PERMITTED, state::process::SEGMENTS, target::ADOPTS, state::credentials::DUMPABLE],
     &session::CLOCKS,
     &state::pkey::QUESTIONS,
 ];

@@ -201,7 +201,7 @@ fn tail(mem: Fd, end: u64) -> (Option<u64>, u64) {
             break;
         }
         ours = from + at as u64;
-        // Code that leads back word by word: a handler that interrupted it may still return to it.
+        // Code that restores registers word by word: a handler that interrupted it may still return to it.
         if !is_boot && before.last_chunk::<MARGIN>().is_some_and(|margin| zero(margin)) {
             return (Some(ours), ours);
         }

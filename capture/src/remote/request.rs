@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use super::connections::Shielded;
+use crate::output::Placing;
+use crate::session::Job;
+
 /// How to save.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Let the process stand still until the image is written.
     pub freeze: bool,
     /// End the process when the image is durable; it stands still until then.
@@ -13,6 +17,27 @@ pub struct Options {
     pub tcp: Tcp,
     /// Carry the contents of open files, too, for where they are missing.
     pub with_files: state::WithFiles,
+    /// How the image takes its place, if that is a file's.
+    pub placing: Placing,
+    /// A signal that asked for the end, and may have been sent to the processes, too.
+    pub ending: Option<Ending<'a>>,
+    /// Tells that nobody wants the save any more: it is given up, and what was changed is put back.
+    pub given_up: Option<fn() -> bool>,
+    /// The job that the process is the root of, which the image names.
+    pub job: Option<Job<'a>>,
+}
+
+/// A save after which the process ends, as somebody has asked for by a signal that may have gone to everybody at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a> {
+    /// What has reached the processes of it is kept from them, and is not in the image.
+    pub signal: i32,
+    /// The process and all that descended from it and lived when the signal came. If it was sent to them, too, and one of them has ended, the
+    /// save is refused: the others would go on without it.
+    pub processes: &'a [i32],
+    /// Whether it did go to all, as far as anybody can tell by now. Then only what cannot have made anything of it is saved: one process for
+    /// which it waits still, and which has never waited for a child that it may have ended.
+    pub went_to_all: fn() -> bool,
 }
 
 /// What becomes of TCP connections to other processes.
@@ -42,4 +67,8 @@ pub struct Report {
     pub processes: usize,
     /// Why the process stood still all the time, although it need not have.
     pub frozen: Option<&'static str>,
+    /// What keeps packets from connections that are carried, when the process has ended.
+    pub shielded: Option<Shielded>,
+    /// Processes that a security module (Landlock, AppArmor, …) restricts, as far as that can be known: that is in no image.
+    pub confined: usize,
 }

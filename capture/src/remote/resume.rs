@@ -43,8 +43,8 @@ fn call_of(regs: &UserRegs) -> Option<u64> {
     (regs.orig_rax as i64 >= 0).then_some(regs.orig_rax)
 }
 
-/// Turns an `EINTR` that only our stop has caused into a mark by which the kernel makes the call again. True: it was one.
-pub fn forgive(regs: &mut UserRegs) -> bool {
+/// Turns an `EINTR` that only the tracer's stop has caused into a mark by which the kernel makes the call again. True: it was one.
+pub fn undo_interruption(regs: &mut UserRegs) -> bool {
     let ours = regs.rax as i64 == EINTR
         && call_of(regs).is_some_and(|number| NEVER_RESTARTED.iter().any(|call| *call as u64 == number));
     if ours {
@@ -53,10 +53,10 @@ pub fn forgive(regs: &mut UserRegs) -> bool {
     ours
 }
 
-/// What leads a thread back that is let go within our code: as it was, with an interrupted call made again. By a frame
+/// The registers with which a thread resumes that is detached within injected code: as it was, with an interrupted call made again. By a frame
 /// (`mem` is then the program's memory): rt_sigreturn(2) lets the kernel forget how long a sleep has left.
 #[must_use]
-pub fn lead_back(regs: &UserRegs, by_frame: Option<Fd>) -> UserRegs {
+pub fn resume_regs(regs: &UserRegs, by_frame: Option<Fd>) -> UserRegs {
     let mut regs = *regs;
     if let Some(number) = call_of(&regs) {
         let mark = -(regs.rax as i64);
@@ -145,7 +145,7 @@ fn restart_block(regs: &mut UserRegs, number: u64, mem: Fd) -> u64 {
     number
 }
 
-/// A call that was interrupted twice bears the number of restart_syscall(2): which one it was is told by the instruction
+/// A call that was interrupted twice bears the number of restart_syscall(2): which one it was shows the instruction
 /// that loaded the number, or else by the shape of the arguments, which are still there.
 fn original_call(regs: &UserRegs, mem: Fd) -> u64 {
     const LOOK_BACK: usize = 32;
@@ -222,13 +222,13 @@ mod tests {
     #[test]
     fn our_own_stop_is_no_interruption() {
         let mut regs = in_call(Sysno::epoll_wait, EINTR);
-        assert!(forgive(&mut regs));
+        assert!(undo_interruption(&mut regs));
         assert_eq!(regs.rax as i64, -ERESTARTNOHAND);
         let mut regs = in_call(Sysno::close, EINTR);
-        assert!(!forgive(&mut regs));
+        assert!(!undo_interruption(&mut regs));
         assert_eq!(regs.rax as i64, EINTR);
         let mut regs = UserRegs { orig_rax: u64::MAX, rax: EINTR as u64, ..UserRegs::default() };
-        assert!(!forgive(&mut regs));
+        assert!(!undo_interruption(&mut regs));
         assert_eq!(regs.rax as i64, EINTR);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Must never take a signal away from a thread: what arrives while it is being stopped is delivered first.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -11,13 +12,14 @@ use sys::abi::ptrace::{
     PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC,
     PTRACE_O_TRACESYSGOOD,
 };
+use sys::abi::signal::{SIGTRAP, Siginfo};
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
 use sys::text::Text;
 
 /// How long a thread may take to stop: it may wait for a `vfork` child or a dead file server. As long again it is waited for
 /// when the save is given up, as only a stopped thread can be let go.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to look without sleeping: a thread that can stop does so within microseconds. By looking, not by yielding: a
 /// kernel since Linux 6.18 lets one that yields wait behind all others (`yield_task_fair`), seconds on a busy machine.
@@ -35,6 +37,19 @@ pub struct Stopped {
     still: usize,
     /// What is known of the threads is void: one was made, or the process called exec, since all stood still.
     changed: bool,
+    /// The process was stopped by a signal before, and will be again when it is let go.
+    by_signal: bool,
+    withheld: Withheld,
+}
+
+/// A signal that is kept from the process as long as it is traced.
+#[derive(Clone, Copy, Debug, Default)]
+struct Withheld {
+    signal: Option<i32>,
+    /// It has come.
+    came: bool,
+    /// A thread had it in its hands: it is sent again to a process that is let go.
+    taken: bool,
 }
 
 /// What became of a thread that was told to stop.
@@ -48,10 +63,13 @@ enum Settled {
 impl Stopped {
     /// Seizes all threads of `pid`, whose directory in `/proc` is `proc`. They run on; what they make from here on is seized, too.
     ///
+    /// `withhold`: a signal that they do not get while they are ours.
+    ///
     /// # Errors
     /// Not allowed, or gone.
-    pub fn seize(pid: i32, proc: Fd) -> Result<Self> {
-        let mut stopped = Self { pid, tids: Vec::new(), still: 0, changed: false };
+    pub fn seize(pid: i32, proc: Fd, withhold: Option<i32>) -> Result<Self> {
+        let withheld = Withheld { signal: withhold, ..Withheld::default() };
+        let mut stopped = Self { pid, tids: Vec::new(), still: 0, changed: false, by_signal: false, withheld };
         // A thread that was not seized yet may have made another one.
         while stopped.seize_new(proc)? {}
         if stopped.tids.is_empty() {
@@ -85,6 +103,12 @@ impl Stopped {
         Ok(true)
     }
 
+    /// Whether a signal such as SIGSTOP had stopped the process.
+    #[must_use]
+    pub fn by_signal(&self) -> bool {
+        self.by_signal
+    }
+
     /// Ids of the threads, the process's first one first.
     #[must_use]
     pub fn tids(&self) -> &[i32] {
@@ -100,11 +124,8 @@ impl Stopped {
             Ok::<_, Errno>(())
         })
         .map_err(|e| gone(self.pid, e))?;
-        let known = self.tids.len();
-        for tid in found {
-            if self.tids.contains(&tid) {
-                continue;
-            }
+        let (before, known) = (self.tids.len(), self.tids.iter().copied().collect::<HashSet<_>>());
+        for tid in found.into_iter().filter(|tid| !known.contains(tid)) {
             if tid != self.pid {
                 super::kind::check_thread(proc, tid)?;
             }
@@ -119,7 +140,7 @@ impl Stopped {
             }
             if tid == self.pid { self.tids.insert(0, tid) } else { self.tids.push(tid) }
         }
-        Ok(self.tids.len() != known)
+        Ok(self.tids.len() != before)
     }
 
     /// Waits until a thread that was interrupted stands still outside any system call and with no signal in its hands.
@@ -131,7 +152,9 @@ impl Stopped {
                 Err(_) => return Ok(Settled::Gone),
             };
             match event {
-                None if start.elapsed() > PATIENCE => {
+                None if start.elapsed() > TIMEOUT => {
+                    // It may have been frozen just now.
+                    super::frozen::check(self.pid)?;
                     return Err(Error::refused(
                         format_args!("thread {tid}"),
                         "does not stop within 5 seconds: it waits inside the kernel, for a vfork child or a file server",
@@ -141,8 +164,10 @@ impl Stopped {
                 None if start.elapsed() > SPIN => std::thread::sleep(Duration::from_micros(50)),
                 None => std::hint::spin_loop(),
                 Some(Event::Gone) => return Ok(Settled::Gone),
-                Some(Event::Stopped(_, PTRACE_EVENT_STOP)) => {
-                    forgive(tid);
+                Some(Event::Stopped(signal, PTRACE_EVENT_STOP)) => {
+                    // Else the signal that has stopped all of its threads (kernel/signal.c, `do_jobctl_trap`).
+                    self.by_signal |= signal != SIGTRAP;
+                    undo_interruption(tid);
                     return Ok(Settled::Still);
                 }
                 Some(Event::Stopped(_, PTRACE_EVENT_EXEC)) => {
@@ -156,7 +181,8 @@ impl Stopped {
                 }
                 // A signal that is ignored interrupts no call of a program that nobody traces.
                 Some(Event::Stopped(signal, 0)) if signal & 0x80 == 0 => {
-                    forgive(tid);
+                    undo_interruption(tid);
+                    let signal = self.withheld.pass(signal);
                     let _ = ptrace::interrupt(tid).and_then(|()| ptrace::resume(tid, signal));
                 }
                 Some(Event::Stopped(..)) => {
@@ -204,8 +230,22 @@ impl Stopped {
         Ok(matches!(self.settle(tid)?, Settled::Still))
     }
 
+    /// Takes the signal that is withheld out of those that wait.
+    pub fn withhold(&mut self, waiting: &mut Vec<Siginfo>) {
+        let before = waiting.len();
+        waiting.retain(|info| Some(info.signo) != self.withheld.signal);
+        self.withheld.came |= waiting.len() != before;
+    }
+
+    /// Whether the signal that is withheld has come.
+    #[must_use]
+    pub fn has_withheld(&self) -> bool {
+        self.withheld.came
+    }
+
     /// Ends the process, and waits until all of it is gone.
     pub fn kill(mut self) {
+        self.withheld.taken = false;
         let _ = sys::process::kill(self.pid, sys::abi::signal::SIGKILL);
         for tid in std::mem::take(&mut self.tids).into_iter().rev() {
             while matches!(ptrace::wait(tid, true), Ok(Some(Event::Stopped(..)))) {}
@@ -224,7 +264,7 @@ impl Drop for Stopped {
             let _ = ptrace::interrupt(*tid);
         }
         let start = Instant::now();
-        while !left.is_empty() && start.elapsed() < PATIENCE {
+        while !left.is_empty() && start.elapsed() < TIMEOUT {
             let mut made = Vec::new();
             left.retain(|tid| match ptrace::wait(*tid, false) {
                 Ok(None) => true,
@@ -232,9 +272,9 @@ impl Drop for Stopped {
                     if event == PTRACE_EVENT_CLONE {
                         made.extend(ptrace::event_message(*tid).ok().and_then(|new| i32::try_from(new).ok()));
                     }
-                    forgive(*tid);
+                    undo_interruption(*tid);
                     // A signal that it was about to take is its own.
-                    let own = if event == 0 && signal & 0x80 == 0 { signal } else { 0 };
+                    let own = if event == 0 && signal & 0x80 == 0 { self.withheld.pass(signal) } else { 0 };
                     ptrace::detach(*tid, own).is_err()
                 }
                 Ok(Some(Event::Gone)) | Err(_) => false,
@@ -242,13 +282,27 @@ impl Drop for Stopped {
             left.extend(made.into_iter().filter(|new| !left.contains(new)).collect::<Vec<_>>());
             std::thread::sleep(Duration::from_micros(100));
         }
+        if let Some(signal) = self.withheld.signal.filter(|_| self.withheld.taken) {
+            let _ = sys::process::kill(self.pid, signal);
+        }
+    }
+}
+
+impl Withheld {
+    /// What a thread is to be given of a signal that it is about to take.
+    fn pass(&mut self, signal: i32) -> i32 {
+        if Some(signal) != self.signal {
+            return signal;
+        }
+        (self.came, self.taken) = (true, true);
+        0
     }
 }
 
 /// A thread that stands still sees nothing of it, even if it is let go this instant because we are killed.
-fn forgive(tid: i32) {
+fn undo_interruption(tid: i32) {
     let Ok(Some(mut regs)) = ptrace::registers(tid) else { return };
-    if super::resume::forgive(&mut regs) {
+    if super::resume::undo_interruption(&mut regs) {
         // SAFETY: its own registers, with the result that makes the kernel repeat the call.
         let _ = unsafe { ptrace::set_registers(tid, &regs) };
     }
@@ -286,12 +340,15 @@ fn is_ours(proc: Fd, tid: i32) -> bool {
     tracer(proc, tid) == sys::process::pid() as u64
 }
 
+/// Why a process is not saved that somebody else's is, or that this system protects.
+pub const NOT_TRACED: &str = "may not be traced";
+
 /// This user may not trace the process.
 pub fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
     let tracer = tracer(proc, tid);
     if tracer != 0 {
         return traced(pid, tracer);
     }
-    let failed = Error::failed(format_args!("process {pid}"), "may not be traced", errno);
+    let failed = Error::failed(format_args!("process {pid}"), NOT_TRACED, errno);
     failed.remedy("save your own processes; `ckpt check` tells what this system allows; or start it with `ckpt run`")
 }

@@ -2,11 +2,13 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use state::{Error, Question, Result, Target};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE};
+use sys::abi::signal::Siginfo;
 use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
@@ -16,10 +18,10 @@ mod live;
 use super::ahead::{self, Answer, Table};
 use super::connections::Connections;
 use super::copy::Copy;
-use super::judge::Judge;
+use super::filters::FilterChain;
+use super::injected::Injected;
 use super::outside;
 use super::place::{DATA, LEN, Place};
-use super::puppet::Puppet;
 use super::stop::Stopped;
 use super::thread::Registers;
 
@@ -59,9 +61,9 @@ pub struct Remote {
     pidfd: Owned,
     place: Place,
     /// The first thread, which makes calls from beginning to end: should we die, it takes the data's page away.
-    first: Option<Puppet>,
+    first: Option<Injected>,
     /// Another thread that makes calls just now.
-    other: Option<Puppet>,
+    other: Option<Injected>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
     making: Making,
@@ -70,7 +72,7 @@ pub struct Remote {
     /// Where its threads stand.
     at: Vec<u64>,
     /// Ids of its threads: as they know themselves, and as we see them.
-    ids: Vec<(i32, i32)>,
+    ids: [HashMap<i32, i32>; 2],
     pause: Pause,
     since: Instant,
     thawed: Option<Duration>,
@@ -96,10 +98,22 @@ pub struct Remote {
     size: u64,
     /// What the copy lacks, so that only the process itself can be saved; and what restricts its threads.
     pub lacking: Option<&'static str>,
-    pub judges: Vec<std::sync::Arc<Judge>>,
+    pub chains: Vec<std::sync::Arc<FilterChain>>,
 }
 
 impl Remote {
+    /// Takes the signal that is withheld out of those that wait.
+    pub fn withhold(&mut self, waiting: &mut Vec<Siginfo>) {
+        if let Some(stopped) = &mut self.stopped {
+            stopped.withhold(waiting);
+        }
+    }
+
+    /// Whether the signal that is withheld has come.
+    pub fn has_withheld(&self) -> bool {
+        self.stopped.as_ref().is_some_and(Stopped::has_withheld)
+    }
+
     /// Prepares calls inside the process; `first` is the thread that makes them.
     ///
     /// # Errors
@@ -120,7 +134,7 @@ impl Remote {
             making: Making::Not,
             readies: false,
             at,
-            ids: Vec::new(),
+            ids: Default::default(),
             pause,
             since,
             thawed: None,
@@ -135,10 +149,10 @@ impl Remote {
             resident: first.status.resident,
             size: first.status.size + if place.is_mapped { 0 } else { LEN as u64 / 1024 },
             lacking: None,
-            judges: Vec::new(),
+            chains: Vec::new(),
         };
         let mem = remote.mem.fd();
-        remote.first = Some(Puppet::boot(first, &place, mem)?);
+        remote.first = Some(Injected::boot(first, &place, mem)?);
         if !place.is_mapped {
             let how = (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE) as usize;
             let memory = [place.memory as usize, LEN, Place::PROTECTION as usize, how];
@@ -149,8 +163,8 @@ impl Remote {
             })?;
             place.sign(mem);
         }
-        if let Some(puppet) = remote.first.as_mut() {
-            puppet.settle(first, &place, mem)?;
+        if let Some(injected) = remote.first.as_mut() {
+            injected.settle(first, &place, mem)?;
         }
         Ok(remote)
     }
@@ -168,7 +182,7 @@ impl Remote {
         if thread.tid == self.outer {
             return Ok(());
         }
-        self.other = Some(Puppet::run(thread, &self.place, self.mem.fd())?);
+        self.other = Some(Injected::run(thread, &self.place, self.mem.fd())?);
         Ok(())
     }
 
@@ -185,15 +199,15 @@ impl Remote {
             let mut table = Table::new(some, at);
             let mem = self.memory();
             sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
-            let puppet = self.other.as_mut().or(self.first.as_mut());
-            let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), puppet) {
+            let injected = self.other.as_mut().or(self.first.as_mut());
+            let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), injected) {
                 (Some(copy), _) => copy.call_all(&self.place, at, &table.calls(some.len())).map_err(failed)?,
-                (None, Some(puppet)) if self.readies && parts.peek().is_none() => {
-                    let (made, middle) = puppet.call_all_and_fork(at, &table.calls(some.len()))?;
+                (None, Some(injected)) if self.readies && parts.peek().is_none() => {
+                    let (made, middle) = injected.call_all_and_fork(at, &table.calls(some.len()))?;
                     self.making = middle.map_or(self.making, Making::Ready);
                     made
                 }
-                (None, Some(puppet)) => puppet.call_all(at, &table.calls(some.len()))?,
+                (None, Some(injected)) => injected.call_all(at, &table.calls(some.len()))?,
                 (None, None) => false,
             };
             if made {
@@ -206,7 +220,9 @@ impl Remote {
 
     /// A thread calls itself by another id than we do.
     pub fn is_known(&mut self, own: i32, outer: i32) {
-        self.ids.push((own, outer));
+        let [outers, owns] = &mut self.ids;
+        outers.insert(own, outer);
+        owns.insert(outer, own);
     }
 
     /// The process's memory, open.
@@ -217,8 +233,8 @@ impl Remote {
 
     fn inject(&mut self, number: Sysno, args: [usize; 6]) -> sys::Result<usize> {
         self.complete_copy();
-        let Some(puppet) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
-        puppet.call(number as usize, args).unwrap_or_else(|_| {
+        let Some(injected) = self.other.as_mut().or(self.first.as_mut()) else { return Err(Errno::ESRCH) };
+        injected.call(number as usize, args).unwrap_or_else(|_| {
             self.lost.store(true, Ordering::Relaxed);
             Err(Errno::ESRCH)
         })
@@ -283,11 +299,13 @@ impl Target for Remote {
     }
 
     fn tid_here(&self, tid: i32) -> i32 {
-        self.ids.iter().find(|(own, _)| *own == tid).map_or(tid, |(_, outer)| *outer)
+        let [outers, _] = &self.ids;
+        outers.get(&tid).copied().unwrap_or(tid)
     }
 
     fn tid_there(&self, tid: i32) -> i32 {
-        self.ids.iter().find(|(_, outer)| *outer == tid).map_or(tid, |(own, _)| *own)
+        let [_, owns] = &self.ids;
+        owns.get(&tid).copied().unwrap_or(tid)
     }
 
     fn stands_in(&self, range: &Range<u64>) -> bool {
@@ -310,6 +328,10 @@ impl Target for Remote {
         sys::fs::same_description_in(self.outer, a, b)
     }
 
+    fn order_of_descriptions(&self, a: Fd, b: Fd) -> Option<core::cmp::Ordering> {
+        sys::fs::order_of_descriptions((self.outer, a), (self.outer, b))
+    }
+
     fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
         sys::fs::same_description_between((sys::process::pid(), own), (self.outer, fd))
     }
@@ -330,8 +352,8 @@ impl Target for Remote {
         self.connections.as_mut().ok_or(Errno::EPERM)?.hold(own)
     }
 
-    fn is_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<bool> {
-        sys::fs::is_watched((self.outer, epoll), number, nth, (self.outer, fd))
+    fn order_of_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<core::cmp::Ordering> {
+        sys::fs::order_of_watched((self.outer, epoll), number, nth, (self.outer, fd))
     }
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use image_format::record::thread::{Thread, ThreadFlags};
+use image_format::seal::Sum;
 use state::frame::XSTATE_BV;
 use state::{Error, Result};
 use sys::Errno;
@@ -15,7 +16,7 @@ use sys::ptrace;
 use sys::signal::bit;
 use sys::text::Text;
 
-use super::judge::{self, Judge};
+use super::filters::{self, FilterChain};
 use super::place::Place;
 use super::stop::Stopped;
 use crate::core_notes::{Frame, XCR0_IN_CORE};
@@ -29,6 +30,9 @@ pub const XSAVE_MAX: usize = 32 << 10;
 
 /// How often a thread may be found inside the vdso, after a microsecond more each time, before the save is given up.
 const NUDGES: u32 = 400;
+
+/// Lines that tell a thread's credentials.
+const CREDENTIALS: [&[u8]; 8] = [b"Uid", b"Gid", b"Groups", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb"];
 
 /// What `/proc` tells of a stopped thread, read at once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +59,8 @@ pub struct Status {
     pub blocked: Option<u64>,
     /// Signals with handlers.
     pub caught: u64,
+    /// A checksum of its credentials; `None`: they are longer than what is read.
+    pub credentials: Option<u64>,
 }
 
 impl Status {
@@ -63,10 +69,15 @@ impl Status {
         let path = Text::<32>::of(format_args!("/proc/{tid}/status"));
         let mut lines = sys::fs::Lines::open_at(sys::abi::AT_FDCWD, path.as_c_str(), &mut buffer)?.pass_long().whole();
         let mut status = Self { own: tid, ..Self::default() };
+        let (mut credentials, mut all) = (Sum::new(), 0);
         while let Some(line) = lines.next_line()? {
             let Some((key, value)) = sys::text::cut(line, b':') else { continue };
             let value = value.trim_ascii();
             let set = || sys::text::hex(value);
+            if CREDENTIALS.contains(&key) {
+                credentials.update(line);
+                all += 1;
+            }
             match key {
                 b"NSpid" => {
                     let own = sys::text::words(value).last().and_then(sys::text::decimal);
@@ -84,6 +95,7 @@ impl Status {
                 _ => {}
             }
         }
+        status.credentials = (all == CREDENTIALS.len()).then(|| credentials.digest());
         Ok(status)
     }
 }
@@ -108,10 +120,10 @@ pub struct Registers {
     /// What it blocks where it stands: inside ppoll(2) and its like that is another mask, while ptrace tells the one that it
     /// will have back (kernel/ptrace.c, PTRACE_GETSIGMASK).
     pub blocked: u64,
-    /// What else is told of it.
+    /// What `/proc` says of it.
     pub status: Status,
     /// What it may call.
-    pub judge: Option<Arc<Judge>>,
+    pub chain: Option<Arc<FilterChain>>,
 }
 
 /// Takes components for unused that hold zeros, as after a reset: not every CPU tells (QEMU's says that all are in use), and
@@ -170,7 +182,7 @@ impl Registers {
         leave_critical_section(tid, &mut regs, mem);
         let status = Status::read(tid).map_err(|_| ended(tid))?;
         // Asked before any call is made in it: a filter may end the process for one.
-        let judge = judge::read(tid, &status, before.and_then(|other| other.judge.as_ref()))?;
+        let chain = filters::read(tid, &status, before.and_then(|other| other.chain.as_ref()))?;
         if ptrace::dispatches_calls(tid) {
             let object = format_args!("thread {tid} (system call user dispatch)");
             return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));
@@ -194,12 +206,12 @@ impl Registers {
         let mask = ptrace::signal_mask(tid).map_err(|_| ended(tid))?;
         let blocked = status.blocked.unwrap_or(mask);
         let core_size = components.core_size(word(XCR0_IN_CORE));
-        Ok(Some(Self { tid, regs, core_size, xstate, mask, blocked, status, judge }))
+        Ok(Some(Self { tid, regs, core_size, xstate, mask, blocked, status, chain }))
     }
 
     /// A signal that the kernel drops when it is sent to the thread, unless somebody traces it; 0 when there is none.
     #[must_use]
-    pub fn teller(&self) -> i32 {
+    pub fn end_signal(&self) -> i32 {
         let busy = self.mask | self.blocked | self.status.caught | self.status.waiting;
         [SIGURG, SIGWINCH].into_iter().find(|signal| busy & bit(*signal) == 0).unwrap_or(0)
     }
@@ -264,17 +276,12 @@ pub fn pending(tid: i32, shared: bool) -> Result<Vec<Siginfo>> {
 
 /// Completes a record: what is known only by now.
 pub fn complete(record: &mut Thread, registers: &Registers, regs: &UserRegs, leads: bool, mem: Fd) {
-    let tid = record.tid.get();
     record.jmp.rsp = regs.rsp.into();
     record.jmp.rip = regs.rip.into();
     record.jmp.fs_base = regs.fs_base.into();
     record.jmp.gs_base = regs.gs_base.into();
     record.jmp.sigmask = registers.mask.into();
-    let mut flags = if leads { ThreadFlags::LEADER | ThreadFlags::CURRENT } else { ThreadFlags::empty() };
-    let mut word = [0; 4];
-    let at = record.tid_address.get();
-    if at != 0 && sys::fs::pread_exact(mem, &mut word, at).is_ok() && u32::from_le_bytes(word) == tid {
-        flags |= ThreadFlags::TID_WORD;
-    }
+    let flags = if leads { ThreadFlags::LEADER | ThreadFlags::CURRENT } else { ThreadFlags::empty() };
     record.flags = (record.flags.get() | flags.bits()).into();
+    state::thread::find_id_words(record, |at, to| sys::fs::pread_exact(mem, to, at));
 }

@@ -3,26 +3,32 @@
 //! Must never leave one stopped that is not saved.
 
 use std::boxed::Box;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
+use image_format::record::process::PROCESSES_MAX;
 use state::process::Relation;
+use state::process::restarting::Part;
 use state::{Error, Result};
 use sys::fs::Owned;
 
 use super::connections::Connections;
-use super::family::Family;
 use super::member::{self, Halted, Known, Seized};
 use super::place::NO_ROOM;
-use super::target::Pause;
-use super::{Options, Tcp, kind};
+use super::stopped_tree::StoppedTree;
+use super::target::{Pause, Remote};
+use super::{Ending, Options, Tcp, kind};
 use crate::origin::Origin;
+
+/// How long somebody may take who sends a signal to all of them, one after the other.
+const ROUND: Duration = Duration::from_millis(10);
 
 /// Processes that stand still.
 #[derive(Debug)]
 pub struct Found {
     /// All of them as one target, the root first, each behind its parent.
-    pub family: Family,
+    pub stopped: StoppedTree,
     /// What is known of each.
     pub known: Vec<Known>,
     /// How they stand to each other; behind them those that have ended.
@@ -34,7 +40,7 @@ pub struct Found {
 ///
 /// # Errors
 /// One does not stop, may not be traced, or holds something that cannot be carried.
-pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Options) -> Result<Option<Found>> {
+pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Options<'_>) -> Result<Option<Found>> {
     let Some(root) = root.halt(origin)? else { return Ok(None) };
     let mut relations = Vec::new();
     if !root.children()?.is_empty() {
@@ -47,9 +53,10 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
         let own = own.record.pid.get();
         let children = parent.children()?;
         for child in children {
-            match stop(child, own, origin)? {
+            match stop(child, own, origin, options.ending.map(|ending| ending.signal))? {
                 Child::Stands(stopped) => {
-                    belongs(&stopped, halted.first())?;
+                    let root = halted.first().map(|root| (root.pid(), root.proc()));
+                    root.map_or(Ok(()), |root| member::belongs((child, stopped.proc()), root))?;
                     relations.push(stopped.relation(own)?);
                     halted.push(*stopped);
                 }
@@ -64,13 +71,15 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
         place += 1;
     }
     relations.extend(ended);
-    for place in 0..relations.len() {
-        if let Some(left) = relations.get(place).map_or(Ok(None), |one| one.group_left(&relations))? {
-            relations.push(left);
-        }
+    add_groups(&mut relations)?;
+    too_many(relations.len())?;
+    if options.ending.is_some() {
+        // Whoever ends everybody takes a moment for it.
+        std::thread::sleep(ROUND);
     }
     let (mut members, mut known) = (Vec::new(), Vec::new());
     let alone = halted.len() == 1;
+    let ids: Vec<i32> = halted.iter().map(Halted::pid).collect();
     for one in halted {
         let Some((member, all)) = one.look_into(how, (options.tcp == Tcp::Reset, options.with_files), alone)? else {
             return Ok(None);
@@ -78,10 +87,59 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
         members.push(member);
         known.push(all);
     }
+    if let Some(ending) = options.ending.filter(|_| members.iter().any(Remote::has_withheld)) {
+        all_there(ending, &ids, &relations)?;
+    }
     if let Some(root) = members.first_mut().filter(|_| options.kill && options.tcp == Tcp::Keep) {
         root.connections = Some(Connections::default());
     }
-    Ok(Some(Found { family: Family::new(members, gone), known, relations }))
+    Ok(Some(Found { stopped: StoppedTree::new(members, gone), known, relations }))
+}
+
+/// Adds what is left of process groups whose leaders are gone.
+fn add_groups(relations: &mut Vec<Relation>) -> Result<()> {
+    let mut places: HashMap<u32, usize> = (0..).zip(&*relations).map(|(at, one)| (one.record.pid.get(), at)).collect();
+    for place in 0..relations.len() {
+        let (Some(one), Some(root)) = (relations.get(place), relations.first()) else { break };
+        let parent = places.get(&one.record.parent.get()).and_then(|at| relations.get(*at));
+        if let Some(left) = one.group_left(root, parent, |group| places.contains_key(&group))? {
+            places.insert(left.record.pid.get(), relations.len());
+            relations.push(left);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a tree that is larger than an image can tell.
+///
+/// # Errors
+/// It is.
+pub fn too_many(processes: usize) -> Result<()> {
+    if processes <= PROCESSES_MAX {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format_args!("a tree of {processes} processes (those that have ended and were not waited for among them)"),
+        "is larger than the 2048 that an image can hold",
+        "save parts of it by themselves",
+    ))
+}
+
+/// Refuses a tree of which one has been ended by the signal that was sent to all: the others would go on without it.
+fn all_there(ending: Ending<'_>, ids: &[i32], relations: &[Relation]) -> Result<()> {
+    /// Bits of a status that tell the signal.
+    const SIGNAL: u32 = 0x7f;
+    let of_it =
+        |one: &&Relation| one.record.ended.get() == 1 && one.record.status.get() & SIGNAL == ending.signal as u32;
+    let ended = relations.iter().find(of_it).map(|one| one.record.pid.get() as i32);
+    match ended.or_else(|| ending.processes.iter().copied().find(|pid| !ids.contains(pid))) {
+        None => Ok(()),
+        Some(pid) => Err(Error::refused(
+            format_args!("process {pid}"),
+            "has ended, by the signal that was sent to all of them",
+            "send it to `ckpt run` alone",
+        )),
+    }
 }
 
 /// What became of a child whose parent stands still.
@@ -96,7 +154,7 @@ enum Child {
 }
 
 /// Stops a child. One that calls exec or makes a thread settles, as does one at its end: nobody who stands still has to run for that.
-fn stop(child: i32, parent: u32, origin: &Origin) -> Result<Child> {
+fn stop(child: i32, parent: u32, origin: &Origin, withhold: Option<i32>) -> Result<Child> {
     const ATTEMPTS: u32 = 50;
     const MOMENT: Duration = Duration::from_millis(1);
     for _ in 0..ATTEMPTS {
@@ -104,12 +162,12 @@ fn stop(child: i32, parent: u32, origin: &Origin) -> Result<Child> {
         if let Some(one) = zombie(&proc, parent)? {
             return Ok(Child::Ended(one));
         }
-        if kind::is_restarting(proc.fd()) {
+        if Part::of(proc.fd()) == Part::Restarting {
             // The root has its name again already; this one will in a moment, but may wait for the others.
             break;
         }
         let ends = kind::has_no_program(&proc);
-        let seized = kind::check(child, &proc).and_then(|()| Seized::new(child, proc));
+        let seized = kind::check(child, &proc).and_then(|()| Seized::new(child, proc, withhold));
         let error = match seized.and_then(|seized| seized.halt(origin)) {
             Ok(Some(stopped)) => return Ok(Child::Stands(Box::new(stopped))),
             Ok(None) => None,
@@ -139,18 +197,4 @@ fn zombie(proc: &Owned, parent: u32) -> Result<Option<Relation>> {
     }
     let relation = Relation::read(proc.fd(), parent)?;
     Ok(Some(relation).filter(Relation::has_ended))
-}
-
-/// Refuses a child that a restart could not make as it is: one in other namespaces, or that shares with its
-/// parent what only threads share.
-fn belongs(child: &Halted, root: Option<&Halted>) -> Result<()> {
-    let Some(root) = root else { return Ok(()) };
-    let refuse = |why, remedy| Err(Error::refused(format_args!("child process {}", child.pid()), why, remedy));
-    if child.namespaces() != root.namespaces() {
-        return refuse("lives in other namespaces", "save it by itself");
-    }
-    if let Some(what) = child.shares(root.pid()) {
-        return refuse(what, "let it call exec first");
-    }
-    Ok(())
 }

@@ -1,9 +1,8 @@
 //! The first note: who and where, the clocks, and what the restart will need.
 
-use image_format::record::header::{Features, Header, MAGIC, VERSION};
+use image_format::record::header::{Features, Header, MAGIC, Traces, VERSION};
 use image_format::record::memory::{Vma, VmaKind};
 use image_format::seal::Sum;
-use state::descriptor::OpenFile;
 use state::{Arg, Error, Inside, Question, Result, Target};
 use sys::Sysno;
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
@@ -36,7 +35,7 @@ pub(super) fn clocks(inside: &mut impl Inside) -> Result<[u64; 2]> {
 }
 
 /// All of the header but what is known later: the vdso's checksum, and what the process needs of the CPU.
-pub(super) fn new(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u64; 2]) -> Header {
+pub(super) fn new(ids: Owner, facts: &Facts<'_>, files: Features, clocks: [u64; 2]) -> Header {
     let Origin { uuid, boot_id, release, cpu, .. } = facts.origin;
     let [monotonic, boottime] = clocks;
     // In a time namespace the clocks are nobody else's: as after another boot.
@@ -44,7 +43,7 @@ pub(super) fn new(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u6
     let boot_id = if here.abs_diff(monotonic / 1_000_000_000) > 1 { [0; 16] } else { boot_id };
     let wall = sys::time::now(CLOCK_REALTIME);
     let threads = if facts.full_frames { Features::FULL_FRAME } else { Features::JMP_CONTEXT };
-    let required = threads | state::descriptor::features(files);
+    let required = threads | files;
     Header {
         magic: MAGIC,
         major: VERSION.0.into(),
@@ -62,8 +61,10 @@ pub(super) fn new(ids: Owner, facts: &Facts<'_>, files: &[OpenFile], clocks: [u6
         cpu,
         vdso_sum: 0.into(),
         generation: facts.generation.into(),
+        traces: (Traces::Unknown as u32).into(),
+        trace: 0.into(),
+        stopped: u32::from(facts.stopped).into(),
         reserved: 0.into(),
-        reserved2: 0.into(),
     }
 }
 

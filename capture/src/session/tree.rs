@@ -6,7 +6,6 @@
 use std::vec::Vec;
 
 use image_format::record::header::{Features, Header};
-use image_format::record::memory::Vma;
 use image_format::writer::Full;
 use image_format::{Notes, PAGE, align_up};
 use state::content::Contents;
@@ -14,9 +13,9 @@ use state::credentials::Found;
 use state::process::Relation;
 use state::{Result, Save, Scratch, Target};
 
-use super::{Along, Facts, Memory, Threads};
-use crate::output::{Ids, Output};
-use crate::pages::{Run, Runs};
+use super::{Along, Facts, Memory, Threads, inherit};
+use crate::output::Output;
+use crate::pages::{self, Run, Runs};
 
 /// One process of the tree.
 #[derive(Debug)]
@@ -33,7 +32,6 @@ struct Draft<'b> {
     scratch: Scratch<'b>,
     header: Header,
     along: Option<Along>,
-    vmas: &'b [Vma],
     vmas_room: &'b mut [u8],
     runs: Runs<'b>,
 }
@@ -72,15 +70,14 @@ fn walk<T: Target, H: Threads>(
         let tids = (0..threads.count()).map(|i| threads.get(i).record.tid.get() as i32);
         credentials.push(Found::of(target, tids)?);
     }
-    // A tree of one user has that of whoever restarts it.
-    if credentials.iter().all(|found| credentials.first() == Some(found)) {
-        credentials.clear();
-    }
+    // A tree of one user has that of whoever restarts it, unless that is root; else each has its own.
+    let several = credentials.iter().any(|found| credentials.first() != Some(found));
+    let known = state::credentials::are_known(target)?;
     target.enter(0);
     let notes = Notes::new(common.prefix, common.strings);
     let mut save = Save { target, notes, scratch: Scratch::new(common.scratch) };
-    let files = state::descriptor::collect(&mut save)?;
-    let sets = super::shared_objects(&mut save, files)?;
+    let (files, queues) = state::descriptor::collect(&mut save)?;
+    let (sets, features) = (super::shared_objects(&mut save, files, &queues)?, state::descriptor::features(files));
     let contents = Contents::collect(&mut save, files)?;
     let mut rooms = Vec::new();
     for Memory { prefix, strings, vmas, runs, scratch } in memory {
@@ -101,25 +98,29 @@ fn walk<T: Target, H: Threads>(
         save.notes.adopt(strings)?;
         let mut line = [0; 80];
         let line = super::command_line(save.target, &mut line);
-        let mut header = super::begin(&mut save, member.threads, &member.facts, (files, line))?;
+        let mut header = super::begin(&mut save, member.threads, &member.facts, (features, line))?;
         header.required = (header.required.get() | Features::TREE.bits()).into();
         save.notes.bytes(notes)?;
         super::own_objects(&mut save, member.threads, &member.facts)?;
         state::content::save(&mut save, files, &contents, runs.as_slice().iter().filter_map(Run::content))?;
-        if let Some(found) = credentials.get(place) {
+        if let Some(found) = credentials.get(place).filter(|_| several || known) {
+            header.uid = found.user().into();
             state::credentials::save(&mut save, found)?;
-            header.required = (header.required.get() | Features::CREDENTIALS.bits()).into();
+            let required = if several { Features::CREDENTIALS } else { Features::empty() };
+            header.required = (header.required.get() | required.bits()).into();
         }
         if place == 0 {
             state::process::save(&mut save, relations, files)?;
         }
+        // The root's image has those of all: it alone compares them.
+        let shared = if place == 0 { state::shared_file::save(&mut save, files)? } else { Features::empty() };
         let along = Along {
             keys: state::pkey::find(save.target),
-            shared: sets | state::shared_file::save(&mut save, files)? | state::sysv::save(&mut save, &contents)?,
+            shared: sets | shared | state::sysv::save(&mut save, &contents)?,
             locks_future: state::setting::locks_future(save.target),
         };
         let Save { notes, scratch, .. } = save;
-        drafts.push(Draft { notes, scratch, header, along: Some(along), vmas: &[], vmas_room, runs });
+        drafts.push(Draft { notes, scratch, header, along: Some(along), vmas_room, runs });
     }
     target.enter(0);
     target.thaw()?;
@@ -128,7 +129,33 @@ fn walk<T: Target, H: Threads>(
         target.enter(place);
         ready.push(described(target, member, draft, &contents)?);
     }
-    write(target, members, ready, &contents, &ids, output)
+    let parents: Vec<_> = relations
+        .iter()
+        .take(members.len())
+        .map(|one| ids.iter().take(members.len()).position(|id| *id == one.record.parent.get()))
+        .collect();
+    inherit_pages(target, &mut ready, &parents)?;
+    write(target, members, (ready, &parents), &contents, &ids, output)
+}
+
+/// Finds the pages that processes share with their parents. Where there is no room for the pieces they are saved once more.
+fn inherit_pages<T: Target>(target: &mut T, drafts: &mut [Draft<'_>], parents: &[Option<usize>]) -> Result<()> {
+    for (place, parent) in parents.iter().enumerate() {
+        // The root's parent is no process of the tree, and no process comes before its parent.
+        let Some(parent) = parent.filter(|parent| *parent < place) else { continue };
+        let runs = |place: usize| drafts.get(place).map(|draft| draft.runs.as_slice()).unwrap_or_default();
+        let found = inherit::find(target, (parent, runs(parent)), (place, runs(place)))?;
+        let old = pages::of_memory(runs(place)).len();
+        let shares = found.iter().any(Run::is_inherited);
+        if shares && drafts.get_mut(place).is_some_and(|draft| draft.runs.replace_first(old, &found)) {
+            for place in [parent, place] {
+                let Draft { notes, header, .. } = drafts.get_mut(place).ok_or(Full)?;
+                header.required = (header.required.get() | Features::INHERITED.bits()).into();
+                notes.replace_first(header)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn described<'b, T: Target, H: Threads>(
@@ -141,16 +168,16 @@ fn described<'b, T: Target, H: Threads>(
     let mut save = Save { target, notes, scratch };
     let who = (member.threads, &member.facts);
     let along = along.ok_or(Full)?;
-    let vmas = super::describe(&mut save, who, (&mut header, along), contents, vmas_room, &mut runs)?;
+    super::describe(&mut save, who, (&mut header, along), contents, vmas_room, &mut runs)?;
     let Save { notes, scratch, .. } = save;
-    Ok(Draft { notes, scratch, header, along: None, vmas, vmas_room: &mut [], runs })
+    Ok(Draft { notes, scratch, header, along: None, vmas_room: &mut [], runs })
 }
 
 /// The root's image, with all others in it.
 fn write<T: Target, H: Threads>(
     target: &mut T,
     members: &[Member<'_, H>],
-    drafts: Vec<Draft<'_>>,
+    (drafts, parents): (Vec<Draft<'_>>, &[Option<usize>]),
     contents: &Contents<'_>,
     ids: &[u32],
     output: &mut Output,
@@ -158,31 +185,41 @@ fn write<T: Target, H: Threads>(
     let (mut parts, mut images) = (Vec::new(), Vec::new());
     // The root's headers tell the others' lengths.
     for (draft, pid) in drafts.into_iter().zip(ids).rev() {
-        let Draft { notes, scratch, vmas, runs, .. } = draft;
+        let Draft { notes, scratch, runs, .. } = draft;
         let within = if parts.len() + 1 == members.len() { &*images } else { &[] };
         let (layout, prefix) = super::lay_out(notes, runs.as_slice(), within)?;
         images.insert(0, (u64::from(*pid), layout.file_len()));
-        parts.push((layout, prefix, scratch, vmas, runs));
+        parts.push((layout, prefix, scratch, runs));
+    }
+    parts.reverse();
+    let (mut at, mut bases, mut places) = (0, Vec::new(), Vec::new());
+    for (place, (layout, prefix, _, runs)) in parts.iter_mut().enumerate() {
+        let runs = runs.as_slice();
+        let theirs = parents.get(place).copied().flatten().and_then(|parent| places.get(parent));
+        let own = inherit::locate(layout, prefix, runs, at, theirs)?;
+        places.push(own);
+        bases.push(at);
+        at = match place {
+            0 => layout.segments + runs.iter().map(Run::stored).sum::<u64>(),
+            _ => align_up(at + layout.file_len(), PAGE),
+        };
     }
     let mut sums = Vec::new();
     let mut root = None;
-    let mut at = 0;
-    for (place, (layout, prefix, mut scratch, vmas, runs)) in parts.into_iter().rev().enumerate() {
+    for (place, ((layout, prefix, mut scratch, runs), base)) in parts.into_iter().zip(bases).enumerate() {
         target.enter(place);
         let threads = members.get(place).ok_or(Full)?.threads;
         let rseq_pages = super::rseq_pages(&mut scratch, threads)?;
-        // A tree keeps its ids: locks that name their holders need no correction.
-        let ids = Ids { rseq_pages, threads: &[], vmas, table: 0..0 };
+        // A tree keeps its ids: nobody asks for traces of them.
+        let marks = (rseq_pages, None);
         let runs = runs.as_slice();
         if place == 0 {
             sums.resize(runs.len(), 0);
-            output.write_body(&*target, &layout, prefix, (runs, contents, &mut sums), &ids, &mut scratch)?;
-            at = layout.segments + runs.iter().map(|run| run.len).sum::<u64>();
+            output.write_body(&*target, &layout, prefix, (runs, contents, &mut sums), marks, &mut scratch)?;
             root = Some((layout, prefix, scratch));
         } else {
-            output.begin_at(at);
-            sums.push(output.write(&*target, &layout, prefix, (runs, contents), &ids, &mut scratch)?);
-            at = align_up(at + layout.file_len(), PAGE);
+            output.begin_at(base);
+            sums.push(output.write(&*target, &layout, prefix, (runs, contents), marks, &mut scratch)?);
         }
     }
     output.begin_at(0);

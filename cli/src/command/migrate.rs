@@ -27,7 +27,7 @@ here. What was a terminal or a pipe is /dev/null for reading there, and a file f
 )]
 pub struct Args {
     /// Its process id
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(value_name = "PID", value_parser = crate::command::save::process)]
     process: i32,
     /// Where to, as ssh takes it
     #[arg(value_name = "[USER@]HOST", value_parser = host)]
@@ -77,7 +77,7 @@ fn host(text: &str) -> Result<String, String> {
 /// Lines that a profile may print before the first word.
 const LINES_MAX: u32 = 200;
 
-/// How a failure is told.
+/// How a failure is reported.
 const FAILED: &str = "failed ";
 
 /// The other side, through ssh.
@@ -97,10 +97,11 @@ struct Runs {
 /// Moves it and prints one line.
 pub fn main(args: Args) -> Result<(), Failure> {
     // A process that is not there, or of somebody else, is no reason to go anywhere.
-    remote::blockers(args.process).map_err(|e| Failure::new(e.exit_code(), e))?;
+    remote::blockers(args.process, remote::Tcp::Refuse).map_err(|e| Failure::new(e.exit_code(), e))?;
     let mut there = There::reach(&args)?;
     let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
-    let options = remote::Options { freeze: false, kill: true, tcp: args.tcp.checked(false)?, with_files };
+    let tcp = args.tcp.checked(false)?;
+    let options = remote::Options { kill: true, tcp, with_files, ..remote::Options::default() };
     let to = there.to.take();
     let compression = args.compress.0;
     let (mut runs, mut told) = (None, false);
@@ -177,8 +178,12 @@ impl There {
         }
         this.to = None;
         let status = this.end();
-        let what =
-            format!("{}: no ckpt answers ({program} ended with {status}): is it there? --remote-ckpt", this.host);
+        // ssh(1) has 255 for its own errors, and has said which.
+        let remedy = match status.as_str() {
+            "255" => "it could not get there, or not log in".to_owned(),
+            _ => "is it there? --remote-ckpt".to_owned(),
+        };
+        let what = format!("{}: no ckpt answers ({program} ended with {status}): {remedy}", this.host);
         Err(Failure::new(ExitCode::SaveFailed, what))
     }
 

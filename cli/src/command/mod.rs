@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod list;
 pub mod migrate;
 pub mod receive;
 pub mod restart;

@@ -1,6 +1,6 @@
 //! `ckpt receive`: the other end of `ckpt migrate`, started by it through ssh.
 //!
-//! Must never start a program before it is told to, nor leave one running of which it could tell nobody.
+//! Must never start a program before the sender says so, nor leave one running that it could not report.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Write};
@@ -52,7 +52,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
 }
 
 fn take_over(mut args: Args) -> Result<(), Failure> {
-    let manner = args.whose.manner()?;
+    args.whose.check()?;
     let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
     let mut from = BufReader::with_capacity(1 << 20, io::stdin());
     let name = Path::new("image");
@@ -64,7 +64,7 @@ fn take_over(mut args: Args) -> Result<(), Failure> {
     if asked.as_deref() != Some(GO) {
         return Err(Failure::new(ExitCode::SaveFailed, "the other end has left: nothing was started"));
     }
-    let pid = restart::detached(&source, &args.options, manner, pidfile)?;
+    let pid = restart::detached(&source, &args.options, &args.whose, pidfile)?;
     let file = streams.keep();
     let runs = format!("runs {} {}", pid.as_raw_nonzero(), file.as_deref().map(text::path).unwrap_or_default());
     say(&runs).inspect_err(|_| ended(pid))
@@ -100,10 +100,7 @@ impl Streams {
             outside.push((terminal.id, terminal.flags.get()));
         }
         for pipe in checked.image.table::<Pipe>().map_err(fault)? {
-            if pipe.named.get() == 0
-                && pipe.again.get() == 0
-                && !inner.iter().any(|d| d.read == pipe.id || d.write == pipe.id)
-            {
+            if pipe.named.get() == 0 && inner.binary_search_by_key(&pipe.pipe.get(), |data| data.pipe.get()).is_err() {
                 outside.push((pipe.id, pipe.flags.get()));
             }
         }

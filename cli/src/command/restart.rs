@@ -1,4 +1,4 @@
-//! `ckpt restart`: lets the program in an image go on: in place of this command, or as its child under chosen ids.
+//! `ckpt restart`: lets the program in an image go on, by the stub in this command's place.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,25 +7,39 @@ use clap::ValueEnum;
 
 use crate::failure::Failure;
 use crate::pidfile::PidFile;
-use crate::restart::{self, Identity, Manner, Source};
+use crate::restart::{self, Source};
 use crate::stub;
-use crate::supervise::clocks::Clock;
 
 /// Whose process ids the program gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Pid {
-    /// This process's own (the default)
-    New,
-    /// The saved ones
+    /// The saved ones wherever they can be had; new ones where nothing keeps the old ones
+    #[default]
+    Auto,
+    /// The saved ones, however long it takes to count up to them
     Keep,
+    /// New ones: what keeps the old ones may fail
+    New,
+}
+
+/// Whose clocks the program gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Clock {
+    /// The saved ones where this machine's stand lower, else this machine's
+    #[default]
+    Auto,
+    /// The saved ones, which go on
+    Keep,
+    /// This machine's
+    New,
 }
 
 /// Whose ids and clocks the program gets.
 #[derive(Debug, clap::Args)]
 pub struct Whose {
-    /// The program's process and thread ids [default: new; a tree's and Ruby's are kept, in a namespace where they may not be]
-    #[arg(long, value_name = "WHICH")]
-    pid: Option<Pid>,
+    /// The program's process and thread ids
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pid: Pid,
     /// The saved ids and clocks, in namespaces of its own
     #[arg(long)]
     namespace: bool,
@@ -35,27 +49,19 @@ pub struct Whose {
 }
 
 impl Whose {
-    /// What the options mean together.
-    pub fn manner(&self) -> Result<Manner, Failure> {
-        let identity = match (self.pid, self.namespace) {
-            (Some(Pid::New), true) => {
-                return Err(Failure::usage("--namespace keeps the ids: it excludes --pid new"));
-            }
-            (_, true) if self.clock == Clock::New => {
-                return Err(Failure::usage("--namespace lets the clocks go on: it excludes --clock new"));
-            }
-            (_, true) => Identity::Namespace,
-            (Some(Pid::Keep), _) => Identity::Keep,
-            (Some(Pid::New), _) => Identity::New,
-            (None, _) => Identity::Any,
-        };
-        Ok(Manner { identity, clock: self.clock })
+    /// What excludes each other.
+    pub fn check(&self) -> Result<(), Failure> {
+        match (self.namespace, self.pid, self.clock) {
+            (true, Pid::New, _) => Err(Failure::usage("--namespace keeps the ids: it excludes --pid new")),
+            (true, _, Clock::New) => Err(Failure::usage("--namespace lets the clocks go on: it excludes --clock new")),
+            _ => Ok(()),
+        }
     }
 
     /// As they were given.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut out: Vec<OsString> = Vec::new();
-        if let Some(pid) = self.pid.and_then(stub::word) {
+        if let Some(pid) = stub::word(self.pid).filter(|_| self.pid != Pid::Auto) {
             out.extend(["--pid".into(), pid]);
         }
         out.extend(self.namespace.then(|| "--namespace".into()));
@@ -69,8 +75,9 @@ impl Whose {
 /// Let the program in an image go on where it was saved
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The program takes this command's place: same process id, terminal and pipes, and its exit status. With \
---pid keep, --namespace, and clocks that go on, it is a child, and this command stands in for it: signals, job control, exit status."
+    after_help = "The program keeps its process and thread ids wherever they can be had: as root, with the capability CHECKPOINT_RESTORE, \
+where they come up next, or in a pid namespace of its own. It is a child of this command then, which supervises it: signals, job control, exit \
+status. Where nothing in the program keeps its old id, it takes this command's place: same process id."
 )]
 pub struct Args {
     /// The image; - reads it from standard input
@@ -87,13 +94,18 @@ pub struct Args {
     pidfile: Option<PathBuf>,
 }
 
-/// Returns what went wrong, or the end of the program that this command has stood in for.
+/// Returns what went wrong; what the program does is its own affair.
 pub fn main(args: Args) -> Result<(), Failure> {
-    let manner = args.whose.manner()?;
-    let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
-    let source = Source::open(&args.image, args.options.trust)?;
+    args.whose.check()?;
     if args.detach {
-        return restart::detached(&source, &args.options, manner, pidfile).map(drop);
+        let pidfile = args.pidfile.as_deref().map(PidFile::prepare).transpose()?;
+        let source = Source::open(&args.image, args.options.trust)?;
+        return restart::detached(&source, &args.options, &args.whose, pidfile).map(drop);
     }
-    Err(restart::attached(&source, &args.options, manner, pidfile))
+    if let Some(path) = &args.pidfile {
+        // The stub writes it; but who gives a wrong name hears of it first.
+        drop(PidFile::prepare(path)?);
+    }
+    let source = Source::open(&args.image, args.options.trust)?;
+    Err(restart::attached(&source, &args.options, &args.whose, args.pidfile.as_deref()))
 }

@@ -6,12 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ckpt::output::Placing;
 use ckpt::remote::{self, Report};
 use image_format::ExitCode;
 
+use crate::apart;
 use crate::compress::Compression;
 use crate::failure::{Failure, reason};
 use crate::ipc;
+use crate::outside;
 use crate::reach;
 use crate::saver::{self, To};
 use crate::text;
@@ -24,11 +27,14 @@ process goes on. `ckpt check PID` lists what would block a save."
 )]
 pub struct Args {
     /// Its process id
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(value_parser = process)]
     pid: i32,
     /// Where to save, or - for standard output [default: PID.ckpt, in the working directory]
     #[arg(short, long, value_name = "IMAGE")]
     output: Option<PathBuf>,
+    /// Replace a file that is no image, too
+    #[arg(long)]
+    force: bool,
     /// End the process when its image is durable; it stands still until then
     #[arg(long)]
     kill: bool,
@@ -50,6 +56,15 @@ pub struct Args {
     /// Say more: threads, and why a save was not live
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// A process id, or why it is none.
+pub fn process(text: &str) -> Result<i32, String> {
+    match text.parse::<i64>() {
+        Ok(pid @ 1..=0x7fff_ffff) => Ok(pid as i32),
+        Ok(_) => Err("no process id: give one above 0".to_owned()),
+        Err(_) => Err(format!("no process id: `pgrep {text}` finds it by its name")),
+    }
 }
 
 /// What becomes of TCP connections to other processes.
@@ -102,20 +117,40 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let to = if stream { To::Stream(standard_output()?) } else { To::File(&path) };
     let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
     let tcp = args.tcp.checked(args.kill)?;
-    let options = remote::Options { freeze: args.freeze, kill: args.kill, tcp, with_files };
+    let (freeze, kill) = (args.freeze, args.kill);
+    let options = remote::Options {
+        freeze,
+        kill,
+        tcp,
+        with_files,
+        placing: Placing { force: args.force, ..Placing::default() },
+        given_up: Some(apart::is_given_up),
+        ..remote::Options::default()
+    };
     // Asked for while all of its processes are there.
-    let words = if args.quiet {
+    let mut may_lead = false;
+    let mut words = if args.quiet {
         Vec::new()
     } else {
-        let all = ipc::family(args.pid);
+        let all = ipc::tree(args.pid);
+        may_lead = !stream && args.compress.is_none() && outside::may_lead(&all);
         [reach::beyond(&all), ipc::used(args.pid, all)].concat()
     };
     let report = saver::save(args.pid, to, options, args.compress)?;
     if args.quiet {
         return Ok(());
     }
+    if may_lead {
+        words.extend(outside::pipes(&path)?);
+    }
+    words.extend(report.shielded.as_ref().map(shielded));
     for line in words {
         eprintln!("ckpt: {line}");
+    }
+    if report.confined != 0 {
+        let whom = if report.confined == 1 { "the process" } else { "processes" };
+        let what = "what Landlock, or another security module, forbids is not in the image";
+        eprintln!("ckpt: {whom}: {what}: restart inside the same restrictions");
     }
     let line = line(if stream { "standard output".to_owned() } else { text::path(&path) }, &report, args.verbose);
     if !stream {
@@ -133,6 +168,21 @@ fn standard_output() -> Result<OwnedFd, Failure> {
     out.as_fd()
         .try_clone_to_owned()
         .map_err(|e| Failure::new(ExitCode::SaveFailed, format_args!("standard output: {}", reason(&e))))
+}
+
+/// What is to be known of connections until the restart.
+fn shielded(shielded: &remote::Shielded) -> String {
+    let count = text::count(shielded.count, "TCP connection");
+    match &shielded.by {
+        Ok(name) => format!(
+            "{count} to other processes: until the restart, tables of nftables named {} let nothing of them in; it takes them away",
+            name.as_str()
+        ),
+        Err(e) => format!(
+            "{count} to other processes: nothing keeps their packets out until the restart ({e}), and one that comes ends its connection: \
+             iptables -I INPUT -p tcp -s PEER --sport PORT --dport PORT -j DROP, and -D afterwards"
+        ),
+    }
 }
 
 fn line(image: String, report: &Report, verbose: bool) -> String {

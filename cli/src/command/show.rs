@@ -23,7 +23,7 @@ pub struct Args {
 
 /// Prints the table or the object.
 pub fn main(args: Args) -> Result<(), Failure> {
-    let file = ImageFile::open(&args.image)?;
+    let file = ImageFile::describe(&args.image)?;
     let checked = file.checked()?;
     let others = file.others()?;
     let others = others.iter().map(ImageFile::checked).collect::<Result<Vec<_>, _>>()?;

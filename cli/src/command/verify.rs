@@ -61,12 +61,11 @@ fn padding(file: &ImageFile, prefix: u64) -> Result<(), Failure> {
 
 /// Compares the memory with its checksums, on all processors; the fault is that of the first wrong segment.
 fn segments(file: &ImageFile, checked: &Checked<'_>) -> Result<(), Failure> {
-    let of_memory = checked.image.segments().map(|segment| (segment, Part::Segment(segment.addr.into())));
+    let of_memory = checked.image.segments().map(|segment| (segment, Part::Segment(segment.addr)));
     let contents = checked.image.table::<Content>().unwrap_or_default();
     let owner = |index| contents.partition_point(|content| content.first.get() as usize <= index).saturating_sub(1);
     let of_contents = checked.image.content_segments().enumerate();
-    let of_contents =
-        of_contents.map(|(i, segment)| (segment, Part::Content(u32::try_from(owner(i)).unwrap_or(0).into())));
+    let of_contents = of_contents.map(|(i, segment)| (segment, Part::Content(u32::try_from(owner(i)).unwrap_or(0))));
     let segments: Vec<_> = of_memory.chain(of_contents).zip(checked.sums.iter().copied()).collect();
     let next = AtomicUsize::new(0);
     let first: Mutex<Option<(usize, Failure)>> = Mutex::new(None);
@@ -88,8 +87,9 @@ fn segments(file: &ImageFile, checked: &Checked<'_>) -> Result<(), Failure> {
     };
     let workers = thread::available_parallelism().map_or(1, usize::from).min(segments.len().max(1));
     thread::scope(|scope| {
+        // Where no more threads may be made, fewer do it.
         for _ in 1..workers {
-            scope.spawn(work);
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });
@@ -110,7 +110,7 @@ fn segment_sum(
     while done < segment.len {
         let len = buffer.len().min(usize::try_from(segment.len - done).unwrap_or(usize::MAX));
         let chunk = buffer.get_mut(..len).unwrap_or_default();
-        file.read(chunk, segment.offset + done)?;
+        file.read_segment(chunk, segment, done)?;
         hasher.update(chunk);
         done += len as u64;
     }

@@ -7,13 +7,12 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use sys::abi::PrctlMmMap;
 use sys::child;
+use sys::namespace::{self, Kinds};
 use sys::probe::{self, Tracing};
 
 use super::Fact;
 use super::trial::{Outcome, in_child, with_child, word};
 use crate::stub::Stub;
-use crate::supervise::clocks::Clocks;
-use crate::supervise::namespace::Namespace;
 
 /// An id that is free in a namespace of one's own.
 const SOME_ID: i32 = 4242;
@@ -120,7 +119,7 @@ fn memfd() -> Outcome {
 
 fn stub() -> Outcome {
     let nothing = crate::stub::Options::with_files(crate::stub::Files::Verify);
-    Stub::new(std::path::Path::new("-"), &nothing, &[], false).map(drop).map_err(|failure| failure.into_parts().1)
+    Stub::new(std::path::Path::new("-"), &nothing, &[]).map(drop).map_err(|failure| failure.into_parts().1)
 }
 
 /// Sets what is set already.
@@ -166,21 +165,27 @@ fn unshared(flags: UnshareFlags) -> Outcome {
     in_child(|| unsafe { unshare_unsafe(flags) }.map_err(word))
 }
 
-/// All that `--namespace` does, but the program.
+/// A process with a chosen id in a pid namespace.
 fn ids_in_namespace() -> Outcome {
-    let told = |failure: crate::failure::Failure| failure.into_parts().1;
-    let hour = 3_600_000_000_000;
-    let namespace = Namespace::make(SOME_ID, Clocks { monotonic: hour, boottime: hour }, true).map_err(told)?;
+    let kinds = Kinds::PID | Kinds::TIME;
+    namespace::unshare(kinds).or_else(|_| namespace::unshare(kinds | Kinds::USER)).map_err(word)?;
+    // PID 1 waits; its end ends all others.
     // SAFETY: a child with one thread.
-    let pid = unsafe { child::fork(Some(SOME_ID)) }.map_err(word)?;
-    if pid == 0 {
-        let as_wished =
-            namespace.furnish().is_ok() && sys::process::pid() == SOME_ID && sys::time::nanoseconds(1) / hour == 1;
-        sys::process::exit(i32::from(!as_wished));
+    let init = unsafe { child::fork(None) }.map_err(word)?;
+    if init == 0 {
+        probe::sleep();
     }
-    match child::wait(pid, true) {
+    // SAFETY: as above.
+    let pid = unsafe { child::fork(Some(SOME_ID)) }.map_err(word);
+    if pid == Ok(0) {
+        sys::process::exit(i32::from(sys::process::pid() != SOME_ID));
+    }
+    let ended = pid.map(|pid| child::wait(pid, true));
+    let _ = sys::process::kill(init, sys::abi::signal::SIGKILL);
+    let _ = child::wait(init, true);
+    match ended? {
         Ok(Some((_, child::Change::Exited(0)))) => Ok(()),
-        _ => Err("ids or clocks are not as asked for".to_owned()),
+        _ => Err("the id is not as asked for".to_owned()),
     }
 }
 
@@ -232,7 +237,7 @@ fn limits() -> Vec<Fact> {
         plain(
             "seccomp",
             seccomp(),
-            "save, restart: system calls that a filter forbids fail; a program under one is not saved",
+            "save, restart: system calls that a filter forbids fail; a program under one is saved by its PID, as root",
         ),
         plain("pid-max", read("/proc/sys/kernel/pid_max"), "restart --pid keep: ids below this one"),
         plain("nofile", limit(Resource::Nofile), "restart: descriptors below this one"),

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::failure::reason;
-use crate::supervise::birth::pipe;
+use crate::supervise::pipe;
 
 /// What a trial gives: nothing more than that it works, or why not.
 pub type Outcome = Result<(), String>;

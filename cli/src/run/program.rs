@@ -2,7 +2,7 @@
 //!
 //! Must never execute anything to find out.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -34,6 +34,20 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     refused(&program, "too many interpreters, one after the other")
 }
 
+/// The command line that a process has when these words were executed: a script's begins with its interpreter's (fs/binfmt_script.c).
+pub fn executed(words: &[OsString]) -> Result<Vec<OsString>, Failure> {
+    let mut words = words.to_vec();
+    let Some(name) = words.first() else { return Ok(words) };
+    let mut file = search(name)?;
+    for _ in 0..LEVELS {
+        let Some((interpreter, argument)) = first_line(&file).map_err(|e| Failure::exec(&file, &e))? else { break };
+        let lead = [Some(interpreter.clone()), argument, Some(file)];
+        words.splice(..1, lead.into_iter().flatten().map(PathBuf::into_os_string));
+        file = interpreter;
+    }
+    Ok(words)
+}
+
 /// A name with a slash is a path; any other is looked up in `PATH`.
 fn search(name: &OsStr) -> Result<PathBuf, Failure> {
     let not_found =
@@ -52,12 +66,20 @@ fn search(name: &OsStr) -> Result<PathBuf, Failure> {
 
 /// The program that a script's first line names.
 fn interpreter(path: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(first_line(path)?.map(|(interpreter, _)| interpreter))
+}
+
+/// The same, and its one argument, if there is one.
+fn first_line(path: &Path) -> io::Result<Option<(PathBuf, Option<PathBuf>)>> {
     let mut first = Vec::new();
     File::open(path)?.take(FIRST_LINE).read_to_end(&mut first)?;
     let Some(line) = first.strip_prefix(b"#!") else { return Ok(None) };
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
-    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
-    Ok(Some(PathBuf::from(OsStr::from_bytes(name))))
+    let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
+    let argument = rest.trim_ascii();
+    Ok(Some((path(name), (!argument.is_empty()).then(|| path(argument)))))
 }
 
 fn refused<T>(path: &Path, why: &str) -> Result<T, Failure> {
@@ -93,6 +115,9 @@ mod tests {
             fs::write(&path, text)?;
             assert_eq!(interpreter(&path)?, expected.map(PathBuf::from), "{text}");
         }
+        fs::write(&path, "#! /bin/sh -e x \nexit\n")?;
+        let words = executed(&[path.clone().into(), "one".into()]).unwrap_or_default();
+        assert_eq!(words, ["/bin/sh".into(), "-e x".into(), path.into_os_string(), OsString::from("one")]);
         Ok(())
     }
 }

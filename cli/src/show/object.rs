@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::inotify::{Inotify, InotifyWatch};
-use image_format::record::pipe::PipeData;
+use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::pty::{Pty, PtyStep, WRITE};
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{Socket, SocketStep, Step};
@@ -208,20 +208,37 @@ pub fn sockets(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
 
 /// Those of the ends of pipes inside the process, by id.
 pub fn pipes(image: &Image<'_>) -> Result<HashMap<u32, State>, Fault> {
-    let mut out: HashMap<u32, State> = HashMap::new();
-    let known = |id: u32| (id != image_format::record::pipe::CLOSED).then_some(id);
+    /// What is known of a pipe: its first reader and first writer, bytes, packets, buffer.
+    #[derive(Default)]
+    struct Inside {
+        ends: [Option<u32>; 2],
+        holds: u64,
+        packets: usize,
+        buffer: u32,
+    }
+    let mut inside: HashMap<u32, Inside> = HashMap::new();
     for one in image.table::<PipeData>()? {
-        let (read, write) = (known(one.read.get()), known(one.write.get()));
-        for (id, peer) in [(read, write), (write, read)] {
-            let Some(id) = id else { continue };
-            let new = State::Pipe { peer, holds: 0, packets: 0, buffer: one.size.get() };
-            if let State::Pipe { holds, packets, .. } = out.entry(id).or_insert(new) {
-                *holds += u64::from(one.bytes.len.get());
-                *packets += usize::from(one.packet.get() != 0);
-            }
+        let pipe = inside.entry(one.pipe.get()).or_default();
+        pipe.holds += u64::from(one.bytes.len.get());
+        pipe.packets += usize::from(one.packet.get() != 0);
+        pipe.buffer = one.size.get();
+    }
+    for end in image.table::<Pipe>()? {
+        let mode = (end.flags.get() & 3) as usize;
+        if let Some(first) = inside.get_mut(&end.pipe.get()).and_then(|pipe| pipe.ends.get_mut(mode)) {
+            first.get_or_insert(end.id.get());
         }
     }
-    Ok(out)
+    let of_end = |end: &Pipe| {
+        let Inside { ends: [reader, writer], holds, packets, buffer } = *inside.get(&end.pipe.get())?;
+        let peer = match end.flags.get() & 3 {
+            0 => writer,
+            1 => reader,
+            _ => Some(end.id.get()),
+        };
+        Some((end.id.get(), State::Pipe { peer, holds, packets, buffer }))
+    };
+    Ok(image.table::<Pipe>()?.iter().filter_map(of_end).collect())
 }
 
 /// Those of masters of pseudo-terminals, by id.

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use image_format::record;
 use image_format::record::cwd::Cwd;
-use image_format::record::header::{Features, Header};
+use image_format::record::header::{Features, Header, Traces};
 use image_format::record::itimer::Itimer;
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
@@ -23,6 +23,7 @@ use super::semaphore::Semaphores;
 use super::setting::Setting;
 use super::thread::Thread;
 use crate::image::{Checked, ImageFile};
+use crate::job::Job;
 use crate::{signal, text};
 
 /// Version of the schema.
@@ -57,6 +58,8 @@ pub struct Report {
     pub image: ImageInfo,
     /// Where and when it was made.
     pub saved: Saved,
+    /// What `ckpt run` was asked for, if it has made the image.
+    pub job: Option<Job>,
     /// The process tree, its root first.
     pub processes: Vec<Process>,
 }
@@ -127,6 +130,8 @@ pub struct Process {
     pub pid: u32,
     /// Its parent's, when that is saved, too.
     pub parent: Option<u32>,
+    /// What the save has found of its ids in its memory.
+    pub ids: Ids,
     /// Its process group, in a tree.
     pub group: Option<u32>,
     /// Its session, in a tree.
@@ -163,6 +168,15 @@ pub struct Process {
     pub pending_signals: Vec<PendingSignal>,
     /// What handlers that were running had interrupted.
     pub signal_frames: Vec<SignalFrame>,
+}
+
+/// Whether a process may keep its process or thread ids in its own memory, which decides how a restart gives it ids.
+#[derive(Debug, Serialize)]
+pub struct Ids {
+    /// `none`, `found`, or `unknown`: nobody has looked.
+    pub traces: &'static str,
+    /// Where the first of what may be one lies.
+    pub at: Option<String>,
 }
 
 /// What a signal had interrupted: its extended state in the program's memory.
@@ -229,6 +243,7 @@ impl Report {
                 segments: image.segments().len() + image.content_segments().len(),
             },
             saved: Saved::new(header),
+            job: Job::of(image)?,
             processes: processes.collect::<Result<_, _>>()?,
         })
     }
@@ -283,8 +298,19 @@ impl Saved {
 
 /// What a CPU must have for this, by name.
 fn cpu_needs(cpu: &record::header::Cpu) -> Vec<String> {
-    let names: sys::text::Text<2048> = loader::cpu::lacking(cpu, &[0; 8], 0);
+    let names = loader::cpu::lacking(cpu, &[0; 8], 0);
     names.as_str().split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+impl Ids {
+    fn new(header: &Header) -> Self {
+        let (traces, at) = match header.traces() {
+            Traces::None => ("none", None),
+            Traces::Found => ("found", Some(format!("{:#x}", header.trace.get()))),
+            Traces::Unknown => ("unknown", None),
+        };
+        Self { traces, at }
+    }
 }
 
 impl Process {
@@ -297,6 +323,7 @@ impl Process {
         Ok(Self {
             pid: image.header().pid.get(),
             parent: relation.map(|r| r.parent.get()).filter(|parent| *parent != 0),
+            ids: Ids::new(image.header()),
             group: relation.map(|r| r.group.get()),
             session: relation.map(|r| r.session.get()),
             credentials: Credentials::of(image)?,

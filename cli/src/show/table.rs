@@ -32,13 +32,18 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     line(out, "CPU", &format!("needs {}", if cpu.is_empty() { "nothing special".to_owned() } else { cpu.join(" ") }))?;
     line(out, "restarts", &format!("{} before this save", image.generation))?;
     line(out, "id", &image.uuid)?;
+    if let Some(job) = &report.job {
+        line(out, "job", &format!("{}, in {} on {}", job.line, job.directory, job.host))?;
+    }
+    // From outside no thread of it has made the save.
+    let by_itself = !image.requires.iter().any(|feature| feature == "full-frame");
     for process in &report.processes {
-        process_table(out, process)?;
+        process_table(out, process, by_itself)?;
     }
     Ok(())
 }
 
-fn process_table(out: &mut String, process: &Process) -> fmt::Result {
+fn process_table(out: &mut String, process: &Process, by_itself: bool) -> fmt::Result {
     writeln!(out, "\nProcess {}", process.pid)?;
     if let Some((group, session)) = process.group.zip(process.session) {
         let of = process.parent.map_or_else(|| "root of the tree".to_owned(), |parent| format!("child of {parent}"));
@@ -47,6 +52,7 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
     if let Some(credentials) = &process.credentials {
         line(out, "user", &credentials.line())?;
     }
+    line(out, "ids", &ids(process))?;
     line(out, "program", &process.executable)?;
     if !process.command.is_empty() {
         line(out, "command", &process.command)?;
@@ -78,13 +84,22 @@ fn process_table(out: &mut String, process: &Process) -> fmt::Result {
     }
     let limits = process.limits.iter().filter(|limit| limit.soft.is_some());
     line(out, "limits", &limits.map(limit_text).collect::<Vec<_>>().join(", "))?;
-    writeln!(out, "\n{}", table(&["THREAD", "NAME", "STOPPED IN", ""], &[0], thread_rows(process)))?;
+    writeln!(out, "\n{}", table(&["THREAD", "NAME", "STOPPED IN", ""], &[0], thread_rows(process, by_itself)))?;
     writeln!(out, "\n{}", table(&["MEMORY", "MAPPINGS", "MAPPED", "SAVED"], &[1, 2, 3], memory_rows(process)))?;
     if process.descriptors.is_empty() {
         return writeln!(out, "\nno open files");
     }
     let head = ["FD", "KIND", "PATH", "ACCESS", "OFFSET", "SIZE", "NOTES"];
     writeln!(out, "\n{}", table(&head, &[0, 4, 5], process.descriptors.iter().map(|d| file_row(d, process)).collect()))
+}
+
+/// What the save has found, and what a restart by default makes of it.
+fn ids(process: &Process) -> String {
+    match (process.ids.traces, &process.ids.at) {
+        ("none", _) => "no trace of them in its memory: a restart may give it new ones".to_owned(),
+        (_, Some(at)) => format!("its memory may hold one (at {at}): a restart keeps them"),
+        _ => "its memory was not searched for them: a restart keeps them".to_owned(),
+    }
 }
 
 fn line(out: &mut String, what: &str, value: &str) -> fmt::Result {
@@ -104,10 +119,10 @@ fn limit_text(limit: &Limit) -> String {
     format!("{} {} (of {})", limit.resource, value(limit.soft), value(limit.hard))
 }
 
-fn thread_rows(process: &Process) -> Vec<Vec<String>> {
+fn thread_rows(process: &Process, by_itself: bool) -> Vec<Vec<String>> {
     let row = |thread: &super::thread::Thread| {
         let mut notes = Vec::new();
-        notes.extend(thread.current.then(|| "made the save".to_owned()));
+        notes.extend((thread.current && by_itself).then(|| "made the save".to_owned()));
         notes.extend(thread.scheduling.as_ref().map(|s| match s.priority {
             0 => format!("{}, nice {}", s.policy, s.nice),
             priority => format!("{} {priority}", s.policy),
@@ -143,7 +158,7 @@ fn file_row(descriptor: &Descriptor, process: &Process) -> Vec<String> {
     if descriptor.cloexec {
         notes.push("cloexec".to_owned());
     }
-    // Each sharing is told once, at the later number.
+    // Each sharing is shown once, at the later number.
     let first = process.descriptors.iter().find(|other| other.file == descriptor.file);
     if let Some(first) = first.filter(|first| first.fd < descriptor.fd) {
         notes.push(format!("shares {}", first.fd));
@@ -172,7 +187,7 @@ fn lock_text(lock: &Lock) -> String {
 }
 
 /// Rows below a head; `right` are the columns of numbers. Lines are as long as they are: paths are not cut.
-fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+pub fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head.to_vec());
     for row in rows {

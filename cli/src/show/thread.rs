@@ -70,7 +70,7 @@ impl Thread {
             seccomp: image
                 .table::<Seccomp>()?
                 .iter()
-                .filter(|step| step.tid.get() == tid)
+                .filter(|step| step.tid.get() == tid || How::of(step).is_some_and(How::is_shared))
                 .filter_map(restriction)
                 .collect(),
         })
@@ -82,6 +82,7 @@ fn restriction(step: &Seccomp) -> Option<String> {
     match How::of(step)? {
         How::NoNewPrivs => None,
         How::Strict => Some("strict mode".to_owned()),
+        how if how.is_shared() => Some(format!("filter of {} instructions, which all threads share", step.len.get())),
         _ => Some(format!("filter of {} instructions", step.len.get())),
     }
 }

@@ -1,5 +1,6 @@
 //! Rules of contents: each segment belongs to one of them, lies within its size, and ascends.
 
+use super::rule::Rule;
 use super::{Check, Result};
 use crate::record::content::{Content, ContentFile, ContentKind};
 use crate::record::header::Features;
@@ -23,7 +24,7 @@ impl Check<'_, '_> {
         let (mut count, mut used) = (0, 0);
         for content in self.image.each::<Content>() {
             if !self.requires(Features::CONTENTS) {
-                return self.bad("a feature that the header does not require", content);
+                return self.bad(Rule::FeatureHeaderDoesNotRequire, content);
             }
             let (kind, size) = (ContentKind::from_number(content.kind.get()), content.identity.size.get());
             let name = self.string(content.name)?;
@@ -35,25 +36,25 @@ impl Check<'_, '_> {
             };
             let known = named && content.id.get() == count && content.seals.get() & !SEALS == 0;
             if !known || size > i64::MAX as u64 - PAGE || content.first.get() as usize != used {
-                return self.bad("shared contents of an impossible kind, name, size or order", content);
+                return self.bad(Rule::SharedContentsImpossibleKindNameSizeOrder, content);
             }
             let mut end = 0;
             for _ in 0..content.segments.get() {
                 let segment = segments.get(used).filter(|s| s.addr >= end);
                 end = segment.map_or(u64::MAX, |s| s.addr.saturating_add(s.len));
                 if end > align_up(size, PAGE) {
-                    return self.bad("shared contents whose parts are missing or out of order", content);
+                    return self.bad(Rule::SharedContentsWhosePartsMissingOutOrder, content);
                 }
                 used += 1;
             }
             count += 1;
         }
         if used != segments.len() {
-            return self.bad("parts of shared contents that belong to none", self.image.header());
+            return self.bad(Rule::PartsSharedContentsBelongNone, self.image.header());
         }
         for file in self.image.each::<ContentFile>() {
             if !self.is_nameless(file.content.get()) {
-                return self.bad("a file of shared contents that are not there", file);
+                return self.bad(Rule::FileSharedContentsNotThere, file);
             }
         }
         Ok(())

@@ -86,7 +86,8 @@ pub(crate) fn word(record: &[u8], at: u8) -> u32 {
 
 impl<'a> Table<'a> {
     pub(crate) fn of(image: &Image<'a>, kind: &'static Kind) -> Self {
-        let (bytes, size) = (image.contents(kind.note), size_of_type(kind.note as u32).map_or(1, |(size, _)| size));
+        let (bytes, size) =
+            (image.contents(kind.note.number()), size_of_type(kind.note as u32).map_or(1, |(size, _)| size));
         Self { bytes, size, count: bytes.len().checked_div(size).unwrap_or(0), kind }
     }
 

@@ -1,19 +1,19 @@
 //! Rules of open files: descriptors, what they lead to, locks, contents of pipes, what epoll sets watch.
 
+use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
-use zerocopy::{FromBytes, IntoBytes};
 
 use super::description::{Files, Table, word};
+use super::rule::Rule;
 use super::{Check, Result};
 use crate::record::descriptor::Descriptor;
 use crate::record::epoll::Watch;
 use crate::record::header::Features;
 use crate::record::inotify::InotifyWatch;
 use crate::record::lock::{Lock, LockKind};
-use crate::record::pipe::{CLOSED, Pipe, PipeData};
 use crate::record::process::FD_MASK;
-use crate::record::pty::{ARGUMENT, CHMOD, Pty, PtyStep, REQUESTS, WRITE, WRITE_MAX};
-use crate::record::socket::{Socket, SocketStep, Step};
+use crate::record::pty::{ARGUMENT, CHMOD, HUNG_UP, Pty, PtyStep, REQUESTS, WRITE, WRITE_MAX};
+use crate::record::socket::{FILTER_MAX, Socket, SocketStep, Step};
 use crate::record::timerfd::Timerfd;
 use crate::{NoteType, StrRef};
 
@@ -26,6 +26,9 @@ const SEC_MAX: u64 = i64::MAX as u64 / SECOND;
 
 /// Bytes of the longest address or option of a socket.
 const ADDRESS_MAX: usize = 256;
+
+/// Bytes of the longest path.
+const PATH_MAX: usize = 4096;
 
 /// Greatest number of an inotify watch: a restart counts up to it.
 const WD_MAX: u32 = 1 << 16;
@@ -47,9 +50,9 @@ impl<'a> Check<'_, 'a> {
         for table in files.tables() {
             self.descriptions(&files, table)?;
         }
-        let descriptors = self.descriptors(&files)?;
-        self.locks(&files, descriptors)?;
-        self.pipe_data(&files)?;
+        self.descriptors(&files)?;
+        self.locks(&files)?;
+        self.pipes(&files)?;
         self.sockets(&files)?;
         self.terminals(&files)?;
         self.events(&files)
@@ -60,8 +63,8 @@ impl<'a> Check<'_, 'a> {
         for record in table.iter() {
             let id = u64::from(word(record, 0));
             if id < least {
-                let what = "open files are out of order or repeated";
-                return Err(self.malformed(what, record));
+                let what = Rule::OpenFilesOutOfOrderOrRepeated;
+                return self.bad(what, record);
             }
             least = id + 1;
         }
@@ -72,10 +75,10 @@ impl<'a> Check<'_, 'a> {
         let kind = table.kind;
         for record in table.iter() {
             if files.holders(word(record, 0)) != 1 {
-                return Err(self.malformed("two open files have the same id", record));
+                return self.bad(Rule::TwoOpenFilesSameId, record);
             }
             if !self.requires(kind.needs) {
-                return Err(self.malformed("a feature that the header does not require", record));
+                return self.bad(Rule::FeatureHeaderDoesNotRequire, record);
             }
             if kind.path == 0 {
                 continue;
@@ -95,42 +98,53 @@ impl<'a> Check<'_, 'a> {
         let mut least = 0u32;
         for descriptor in descriptors {
             let fd = descriptor.fd.get();
-            if fd < least || fd >= FD_MAX || fd > FD_MASK && !self.requires(Features::TREE) {
-                return self.bad("descriptors are out of order, repeated, or too great", descriptor);
+            if fd < least
+                || fd >= FD_MAX
+                || fd > FD_MASK && !self.requires(Features::TREE) && !self.requires(Features::IN_TRANSIT)
+            {
+                return self.bad(Rule::DescriptorsOutOrderRepeatedTooGreat, descriptor);
             }
             if files.holders(descriptor.file.get()) == 0 {
-                return self.bad("a descriptor of an open file that the image does not describe", descriptor);
+                return self.bad(Rule::DescriptorOpenFileImageDoesNotDescribe, descriptor);
             }
             if descriptor.cloexec.get() > 1 {
-                return self.bad("a close-on-exec flag is neither 0 nor 1", descriptor);
+                return self.bad(Rule::CloseOnExecFlagNeither0Nor1, descriptor);
             }
             least = fd.saturating_add(1);
+        }
+        // What is asked of an open file is asked of its first descriptor, which is found by its id.
+        for descriptor in descriptors {
+            let first = self.image.each::<Descriptor>().with(descriptor.file.get()).next();
+            let first = first.filter(|one| one.file == descriptor.file);
+            if first.is_none_or(|one| one.fd.get() > descriptor.fd.get()) {
+                return self.bad(Rule::OpenFileNotCalledAfterFirstDescriptor, descriptor);
+            }
         }
         Ok(descriptors)
     }
 
-    fn locks(&self, files: &Files<'_>, descriptors: &[Descriptor]) -> Result {
+    fn locks(&self, files: &Files<'_>) -> Result {
         for lock in self.image.each::<Lock>() {
             if !self.requires(Features::LOCKS) {
-                return self.bad("a feature that the header does not require", lock);
+                return self.bad(Rule::FeatureHeaderDoesNotRequire, lock);
             }
             if LockKind::from_number(lock.kind.get()).is_none() || lock.write.get() > 1 {
-                return self.bad("a lock of an unknown kind", lock);
+                return self.bad(Rule::LockUnknownKind, lock);
             }
             let is_lease = lock.kind.get() == LockKind::Lease as u32;
             if is_lease && !self.requires(Features::LEASES)
                 || lock.signal.get() as usize > if is_lease { super::SIGNALS } else { 0 }
             {
-                return self.bad("a lease with a signal that there is not, or in an image that requires none", lock);
+                return self.bad(Rule::LeaseSignalThereNotImageRequiresNone, lock);
             }
             let end = lock.start.get().checked_add(lock.len.get());
             if end.is_none_or(|end| i64::try_from(end).is_err()) {
-                return self.bad("a lock reaches beyond the greatest offset", lock);
+                return self.bad(Rule::LockReachesBeyondGreatestOffset, lock);
             }
-            let at = descriptors.binary_search_by_key(&lock.fd.get(), |descriptor| descriptor.fd.get());
-            let file = at.ok().and_then(|at| descriptors.get(at)).map(|descriptor| descriptor.file.get());
+            let file =
+                self.image.each::<Descriptor>().with(lock.fd.get()).next().map(|descriptor| descriptor.file.get());
             if file.is_none_or(|id| !files.has(NoteType::Regular, id) && !files.has(NoteType::ContentFile, id)) {
-                return self.bad("a lock on what is no regular file", lock);
+                return self.bad(Rule::LockOnNoRegularFile, lock);
             }
         }
         Ok(())
@@ -138,55 +152,6 @@ impl<'a> Check<'_, 'a> {
 
     pub(super) fn requires(&self, feature: Features) -> bool {
         self.image.header().required.get() & feature.bits() == feature.bits()
-    }
-
-    fn pipe_data(&self, files: &Files<'_>) -> Result {
-        // The ends' access modes: 0 reads, 1 writes.
-        let is_end = |id: u32, mode: u32| {
-            let pipe = files.find(NoteType::Pipe, id).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
-            id == CLOSED || pipe.is_some_and(|p| p.flags.get() & 3 == mode && p.named.get() == 0)
-        };
-        // A FIFO of which both ends are inside: any end that can be read.
-        let is_fifo = |data: &PipeData| {
-            let pipe = files.find(NoteType::Pipe, data.read.get()).and_then(|bytes| Pipe::ref_from_bytes(bytes).ok());
-            data.write.get() == CLOSED && pipe.is_some_and(|p| p.named.get() != 0 && p.flags.get() & 3 != 1)
-        };
-        // The stub that knows no trees refuses them all.
-        let knows = cfg!(any(not(feature = "terse"), feature = "tree"));
-        for pipe in self.image.each::<Pipe>().filter(|pipe| knows && pipe.again.get() != 0) {
-            let is_made = |other: &Pipe| {
-                let id = other.id.get();
-                other.ino == pipe.ino
-                    && (other.again.get(), other.named.get()) == (0, 0)
-                    && self.image.each::<PipeData>().any(|data| [data.read.get(), data.write.get()].contains(&id))
-            };
-            if !self.requires(Features::PIPES_AGAIN)
-                || pipe.named.get() != 0
-                || !self.image.each::<Pipe>().any(is_made)
-                || self.image.each::<PipeData>().any(|data| data.read == pipe.id || data.write == pipe.id)
-            {
-                return self.bad("an end of a pipe that was opened again, without the pipe", pipe);
-            }
-        }
-        let mut last = (0, 0);
-        for one in self.image.each::<PipeData>() {
-            let ends = (one.read.get(), one.write.get());
-            if !self.requires(Features::INNER_PIPES) {
-                return self.bad("a feature that the header does not require", one);
-            }
-            if !is_fifo(one) && (ends.0 == ends.1 || !is_end(ends.0, 0) || !is_end(ends.1, 1)) {
-                return self.bad("a pipe's contents without its two ends", one);
-            }
-            let size = one.size.get() as usize;
-            if self.image.bytes(one.bytes).is_none_or(|bytes| bytes.len() > size) || one.packet.get() > 1 {
-                return self.bad("a pipe's contents do not fit the strings or its buffer", one);
-            }
-            if ends < last {
-                return self.bad("contents of pipes are out of order", one);
-            }
-            last = ends;
-        }
-        Ok(())
     }
 
     fn sockets(&self, files: &Files<'_>) -> Result {
@@ -202,9 +167,15 @@ impl<'a> Check<'_, 'a> {
                 Some(step @ Step::Right) => (step, if b == 0 { files.holders(a as u32) != 0 } else { a < count }),
                 Some(step) => (step, true),
             };
-            let fits = self.image.bytes(one.bytes).is_some() && (len <= ADDRESS_MAX || step == Step::Send);
+            let fits = self.image.bytes(one.bytes).is_some()
+                && match step {
+                    Step::Send => true,
+                    Step::Filter => len <= FILTER_MAX && len.is_multiple_of(8) && len != 0,
+                    Step::Within => len <= PATH_MAX,
+                    _ => len <= ADDRESS_MAX,
+                };
             if socket >= count || !there || !fits {
-                return self.bad("a step of a socket that is unknown, or names what the image does not have", one);
+                return self.bad(Rule::StepSocketUnknownNamesImageDoesNot, one);
             }
         }
         Ok(())
@@ -216,8 +187,8 @@ impl<'a> Check<'_, 'a> {
         let mut opened = 0;
         for pty in self.image.each::<Pty>() {
             opened += u64::from(pty.number.get());
-            if !is_master(pty.master.get()) || opened > PTYS_MAX {
-                return self.bad("a pseudo-terminal without its master, or with an impossible number", pty);
+            if pty.master.get() != HUNG_UP && !is_master(pty.master.get()) || opened > PTYS_MAX {
+                return self.bad(Rule::PseudoTerminalWithoutMasterImpossibleNumber, pty);
             }
         }
         for step in self.image.each::<PtyStep>() {
@@ -230,7 +201,7 @@ impl<'a> Check<'_, 'a> {
                 _ => bytes == ARGUMENT && REQUESTS.contains(&request),
             };
             if !fits || !is_master(step.master.get()) {
-                return self.bad("a step of a pseudo-terminal that is unknown, or does not fit what it does", step);
+                return self.bad(Rule::StepPseudoTerminalUnknownDoesNotFitDoes, step);
             }
         }
         Ok(())
@@ -239,18 +210,17 @@ impl<'a> Check<'_, 'a> {
     fn events(&self, files: &Files<'_>) -> Result {
         for timer in self.image.each::<Timerfd>() {
             if !matches!(timer.settime.get(), 0 | 1 | 3) || timer.clock.get() > CLOCK_MAX {
-                return self.bad("a timerfd of unknown clock or mode", timer);
+                return self.bad(Rule::TimerfdUnknownClockMode, timer);
             }
             if [timer.interval, timer.value].iter().any(|[sec, nsec]| sec.get() > SEC_MAX || nsec.get() >= SECOND) {
-                return self.bad("a timerfd's time is beyond all clocks", timer);
+                return self.bad(Rule::TimerfdTimeBeyondAllClocks, timer);
             }
         }
         let mut last = (0, 0);
         for watch in self.image.each::<InotifyWatch>() {
             let (inotify, wd) = (watch.inotify.get(), watch.wd.get());
             if !files.has(NoteType::Inotify, inotify) || (inotify, wd) <= last || !(1..=WD_MAX).contains(&wd) {
-                return self
-                    .bad("a watch of inotify is out of order, has an impossible number, or belongs to none", watch);
+                return self.bad(Rule::WatchOutOfOrderOrOfNoInotify, watch);
             }
             self.path(watch.path, watch.as_bytes())?;
             last = (inotify, wd);
@@ -259,10 +229,10 @@ impl<'a> Check<'_, 'a> {
         for watch in self.image.each::<Watch>() {
             let [epoll, fd, file] = [watch.epoll, watch.fd, watch.file].map(U32::get);
             if !files.has(NoteType::Epoll, epoll) || files.holders(file) == 0 || fd >= FD_MAX {
-                return self.bad("an epoll set watches what the image does not describe", watch);
+                return self.bad(Rule::EpollSetWatchesImageDoesNotDescribe, watch);
             }
             if last >= Some((epoll, fd, file)) {
-                return self.bad("what epoll sets watch is out of order or repeated", watch);
+                return self.bad(Rule::EpollSetsWatchOutOrderRepeated, watch);
             }
             last = Some((epoll, fd, file));
         }

@@ -7,9 +7,10 @@ use zerocopy::little_endian::U64;
 
 use crate::record::frame::{Component, Frame, SignalFrame};
 use crate::record::header::Features;
-use crate::record::memory::{Vma, VmaKind};
+use crate::record::memory::VmaKind;
 use crate::record::thread::Thread;
 
+use super::rule::Rule;
 use super::{Check, Result};
 
 /// `__USER_CS` and `__USER_DS`: the segments of every 64-bit program.
@@ -43,19 +44,19 @@ impl Check<'_, '_> {
         let kinds = Features::from_bits_truncate(header.required.get());
         let full = kinds.contains(Features::FULL_FRAME);
         if full == kinds.contains(Features::JMP_CONTEXT) {
-            return self.bad("the header requires none or both of jmp contexts and frames", header);
+            return self.bad(Rule::HeaderRequiresNoneBothJmpContextsFrames, header);
         }
         let mut least = 2;
         for component in self.image.each::<Component>() {
             let number = component.number.get();
             let end = component.at.get().saturating_add(component.len.get()) as usize;
             if number < least || number > 62 || (component.at.get() as usize) < XSTATE_MIN || end > XSTATE_LARGEST {
-                return self.bad("a component of the extended state that no CPU has", component);
+                return self.bad(Rule::ComponentExtendedStateNoCPU, component);
             }
             least = number + 1;
         }
         if frames.len() != if full { threads.len() } else { 0 } {
-            return self.bad("not as many frames as the header and the threads require", header);
+            return self.bad(Rule::NotManyFramesHeaderThreadsRequire, header);
         }
         for (frame, thread) in frames.iter().zip(threads) {
             self.frame(frame, thread)?;
@@ -64,7 +65,7 @@ impl Check<'_, '_> {
     }
 
     fn signal_frames(&self) -> Result {
-        let (vmas, mut least) = (self.image.rows::<Vma>(), 0);
+        let mut least = 0;
         for frame in self.image.each::<SignalFrame>() {
             let (at, len, present) = (frame.at.get(), u64::from(frame.len.get()), frame.present.get());
             // Of those that are present each has its place, inside the area.
@@ -74,14 +75,14 @@ impl Check<'_, '_> {
             };
             let known =
                 self.image.each::<Component>().filter(fits).fold(0b11, |bits, one| bits | 1 << one.number.get());
-            let vma = vmas.get(vmas.partition_point(|vma| vma.end.get() <= at));
+            let vma = self.mapping_at(at);
             let inside = vma.is_some_and(|vma| {
                 let own = vma.prot.get() & PROT_WRITE != 0 && vma.kind.get() < VmaKind::FileShared as u32;
                 own && vma.start.get() <= at && at + len + MAGIC2 <= vma.end.get()
             });
             let sane = (XSTATE_MIN as u64..=XSTATE_LARGEST as u64).contains(&len) && at.is_multiple_of(64);
             if !sane || at < least || !inside || present & !known != 0 || !self.requires(Features::SIGNAL_FRAMES) {
-                return self.bad("a signal handler's frame that no kernel has made", frame);
+                return self.bad(Rule::SignalHandlerFrameNoKernelMade, frame);
             }
             least = at + len;
         }
@@ -94,24 +95,24 @@ impl Check<'_, '_> {
         let jmp = &thread.jmp;
         // What was checked of the thread's own record holds for the frame.
         if (rip, rsp, fs_base, gs_base) != (&jmp.rip, &jmp.rsp, &jmp.fs_base, &jmp.gs_base) {
-            return self.bad("a thread's frame says something else than its record", frame);
+            return self.bad(Rule::ThreadFrameSaysSomethingElseThanRecord, frame);
         }
         let flat = |selector: &U64| selector.get() == 0 || selector.get() == USER_DS;
         if cs.get() != USER_CS || ss.get() != USER_DS || !flat(ds) || !flat(es) || fs.get() | gs.get() != 0 {
-            return self.bad("a thread runs in segments that no 64-bit program has", frame);
+            return self.bad(Rule::ThreadRunsSegmentsNo64BitProgram, frame);
         }
         if frame.xstate_len.get() == 0 {
             return Ok(());
         }
         let area = self.image.xstate(frame).unwrap_or_default();
         if area.len() < XSTATE_MIN || area.len() > XSTATE_MAX {
-            return self.bad("a thread's XSAVE area is too short or too long, or outside the notes", frame);
+            return self.bad(Rule::ThreadXSAVEAreaTooShortTooLongOutsideNotes, frame);
         }
         let mxcsr = area.get(MXCSR..MXCSR + 4).and_then(|b| b.try_into().ok()).map_or(u32::MAX, u32::from_le_bytes);
         let zeros = area.get(HEADER_ZEROS).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
         // Either would make the kernel refuse the whole area.
         if mxcsr & !0xffff != 0 || !zeros {
-            return self.bad("a thread's XSAVE area has reserved bits", frame);
+            return self.bad(Rule::ThreadXSAVEAreaReservedBits, frame);
         }
         Ok(())
     }

@@ -1,15 +1,17 @@
 //! Rules of trees: each process has a parent before it that lives, an id of its own, and an image if it lives.
 
+use super::rule::Rule;
 use super::{Check, Result};
 use crate::record::credentials::{Credentials, GROUPS_MAX};
 use crate::record::descriptor::Descriptor;
 use crate::record::header::Features;
 use crate::record::pidfd::{Pidfd, PidfdOf};
-use crate::record::process::{FD_BITS, PROCESSES_MAX, Process};
+use crate::record::process::{FD_BITS, PROCESSES_MAX, Process, UNTOLD};
 use crate::record::sigio::Sigio;
 use crate::record::socket::Socket;
 
 impl Check<'_, '_> {
+    #[inline(never)] // A smaller frame has shorter addresses.
     pub(super) fn tree(&self) -> Result {
         let (processes, mut images) = (self.image.rows::<Process>(), self.image.processes());
         let mut wrong = processes.len() > PROCESSES_MAX || !processes.is_empty() && !self.requires(Features::TREE);
@@ -26,22 +28,25 @@ impl Check<'_, '_> {
                 (_, 0) => images.next().map(|image| image.addr),
                 _ => Some(one.pid.get().into()),
             };
+            let stopped = one.stopped.get();
+            if stopped > UNTOLD || stopped != 0 && one.ended.get() != 0 {
+                return self.bad(Rule::ProcessWasStoppedEndedNoKnownWay, one);
+            }
             if !parent || twin || one.ended.get() > 2 || own != Some(one.pid.get().into()) {
-                return self.bad("a process without its parent, its image, or an id of its own", one);
+                return self.bad(Rule::ProcessWithoutParentImageIdOwn, one);
             }
         }
         wrong |= images.next().is_some();
         let live = processes.iter().filter(|one| one.ended.get() == 0).count().max(1);
         for descriptor in self.image.each::<Descriptor>() {
-            // The root's table is the whole tree's; those of the others are copies of it.
-            wrong |= !processes.is_empty() && (descriptor.fd.get() >> FD_BITS) as usize >= live;
+            // The root's table is the whole tree's; those of the others are copies of it. Behind the last one is nobody.
+            let place = (descriptor.fd.get() >> FD_BITS) as usize;
+            let beyond = place > live || place == live && !self.requires(Features::IN_TRANSIT);
+            let alone = processes.is_empty() && !self.requires(Features::TREE);
+            wrong |= beyond && (!processes.is_empty() || alone && self.requires(Features::IN_TRANSIT));
         }
         self.credentials()?;
-        if wrong {
-            self.bad("a tree that is too large, or not required, or images that belong to none", self.image.header())
-        } else {
-            Ok(())
-        }
+        if wrong { self.bad(Rule::TreeTooLargeNotRequiredImagesBelongNone, self.image.header()) } else { Ok(()) }
     }
 
     /// Credentials that a process can have, once; pidfds of others; sockets whose signals somebody gets.
@@ -51,8 +56,7 @@ impl Check<'_, '_> {
             let (permitted, inheritable) = (one.permitted.get(), one.inheritable.get());
             let more = one.effective.get() & !permitted | one.ambient.get() & !(permitted & inheritable);
             let wrong = place != 0
-                || !self.requires(Features::CREDENTIALS)
-                || !self.requires(Features::TREE)
+                || self.requires(Features::CREDENTIALS) && !self.requires(Features::TREE)
                 || !groups.is_multiple_of(4)
                 || groups > 4 * GROUPS_MAX
                 // What would leave the restart's own.
@@ -60,28 +64,28 @@ impl Check<'_, '_> {
                 || more != 0
                 || one.dumpable.get() > 2;
             if wrong {
-                return self.bad("credentials that no process has", one);
+                return self.bad(Rule::CredentialsNoProcess, one);
             }
         }
         let mut least = 0;
         for other in self.image.each::<PidfdOf>() {
             let (id, processes) = (other.id.get(), self.image.rows::<Process>());
-            let stands = self.image.each::<Pidfd>().any(|pidfd| pidfd.id.get() == id);
+            let stands = self.image.each::<Pidfd>().place(id).is_some();
             let known =
                 processes.is_empty() || processes.iter().any(|one| one.pid == other.pid && one.ended.get() != 2);
             let required = self.requires(Features::TREE) && self.requires(Features::OTHERS_PIDFDS);
             if !stands || id < least || !known || !required {
-                return self.bad("a pidfd that is none, or out of order, or of a process that is not there", other);
+                return self.bad(Rule::PidfdNoneOutOrderProcessNotThere, other);
             }
             least = id.saturating_add(1);
         }
         let mut least = 0;
         for driven in self.image.each::<Sigio>() {
             let id = driven.id.get();
-            let socket = self.image.each::<Socket>().any(|socket| socket.id.get() == id);
+            let socket = self.image.each::<Socket>().place(id).is_some();
             let required = self.requires(Features::TREE) && self.requires(Features::SIGNAL_DRIVEN);
             if !socket || id < least || driven.signal.get() as usize > super::SIGNALS || !required {
-                return self.bad("a signal-driven socket that is none, or out of order, or with no signal", driven);
+                return self.bad(Rule::SignalDrivenSocketNoneOutOrderNoSignal, driven);
             }
             least = id.saturating_add(1);
         }

@@ -7,6 +7,7 @@ use crate::record::header::Features;
 use crate::record::seccomp::{CHAIN_MAX, FILTER_COST, How, Instruction, PROGRAM_MAX, Seccomp};
 use crate::record::thread::Thread;
 
+use super::rule::Rule;
 use super::{Check, MATCH_MAX, Result};
 
 /// Codes that the kernel takes in a filter (kernel/seccomp.c, `seccomp_check_filter`), a bit for each; `LD|W|ABS`, `LD|W|LEN`,
@@ -45,11 +46,13 @@ impl Check<'_, '_> {
         let rows = self.image.rows::<Seccomp>();
         let (Some((end, mut steps)), row) = (rows.split_last(), size_of::<Seccomp>()) else { return Ok(()) };
         if !self.requires(Features::SECCOMP.union(Features::FULL_FRAME)) {
-            return self.bad("filters without their feature, or without frames", end);
+            return self.bad(Rule::FiltersWithoutTheirFeatureWithoutFrames, end);
         }
         let (mut work, mut at, mut privilege) = (steps.len().saturating_mul(threads.len()), 0, 0);
-        for thread in threads {
-            let (mut sum, mut before) = (0, None);
+        // What all threads have by the first one's steps: instructions, and whether they get no privileges.
+        let (mut common, mut free) = (0, false);
+        for (place, thread) in threads.iter().enumerate() {
+            let (mut sum, mut before) = (common, if free { Some(How::NoNewPrivs) } else { None });
             while let [step, rest @ ..] = steps
                 && step.tid == thread.tid
                 && step.tid.get() != 0
@@ -62,29 +65,33 @@ impl Check<'_, '_> {
                 let third = if is_filter { at + PROGRAM as u64 } else { 0 };
                 sum += FILTER_COST + program.len();
                 work = work.saturating_add(program.len());
-                // Nothing comes behind strict mode, and nothing but a filter behind one.
+                // Nothing comes behind strict mode, and nothing but a filter behind one; what all share comes first.
+                let is_shared = how.is_some_and(How::is_shared);
                 let ordered = match before {
                     None => how.is_some(),
                     Some(How::NoNewPrivs) => how.is_some_and(|how| how != How::NoNewPrivs),
-                    Some(before) => before.is_filter() && is_filter,
-                };
+                    Some(before) => before.is_filter() && is_filter && (before.is_shared() || !is_shared),
+                } && !(is_shared && (place != 0 || thread.tid != self.image.header().pid));
                 let room = program.len() <= PROGRAM_MAX && sum <= CHAIN_MAX && work <= MATCH_MAX;
                 let whole = is_filter != program.is_empty() && step.len.get() == program.len() as u64;
                 if !ordered || !room || !whole || step.third.get() != third {
-                    return self.bad("filters that are unknown, out of order, too long or too many", step);
+                    return self.bad(Rule::FiltersUnknownOutOrderTooLongTooMany, step);
                 }
                 if is_filter && !is_program(program) {
-                    return self.bad("a filter that no kernel takes", step);
+                    return self.bad(Rule::FilterNoKernelTakes, step);
                 }
                 privilege |= u32::from(is_filter && before.is_none());
+                if is_shared {
+                    (common, free) = (sum, before.is_some_and(|before| !before.is_shared()) || free);
+                }
                 (before, steps, at) = (how, rest, at + row as u64);
             }
         }
         if let Some(step) = steps.first() {
-            return self.bad("a filter for no thread of the image, or out of order", step);
+            return self.bad(Rule::FilterNoThreadImageOutOrder, step);
         }
         if end.tid.get() != 0 || (end.first.get() == 0) != (privilege == 0) {
-            return self.bad("filters without their end", end);
+            return self.bad(Rule::FiltersWithoutTheirEnd, end);
         }
         Ok(())
     }
@@ -92,6 +99,7 @@ impl Check<'_, '_> {
 
 /// As the kernel checks it (kernel/seccomp.c, `seccomp_check_filter`; net/core/filter.c, `bpf_check_classic` and
 /// `check_load_and_stores`).
+#[inline(never)] // A smaller frame has shorter addresses.
 fn is_program(program: &[Instruction]) -> bool {
     // For each instruction the words that are written on every way to it.
     let mut written = [u16::MAX; PROGRAM_MAX];

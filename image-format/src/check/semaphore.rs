@@ -1,5 +1,6 @@
 //! Rules of System V semaphore sets: as many values as semaphores, none that the kernel would not take.
 
+use super::rule::Rule;
 use super::{Check, Result};
 use crate::record::header::Features;
 use crate::record::semaphore::{Semaphore, users, values};
@@ -18,7 +19,7 @@ impl Check<'_, '_> {
                 || one.id.get() > i32::MAX as u32
                 || one.mode.get() & !0o777 != 0
             {
-                return self.bad("System V semaphores that are not required, or that no kernel has", one);
+                return self.bad(Rule::SystemVSemaphoresNotRequiredNoKernel, one);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Rules of System V segments: each is contents of that kind and of its size, and each mapping of them is a part of a whole attachment.
 
+use super::rule::Rule;
 use super::{Check, Result};
 use crate::record::content::{Content, ContentKind};
 use crate::record::header::Features;
@@ -28,7 +29,7 @@ impl Check<'_, '_> {
                 || one.id.get() > i32::MAX as u32
                 || one.flags.get() & !RDONLY != 0
             {
-                return self.bad("a System V segment that is not required, or without its contents", one);
+                return self.bad(Rule::SystemVSegmentNotRequiredWithoutContents, one);
             }
             least = one.content.get() + 1;
         }
@@ -49,17 +50,17 @@ impl Check<'_, '_> {
                 if offset == 0 {
                     continue;
                 }
-                return self.bad("a System V attachment that is not whole", vma);
+                return self.bad(Rule::SystemVAttachmentNotWhole, vma);
             };
             let follows = offset == 0 || (vma.start.get(), one.content.get()) == (next, id);
             let shared = vma.kind.get() == VmaKind::FileShared as u32;
             let end = vma.offset.get().saturating_add(vma.end.get() - vma.start.get());
             let size = align_up(one.size.get(), PAGE);
             if !follows || !shared || vma.offset.get() != offset || end > size {
-                return self.bad("a System V attachment that is not whole", vma);
+                return self.bad(Rule::SystemVAttachmentNotWhole, vma);
             }
             (next, offset, id) = (vma.end.get(), if end == size { 0 } else { end }, one.content.get());
         }
-        if offset == 0 { Ok(()) } else { self.bad("a System V attachment that is not whole", self.image.header()) }
+        if offset == 0 { Ok(()) } else { self.bad(Rule::SystemVAttachmentNotWhole, self.image.header()) }
     }
 }

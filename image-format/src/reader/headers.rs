@@ -1,10 +1,23 @@
 //! The rules of program headers: what follows what, in the file and in memory.
 
 use super::Image;
-use crate::elf::{PT_CONTENT, PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_PHDR};
+use crate::elf::{PF_INHERITED, PT_CONTENT, PT_NOTE, PT_PROCESS, ProgramHeader, SIZEOF_PHDR};
 use crate::{Fault, PAGE, SEGMENT_MAX, USER_END, seal};
 
 impl Image<'_> {
+    /// Checks that the pages of the parent lie before this image, which begins at `base` of the file.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check_inherited(&self, base: u64) -> Result<(), Fault> {
+        for segment in self.segments().filter(|segment| segment.inherited) {
+            if segment.offset % PAGE != 0 || segment.offset.saturating_add(segment.len) > base {
+                return Err(Fault::address("pages of the parent do not lie in an image before", segment.addr));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn check_headers(&self, last: &ProgramHeader, phoff: u64) -> Result<(), Fault> {
         let mut end_in_file = crate::align_up(self.prefix.len() as u64, PAGE);
         let mut end_in_memory = 0;
@@ -22,14 +35,18 @@ impl Image<'_> {
             if ph.p_filesz == 0 || ph.p_filesz > longest || ph.p_filesz % whole != 0 || ph.p_memsz != ph.p_filesz {
                 return bad("a segment is not of whole pages, or too long");
             }
-            if ph.p_offset != end_in_file {
+            let inherited = of_memory && ph.p_flags & PF_INHERITED != 0;
+            // Where the pages of the parent lie is the business of whoever knows the whole file: `check_inherited`.
+            if !inherited && ph.p_offset != end_in_file {
                 return bad("a segment does not follow the one before it");
             }
             let addr = ph.p_vaddr;
             if addr % whole != 0 {
                 return Err(Fault::address("a segment is not page-aligned", addr));
             }
-            end_in_file = crate::align_up(end_in_file.saturating_add(ph.p_filesz), PAGE);
+            if !inherited {
+                end_in_file = crate::align_up(end_in_file.saturating_add(ph.p_filesz), PAGE);
+            }
             if !of_memory {
                 // Where contents may lie, and whose image it is, is the business of their tables.
                 continue;

@@ -20,6 +20,9 @@ pub enum ContentKind {
     Named = 5,
 }
 
+/// In [`Content::uid`]: nobody could tell.
+pub const UNKNOWN: u32 = u32::MAX;
+
 impl ContentKind {
     /// The kind with this number.
     #[must_use]
@@ -37,7 +40,7 @@ impl ContentKind {
 
 record! {
     /// The contents of one such object. Their bytes lie in segments of a type of their own.
-    Content, Content, 80, {
+    Content, Content, 84, {
         /// Its id: the first is 0, each next one greater by 1.
         id: U32,
         /// [`ContentKind`].
@@ -56,8 +59,10 @@ record! {
         key: U32,
         /// Its id there.
         shmid: U32,
-        /// Zero.
-        reserved: U32,
+        /// Owner, or [`UNKNOWN`].
+        uid: U32,
+        /// Group, or [`UNKNOWN`].
+        gid: U32,
     }
 }
 
@@ -72,7 +77,7 @@ record! {
         offset: U64,
         /// Id of the [`Content`].
         content: U32,
-        /// Zero.
-        reserved: U32,
+        /// 1 for what memfd_create(2) itself has opened: others keep the kernel from executing the memfd.
+        made: U32,
     }
 }

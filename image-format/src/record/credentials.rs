@@ -8,7 +8,8 @@ use super::{StrRef, record};
 pub const GROUPS_MAX: usize = 1024;
 
 record! {
-    /// The credentials of a process of a tree whose processes have different ones.
+    /// The credentials of a process. With feature `CREDENTIALS`, of a tree whose processes have different ones, it gets them at each restart;
+    /// else at one by root, where they are another user's.
     Credentials, Credentials, 88, {
         /// User ids: real, effective, saved, for files.
         uid: [U32; 4],

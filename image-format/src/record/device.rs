@@ -6,7 +6,7 @@ use super::{StrRef, record};
 
 record! {
     /// An open file description of such a device.
-    Device, Device, 24, {
+    Device, Device, 36, {
         /// Its id.
         id: U32,
         /// `O_*` flags.
@@ -15,5 +15,11 @@ record! {
         rdev: U64,
         /// Absolute path.
         path: StrRef,
+        /// Permission bits.
+        mode: U32,
+        /// Owner.
+        uid: U32,
+        /// Group.
+        gid: U32,
     }
 }

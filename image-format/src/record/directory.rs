@@ -13,7 +13,7 @@ record! {
         flags: U32,
         /// Position, as the file system numbers it.
         offset: U64,
-        /// Absolute path.
+        /// Absolute path; with a slash at its end: it was removed.
         path: StrRef,
     }
 }

@@ -4,6 +4,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::record;
+use crate::writer::Full;
 
 /// First eight bytes of the header note's contents.
 pub const MAGIC: [u8; 8] = *b"CKPTIMG\0";
@@ -53,7 +54,7 @@ bitflags::bitflags! {
         const SECCOMP = 1 << 29;
         /// System V segments that are attached again ([`super::sysv::Sysv`]).
         const SYSV = 1 << 30;
-        /// Processes of a tree have credentials of their own ([`super::credentials::Credentials`]).
+        /// Processes of a tree have different credentials, which each gets again ([`super::credentials::Credentials`]).
         const CREDENTIALS = 1 << 31;
         /// Sockets of a tree are signal-driven ([`super::sigio::Sigio`]).
         const SIGNAL_DRIVEN = 1 << 32;
@@ -63,6 +64,11 @@ bitflags::bitflags! {
         const SEMAPHORES = 1 << 34;
         /// Ends of pipes that were opened again ([`super::pipe::Pipe::again`]).
         const PIPES_AGAIN = 1 << 35;
+        /// Descriptors that nobody has but a message in transit: their numbers are of a process behind the last one.
+        const IN_TRANSIT = 1 << 40;
+        /// Processes of a tree share pages, copy-on-write: those of a child that has some of its parent's
+        /// ([`crate::elf::PF_INHERITED`]), or of a parent that has such children.
+        const INHERITED = 1 << 41;
     }
 }
 
@@ -101,7 +107,7 @@ impl Cpu {
 
 record! {
     /// The header of an image.
-    Header, Header, 224, {
+    Header, Header, 232, {
         /// [`MAGIC`].
         magic: [u8; 8],
         /// Major version.
@@ -134,9 +140,53 @@ record! {
         vdso_sum: U64,
         /// How many times this process was restarted before.
         generation: U32,
+        /// [`Traces`]: whether the process's memory has its ids elsewhere than where a restart puts new ones.
+        traces: U32,
+        /// Address of the first such trace, or its offset in shared contents; 0 when a register holds it.
+        trace: U64,
+        /// 1 when the process was stopped, by a signal such as SIGSTOP.
+        stopped: U32,
         /// Zero.
         reserved: U32,
-        /// Zero.
-        reserved2: U64,
+    }
+}
+
+/// Whether a process's memory holds its process or thread ids elsewhere than where a restart puts new ones: in the tid address, the robust
+/// list and the C library's thread descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Traces {
+    /// Nobody has looked: a restart keeps the ids.
+    Unknown = 0,
+    /// There are none.
+    None = 1,
+    /// Something looks like an id.
+    Found = 2,
+}
+
+impl Header {
+    /// Bytes in front of the first note's record.
+    const HEAD: usize = 20;
+
+    /// Writes into a finished prefix, whose headers have `headers` bytes, what the saver has found in memory. The header is the first note.
+    ///
+    /// # Errors
+    /// The prefix has none.
+    pub fn tell_traces(prefix: &mut [u8], headers: u64, traces: Traces, at: u64) -> Result<(), Full> {
+        let start = usize::try_from(headers).map_err(|_| Full)? + Self::HEAD;
+        let bytes = prefix.get_mut(start..).ok_or(Full)?;
+        let (header, _) = Self::mut_from_prefix(bytes).map_err(|_| Full)?;
+        (header.traces, header.trace) = ((traces as u32).into(), at.into());
+        Ok(())
+    }
+
+    /// What the saver has found.
+    #[must_use]
+    pub fn traces(&self) -> Traces {
+        match self.traces.get() {
+            1 => Traces::None,
+            2 => Traces::Found,
+            _ => Traces::Unknown,
+        }
     }
 }

@@ -14,7 +14,7 @@ pub enum LockKind {
     Ofd = 2,
     /// `flock`.
     Flock = 3,
-    /// `F_SETLEASE`: the open file description has it; the process is told by a signal when somebody else opens the file. Requires
+    /// `F_SETLEASE`: the open file description has it; the process gets a signal when somebody else opens the file. Requires
     /// [`Features::LEASES`](super::header::Features::LEASES).
     Lease = 4,
 }

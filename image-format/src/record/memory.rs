@@ -1,4 +1,4 @@
-//! Mappings. Which of their pages have contents is told by the segments.
+//! Mappings. Which of their pages have contents follows from the segments.
 
 use zerocopy::little_endian::{U32, U64};
 

@@ -19,9 +19,9 @@ pub mod eventfd;
 pub mod frame;
 pub mod guard;
 pub mod header;
-pub mod id_word;
 pub mod inotify;
 pub mod itimer;
+pub mod job;
 pub mod lock;
 pub mod memory;
 pub mod mm;
@@ -110,8 +110,6 @@ pub enum NoteType {
     Epoll = 0x434b_001a,
     /// [`epoll::Watch`], ascending by set, number and file.
     Watch = 0x434b_001b,
-    /// [`id_word::IdWord`].
-    IdWord = 0x434b_001c,
     /// [`sched::Sched`].
     Sched = 0x434b_001d,
     /// [`sched::Affinity`].
@@ -156,6 +154,8 @@ pub enum NoteType {
     Pkey = 0x434b_0038,
     /// [`seccomp::Seccomp`], in the order of the threads.
     Seccomp = 0x434b_0039,
+    /// [`job::Job`], at most one.
+    Job = 0x434b_003b,
     /// [`credentials::Credentials`], at most one.
     Credentials = 0x434b_003c,
     /// [`sigio::Sigio`], ascending by id.
@@ -168,14 +168,19 @@ pub enum NoteType {
     Seal = 0x434b_00ff,
 }
 
+impl NoteType {
+    /// Its number among this project's own: short in the code that asks for a table.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        (self as u32 - BASE) as u8
+    }
+}
+
 /// Number 0 of this project's note types.
 const BASE: u32 = NoteType::Header as u32 - 1;
 
-/// How many numbers types have, with gaps: fewer for the stub that knows no trees.
-const TYPES: usize =
-    (if cfg!(any(not(feature = "terse"), feature = "tree")) { NoteType::Semaphore } else { NoteType::Pkey } as u32
-        - BASE
-        + 1) as usize;
+/// How many numbers types have, with gaps.
+const TYPES: usize = (NoteType::Semaphore as u32 - BASE + 1) as usize;
 
 /// Bytes of a record of each type. The header may grow at its end, and strings are bytes.
 #[allow(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
@@ -201,14 +206,12 @@ const SIZES: [u8; TYPES] = {
     put!(itimer::Itimer, posix_timer::PosixTimer, cwd::Cwd, umask::Umask, rlimit::Rlimit, descriptor::Descriptor);
     put!(regular::Regular, directory::Directory, device::Device, pipe::Pipe, terminal::Terminal, lock::Lock);
     put!(eventfd::Eventfd, pipe::PipeData, timerfd::Timerfd, signalfd::Signalfd, epoll::Epoll, epoll::Watch);
-    put!(id_word::IdWord, sched::Sched, sched::Affinity, setting::Setting);
+    put!(sched::Sched, sched::Affinity, setting::Setting);
     put!(content::Content, content::ContentFile, guard::Guard, shared_file::SharedFile);
     put!(pty::Pty, pty::PtyStep);
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     put!(pkey::Pkey, sysv::Sysv);
-    #[cfg(any(not(feature = "terse"), feature = "tree"))]
-    put!(seccomp::Instruction, seccomp::Seccomp, credentials::Credentials, sigio::Sigio, pidfd::PidfdOf);
-    #[cfg(any(not(feature = "terse"), feature = "tree"))]
+    put!(seccomp::Instruction, seccomp::Seccomp, credentials::Credentials, sigio::Sigio, pidfd::PidfdOf, job::Job);
     put!(semaphore::Semaphore);
     sizes
 };
@@ -217,6 +220,28 @@ const SIZES: [u8; TYPES] = {
 pub(crate) fn size_of_type(kind: u32) -> Option<(usize, u64)> {
     let number = kind.checked_sub(BASE)?;
     Some((usize::from(*SIZES.get(number as usize)?), 1 << number))
+}
+
+/// Where the contents of this project's own notes lie among all, by type: their first byte and their number. Each thread has notes of its
+/// own, and all of them would be passed over for every table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places([(u32, u32); TYPES]);
+
+impl Places {
+    pub(crate) const NONE: Self = Self([(0, 0); TYPES]);
+
+    /// The place of a type by its number, if it is known.
+    pub(crate) fn of(&self, number: u8) -> Option<(usize, usize)> {
+        self.0.get(usize::from(number)).map(|(at, len)| (*at as usize, *len as usize))
+    }
+
+    /// Notes the first place of a type.
+    pub(crate) fn put(&mut self, kind: u32, at: usize, len: usize) {
+        let place = kind.checked_sub(BASE).and_then(|number| self.0.get_mut(number as usize));
+        if let (Some(place @ (0, 0)), Ok(at), Ok(len)) = (place, u32::try_from(at), u32::try_from(len)) {
+            *place = (at, len);
+        }
+    }
 }
 static_assertions::const_assert!(TYPES <= 64);
 

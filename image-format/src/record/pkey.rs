@@ -1,4 +1,4 @@
-//! Memory protection keys that the process has allocated. Which memory has which is told by [`super::memory::Vma::key`].
+//! Memory protection keys that the process has allocated. Which memory has which says [`super::memory::Vma::key`].
 
 use zerocopy::little_endian::{U32, U64};
 

@@ -21,7 +21,7 @@ record! {
         signal: U32,
         /// `sigev_notify`: `SIGEV_SIGNAL` 0, `SIGEV_NONE` 1, `SIGEV_THREAD_ID` 4.
         notify: U32,
-        /// The thread that is told, with `SIGEV_THREAD_ID`; else 0.
+        /// The thread that gets the signal, with `SIGEV_THREAD_ID`; else 0.
         tid: U32,
         /// With [`THREAD_CPU`] the thread whose processor time it counts; 0: the one that makes it, which is the only one.
         owner: U32,

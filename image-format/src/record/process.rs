@@ -18,6 +18,11 @@ pub const PROCESSES_MAX: usize = 1 << (31 - FD_BITS);
 /// No terminal.
 pub const NO_TERMINAL: u32 = u32::MAX;
 
+/// In [`Process::stopped`]: its parent knows; or was not told yet.
+pub const STOPPED: u32 = 1;
+/// See [`STOPPED`].
+pub const UNTOLD: u32 = 2;
+
 record! {
     /// A process of the tree. The first one is the root, which the image itself is of; the next ones' images are the
     /// image's segments of [`crate::elf::PT_PROCESS`], in order; then come those that have ended and wait for their parents.
@@ -41,7 +46,7 @@ record! {
         ended: U32,
         /// How, as wait(2) tells it.
         status: U32,
-        /// Zero.
-        reserved: U32,
+        /// Whether it was stopped, by a signal such as SIGSTOP: [`STOPPED`], [`UNTOLD`], or 0.
+        stopped: U32,
     }
 }

@@ -15,7 +15,7 @@ record! {
         path: StrRef,
         /// Number of the terminal: N.
         number: U32,
-        /// Id of the master: its own, or a slave's.
+        /// Id of the master: its own, or a slave's; [`HUNG_UP`]: none, it was hung up.
         master: U32,
     }
 }
@@ -35,6 +35,9 @@ record! {
         echo: U32,
     }
 }
+
+/// As a master: there is none any more.
+pub const HUNG_UP: u32 = u32::MAX;
 
 /// As a request: the bytes are written.
 pub const WRITE: u32 = 0;

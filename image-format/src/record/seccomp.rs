@@ -24,12 +24,24 @@ pub enum How {
     LoggingFilter,
     /// A filter, by prctl(2): a filter before it forbids seccomp(2).
     FilterByPrctl,
+    /// A filter that all threads of the process share (`SECCOMP_FILTER_FLAG_TSYNC`): a step of the first thread's.
+    SharedFilter,
+    /// The same with `SECCOMP_FILTER_FLAG_LOG`.
+    SharedLoggingFilter,
     /// Strict mode.
     Strict,
 }
 
 impl How {
-    const ALL: [Self; 5] = [Self::NoNewPrivs, Self::Filter, Self::LoggingFilter, Self::FilterByPrctl, Self::Strict];
+    const ALL: [Self; 7] = [
+        Self::NoNewPrivs,
+        Self::Filter,
+        Self::LoggingFilter,
+        Self::FilterByPrctl,
+        Self::SharedFilter,
+        Self::SharedLoggingFilter,
+        Self::Strict,
+    ];
 
     /// Number and first two arguments of the call (x86_64: prctl(2), seccomp(2)).
     #[must_use]
@@ -39,6 +51,8 @@ impl How {
             Self::Filter => [317, 1, 0],
             Self::LoggingFilter => [317, 1, 2],
             Self::FilterByPrctl => [157, 22, 2],
+            Self::SharedFilter => [317, 1, 1],
+            Self::SharedLoggingFilter => [317, 1, 3],
             Self::Strict => [157, 22, 1],
         }
     }
@@ -53,7 +67,23 @@ impl How {
     /// Whether it has a program.
     #[must_use]
     pub const fn is_filter(self) -> bool {
-        matches!(self, Self::Filter | Self::LoggingFilter | Self::FilterByPrctl)
+        !matches!(self, Self::NoNewPrivs | Self::Strict)
+    }
+
+    /// Whether all threads have it by this one step.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::SharedFilter | Self::SharedLoggingFilter)
+    }
+
+    /// The step by which all threads have a filter, in the place of one of each.
+    #[must_use]
+    pub const fn shared(self) -> Option<Self> {
+        match self {
+            Self::Filter => Some(Self::SharedFilter),
+            Self::LoggingFilter => Some(Self::SharedLoggingFilter),
+            _ => None,
+        }
     }
 }
 

@@ -65,6 +65,8 @@ which! {
     CoredumpFilter = 0x1_0002, "coredump-filter";
     /// `MCL_FUTURE` and `MCL_ONFAULT` of mlockall(2).
     LockFuture = 0x1_0003, "lock-future";
+    /// `/proc/PID/loginuid`: who has logged in, as the audit sees it.
+    LoginUid = 0x1_0004, "loginuid";
     /// Registered for `MEMBARRIER_CMD_GLOBAL_EXPEDITED`; like those below, 0x2_0000 and the command that registers. The value is 1.
     BarrierGlobal = 0x2_0004, "membarrier-global";
     /// For `MEMBARRIER_CMD_PRIVATE_EXPEDITED`.

@@ -55,11 +55,11 @@ pub enum Step {
     Accept = 3,
     /// `setsockopt` of level `a`, option `b` to the bytes.
     Option = 4,
-    /// `bind` to the address in the bytes; it may fail if `a` is 1; a socket file gets mode `b`, unless that is 0.
+    /// `bind` to the address in the bytes; it may fail if `a` is 1, and then replaces no file.
     Bind = 5,
     /// `listen` with backlog `a`.
     Listen = 6,
-    /// `connect` to the address in the bytes, or, if there is none, to the one of socket `a`.
+    /// `connect` to the address in the bytes; or, if there are none, to the one of socket `a`.
     Connect = 7,
     /// Open file `a` goes along with the next message; a socket by its place if `b` is 1, else by its id.
     Right = 8,
@@ -71,14 +71,54 @@ pub enum Step {
     Shutdown = 11,
     /// [`Step::Option`] that may fail.
     Wish = 12,
+    /// `close` of a socket that only helped.
+    Close = 13,
+    /// The socket file at the path in the bytes is removed, if the last [`Step::Bind`] to a path made it: it is there only so that a
+    /// socket has its name.
+    Unlink = 14,
+    /// The socket file at the path in the bytes gets owner `a` and group `b`, where the user of the restart may give it these.
+    Owner = 15,
+    /// Waits until `a` bytes wait to be read.
+    Arrive = 16,
+    /// Waits until option `b` of level `a` is a number whose lowest byte is at least the one in the bytes.
+    Reach = 17,
+    /// Paths from now on are relative to the directory in the bytes; if there are none, to the one before again.
+    Within = 18,
+    /// Attaches the packet filter in the bytes, eight for each instruction.
+    Filter = 19,
+    /// The socket file at the path in the bytes gets mode `a`.
+    Mode = 20,
 }
+
+/// Most bytes of a packet filter.
+pub const FILTER_MAX: usize = 8 * 4096;
 
 impl Step {
     /// The step of this number.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        use Step::{Accept, Bind, Connect, Listen, Make, Option, Pair, Right, Send, Shutdown, To, Wish};
-        let all = [Make, Pair, Accept, Option, Bind, Listen, Connect, Right, To, Send, Shutdown, Wish];
-        all.into_iter().find(|step| *step as u32 == number)
+        Some(match number {
+            1 => Self::Make,
+            2 => Self::Pair,
+            3 => Self::Accept,
+            4 => Self::Option,
+            5 => Self::Bind,
+            6 => Self::Listen,
+            7 => Self::Connect,
+            8 => Self::Right,
+            9 => Self::To,
+            10 => Self::Send,
+            11 => Self::Shutdown,
+            12 => Self::Wish,
+            13 => Self::Close,
+            14 => Self::Unlink,
+            15 => Self::Owner,
+            16 => Self::Arrive,
+            17 => Self::Reach,
+            18 => Self::Within,
+            19 => Self::Filter,
+            20 => Self::Mode,
+            _ => return None,
+        })
     }
 }

@@ -57,7 +57,7 @@ bitflags::bitflags! {
 
 record! {
     /// One thread.
-    Thread, Thread, 184, {
+    Thread, Thread, 192, {
         /// Thread id when it was saved.
         tid: U32,
         /// [`ThreadFlags`], and in the topmost byte the signal that it gets when its parent ends (`PR_SET_PDEATHSIG`; 0 for none).
@@ -86,5 +86,7 @@ record! {
         timer_slack: U32,
         /// Name, padded with NUL (`/proc/PID/comm`).
         comm: [u8; 16],
+        /// Where the C library or the language's runtime keeps the thread's id besides the tid address; 0 for nowhere.
+        runtime_tid: U64,
     }
 }

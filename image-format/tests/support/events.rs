@@ -7,7 +7,7 @@ use image_format::record::eventfd::Eventfd;
 use image_format::record::header::Features;
 use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::record::pidfd::Pidfd;
-use image_format::record::pipe::{CLOSED, Pipe, PipeData};
+use image_format::record::pipe::{NONE, Pipe, PipeData};
 use image_format::record::signalfd::Signalfd;
 use image_format::record::socket::{HELPERS, Socket, SocketStep, Step};
 use image_format::record::timerfd::Timerfd;
@@ -51,17 +51,17 @@ impl Parts {
     pub fn give_events(&mut self) {
         self.header.required = (self.header.required.get() | (Features::INNER_PIPES | Features::EVENTS).bits()).into();
         let name = self.string(b"pipe:[777]");
-        for (id, flags, ino) in [(7, 0, 777), (8, 0o40001, 777), (9, 0o4000, 778)] {
+        for (id, flags, pipe, next) in [(7, 0, 7, 8), (8, 0o40001, 7, NONE), (9, 0o4000, 9, NONE)] {
             let mut end: Pipe = zeroed();
-            (end.id, end.flags, end.ino, end.path) = (id.into(), flags.into(), u64::into(ino), name);
+            (end.id, end.flags, end.path) = (id.into(), flags.into(), name);
+            (end.pipe, end.next) = (u32::into(pipe), next.into());
             self.pipes.push(end);
         }
-        for (read, write, bytes, packet) in [(7, 8, b"\0one".as_slice(), 1), (7, 8, b"two", 1), (9, CLOSED, b"rest", 0)]
-        {
-            let bytes = self.string(bytes);
-            let size = 65536.into();
-            let (read, write, packet) = (u32::into(read), write.into(), u32::into(packet));
-            self.events.pipe_data.push(PipeData { read, write, bytes, size, packet });
+        for (pipe, bytes, packet) in [(7, b"\0one".as_slice(), 1), (7, b"two", 1), (9, b"rest", 0)] {
+            let mut data: PipeData = zeroed();
+            (data.pipe, data.packet, data.bytes) = (u32::into(pipe), u32::into(packet), self.string(bytes));
+            data.size = 65536.into();
+            self.events.pipe_data.push(data);
         }
         let mut eventfd: Eventfd = zeroed();
         (eventfd.id, eventfd.flags, eventfd.count, eventfd.semaphore) = (10.into(), 0o4002.into(), 3.into(), 1.into());

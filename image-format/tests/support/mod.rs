@@ -10,7 +10,7 @@ mod tree;
 
 pub use contents::Contents;
 pub use events::Events;
-use image_format::elf::{PF_FILE_BYTES, PF_R, PF_W, PF_X};
+use image_format::elf::{PF_FILE_BYTES, PF_INHERITED, PF_R, PF_W, PF_X};
 use image_format::note::{self, standard};
 use image_format::record::credentials::Credentials;
 use image_format::record::cwd::Cwd;
@@ -22,12 +22,13 @@ use image_format::record::frame::{Component, Frame, SignalFrame};
 use image_format::record::guard::Guard;
 use image_format::record::header::{Features, Header, MAGIC, VERSION};
 use image_format::record::itimer::Itimer;
+use image_format::record::job::Job;
 use image_format::record::lock::Lock;
 use image_format::record::memory::{Backing, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::record::mm::Mm;
 use image_format::record::pending::Pending;
 use image_format::record::pidfd::{Pidfd, PidfdOf};
-use image_format::record::pipe::Pipe;
+use image_format::record::pipe::{NONE, Pipe};
 use image_format::record::pkey::Pkey;
 use image_format::record::process::Process;
 use image_format::record::regular::Regular;
@@ -104,6 +105,7 @@ pub struct Parts {
     pub deadlines: Vec<Deadline>,
     pub handlers: Vec<SignalFrame>,
     pub processes: Vec<Process>,
+    pub jobs: Vec<Job>,
     pub credentials: Vec<Credentials>,
     pub pidfds: (Vec<Pidfd>, Vec<PidfdOf>),
     pub driven: Vec<Sigio>,
@@ -163,6 +165,7 @@ impl Parts {
             deadlines: Vec::new(),
             handlers: Vec::new(),
             processes: Vec::new(),
+            jobs: Vec::new(),
             credentials: Vec::new(),
             pidfds: (Vec::new(), Vec::new()),
             driven: Vec::new(),
@@ -225,22 +228,23 @@ impl Parts {
         let null = self.string(b"/dev/null");
         let pipe = self.string(b"pipe:[12345]");
         let mut terminal: Terminal = zeroed();
-        (terminal.id, terminal.flags, terminal.path) = (1.into(), 2.into(), tty);
+        (terminal.id, terminal.flags, terminal.path) = (0.into(), 2.into(), tty);
         self.terminals = vec![terminal];
         let mut regular: Regular = zeroed();
-        (regular.id, regular.flags, regular.offset, regular.path) = (2.into(), 0o2001.into(), 777.into(), log);
+        (regular.id, regular.flags, regular.offset, regular.path) = (3.into(), 0o2001.into(), 777.into(), log);
         regular.identity.size = 1000.into();
         self.regular = vec![regular];
         let mut directory: Directory = zeroed();
-        (directory.id, directory.flags, directory.path) = (3.into(), 0o200_000.into(), cwd);
+        (directory.id, directory.flags, directory.path) = (5.into(), 0o200_000.into(), cwd);
         self.directories = vec![directory];
         let mut device: Device = zeroed();
-        (device.id, device.path) = (4.into(), null);
+        (device.id, device.path) = (6.into(), null);
         self.devices = vec![device];
         let mut end: Pipe = zeroed();
-        (end.id, end.flags, end.path) = (5.into(), 1.into(), pipe);
+        (end.id, end.flags, end.path) = (1.into(), 1.into(), pipe);
+        (end.pipe, end.next) = (1.into(), NONE.into());
         self.pipes = vec![end];
-        self.descriptors = [(0, 1, 0), (1, 5, 0), (2, 1, 0), (3, 2, 1), (4, 2, 0), (5, 3, 1), (6, 4, 0)]
+        self.descriptors = [(0, 0, 0), (1, 1, 0), (2, 0, 0), (3, 3, 1), (4, 3, 0), (5, 5, 1), (6, 6, 0)]
             .map(|(fd, file, cloexec): (u32, u32, u32)| Descriptor {
                 fd: fd.into(),
                 file: file.into(),
@@ -308,6 +312,7 @@ impl Parts {
         put(&mut notes, &self.deadlines);
         put(&mut notes, &self.handlers);
         put(&mut notes, &self.processes);
+        put(&mut notes, &self.jobs);
         put(&mut notes, &self.credentials);
         put(&mut notes, &self.pidfds.0);
         put(&mut notes, &self.pidfds.1);
@@ -320,7 +325,8 @@ impl Parts {
     /// The whole file.
     pub fn image(&self) -> Vec<u8> {
         let notes = self.notes();
-        let bytes = self.runs.iter().map(|run| align_up(run.bytes.len() as u64, PAGE)).sum();
+        let stored = || self.runs.iter().filter(|run| run.flags & PF_INHERITED == 0);
+        let bytes = stored().map(|run| align_up(run.bytes.len() as u64, PAGE)).sum();
         let layout = Layout::new(self.runs.len() as u64, bytes, notes.len() as u64);
         let mut out = vec![0; usize::try_from(layout.headers_len()).unwrap()];
         let segments = self.runs.iter().map(|run| (run.addr, run.bytes.len() as u64, run.flags));
@@ -331,7 +337,7 @@ impl Parts {
         let mut room = vec![0; usize::try_from(layout.seal_len).unwrap()];
         let sealed = seal::write(&mut room, layout.file_len(), &out, &sums).unwrap().to_vec();
         out.resize(usize::try_from(layout.segments).unwrap(), 0);
-        for run in &self.runs {
+        for run in stored() {
             out.extend_from_slice(&run.bytes);
             out.resize(out.len().next_multiple_of(4096), 0);
         }

@@ -16,58 +16,57 @@ use image_format::record::timerfd::Timerfd;
 use state::setting::When;
 use sys::Errno;
 use sys::fs::Fd;
-use sys::packed;
-use sys::text::{Line, Packed};
+use sys::text::Line;
 use zerocopy::little_endian::U32;
 
-use super::{die, error_fd};
-use crate::prepare::{Plan, is_fragile, tree};
+use super::{Stage, die, error_fd};
+use crate::prepare::{Plan, is_fragile, is_in_transit, tree};
 use crate::start::tell;
 
 /// mm fields, umask, signal actions.
 pub fn process(plan: &Plan, image: &Checked<'_>) {
     let auxv = image.note_of(note::CORE, standard::NT_AUXV);
     if let Err(e) = state::mm::restore(&image.single::<Mm>(), auxv, plan.exe) {
-        die(packed!("setting the mm fields"), e);
+        die(Stage::SettingMmFields, e);
     }
     state::umask::restore(image);
     settings(image, tree::settings_first(plan));
     for (signal, action) in (1..).zip(image.each::<Sigaction>()) {
         if let Err(e) = state::sigaction::restore(signal, action) {
-            die(packed!("setting a signal action"), e);
+            die(Stage::SettingSignalAction, e);
         }
     }
 }
 
 /// What the process has set for itself.
 pub fn settings(image: &Checked<'_>, when: When) {
-    state::setting::restore(image, when, |which, errno| warn(packed!("setting #: it"), which, "", errno));
+    state::setting::restore(image, when, |which, errno| warn("setting #: it", which, "", errno));
 }
 
 /// Says that a thing cannot be had again, and that the process goes on without.
 /// `object` is a pattern, see [`Text::fill`].
-pub fn warn(object: Packed, number: u32, what: &str, errno: Errno) {
+pub fn warn(object: &'static str, number: u32, what: &str, errno: Errno) {
     let line = Line::filled(object, number.into(), what.as_bytes(), 0);
-    tell(error_fd(), packed!("@ cannot be had again (!): it goes on without"), 0, line.as_bytes(), errno.into_raw());
+    tell(error_fd(), "@ cannot be had again (!): it goes on without", 0, line.as_bytes(), errno.into_raw());
 }
 
 /// The program's descriptors take their numbers; all others are closed.
 pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
-    let wanted = image.table::<Descriptor>();
     // What is watched is known by its number too, and that may be another's by now: so this comes first.
     if plan.tree.place() == 0
         && let Err((_, e)) = state::epoll::control(image, 0, plan.descriptors)
     {
-        die(packed!("watching descriptors"), e);
+        die(Stage::WatchingDescriptors, e);
+    }
+    if plan.tree.place() == 0 {
+        timers_in_transit(plan, image);
     }
     if let Err(e) = tree::pidfds(plan, image) {
-        die(packed!("opening a pidfd"), e);
+        die(Stage::OpeningPidfd, e);
     }
-    for (descriptor, open) in wanted.iter().zip(plan.descriptors) {
-        if own(plan, descriptor.fd).is_some()
-            && let Err(e) = state::descriptor::restore(descriptor, *open)
-        {
-            die(packed!("placing a descriptor"), e);
+    for (descriptor, open) in owned(plan, image) {
+        if let Err(e) = state::descriptor::restore(descriptor, *open) {
+            die(Stage::PlacingDescriptor, e);
         }
     }
     for terminal in image.each::<Terminal>() {
@@ -84,25 +83,34 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     tree::meet(&plan.tree, 3);
     for (content, made) in image.each::<Content>().zip(plan.contents).filter(|_| plan.tree.place() == 0) {
         if let Err(e) = state::content::finish(content, *made) {
-            die(packed!("sealing shared contents"), e);
+            die(Stage::SealingSharedContents, e);
         }
     }
-    if cfg!(feature = "tree") && plan.tree.place() == 0 {
+    if plan.tree.place() == 0 {
         state::sysv::finish(image, plan.contents);
-    } else if cfg!(feature = "tree") {
+    } else {
         state::semaphore::finish(image, image.header().pid.get());
     }
-    close_others(plan, wanted);
+    close_others(plan, image);
 }
 
 /// The first of the program's descriptors that leads to an open file; `None` when that is another process's of the tree.
 pub fn first(plan: &Plan, image: &Checked<'_>, id: U32) -> Option<Fd> {
-    image.each::<Descriptor>().find(|d| d.file == id).and_then(|d| own(plan, d.fd))
+    own(plan, id).filter(|_| state::descriptor::first(image, id.get()).is_some())
 }
 
 /// This process's own number behind one of the tree's table.
 pub fn own(plan: &Plan, fd: U32) -> Option<Fd> {
     Some((fd.get() & FD_MASK) as Fd).filter(|_| fd.get() >> FD_BITS == plan.tree.place())
+}
+
+/// This process's descriptors, and under what they are open: all of a process lie together in their table.
+pub fn owned<'i>(plan: &Plan, image: &Checked<'i>) -> impl Iterator<Item = (&'i Descriptor, &'static Fd)> + use<'i> {
+    let table = image.table::<Descriptor>();
+    let begin = table.partition_point(|one| one.fd.get() >> FD_BITS < plan.tree.place());
+    let end = table.partition_point(|one| one.fd.get() >> FD_BITS <= plan.tree.place());
+    let owned = table.get(begin..end).unwrap_or_default();
+    owned.iter().zip(plan.descriptors.get(begin..).unwrap_or_default())
 }
 
 /// Timers that are read like files go on: as late as can be, the program has not run yet.
@@ -111,7 +119,20 @@ pub fn timers(plan: &Plan, image: &Checked<'_>) {
         if let Some(fd) = first(plan, image, timer.id)
             && let Err(e) = state::timerfd::start(timer, fd)
         {
-            die(packed!("starting a timerfd"), e);
+            die(Stage::StartingTimerfd, e);
+        }
+    }
+}
+
+/// Those that nobody has but a message: they can be reached now alone.
+fn timers_in_transit(plan: &Plan, image: &Checked<'_>) {
+    for timer in image.each::<Timerfd>() {
+        let has = |(descriptor, _): &(&Descriptor, &Fd)| descriptor.file == timer.id;
+        if let Some((descriptor, open)) = image.table::<Descriptor>().iter().zip(plan.descriptors).find(has)
+            && is_in_transit(image, descriptor)
+            && let Err(e) = state::timerfd::start(timer, *open)
+        {
+            die(Stage::StartingTimerfd, e);
         }
     }
 }
@@ -122,23 +143,23 @@ pub fn locks(plan: &Plan, image: &Checked<'_>) {
         if let Some(fd) = own(plan, lock.fd)
             && let Err(e) = state::lock::restore(lock, fd)
         {
-            die(packed!("taking a lock again"), e.errno().unwrap_or(Errno::EAGAIN));
+            die(Stage::TakingLockAgain, e.errno().unwrap_or(Errno::EAGAIN));
         }
     }
 }
 
 /// Closes all but the program's descriptors and the two for messages.
-fn close_others(plan: &Plan, wanted: &[Descriptor]) {
+fn close_others(plan: &Plan, image: &Checked<'_>) {
     let mut from = 0;
     let mut close_up_to = |fd: u32| {
         if fd > from
             && let Err(e) = sys::fs::close_range(from, fd - 1)
         {
-            die(packed!("closing descriptors"), e);
+            die(Stage::ClosingDescriptors, e);
         }
         from = fd.saturating_add(1);
     };
-    wanted.iter().filter_map(|descriptor| own(plan, descriptor.fd)).for_each(|fd| close_up_to(fd as u32));
+    owned(plan, image).for_each(|(descriptor, _)| close_up_to(descriptor.fd.get() & FD_MASK));
     // Either may be -1: there is none.
     for fd in [plan.error_fd, plan.ready] {
         if fd >= 0 {

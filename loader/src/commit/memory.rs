@@ -16,34 +16,48 @@ use sys::abi::mm::{PROT_READ, PROT_WRITE};
 use sys::abi::{CLOCK_MONOTONIC, Timespec};
 use sys::arch::DETOUR;
 use sys::fs::Fd;
-use sys::packed;
 
-use super::{die, die_damaged};
+use super::{Stage, die};
 use crate::prepare::deadline::is_movable;
-use crate::prepare::{Plan, Special, WORKER_STACK, WORKERS_MAX};
+use crate::prepare::{Plan, Special, WORKER_STACK, WORKERS_MAX, inherited};
 
 /// Bytes below which one thread is faster than several.
 const ALONE: u64 = 8 << 20;
 
-/// Parks the kernel's mappings in the region and unmaps all else.
-pub fn clear(plan: &Plan) {
+/// Parks the kernel's mappings in the region and unmaps all else but what is filled already.
+pub fn clear(plan: &Plan, image: &Checked<'_>) {
     let mut at = plan.parking;
     for Special { now, len, .. } in plan.vdso.specials.iter().filter(|s| s.len != 0) {
         // SAFETY: nothing runs in the vdso here; the parking place is part of the region and unused.
         if let Err(e) = unsafe { sys::memory::move_to(*now as usize, *len as usize, at as usize) } {
-            die(packed!("moving the vdso aside"), e);
+            die(Stage::MovingVdsoAside, e);
         }
         at += len;
     }
     let end = plan.start + plan.len;
-    // SAFETY: all that is used from here on lies in the region.
-    let gone = unsafe {
-        sys::memory::unmap(0, plan.start as usize)
-            .and_then(|()| sys::memory::unmap(end as usize, (USER_END - end) as usize))
+    let mut from = 0;
+    let mut unmap = |to: u64, next| {
+        // SAFETY: all that is used from here on lies in the region, or is the program's.
+        let gone = || unsafe { sys::memory::unmap(from as usize, (to - from) as usize) };
+        if from < to
+            && let Err(e) = gone()
+        {
+            die(Stage::UnmappingStub, e);
+        }
+        from = next;
     };
-    if let Err(e) = gone {
-        die(packed!("unmapping the stub"), e);
+    let mut before = true;
+    for vma in vmas(image).iter().filter(|vma| plan.tree.filled_by(vma).is_some()) {
+        if before && vma.start.get() > plan.start {
+            unmap(plan.start, end);
+            before = false;
+        }
+        unmap(vma.start.get(), vma.end.get());
     }
+    if before {
+        unmap(plan.start, end);
+    }
+    unmap(USER_END, 0);
 }
 
 fn vmas<'i>(image: &Checked<'i>) -> &'i [Vma] {
@@ -60,22 +74,29 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
     if vma.backing.get() == NO_BACKING {
         return None;
     }
-    plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0 || cfg!(feature = "tree") && *fd < -1)
+    plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0 || *fd < -1)
 }
 
 /// Maps everything at its place, empty or from its file, with its advice.
 pub fn map(plan: &Plan, image: &Checked<'_>) {
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
+        if let Some(by) = plan.tree.filled_by(vma) {
+            if by != image.header().pid.get() {
+                let seal = (plan.seal, image.image().seal_span().0);
+                inherited::load(image, vma, (plan.input, plan.base), seal, true);
+            }
+            continue;
+        }
         let file = original(plan, vma);
         // SAFETY: the range is the program's.
         let made = unsafe {
-            match file.filter(|fd| cfg!(feature = "tree") && *fd < -1) {
+            match file.filter(|fd| *fd < -1) {
                 Some(slot) => state::sysv::restore(vma, slot),
                 None => state::memory::restore(vma, file),
             }
         };
         if let Err(e) = made {
-            die(packed!("mapping memory"), e);
+            die(Stage::MappingMemory, e);
         }
     }
 }
@@ -87,7 +108,7 @@ fn each_loaded(plan: &Plan, image: &Checked<'_>, f: &mut dyn FnMut(usize, Segmen
         while rest.next_if(|v| v.end.get() <= segment.addr).is_some() {}
         let Some(vma) = rest.peek() else { return };
         let in_place = segment.file_bytes && original(plan, vma).is_some();
-        if !in_place && !is_kernels(plan, vma) {
+        if !in_place && !is_kernels(plan, vma) && plan.tree.filled_by(vma).is_none() {
             f(index, segment, vma);
         }
     }
@@ -105,7 +126,7 @@ struct Job<'a> {
 /// Reads the contents of all segments that are not the mapped file's own, with as many threads as there are cores.
 pub fn load(plan: &Plan, image: &Checked<'_>) {
     let Ok((_, sums)) = seal::read(plan.seal, image.image().seal_span().0) else {
-        die(packed!("reading the seal"), Errno::EINVAL)
+        die(Stage::ReadingSeal, Errno::EINVAL)
     };
     let mut total = 0;
     let mut opened = 0;
@@ -117,7 +138,7 @@ pub fn load(plan: &Plan, image: &Checked<'_>) {
             // writable, piece by piece.
             if start != opened && !open_for_loading(start, end - start) {
                 if !open_for_loading(segment.addr, segment.len) {
-                    die(packed!("opening memory"), Errno::ENOMEM);
+                    die(Stage::OpeningMemory, Errno::ENOMEM);
                 }
                 return;
             }
@@ -165,30 +186,10 @@ fn load_some(job: &Job<'_>) {
             wanted = job.next.fetch_add(1, Ordering::Relaxed);
         }
         if index == wanted {
-            load_one(job, index, &segment);
+            inherited::read((job.plan.input, job.plan.base), &segment, job.sums.get(index));
             wanted = job.next.fetch_add(1, Ordering::Relaxed);
         }
     });
-}
-
-fn load_one(job: &Job<'_>, index: usize, segment: &Segment) {
-    let (at, len) = (segment.addr as usize, segment.len as usize);
-    let mut done = 0;
-    while done < len {
-        let from = job.plan.base + segment.offset + done as u64;
-        // SAFETY: the program's memory, mapped and not in use yet.
-        let n = unsafe { sys::fs::pread_to(job.plan.input, at + done, len - done, from) };
-        match n {
-            Ok(0) => die(packed!("reading memory: the image was cut meanwhile"), Errno::EIO),
-            Ok(n) => done += n,
-            Err(e) => die(packed!("reading memory"), e),
-        }
-    }
-    // SAFETY: just filled, and nobody writes to it now.
-    let sum = seal::sum(unsafe { core::slice::from_raw_parts(at as *const u8, len) });
-    if job.sums.get(index).is_none_or(|expected| expected.get() != sum) {
-        die_damaged();
-    }
 }
 
 /// Signal handlers that are running return by frames that this CPU's kernel takes.
@@ -216,7 +217,8 @@ pub fn mend_deadlines(plan: &Plan, image: &Checked<'_>) {
 /// Gives all mappings their final protection and locks, and the kernel's their places.
 pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
     for detour in plan.vdso.detours.iter().filter(|d| d.at != 0) {
-        let code = sys::arch::detour(detour.to.map(|to| plan.parking + to), detour.number);
+        let to = (detour.to != 0).then(|| plan.parking + detour.to);
+        let code = sys::arch::detour(to, detour.number);
         // SAFETY: inside the old vdso, which was just filled and is writable still.
         unsafe { (detour.at as usize as *mut [u8; DETOUR]).write_unaligned(code) };
     }
@@ -227,19 +229,19 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
             last = start;
             // SAFETY: the program's memory, not in use yet.
             if let Err(e) = unsafe { sys::memory::protect(start as usize, (end - start) as usize, vma.prot.get()) } {
-                die(packed!("protecting memory"), e);
+                die(Stage::ProtectingMemory, e);
             }
         }
     });
     // Before memory is locked, which the kernel wants without.
     for guard in image.each::<Guard>() {
         if let Err(e) = state::guard::restore(guard) {
-            die(packed!("installing guard regions"), e);
+            die(Stage::InstallingGuardRegions, e);
         }
     }
     for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
         if let Err(e) = state::memory::finish(vma) {
-            die(packed!("protecting or locking memory"), e);
+            die(Stage::ProtectingOrLockingMemory, e);
         }
     }
     state::pkey::finish(image);
@@ -250,7 +252,7 @@ pub fn seal_off(plan: &Plan, image: &Checked<'_>) {
         if *then != 0
             && let Err(e) = moved()
         {
-            die(packed!("moving the vdso"), e);
+            die(Stage::MovingVdso, e);
         }
         at += len;
     }

@@ -8,17 +8,20 @@ pub mod finish;
 pub mod gate;
 mod memory;
 pub mod relocate;
+mod stage;
 mod threads;
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use image_format::{Checked, ExitCode};
+use loader::supervise::SAYS_RUNNING;
 use sys::Errno;
-use sys::packed;
-use sys::text::{Line, Packed};
+use sys::text::Line;
 
 use crate::prepare::{Plan, tree};
-use crate::start::tell;
+use crate::start::{MARK, tell};
+
+pub use stage::Stage;
 
 /// Where messages go.
 static ERROR_FD: AtomicI32 = AtomicI32::new(2);
@@ -36,22 +39,29 @@ pub fn close_error_fd() {
 
 /// Tells whoever awaits it that the program takes over now: nothing can fail any more.
 pub fn say_ready(fd: i32) {
-    let _ = sys::fs::write_all(fd, b".");
+    let _ = sys::fs::write_all(fd, &[SAYS_RUNNING]);
     sys::fs::close(fd);
+    // Nothing is left of the restart that a save could meet.
+    MARK.done();
 }
 
 /// Ends the process: a stage of the restore failed.
-pub fn die(stage: Packed, errno: Errno) -> ! {
-    let mut line = Line::filled(packed!("failed while restoring ("), 0, b"", 0);
+pub fn die(stage: Stage, errno: Errno) -> ! {
+    die_while(stage.text(), errno)
+}
+
+/// The same of a stage that somebody else has words for.
+pub fn die_while(stage: &'static str, errno: Errno) -> ! {
+    let mut line = Line::filled("failed while restoring (", 0, b"", 0);
     line.fill(stage, 0, b"", 0);
-    tell(error_fd(), packed!("@: !): nothing was run"), 0, line.as_bytes(), errno.into_raw());
+    tell(error_fd(), "@: !): nothing was run", 0, line.as_bytes(), errno.into_raw());
     tree::fail(i32::from(ExitCode::Restore as u8));
     sys::process::exit(i32::from(ExitCode::Restore as u8))
 }
 
 /// Ends the process: some of the memory is not what was saved.
 pub fn die_damaged() -> ! {
-    tell(error_fd(), packed!("image: damaged: use another copy: nothing was run"), 0, b"", 0);
+    tell(error_fd(), "image: damaged: use another copy: nothing was run", 0, b"", 0);
     tree::fail(i32::from(ExitCode::DamagedMemory as u8));
     sys::process::exit(i32::from(ExitCode::DamagedMemory as u8))
 }
@@ -59,7 +69,7 @@ pub fn die_damaged() -> ! {
 /// Starts the commit: blocks all signals and goes on in the copy, on the region's stack.
 pub fn commit(plan: &'static Plan) -> ! {
     if let Err(e) = sys::signal::set_mask(sys::signal::ALL) {
-        die(packed!("blocking signals"), e);
+        die(Stage::BlockingSignals, e);
     }
     tree::join(plan);
     let delta = plan.delta;
@@ -75,8 +85,8 @@ unsafe extern "C" fn in_the_copy(plan: *const Plan) -> ! {
     let plan: &'static Plan = unsafe { &*plan };
     ERROR_FD.store(plan.error_fd, Ordering::Relaxed);
     tree::meets_at(&plan.tree);
-    let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die(packed!("reading the plan"), Errno::EINVAL) };
-    memory::clear(plan);
+    let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die(Stage::ReadingPlan, Errno::EINVAL) };
+    memory::clear(plan, &image);
     memory::map(plan, &image);
     memory::load(plan, &image);
     memory::mend_deadlines(plan, &image);

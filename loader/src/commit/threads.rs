@@ -10,14 +10,16 @@ use image_format::Checked;
 use image_format::record::itimer::Itimer;
 use image_format::record::pending::Pending;
 use image_format::record::posix_timer::PosixTimer;
+use image_format::record::seccomp::Seccomp;
 use image_format::record::terminal::Terminal;
 use image_format::record::thread::{Thread, ThreadFlags};
 use state::setting::When;
 use sys::Errno;
 use sys::abi::signal::SIGWINCH;
-use sys::packed;
 
-use super::{die, finish, gate};
+use super::{Stage, die, die_while, finish, gate};
+use crate::launch::standby::{self, Begin};
+use crate::launch::{Ids, drop_rights};
 use crate::prepare::{Plan, tree};
 
 /// Threads that are ready.
@@ -25,8 +27,11 @@ static READY: AtomicU32 = AtomicU32::new(0);
 /// 1 when they may go.
 static GO: AtomicU32 = AtomicU32::new(0);
 
-/// What a new thread is told; lies at the low end of its stack.
+/// The arguments of a new thread; they lie at the low end of its stack.
+#[repr(C)]
 struct Start<'a> {
+    /// For one that waits already.
+    begin: Begin,
     plan: &'a Plan,
     image: &'a Checked<'a>,
     /// Its place in the table.
@@ -34,43 +39,74 @@ struct Start<'a> {
     thread: &'a Thread,
     /// Its id of now.
     tid: u32,
+    /// How many others there are.
+    others: u32,
+    /// The place of its first restriction, if it has one.
+    restriction: Option<u32>,
 }
 
 /// Bytes kept for [`Start`]; behind it lies the thread's frame.
-const START: u64 = 64;
+const START: u64 = 128;
 const _: () = assert!(size_of::<Start<'_>>() <= START as usize);
 
 /// Makes the other threads, completes this one as the process's first, and lets all go.
 pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     let threads = image.table::<Thread>();
-    let pending = image.each::<Pending>();
     let is_leader = |t: &Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
     let found = threads.iter().enumerate().find(|(_, t)| is_leader(t));
-    let Some((first, leader)) = found else { die(packed!("finding the first thread"), Errno::EINVAL) };
+    let Some((first, leader)) = found else { die(Stage::FindingFirstThread, Errno::EINVAL) };
     if plan.gate_len != 0 {
         gate::write(plan, image, first);
     }
-    let mut others = 0;
-    for (index, thread) in threads.iter().enumerate().filter(|(_, t)| !is_leader(t)) {
+    let others = threads.len() as u32 - 1;
+    let mut restrictions = (0..).zip(image.each::<Seccomp>()).peekable();
+    for (index, thread) in threads.iter().enumerate() {
+        let first = restrictions.peek().filter(|(_, step)| step.tid == thread.tid).map(|(place, _)| *place);
+        while restrictions.next_if(|(_, step)| step.tid == thread.tid).is_some() {}
+        if is_leader(thread) {
+            continue;
+        }
         let stack = plan.thread_stacks + index as u64 * plan.thread_stack;
         let start = stack as usize as *mut Start<'_>;
         let top = (stack + plan.thread_stack) as usize;
         // SAFETY: this thread's own stack in the region; the start record lies at its low end, out of the way.
         let made = unsafe {
-            start.write(Start { plan, image, index, thread, tid: 0 });
-            if plan.keep_ids {
-                sys::thread::spawn_as(thread.tid.get(), top, plan.thread_stack as usize, begin, start.cast())
-            } else {
-                sys::thread::spawn(top, core::ptr::null_mut(), begin, start.cast())
+            let entry: unsafe extern "C" fn(*mut u8) -> ! = begin;
+            start.write(Start {
+                begin: Begin::at(entry),
+                plan,
+                image,
+                index,
+                thread,
+                tid: 0,
+                others,
+                restriction: first,
+            });
+            match plan.ids {
+                Ids::New => sys::thread::spawn(top, core::ptr::null_mut(), begin, start.cast()),
+                Ids::Chosen => {
+                    let mut tries = TRIES;
+                    loop {
+                        let room = plan.thread_stack as usize;
+                        match sys::thread::spawn_as(thread.tid.get(), top, room, begin, start.cast()) {
+                            // It was free: whoever has it now may be gone at once.
+                            Err(Errno::EEXIST) if tries != 0 => tries -= 1,
+                            made => break made,
+                        }
+                        sys::time::nap();
+                    }
+                }
+                // It waits on this very stack.
+                Ids::Counted(_) => Ok(thread.tid.get().cast_signed()),
             }
         };
         match made {
             // SAFETY: as above; the thread itself does not look at this field.
             Ok(tid) => unsafe { (*start).tid = tid as u32 },
-            Err(e) => die(packed!("making a thread"), e),
+            Err(e) => die(Stage::MakingThread, e),
         }
-        others += 1;
     }
+    standby::begin_all();
     loop {
         let ready = READY.load(Ordering::Acquire);
         if ready == others {
@@ -80,9 +116,9 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     let old_pid = image.header().pid.get();
     complete(image, leader);
-    for signal in pending.filter(|p| p.tid.get() == 0) {
+    for signal in image.each::<Pending>().with(0) {
         if let Err(e) = state::pending::restore(signal, old_pid) {
-            die(packed!("queueing a signal"), e);
+            die(Stage::QueueingSignal, e);
         }
     }
     if image.each::<Terminal>().next().is_some() {
@@ -91,23 +127,29 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     }
     for timer in image.each::<PosixTimer>() {
         if let Err(e) = state::posix_timer::restore(timer, |tid| tid_now(plan, threads, tid)) {
-            die(packed!("making a POSIX timer"), e);
+            die(Stage::MakingPOSIXTimer, e);
         }
     }
     if let Err(e) = state::rlimit::restore(image) {
-        die(packed!("setting limits"), e.errno().unwrap_or(Errno::EINVAL));
+        die(Stage::SettingLimits, e.errno().unwrap_or(Errno::EINVAL));
     }
     tree::rights(plan, image, true);
+    give_up_rights(plan);
     finish::settings(image, When::Last);
     super::close_error_fd();
     // Others' locks are free by now; and all are ready, or none goes on.
     tree::meet(&plan.tree, 4);
     finish::locks(plan, image);
-    tree::meet(&plan.tree, 5);
+    tree::stops::await_all(&plan.tree);
+    if gate::is_stopped(image) && plan.tree.place() != 0 {
+        tree::come(&plan.tree);
+    } else {
+        tree::meet(&plan.tree, 5);
+    }
     finish::timers(plan, image);
     for timer in image.each::<Itimer>() {
         if let Err(e) = state::itimer::restore(timer) {
-            die(packed!("starting an interval timer"), e);
+            die(Stage::StartingIntervalTimer, e);
         }
     }
     super::say_ready(plan.ready);
@@ -131,19 +173,24 @@ fn tid_now(plan: &Plan, threads: &[Thread], tid: u32) -> u32 {
     unsafe { (*start).tid }
 }
 
+/// How often an id that was free is asked for, 10 ms each.
+const TRIES: u32 = 100;
+
 /// A new thread's first function.
 unsafe extern "C" fn begin(at: *mut u8) -> ! {
     // SAFETY: written by `resume_all` before this thread was made.
-    let &Start { plan, image, index, thread, .. } = unsafe { &*at.cast::<Start<'_>>() };
+    let &Start { plan, image, index, thread, others, restriction, .. } = unsafe { &*at.cast::<Start<'_>>() };
     complete(image, thread);
     tree::rights(plan, image, false);
+    give_up_rights(plan);
     sys::thread::set_name(&thread.comm);
     let frame = if plan.gate_len == 0 { 0 } else { gate::prepare(plan, image, index, at as u64 + START) };
-    READY.fetch_add(1, Ordering::AcqRel);
-    sys::thread::wake(&READY);
+    if READY.fetch_add(1, Ordering::AcqRel) + 1 == others {
+        sys::thread::wake(&READY);
+    }
     sys::thread::wait_while(&GO, 0);
     if frame != 0 {
-        gate::pass(plan, image, thread.tid.get(), frame)
+        gate::pass(plan, image, (index, restriction), frame)
     }
     jump(plan, thread)
 }
@@ -151,15 +198,25 @@ unsafe extern "C" fn begin(at: *mut u8) -> ! {
 /// Gives the calling thread all that it had, but its registers.
 fn complete(image: &Checked<'_>, thread: &Thread) {
     // SAFETY: the program's memory is complete; the stub uses no thread-local storage.
-    if let Err((what, e)) = unsafe { state::thread::restore(thread, image.each()) } {
-        die(what, e);
+    if let Err((what, e)) = unsafe { state::thread::restore(thread) } {
+        die_while(what, e);
     }
     let tid = thread.tid.get();
-    state::sched::restore(image, tid, |what, errno| finish::warn(packed!("thread #: @"), tid, what, errno));
-    for signal in image.each::<Pending>().filter(|p| p.tid.get() == tid) {
+    state::sched::restore(image, tid, |what, errno| finish::warn("thread #: @", tid, what, errno));
+    for signal in image.each::<Pending>().with(tid) {
         if let Err(e) = state::pending::restore(signal, image.header().pid.get()) {
-            die(packed!("queueing a signal"), e);
+            die(Stage::QueueingSignal, e);
         }
+    }
+}
+
+/// The calling thread gives up what it had for the restart alone.
+fn give_up_rights(plan: &Plan) {
+    if plan.drops_rights
+        && !plan.tree.has_own_rights()
+        && let Err(e) = drop_rights()
+    {
+        die(Stage::GivingUpRights, e)
     }
 }
 

@@ -6,7 +6,6 @@ use image_format::Checked;
 use image_format::record::deadline::Deadline;
 use image_format::record::memory::{Vma, VmaKind};
 use sys::abi::mm::PROT_WRITE;
-use sys::packed;
 
 use crate::start::tell;
 
@@ -21,7 +20,7 @@ pub fn is_movable(image: &Checked<'_>, deadline: &Deadline) -> bool {
 /// Names those that cannot be moved.
 pub fn warn(image: &Checked<'_>) {
     for deadline in image.each::<Deadline>().filter(|one| !is_movable(image, one)) {
-        let what = packed!("thread #: waits by the old clock, perhaps for long: ckpt restart --namespace");
+        let what = "thread #: waits by the old clock, perhaps for long: ckpt restart --namespace";
         tell(2, what, deadline.tid.into(), b"", 0);
     }
 }

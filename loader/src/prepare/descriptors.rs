@@ -4,20 +4,23 @@ use image_format::record::content::ContentFile;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::epoll::Watch;
 use image_format::record::lock::{Lock, LockKind};
-use image_format::record::pipe::{Pipe, PipeData};
-use image_format::record::process::FD_MASK;
+use image_format::record::pipe::Pipe;
+use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::record::pty::Pty;
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
 use loader::options::Options;
+use state::wait::Wait;
 use state::{Error, Result};
-use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_APPEND, O_RDONLY, S_IFIFO, S_IFMT};
+use sys::Errno;
+use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, S_IFIFO, S_IFMT, TIOCGPTN};
 use sys::fs::Fd;
-use sys::{Errno, packed};
 
 use super::files::Files;
+use super::given;
 use crate::heap;
+use crate::start::tell;
 
 /// The first number above all of the program's: what is opened now waits there.
 #[must_use]
@@ -39,106 +42,97 @@ pub fn first_free_above(image: &Checked<'_>) -> Fd {
 pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut Files) -> Result<()> {
     let table = image.table::<Descriptor>();
     (files.descriptors, files.exe) = (heap::descriptors(table.len())?, -1);
-    for data in image.each::<PipeData>() {
-        // Stays open until all is in place.
-        state::pipe::restore_fifo(image, data)?.map(|fifo| move_above(fifo.release(), base));
-    }
+    state::pipe::restore_all(image, &mut |id, end| {
+        // Away from the low numbers, where it would be taken for what this process was given.
+        let open = move_above(end.release(), base).map_err(|e| not_kept(id, e))?;
+        put(image, files, id, open);
+        Ok(())
+    })?;
     for pty in image.each::<Pty>().filter(|pty| pty.id == pty.master) {
         let made = state::pty::restore(pty).and_then(|made| move_above(made, base)).map_err(no_terminal)?;
-        if let Some((_, place)) = table.iter().zip(&mut *files.descriptors).find(|(d, _)| d.file == pty.id) {
-            *place = made;
+        let number = pty.number.get();
+        if sys::terminal::number(made, TIOCGPTN).is_ok_and(|now| now != number) {
+            // Links to it lead elsewhere.
+            tell(2, "/dev/pts/#: is taken: the program's pseudo-terminal gets another number", number.into(), b"", 0);
         }
+        put(image, files, pty.id.get(), made);
     }
     for (index, descriptor) in table.iter().enumerate() {
         let (fd, id) = (descriptor.fd.get() & FD_MASK, descriptor.file.get());
         // The image's rules promise one.
         let Some(file) = image.open_file(id) else { continue };
-        let inherited = is_inherited(image, id);
+        let inherited = !is_in_transit(image, descriptor) && is_inherited(image, id);
         // Descriptors of one description share it again, except that standard input, output and error are given
         // to a program one by one, and may be redirected one by one.
         let known = state::descriptor::now(image, files.descriptors, id);
         let known = if inherited && fd <= 2 { None } else { known };
-        let open = if let Some(path) = asked_for(options, fd) {
-            by_option(fd, file, path)?
+        let root = given::shared_with(image, options, descriptor).and_then(|root| files.descriptors.get(root).copied());
+        let open = if let Some(what) = given::asked_for(image, options, descriptor) {
+            Ok(given::open(image, fd, file, what)?)
+        } else if let Some(root) = root {
+            sys::fs::dup_above(root, base)
         } else if files.descriptors.get(index).is_some_and(|open| *open >= 0) {
-            // An end of a pipe that was made with the other one.
+            // Pipes inside and terminals are there already.
             continue;
         } else if let Some(known) = known {
             sys::fs::dup_above(known, base)
         } else if inherited {
             inherit(image, fd, file)?
-        } else if file.kind == NoteType::Socket || is_again(file) {
+        } else if file.kind == NoteType::Socket {
             // Made when all others are there: descriptors may wait in them.
             continue;
-        } else if let Some(data) = inner(image, id) {
-            make_pipe(image, data, base, files, index)
         } else {
             reopen(image, options, (fd, file), files)?
         };
-        let failed =
-            |e| Error::about(packed!("descriptor #: cannot be kept (!)"), fd, b"", e).code(ExitCode::Descriptor);
-        let open = open.and_then(|open| move_above(open, base)).map_err(failed)?;
+        let open = open.and_then(|open| move_above(open, base)).map_err(|e| not_kept(fd, e))?;
         if let Some(place) = files.descriptors.get_mut(index) {
             *place = open;
         }
     }
-    #[cfg(feature = "tree")]
-    opened_again(image, base, files)?;
     state::pty::finish(image, files.descriptors).map_err(no_terminal)?;
     Ok(())
 }
 
-/// Whether it is an end of a pipe that is there already.
-fn is_again(file: OpenFile<'_>) -> bool {
-    cfg!(feature = "tree") && file.of::<Pipe>().is_some_and(|pipe| pipe.again.get() != 0)
+/// Whether nobody has it but a message in transit.
+#[must_use]
+pub fn is_in_transit(image: &Checked<'_>, descriptor: &Descriptor) -> bool {
+    (descriptor.fd.get() >> FD_BITS) as usize > image.processes().len()
 }
 
-/// Opens ends of pipes again, when these are there.
-#[cfg(feature = "tree")]
-fn opened_again(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
-    for (index, descriptor) in image.table::<Descriptor>().iter().enumerate() {
-        let (fd, id) = (descriptor.fd.get() & FD_MASK, descriptor.file.get());
-        let Some(pipe) = image.open_file(id).filter(|file| is_again(*file)).and_then(|file| file.of::<Pipe>()) else {
-            continue;
-        };
-        if files.descriptors.get(index).is_none_or(|open| *open >= 0) {
-            continue;
-        }
-        let open = match state::descriptor::now(image, files.descriptors, id) {
-            Some(known) => sys::fs::dup_above(known, base),
-            None => state::pipe::restore_again(image, pipe, files.descriptors).and_then(|open| move_above(open, base)),
-        };
-        let failed =
-            |e| Error::about(packed!("descriptor #: cannot be kept (!)"), fd, b"", e).code(ExitCode::Descriptor);
-        let open = open.map_err(failed)?;
-        if let Some(place) = files.descriptors.get_mut(index) {
-            *place = open;
-        }
-    }
-    Ok(())
+fn not_kept(fd: u32, e: Errno) -> Error {
+    Error::about("descriptor #: cannot be kept (!)", fd, b"", e).code(ExitCode::Descriptor)
+}
+
+/// What an open file's first descriptor is to be.
+fn put(image: &Checked<'_>, files: &mut Files, id: u32, open: Fd) {
+    let place = state::descriptor::first(image, id).and_then(|index| files.descriptors.get_mut(index));
+    place.into_iter().for_each(|place| *place = open);
 }
 
 /// Does what takes all of them, and the working directory: makes sockets, takes locks, tries what is to be watched.
 ///
 /// # Errors
 /// What cannot be had.
-pub fn connect(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
-    let table = image.table::<Descriptor>();
-    sockets(image, base, files)?;
+pub fn connect(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut Files) -> Result<()> {
+    let mut wait = Wait::of_seconds(options.retry.unsigned_abs());
+    sockets(image, base, files, &mut wait)?;
     for lock in image.each::<Lock>() {
-        let found = table.iter().zip(&*files.descriptors).find(|(d, _)| d.fd == lock.fd);
+        let found = image.each::<Descriptor>().place(lock.fd.get());
         // Taken now so that a conflict is known in time; the process's own are taken again at the end, since
         // closing any descriptor of a file gives them up (fcntl(2)).
-        state::lock::restore(lock, found.map_or(-1, |(_, open)| *open))?;
+        let open = found.and_then(|index| files.descriptors.get(index)).map_or(-1, |open| *open);
+        while let Err(e) = state::lock::restore(lock, open) {
+            if !matches!(e.errno(), Some(Errno::EAGAIN | Errno::EACCES)) || !wait.again(b"a lock") {
+                return Err(e);
+            }
+        }
     }
     // Epoll sets watch for a moment what they are to watch, so that what cannot be is known in time: a file in the
     // place of a pipe.
     for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
         state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
             Error::about(
-                packed!(
-                    "descriptor #: cannot be watched by epoll any more (!): --fd N=PATH, with a pipe or a terminal"
-                ),
+                "descriptor #: cannot be watched by epoll any more (!): --fd #=PATH, with a pipe or a terminal",
                 fd as u32,
                 b"",
                 e,
@@ -150,49 +144,22 @@ pub fn connect(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
 }
 
 fn no_terminal(e: Errno) -> Error {
-    let what = packed!("pseudo-terminal: cannot be made again (!): try setsid(1)");
+    let what = "pseudo-terminal: cannot be made again (!): try setsid(1)";
     Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor)
 }
 
 /// Makes the sockets, each for all of its descriptors that have nothing yet.
-fn sockets(image: &Checked<'_>, base: Fd, files: &mut Files) -> Result<()> {
+fn sockets(image: &Checked<'_>, base: Fd, files: &mut Files, wait: &mut Wait) -> Result<()> {
     let table = image.table::<Socket>();
     let made = heap::descriptors(table.len())?;
-    state::socket::restore(image, made, files.descriptors)?;
+    state::socket::restore(image, made, files.descriptors, wait)?;
     for (descriptor, place) in image.table::<Descriptor>().iter().zip(&mut *files.descriptors) {
-        let own = table.iter().zip(&*made).find(|(s, _)| *place < 0 && s.id == descriptor.file);
-        if let Some((_, own)) = own {
+        let index = image.each::<Socket>().place(descriptor.file.get());
+        if let Some(own) = index.and_then(|index| made.get(index)).filter(|_| *place < 0) {
             *place = sys::fs::dup_above(*own, base).unwrap_or(-1);
         }
     }
     Ok(())
-}
-
-/// The contents of a pipe inside the process, by either end.
-fn inner<'i>(image: &Checked<'i>, id: u32) -> Option<&'i PipeData> {
-    if image.open_file(id)?.of::<Pipe>()?.named.get() != 0 {
-        return None;
-    }
-    image.each::<PipeData>().find(|d| d.read.get() == id || d.write.get() == id)
-}
-
-/// Makes such a pipe for the descriptor at `index`; the other end waits for the first descriptor that leads to it.
-fn make_pipe(image: &Checked<'_>, data: &PipeData, base: Fd, files: &mut Files, index: usize) -> sys::Result<Fd> {
-    let ends = state::pipe::restore_inner(image, data)?;
-    let mut own = -1;
-    for (end, id) in ends.into_iter().zip([data.read, data.write]) {
-        let flags = image.open_file(id.get()).map_or(0, |file| file.flags());
-        // Away from the low numbers, where it would be taken for what this process was given.
-        let open = move_above(end, base)?;
-        sys::fs::fcntl(open, F_SETFL, flags as usize)?;
-        let first = image.each::<Descriptor>().position(|d| d.file == id);
-        if first == Some(index) {
-            own = open;
-        } else if let Some(place) = first.and_then(|first| files.descriptors.get_mut(first)) {
-            *place = open;
-        }
-    }
-    Ok(own)
 }
 
 /// Whether a lock is lost when any descriptor of its file is closed, or its owner is the process that takes it.
@@ -209,19 +176,6 @@ pub fn move_above(fd: Fd, base: Fd) -> sys::Result<Fd> {
     let moved = sys::fs::dup_above(fd, base)?;
     sys::fs::close(fd);
     Ok(moved)
-}
-
-fn asked_for<'o>(options: &Options<'o>, fd: u32) -> Option<&'o [u8]> {
-    options.fds.iter().flatten().find(|(n, _)| *n == fd).map(|(_, path)| *path)
-}
-
-fn by_option(fd: u32, file: OpenFile<'_>, path: &[u8]) -> Result<sys::Result<Fd>> {
-    let mode = file.flags() & O_ACCMODE;
-    // Standard output and error may be led to the same file; and nothing that is there is lost.
-    let flags = if mode == O_RDONLY { mode } else { mode | O_APPEND };
-    let opened = sys::fs::open_path(path, flags, 0)
-        .map_err(|e| Error::about(packed!("--fd #=@: cannot be opened (!)"), fd, path, e).code(ExitCode::Descriptor))?;
-    Ok(Ok(opened.release()))
 }
 
 /// Takes this process's own descriptor of the same number; a terminal's also from any of the first three that is one.
@@ -247,15 +201,13 @@ fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Resu
     if let Some(standard) = pipe.and_then(|pipe| unclaimed(image, pipe)) {
         return Ok(sys::fs::dup_above(standard, 64));
     }
-    let (kind, path) = match (terminal, pipe) {
-        (Some(t), _) => (packed!("terminal"), image.string(t.path)),
-        (None, Some(p)) => (packed!("pipe"), image.string(p.path)),
-        (None, None) => (packed!("nothing"), b"" as &[u8]),
-    };
-    let why = packed!("led outside, and this restart has no such descriptor");
-    Err(Error::descriptor(fd, kind, path, why, None)
-        .code(ExitCode::Descriptor)
-        .hint(packed!("--fd N=PATH gives it one")))
+    if let Some(pipe) = pipe {
+        return Err(state::pipe::led_outside(image, pipe, fd));
+    }
+    let path = terminal.map_or(b"" as &[u8], |t| image.string(t.path));
+    let why = "led outside, and this restart has no such descriptor";
+    let error = Error::descriptor(fd, "terminal", path, why, None).code(ExitCode::Descriptor);
+    Err(error.hint_with(state::pipe::OUTSIDE, fd))
 }
 
 /// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own
@@ -273,10 +225,11 @@ fn unclaimed(image: &Checked<'_>, pipe: &Pipe) -> Option<Fd> {
 fn is_inherited(image: &Checked<'_>, id: u32) -> bool {
     image.open_file(id).is_some_and(|file| {
         file.kind == NoteType::Terminal
-            || !is_again(file) && file.of::<Pipe>().is_some_and(|p| p.named.get() == 0 && inner(image, id).is_none())
+            || file.of::<Pipe>().is_some_and(|p| p.named.get() == 0 && !state::pipe::is_inner(image, p))
     })
 }
 
+#[inline(never)] // A smaller frame has shorter addresses.
 fn reopen(
     image: &Checked<'_>,
     options: &Options<'_>,

@@ -1,15 +1,16 @@
 //! The files behind mappings: the original where it is still the same, the image's copy else.
 
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaFlags, VmaKind};
-use image_format::{Checked, ExitCode, PAGE};
+use image_format::{Checked, PAGE};
 use loader::options::Options;
+use state::memory::reopened::{mapped_mode, open_shared};
 use state::regular::{Change, compare};
-use state::{Error, FilesPolicy, Result};
+use state::{Error, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
-use sys::packed;
 
 use super::Input;
+use crate::heap;
 
 /// What was opened.
 #[derive(Debug, Default)]
@@ -31,33 +32,52 @@ pub struct Files {
 pub fn open_backings(image: &Checked<'_>, input: &Input, options: &Options<'_>, files: &mut Files) -> Result<()> {
     let exe = image.string(image.single::<image_format::record::mm::Mm>().exe);
     let vmas = image.table::<Vma>();
-    for (backing, (index, slot)) in image.each::<Backing>().zip(files.backings.iter_mut().enumerate()) {
-        let users = || vmas.iter().filter(move |v| v.backing.get() as usize == index);
-        let shared = users().find(|v| {
-            let along = v.flags.get() & VmaFlags::READ_ALONG.bits() != 0;
-            // The file that was mapped is shared again, or says that it was written; its copy is for where it is not.
-            v.kind.get() == VmaKind::FileShared as u32 || along && is_same(image, backing)
-        });
+    let users = users(image, files.backings.len())?;
+    for (index, (backing, users)) in image.table::<Backing>().iter().zip(&*users).enumerate() {
+        let [shared, along, begins] = users.map(|place| place.checked_sub(1).and_then(|at| vmas.get(at as usize)));
+        // The file that was mapped is shared again, or says that it was written; its copy is for where it is not.
+        let shared = shared.or(along.filter(|_| is_same(image, backing)));
         let fd = match shared {
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
-                let failed = |e| Error::about(packed!("shared contents: cannot be opened (!)"), 0u32, b"", e);
-                // A System V segment is attached, not mapped.
-                if cfg!(feature = "tree") && made < -1 {
+                let failed = |e| Error::about("shared contents: cannot be opened (!)", 0u32, b"", e);
+                // A System V segment is attached, not mapped. What is open for writing is mapped as it is: one number less, and none
+                // that keeps a memfd from being executed.
+                if made < -1 || mapped_mode(backing) == O_RDWR {
                     made
                 } else {
-                    state::content::open_again(made, mode(backing)).map_err(failed)?.release()
+                    state::content::open_again(made, mapped_mode(backing)).map_err(failed)?.release()
                 }
             }
-            Some(vma) => open_shared(image, backing, vma, options.files)?,
-            None => open_private(image, backing, users(), input).map_or(-1, Owned::release),
+            Some(vma) => open_shared(image, backing, vma, options.files)?.release(),
+            None => open_private(image, backing, begins, input).map_or(-1, Owned::release),
         };
         if fd >= 0 && image.string(backing.path) == exe {
             files.exe = fd;
         }
-        *slot = fd;
+        if let Some(slot) = files.backings.get_mut(index) {
+            *slot = fd;
+        }
     }
     Ok(())
+}
+
+/// For each file the first of its mappings that is shared, that is shared where it is the very file, and that begins with the file's first
+/// page: their places, plus one.
+fn users(image: &Checked<'_>, count: usize) -> Result<&'static mut [[u32; 3]]> {
+    let users = heap::list(count, [0; 3])?;
+    for (place, vma) in (1..).zip(image.each::<Vma>()) {
+        let Some(own) = users.get_mut(vma.backing.get() as usize) else { continue };
+        let is = [
+            vma.kind.get() == VmaKind::FileShared as u32,
+            vma.flags.get() & VmaFlags::READ_ALONG.bits() != 0,
+            vma.offset.get() == 0,
+        ];
+        for (first, _) in own.iter_mut().zip(is).filter(|(first, is)| **first == 0 && *is) {
+            *first = place;
+        }
+    }
+    Ok(users)
 }
 
 /// Whether the path leads to the very file.
@@ -66,56 +86,10 @@ fn is_same(image: &Checked<'_>, backing: &Backing) -> bool {
     sys::fs::stat_path(image.string(backing.path)).is_ok_and(|now| (now.dev, now.ino) == then)
 }
 
-/// How a mapped file must be open.
-fn mode(backing: &Backing) -> u32 {
-    if backing.flags.get() & BackingFlags::WRITTEN.bits() != 0 { O_RDWR } else { O_RDONLY }
-}
-
-fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Fd> {
-    let (start, path) = (vma.start.get(), image.string(backing.path));
-    let failed = |code, why, e| {
-        Error::about(packed!("mapping * of file @"), start, path, e)
-            .code(code)
-            .why(why)
-            .hint(packed!("put the file back"))
-    };
-    let written = mode(backing) == O_RDWR;
-    let file = sys::fs::open_path(path, mode(backing), 0)
-        .map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be opened"), e))?;
-    let stat =
-        sys::fs::fstat(file.fd()).map_err(|e| failed(ExitCode::FileMissing, packed!("cannot be examined"), e))?;
-    match compare(&backing.identity, &stat, written) {
-        _ if policy == FilesPolicy::Ignore => {}
-        Change::None => {}
-        Change::Shrank => {
-            return Err(failed(
-                ExitCode::FileShrank,
-                packed!("is shorter than it was at the save"),
-                sys::Errno::ESTALE,
-            ));
-        }
-        // A longer file does not disturb what is mapped of it; rollback cuts it when it is open, too.
-        Change::Grown if policy == FilesPolicy::Rollback => {}
-        Change::Grown | Change::Replaced => {
-            return Err(failed(
-                ExitCode::FileChanged,
-                packed!("was written or replaced since the save"),
-                sys::Errno::ESTALE,
-            ));
-        }
-    }
-    Ok(file.release())
-}
-
 /// The file, when size and time are what they were and its first page is the one in the image (which holds the
 /// build id of an ELF file).
 #[inline(never)] // For its buffers.
-fn open_private<'v>(
-    image: &Checked<'_>,
-    backing: &Backing,
-    mut users: impl Iterator<Item = &'v Vma>,
-    input: &Input,
-) -> Option<Owned> {
+fn open_private(image: &Checked<'_>, backing: &Backing, begins: Option<&Vma>, input: &Input) -> Option<Owned> {
     if backing.flags.get() & BackingFlags::GONE.bits() != 0 {
         return None;
     }
@@ -128,15 +102,13 @@ fn open_private<'v>(
     if sys::fs::is_noexec(file.fd()) {
         return None;
     }
-    if let Some(first) = users.find(|v| v.offset.get() == 0) {
-        let mut segments = image.segments();
-        if let Some(segment) = segments.find(|s| s.addr == first.start.get() && s.file_bytes) {
-            let (mut then, mut now) = ([0; PAGE as usize], [0; PAGE as usize]);
-            sys::fs::pread_exact(input.file.fd(), &mut then, input.base + segment.offset).ok()?;
-            sys::fs::pread(file.fd(), &mut now, 0).ok()?;
-            if then != now {
-                return None;
-            }
+    let segment = begins.and_then(|first| image.segments().at(first.start.get()));
+    if let Some(segment) = segment.filter(|segment| segment.file_bytes) {
+        let (mut then, mut now) = ([0; PAGE as usize], [0; PAGE as usize]);
+        sys::fs::pread_exact(input.file, &mut then, segment.place(input.base)).ok()?;
+        sys::fs::pread(file.fd(), &mut now, 0).ok()?;
+        if then != now {
+            return None;
         }
     }
     Some(file)

@@ -6,14 +6,13 @@ use loader::options::Options;
 use state::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
-use sys::fs::Owned;
-use sys::packed;
+use sys::fs::Fd;
 
 /// An open image with its prefix and seal in memory.
 #[derive(Debug)]
 pub struct Input {
-    /// The file.
-    pub file: Owned,
+    /// The file; stays open for as long as this program runs.
+    pub file: Fd,
     /// Where the image begins in it.
     pub base: u64,
     /// The image's length in bytes.
@@ -21,7 +20,7 @@ pub struct Input {
     /// Headers and notes.
     pub prefix: &'static [u8],
     /// The same, parsed.
-    image: Image<'static>,
+    image: Checked<'static>,
     /// The seal.
     pub seal: &'static [u8],
 }
@@ -37,21 +36,21 @@ pub struct Span {
     sum: u64,
 }
 
-/// Opens and judges the file that the options name: it, and where in it the image lies.
+/// Opens the file that the options name, and reads and checks the image in it.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn open(options: &Options<'_>) -> Result<(Owned, Span)> {
-    let failed = |why, e| Error::about(packed!("image @"), 0u32, options.image, e).code(ExitCode::NoImage).why(why);
-    let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed(packed!("cannot be opened"), e))?;
-    let stat = sys::fs::fstat(file.fd()).map_err(|e| failed(packed!("cannot be examined"), e))?;
+pub fn open(options: &Options<'_>) -> Result<Input> {
+    let failed = |why, e| Error::about("image @", 0u32, options.image, e).code(ExitCode::NoImage).why(why);
+    let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
+    let stat = sys::fs::fstat(file.fd()).map_err(|e| failed("cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFREG {
-        return Err(failed(packed!("is no regular file"), sys::Errno::EINVAL));
+        return Err(failed("is no regular file", sys::Errno::EINVAL));
     }
     if !options.trust {
-        judge(&stat, options.image)?;
+        check_owner(&stat, options.image)?;
     }
-    Ok((file, Span { at: 0, len: stat.size as u64, sum: 0 }))
+    Input::read(file.release(), options, Span { at: 0, len: stat.size as u64, sum: 0 })
 }
 
 impl Input {
@@ -59,34 +58,38 @@ impl Input {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(file: Owned, options: &Options<'_>, Span { at: base, len, sum }: Span) -> Result<Self> {
-        let failed =
-            |e| Error::about(packed!("image @: cannot be read (!)"), 0u32, options.image, e).code(ExitCode::NoImage);
+    pub fn read(file: Fd, options: &Options<'_>, Span { at: base, len, sum }: Span) -> Result<Self> {
+        let failed = |e| Error::about("image @: cannot be read (!)", 0u32, options.image, e).code(ExitCode::NoImage);
         let bad = |fault| Error::of_image(options.image, fault);
         let mut first = [0; PROBE_LEN];
         let have = PROBE_LEN.min(len as usize);
         let first = first.get_mut(..have).unwrap_or_default();
-        sys::fs::pread_exact(file.fd(), first, base).map_err(failed)?;
+        sys::fs::pread_exact(file, first, base).map_err(failed)?;
         let need = Need::probe(first, len).map_err(bad)?;
-        let prefix = read(&file, need.prefix_len, base).map_err(failed)?;
+        let prefix = read(file, need.prefix_len, base).map_err(failed)?;
         let image = Image::parse(prefix, len).map_err(bad)?;
         let (at, seal_len) = image.seal_span();
-        let seal = read(&file, seal_len, base + at).map_err(failed)?;
+        let seal = read(file, seal_len, base + at).map_err(failed)?;
         image.check_seal(seal).map_err(bad)?;
         if sum != 0 && sum != seal::sum(seal) {
             return Err(bad(Fault::Checksum(Part::Seal)));
         }
+        let image = Checked::new(image).map_err(bad)?;
         Ok(Self { file, base, len, prefix, image, seal })
     }
 
-    /// Where the image of the process at this place of the tree lies.
+    /// The image of the process at this place of the tree, from the same file.
     ///
     /// # Errors
-    /// This image's seal cannot be read.
-    pub fn member(&self, image: &Checked<'_>, place: u32) -> Result<Span, Fault> {
-        let (_, sums) = seal::read(self.seal, self.image.seal_span().0)?;
-        let (segment, sum) = image.member(place as usize, sums).ok_or(Fault::Checksum(Part::Seal))?;
-        Ok(Span { at: segment.offset, len: segment.len, sum })
+    /// This image's seal cannot be read; what is wrong with the other one.
+    #[inline(never)] // So that it exists once.
+    pub fn member(&self, options: &Options<'_>, place: u32) -> Result<Self> {
+        let found = seal::read(self.seal, self.image.image().seal_span().0).and_then(|(_, sums)| {
+            let (segment, sum) = self.image.member(place as usize, sums).ok_or(Fault::Checksum(Part::Seal))?;
+            Ok(Span { at: segment.offset, len: segment.len, sum })
+        });
+        let part = found.map_err(|fault| Error::of_image(options.image, fault))?;
+        Self::read(self.file, options, part)
     }
 
     /// Keeps the file under a number of at least `base`.
@@ -94,25 +97,23 @@ impl Input {
     /// # Errors
     /// The limit of descriptors.
     pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
-        let moved = sys::fs::dup_above(self.file.fd(), base).map_err(|e| {
+        let moved = sys::fs::dup_above(self.file, base).map_err(|e| {
             Error::about(
-                packed!("descriptor #: is above the limit of descriptors (!): raise it (ulimit -n)"),
+                "descriptor #: is above the limit of descriptors (!): raise it (ulimit -n)",
                 base as u32,
                 b"",
                 e,
             )
             .code(ExitCode::Kernel)
         })?;
-        self.file = Owned::new(moved);
+        sys::fs::close(self.file);
+        self.file = moved;
         Ok(())
     }
 
     /// The checked image.
-    ///
-    /// # Errors
-    /// A rule between its tables is broken.
-    pub fn image(&self, options: &Options<'_>) -> Result<Checked<'static>> {
-        Checked::new(self.image).map_err(|fault| Error::of_image(options.image, fault))
+    pub const fn image(&self) -> &Checked<'static> {
+        &self.image
     }
 }
 
@@ -126,22 +127,22 @@ pub fn memory(len: u64) -> sys::Result<&'static mut [u8]> {
 }
 
 /// Reads a part of the file into memory of its own.
-fn read(file: &Owned, len: u64, at: u64) -> sys::Result<&'static [u8]> {
+fn read(file: Fd, len: u64, at: u64) -> sys::Result<&'static [u8]> {
     let bytes = memory(len)?;
-    sys::fs::pread_exact(file.fd(), bytes, at)?;
+    sys::fs::pread_exact(file, bytes, at)?;
     Ok(bytes)
 }
 
 /// An image is code: whoever may write it may run as the caller.
 #[inline(never)] // A smaller frame has shorter addresses.
-fn judge(stat: &Stat, path: &[u8]) -> Result<()> {
+fn check_owner(stat: &Stat, path: &[u8]) -> Result<()> {
     let me = sys::process::effective_uid();
     let refuse = |what| Err(Error::about(what, 0u32, path, None).code(ExitCode::Untrusted));
     if stat.uid != 0 && stat.uid != me {
-        return refuse(packed!("image @: belongs to another user: --trust, if you trust that user"));
+        return refuse("image @: belongs to another user: --trust, if you trust that user");
     }
     if stat.mode & 0o022 != 0 {
-        return refuse(packed!("image @: may be written by others: chmod go-w, or --trust"));
+        return refuse("image @: may be written by others: chmod go-w, or --trust");
     }
     Ok(())
 }

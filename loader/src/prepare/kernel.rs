@@ -1,18 +1,14 @@
 //! What this kernel, this CPU and this user's limits must allow.
 
 use crate::heap;
-use image_format::record::frame::{Component, Frame, SignalFrame};
-use image_format::record::memory::Vma;
+use image_format::record::frame::Component;
 use image_format::{Checked, ExitCode};
+use loader::limits;
 use loader::options::Options;
 use state::frame::{FIXED, Move, Xstate};
 use state::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
-use sys::packed;
-use sys::text::{cut, decimal, hex, words};
-
-/// Mappings that the kernel may make or keep besides the program's while both exist.
-const SPARE_MAPPINGS: u64 = 16;
+use sys::text::{cut, hex, words};
 
 /// A mapping of this process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,41 +47,24 @@ impl Components {
 /// Mappings that this process may have: it has about a dozen.
 const OWN_MAX: usize = 64;
 
-/// CPU, number of mappings.
+/// CPU, rights and limits.
 ///
 /// # Errors
-/// What is lacking.
+/// The first that is lacking.
 pub fn check(image: &Checked<'_>, options: &Options<'_>) -> Result<()> {
-    let (features, xcr0, _) = sys::arch::cpu_features();
-    if !options.any_cpu && loader::cpu::lacks(&image.header().cpu, &features, xcr0) {
-        let what = packed!("CPU: lacks what the program may use, which `ckpt restart` names: --cpu ignore to try");
-        return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Cpu));
+    if !options.any_cpu {
+        limits::cpu(image, Err)?;
     }
-    let mut buffer = [0; 32];
-    let limit = sys::fs::read_file_at(AT_FDCWD, c"/proc/sys/vm/max_map_count", &mut buffer).unwrap_or_default();
-    let mappings = image.table::<Vma>().len() as u64;
-    if let Some(limit) = words(limit).next().and_then(decimal)
-        && mappings + SPARE_MAPPINGS > limit
-    {
-        let what = packed!("# mappings: are more than vm.max_map_count allows here: sysctl -w vm.max_map_count=N");
-        return Err(Error::about(what, mappings, b"", None).code(ExitCode::Kernel));
-    }
-    Ok(())
+    limits::system(image, Err)
 }
 
-/// What becomes of the extended state in full frames and those of signal handlers: each component goes to where this CPU has it.
-///
-/// # Errors
-/// A thread, or what a signal has interrupted in it, used components that this CPU has not.
-pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> {
+/// What becomes of the extended state in full frames and those of signal handlers: each component goes to where this CPU has it. What it has no
+/// place for is lost, where the user asked for that.
+pub fn xstate(image: &Checked<'_>) -> Components {
     /// Which no image has in use.
     const AMX: u64 = 0b111 << 17;
-    /// With protection keys: an image whose memory has some says so.
-    const UNUSED: u64 = AMX | 1 << 9;
     let (_, xcr0, _) = sys::arch::cpu_features();
     let mut here = Components { features: 0b11, len: FIXED as u32, moves: [Move::default(); COMPONENTS] };
-    // Those that have room in a signal handler's frame, which lies where it lies.
-    let mut lower = 0b11;
     let mut places = here.moves.iter_mut();
     for component in image.each::<Component>() {
         let number = component.number.get();
@@ -95,32 +74,12 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
             && len == component.len.get()
             && let Some(place) = places.next()
         {
-            let from = component.at.get();
-            *place = Move { bit, from, to, len };
+            *place = Move { bit, from: component.at.get(), to, len };
             here.features |= bit;
-            if to <= from {
-                lower |= bit;
-            }
             here.len = here.len.max(to + len);
         }
     }
-    let mut used = 0;
-    for frame in image.each::<Frame>() {
-        let present = image.xstate(frame).get(512..).and_then(|header| header.first_chunk());
-        used |= present.map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    }
-    used &= !here.features;
-    for frame in image.each::<SignalFrame>() {
-        used |= frame.present.get() & !lower;
-    }
-    used &= !UNUSED;
-    if used == 0 || options.any_cpu {
-        return Ok(here);
-    }
-    let what = packed!(
-        "XSAVE components 0x*: are in use, and this CPU has none of their kind: restart it on the same kind of CPU"
-    );
-    Err(Error::about(what, used, b"", None).code(ExitCode::Cpu))
+    here
 }
 
 /// Mappings of this process.
@@ -129,9 +88,8 @@ pub fn xstate(image: &Checked<'_>, options: &Options<'_>) -> Result<Components> 
 /// `/proc` is not there.
 #[inline(never)] // For its buffer.
 pub fn own_mappings() -> Result<&'static [Own]> {
-    let failed = |e| {
-        Error::about(packed!("/proc/self/maps: cannot be read (!): mount /proc"), 0u32, b"", e).code(ExitCode::Kernel)
-    };
+    let failed =
+        |e| Error::about("/proc/self/maps: cannot be read (!): mount /proc", 0u32, b"", e).code(ExitCode::Kernel);
     let mut buffer = [0; OWN_MAX * 128];
     let text = sys::fs::read_file_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
     if text.len() == OWN_MAX * 128 {

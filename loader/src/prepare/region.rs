@@ -14,7 +14,6 @@ use state::{Error, Result};
 use sys::abi::CLOCK_MONOTONIC;
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
-use sys::packed;
 
 use super::Input;
 use super::files::Files;
@@ -22,6 +21,7 @@ use super::kernel::{Components, own_mappings};
 use super::tree::{MEETING_LEN, Tree};
 use super::vdso::Vdso;
 use crate::commit::{gate, relocate};
+use crate::launch::{Ids, Launched};
 
 /// Bytes of the stack on which the commit runs.
 const STACK: u64 = 64 << 10;
@@ -67,8 +67,10 @@ pub struct Plan {
     pub descriptors: &'static [Fd],
     /// The files of contents that have no name.
     pub contents: &'static [Fd],
-    /// Whether threads get their saved ids again.
-    pub keep_ids: bool,
+    /// How threads get their ids.
+    pub ids: Ids,
+    /// Rights that this process has, and the program is not to have.
+    pub drops_rights: bool,
     /// Start of the worker threads' stacks.
     pub worker_stacks: u64,
     /// Start of the program's threads' stacks.
@@ -103,13 +105,14 @@ impl Cursor {
 ///
 /// # Errors
 /// No hole, no memory, too many descriptors.
+#[inline(never)] // A smaller frame has shorter addresses.
 pub fn build(
     input: &Input,
     image: &Checked<'_>,
     files: Files,
     vdso: Vdso,
     xstate: Components,
-    (keep_ids, base): (bool, Fd),
+    (launched, base): (&Launched, Fd),
     tree: Tree,
 ) -> Result<&'static mut Plan> {
     let threads = image.table::<Thread>().len() as u64;
@@ -135,10 +138,12 @@ pub fn build(
 
     let mine = own_mappings()?;
     let theirs = image.each::<Vma>().map(|v| (v.start.get(), v.end.get()));
-    let hole = loader::hole::find(mine.iter().map(|m| (m.start, m.end)), theirs, len, USER_END);
+    // A page on either side stays free: the kernel would make one mapping of the copy and executable memory of the program's beside it, and
+    // whoever asks whether this process is being restarted looks where mappings begin (state::process::restarting).
+    let mine = mine.iter().map(|m| (m.start, m.end));
+    let hole = loader::hole::find(mine, theirs, len + 2 * PAGE, USER_END).map(|start| start + PAGE);
     let no_room = |e| {
-        Error::about(packed!("# bytes of address space: free in both maps are needed (!)"), len, b"", e)
-            .code(ExitCode::NoRoom)
+        Error::about("# bytes of address space: free in both maps are needed (!)", len, b"", e).code(ExitCode::NoRoom)
     };
     let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
     let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
@@ -163,7 +168,7 @@ pub fn build(
 
     let forbidden = |e| {
         Error::about(
-            packed!("this kernel: lets no memory be written and run (!): relax its policy for restart-stub"),
+            "this kernel: lets no memory be written and run (!): relax its policy for restart-stub",
             0u32,
             b"",
             e,
@@ -171,10 +176,16 @@ pub fn build(
         .code(ExitCode::Kernel)
     };
     // SAFETY: a part of the region, not in use yet.
-    unsafe { sys::memory::protect(gate as usize, gate_len as usize, PROT_READ | PROT_WRITE | PROT_EXEC) }
-        .map_err(forbidden)?;
+    unsafe {
+        sys::memory::protect(
+            gate as usize,
+            gate::code_len(image, gate_len) as usize,
+            PROT_READ | PROT_WRITE | PROT_EXEC,
+        )
+    }
+    .map_err(forbidden)?;
     let failed = |e| {
-        Error::about(packed!("descriptors: cannot be kept out of the program's way (!)"), 0u32, b"", e)
+        Error::about("descriptors: cannot be kept out of the program's way (!)", 0u32, b"", e)
             .code(ExitCode::Descriptor)
     };
     let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };
@@ -190,7 +201,7 @@ pub fn build(
         file_len: input.len,
         base: input.base,
         tree,
-        input: above(input.file.fd())?,
+        input: above(input.file)?,
         // A process without standard error has nobody to tell.
         error_fd: sys::fs::dup_above(2, base).unwrap_or(-1),
         ready: -1,
@@ -201,7 +212,8 @@ pub fn build(
         backings,
         descriptors: descriptor_table,
         contents,
-        keep_ids,
+        ids: launched.ids,
+        drops_rights: launched.drops_rights,
         worker_stacks: start + worker_stacks,
         thread_stacks: start + thread_stacks,
         thread_stack,

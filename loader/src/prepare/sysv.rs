@@ -10,14 +10,14 @@ use state::sysv::Attached;
 use state::{Error, FilesPolicy, Result};
 use sys::abi::O_RDWR;
 use sys::fs::Fd;
-use sys::packed;
 use zerocopy::little_endian::U64;
 
 use super::{Input, input};
 
 /// What the image says of contents that are a segment.
 pub fn of<'i>(image: &Checked<'i>, content: &Content) -> Option<&'i Sysv> {
-    image.each::<Sysv>().find(|one| one.content == content.id)
+    let table = image.table::<Sysv>();
+    table.binary_search_by_key(&content.id.get(), |one| one.content.get()).ok().and_then(|at| table.get(at))
 }
 
 /// Makes one ready for its mappings; returns what stands for it where descriptors do.
@@ -33,28 +33,27 @@ pub fn open(
     buffer: &mut [u8],
 ) -> Result<Fd> {
     let failed = |e| {
-        Error::about(packed!("System V memory #: cannot be read or written (!)"), one.id.get(), b"", e)
+        Error::about("System V memory #: cannot be read or written (!)", one.id.get(), b"", e)
             .code(image_format::ExitCode::NoRoom)
     };
     let Attached { id, at, is_new } = state::sysv::open(one)?;
     // It is this process's memory, and nothing else leads to it.
     let memory = sys::fs::open(c"/proc/self/mem", O_RDWR, 0).map_err(failed)?;
-    for (index, segment) in
-        image.content_segments().enumerate().skip(content.first.get() as usize).take(content.segments.get() as usize)
-    {
+    let mut sums = sums.get(content.first.get() as usize..).unwrap_or_default().iter();
+    for segment in image.segments_of(content) {
         let piece = buffer.get_mut(..segment.len as usize).unwrap_or_default();
         let place = (at as u64).wrapping_add(segment.addr);
-        let (from, offset) = if is_new { (input.file.fd(), segment.offset) } else { (memory.fd(), place) };
+        let (from, offset) = if is_new { (input.file, segment.offset) } else { (memory.fd(), place) };
         if !is_new && options.files == FilesPolicy::Ignore {
             break;
         }
         sys::fs::pread_exact(from, piece, offset).map_err(failed)?;
-        let is_same = sums.get(index).is_some_and(|expected| expected.get() == seal::sum(piece));
+        let is_same = sums.next().is_some_and(|expected| expected.get() == seal::sum(piece));
         match (is_same, is_new) {
             (true, true) => sys::fs::pwrite_all(memory.fd(), piece, place).map_err(failed)?,
             (true, false) => {}
             (false, true) => {
-                return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(content.id.get().into()))));
+                return Err(Error::of_image(options.image, Fault::Checksum(Part::Content(content.id.get()))));
             }
             (false, false) => return Err(state::sysv::changed(one)),
         }
@@ -69,8 +68,7 @@ pub fn open(
 fn is_zero_elsewhere(image: &Checked<'_>, content: &Content, at: usize) -> sys::Result<bool> {
     let there = input::memory(content.identity.size.get() / PAGE)?;
     sys::sysv::resident(at, there)?;
-    let first = content.first.get() as usize;
-    for segment in image.content_segments().skip(first).take(content.segments.get() as usize) {
+    for segment in image.segments_of(content) {
         let range = (segment.addr / PAGE) as usize..((segment.addr + segment.len) / PAGE) as usize;
         there.get_mut(range).unwrap_or_default().fill(0);
     }

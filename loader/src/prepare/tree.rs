@@ -6,24 +6,34 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use image_format::record::credentials::Credentials;
-use image_format::record::descriptor::Descriptor;
-use image_format::record::pidfd::{Pidfd, PidfdOf};
+use image_format::record::memory::Vma;
 use image_format::record::process::{PROCESSES_MAX, Process};
 use image_format::record::sigio::Sigio;
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
+use state::credentials::Change;
 use state::setting::When;
 use state::{Error, Result, credentials};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE};
-use sys::abi::signal::{SIGCHLD, Sigaction};
+use sys::abi::signal::SIGCHLD;
 use sys::abi::{PR_SET_DUMPABLE, RLIMIT_CORE, Rlimit, TIOCSCTTY, TIOCSPGRP, Timespec};
+use sys::child::Birth;
 use sys::fs::Fd;
-use sys::{Errno, child, packed};
+use sys::{Errno, child};
 
+mod others;
+pub mod stops;
+
+use super::Input;
+use super::counted::{self, Waiting};
 use super::files::Files;
+use super::inherited::Inherited;
 use super::region::Plan;
-use crate::commit::{die, error_fd, finish};
+use crate::commit::{Stage, die, error_fd, finish};
+use crate::launch::{Ids, Launched};
 use crate::start::tell;
+
+pub use others::pidfds;
 
 /// A process's place in its tree.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,8 +50,12 @@ pub struct Tree {
     terminal: Fd,
     /// Its parent's id; 0 for the root.
     parent: u32,
-    /// Whether its credentials are others than those of the restart.
-    changes: bool,
+    /// How its credentials are others than those of the restart.
+    pub(super) changes: Change,
+    /// Its own id, as the image has it; 0 for a process alone.
+    pid: u32,
+    /// Memory that is filled.
+    inherited: Inherited,
 }
 
 impl Tree {
@@ -55,15 +69,38 @@ impl Tree {
         self.meeting
     }
 
-    /// Looks at the credentials that this process is to have.
-    ///
-    /// # Errors
-    /// It may not have them.
-    pub fn with_rights(mut self, image: &Checked<'_>) -> Result<Self> {
-        if let Some(own) = image.each::<Credentials>().next() {
-            self.changes = credentials::check(image.header().pid.get(), own, image.contents(own.groups))?;
+    /// The table; of no use once the stub's own memory is gone.
+    pub(super) const fn processes(&self) -> &'static [Process] {
+        self.processes
+    }
+
+    /// Who has filled the memory of a mapping, if that is done.
+    pub fn filled_by(&self, vma: &Vma) -> Option<u32> {
+        self.inherited.by(vma, [self.pid, self.parent])
+    }
+
+    /// Whether its credentials are of its own, and not those of the restart.
+    pub const fn has_own_rights(&self) -> bool {
+        !matches!(self.changes, Change::Nothing)
+    }
+
+    /// In a process of the tree that was just made: takes its place, its session or group. One that has ended ends.
+    pub(super) fn begin(&mut self, place: u32, process: &'static Process, terminal: Fd) -> Result<()> {
+        let pid = process.pid.get();
+        let failed = |e| no_id(pid, e);
+        (self.place, self.pid, self.parent, self.terminal) = (place, pid, process.parent.get(), terminal);
+        if process.session.get() == pid {
+            child::new_session().map_err(failed)?;
+            if terminal >= 0 {
+                sys::terminal::control(terminal, TIOCSCTTY, &[0; 8]).map_err(failed)?;
+            }
+        } else if process.group.get() == pid {
+            child::join_group(0).map_err(failed)?;
         }
-        Ok(self)
+        if process.ended.get() != 0 {
+            end(process.status.get());
+        }
+        Ok(())
     }
 
     /// Puts the page where they meet to a place of the region.
@@ -81,11 +118,15 @@ impl Tree {
 }
 
 /// What lies where they meet: how often somebody has come, why somebody never will, and who is whose parent.
-struct Meeting {
+pub(super) struct Meeting {
     came: AtomicU32,
-    failed: AtomicU32,
+    pub(super) failed: AtomicU32,
+    /// Which of the counted tasks is made next.
+    pub(super) turn: AtomicU32,
     pids: [AtomicU32; PROCESSES_MAX],
     parents: [AtomicU32; PROCESSES_MAX],
+    /// [`Process::stopped`], until the parent of the process asks for that: then [`stops::STOP`].
+    stopped: [AtomicU32; PROCESSES_MAX],
 }
 
 /// Bytes of that.
@@ -95,10 +136,10 @@ pub const MEETING_LEN: u64 = image_format::align_up(size_of::<Meeting>() as u64,
 static MEETING: AtomicU64 = AtomicU64::new(0);
 
 /// How long one waits before it looks whether its parent and its children are still there.
-const LOOK: Timespec = Timespec { sec: 1, nsec: 0 };
+pub(super) const LOOK: Timespec = Timespec { sec: 1, nsec: 0 };
 
 /// The page, which stays mapped as long as anybody meets there.
-fn page(at: u64) -> &'static Meeting {
+pub(super) fn page(at: u64) -> &'static Meeting {
     // SAFETY: a page of this restart's own, zeroed when it was mapped, and never unmapped before the last meeting.
     unsafe { &*(at as usize as *const Meeting) }
 }
@@ -114,6 +155,20 @@ pub fn fail(code: i32) {
     if at != 0 {
         page(at).failed.store(code as u32, Ordering::Release);
         sys::thread::wake(&page(at).came);
+        stops::end_all(page(at));
+    }
+}
+
+/// Comes, and does not wait for the others.
+pub fn come(tree: &Tree) {
+    if tree.meeting == 0 {
+        return;
+    }
+    meets_at(tree);
+    let Meeting { came, .. } = page(tree.meeting);
+    // Whoever is the last wakes all others: each of them would wake all of them.
+    if (came.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(tree.members) {
+        sys::thread::wake(came);
     }
 }
 
@@ -122,10 +177,8 @@ pub fn meet(tree: &Tree, round: u32) {
     if tree.meeting == 0 {
         return;
     }
-    meets_at(tree);
-    let Meeting { came, failed, pids, parents } = page(tree.meeting);
-    came.fetch_add(1, Ordering::AcqRel);
-    sys::thread::wake(came);
+    come(tree);
+    let Meeting { came, failed, pids, parents, .. } = page(tree.meeting);
     let own = sys::process::pid() as u32;
     let mut in_vain = false;
     loop {
@@ -143,12 +196,15 @@ pub fn meet(tree: &Tree, round: u32) {
         match code {
             _ if here >= round * tree.members => return,
             0 if lost != 0 => {
-                tell(error_fd(), packed!("process #: was killed meanwhile: nothing was run"), lost.into(), b"", 0);
+                tell(error_fd(), "process #: was killed meanwhile: nothing was run", lost.into(), b"", 0);
                 fail(i32::from(ExitCode::Restore as u8));
             }
             0 if orphaned => fail(i32::from(ExitCode::Restore as u8)),
             0 => {}
-            code => sys::process::exit(code as i32),
+            code => {
+                stops::end_all(page(tree.meeting));
+                sys::process::exit(code as i32)
+            }
         }
         if failed.load(Ordering::Acquire) == 0 {
             in_vain = sys::thread::wait(came, here, Some(LOOK)) == Err(Errno::ETIMEDOUT);
@@ -160,120 +216,106 @@ pub fn meet(tree: &Tree, round: u32) {
 ///
 /// # Errors
 /// Ids that cannot be had.
-pub fn grow(image: &Checked<'static>, options: &Options<'_>, files: &Files) -> Result<Tree> {
+#[inline(never)] // A smaller frame has shorter addresses.
+pub fn grow(
+    tree: &mut Tree,
+    input: &Input,
+    options: &Options<'_>,
+    launched: &Launched,
+    (files, waiting): (&Files, &mut Waiting),
+) -> Result<()> {
+    let image = input.image();
     let processes = image.table::<Process>();
     let members = 1 + image.processes().len() as u32;
     let terminal = |of: &Process| state::descriptor::now(image, files.descriptors, of.terminal.get()).unwrap_or(-1);
-    let terminal_of_root = processes.first().map_or(-1, terminal);
-    let mut tree = Tree { members, processes, terminal: terminal_of_root, ..Tree::default() };
+    (tree.members, tree.processes) = (members, processes);
+    tree.terminal = processes.first().map_or(-1, terminal);
     if processes.is_empty() {
-        return Ok(tree);
-    }
-    let failed = |number: u32, e| {
-        let what = packed!("process id #: cannot be had (!): ckpt restart --namespace");
-        Error::about(what, number, b"", e).code(ExitCode::Kernel)
-    };
-    if !options.keep_pid {
-        return Err(failed(image.header().pid.get(), Errno::EPERM));
+        return match launched.ids {
+            Ids::Counted(deadline) => {
+                counted::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal)
+            }
+            Ids::New | Ids::Chosen => Ok(()),
+        };
     }
     let how = MAP_SHARED | MAP_ANONYMOUS;
     // SAFETY: a new mapping at a free place.
     let page = unsafe { sys::memory::map(0, MEETING_LEN as usize, PROT_READ | PROT_WRITE, how, -1, 0) };
-    tree.meeting = page.map_err(|e| failed(0, e))? as u64;
-    meets_at(&tree);
-    let Meeting { pids, parents, .. } = self::page(tree.meeting);
-    for ((process, pid), parent) in
-        processes.iter().zip(pids).zip(parents).filter(|((process, _), _)| process.ended == 0)
-    {
+    tree.meeting = page.map_err(|e| no_id(0, e))? as u64;
+    meets_at(tree);
+    let Meeting { pids, parents, stopped, .. } = self::page(tree.meeting);
+    let places = pids.iter().zip(parents).zip(stopped);
+    for (process, ((pid, parent), stopped)) in processes.iter().zip(places).filter(|(one, _)| one.ended == 0) {
         pid.store(process.pid.get(), Ordering::Relaxed);
         parent.store(process.parent.get(), Ordering::Relaxed);
+        stopped.store(process.stopped.get(), Ordering::Relaxed);
     }
+    tree.pid = image.header().pid.get();
+    tree.inherited.fill(input, 0);
     // Whoever ignores SIGCHLD loses children that end.
-    // SAFETY: the default action is no code.
-    let _ = unsafe { sys::signal::set_action(SIGCHLD, &Sigaction::default()) };
+    sys::signal::set_default(SIGCHLD).map_err(|e| no_id(0, e))?;
+    if let Ids::Counted(deadline) = launched.ids {
+        return counted::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal);
+    }
     let mut own = processes.first();
-    for (place, process) in (0..).zip(processes).skip(1) {
-        if own.is_none_or(|own| own.pid != process.parent) {
+    for (place, process) in (0..).zip(processes) {
+        if place == 0 || own.is_none_or(|own| own.pid != process.parent) {
             continue;
         }
         let pid = process.pid.get();
+        let birth = Birth { id: Some(pid), exit_signal: process.exit_signal.get(), ..Birth::default() };
         // SAFETY: one thread, and the child relies on nothing that is not in its copy of this memory.
-        let made = unsafe { child::fork_as(pid, process.exit_signal.get()) };
-        if made.map_err(|e| failed(pid, e))? != 0 {
-            if process.ended.get() != 0 {
-                // Here its signal is nothing yet.
-                let _ = child::has_ended(pid, true);
-            }
+        if unsafe { child::fork_as(&birth) }.map_err(|e| no_id(pid, e))? != 0 {
+            made(process);
             continue;
         }
-        (tree.place, tree.parent, own) = (place, process.parent.get(), Some(process));
-        tree.terminal = terminal(process);
-        if process.session.get() == pid {
-            child::new_session().map_err(|e| failed(pid, e))?;
-            if tree.terminal >= 0 {
-                sys::terminal::control(tree.terminal, TIOCSCTTY, &[0; 8]).map_err(|e| failed(pid, e))?;
-            }
-        } else if process.group.get() == pid {
-            child::join_group(0).map_err(|e| failed(pid, e))?;
-        }
-        if process.ended.get() != 0 {
-            end(process.status.get());
+        own = Some(process);
+        tree.begin(place, process, terminal(process))?;
+        if processes.iter().any(|one| one.parent == process.pid && one.ended == 0) {
+            tree.inherited.fill(&input.member(options, place)?, tree.parent);
         }
     }
-    Ok(tree)
+    Ok(())
+}
+
+/// In the parent of a process that was just made.
+pub(super) fn made(process: &Process) {
+    if process.ended.get() != 0 {
+        // Here its signal is nothing yet.
+        let _ = child::has_ended(process.pid.get(), true);
+    }
+}
+
+pub(super) fn no_id(number: u32, e: Errno) -> Error {
+    Error::about("process id #: cannot be had (!): ckpt restart --namespace", number, b"", e).code(ExitCode::Kernel)
 }
 
 /// What is set before other threads are made.
 pub fn settings_first(plan: &Plan) -> When {
-    if plan.tree.changes { When::Others } else { When::First }
+    if plan.tree.changes == Change::Nothing { When::First } else { When::Others }
 }
 
-/// The calling thread gets its own credentials, after all that takes those of the restart; behind them what they are kept with.
+/// The calling thread gets its own credentials, after all that takes those of the restart.
 pub fn rights(plan: &Plan, image: &Checked<'_>, leads: bool) {
-    if let Some(own) = image.each::<Credentials>().next().filter(|_| plan.tree.changes) {
+    if let Some(own) = image.each::<Credentials>().next().filter(|_| plan.tree.changes != Change::Nothing) {
+        let groups = (plan.tree.changes == Change::Groups).then(|| image.contents(own.groups));
         let settings = || finish::settings(image, When::Rights);
-        let mut done = credentials::restore(own, image.contents(own.groups), settings);
+        let mut done = credentials::restore(own, groups, settings);
         if leads && own.dumpable == 1 {
             // SAFETY: writes to no memory.
             done = done.and_then(|()| unsafe { sys::process::prctl(PR_SET_DUMPABLE, 1, 0, 0) }.map(drop));
         }
         if let Err(e) = done {
-            die(packed!("setting credentials"), e)
+            die(Stage::SettingCredentials, e)
         }
     }
     for driven in image.each::<Sigio>().filter(|_| leads) {
         if let Some(fd) = finish::first(plan, image, driven.id)
             && let Err(e) = state::sigio::restore(driven, fd)
         {
-            die(packed!("making a socket signal-driven"), e)
+            die(Stage::MakingSocketSignalDriven, e)
         }
     }
-}
-
-/// Opens what stands for other processes, all of which are there, in the place of what was opened for them; the first that has one
-/// adds it to what watches it.
-///
-/// # Errors
-/// The kernel's.
-pub fn pidfds(plan: &Plan, image: &Checked<'_>) -> sys::Result<()> {
-    for other in image.each::<PidfdOf>() {
-        let Some(pidfd) = image.each::<Pidfd>().find(|pidfd| pidfd.id == other.id) else { continue };
-        let mut made = -1;
-        for (descriptor, open) in image.table::<Descriptor>().iter().zip(plan.descriptors) {
-            if descriptor.file != other.id || finish::own(plan, descriptor.fd).is_none() {
-                continue;
-            }
-            if made < 0 {
-                made = state::pidfd::open(pidfd, other.pid.get())?;
-            }
-            sys::fs::dup_to(made, *open, true)?;
-            if descriptor.fd == descriptor.file {
-                state::epoll::control_one(image, plan.descriptors, other.id.get(), *open)?;
-            }
-        }
-        sys::fs::close(made);
-    }
-    Ok(())
 }
 
 /// An error that names descriptors as their processes do.
@@ -301,7 +343,16 @@ pub fn join(plan: &Plan) {
         && own.group != own.pid
         && let Err(e) = child::join_group(own.group.get())
     {
-        die(packed!("joining a process group"), e)
+        die(Stage::JoiningProcessGroup, e)
+    }
+    // The groups are there: whoever is one's first member has made it at once.
+    for one in processes.iter().filter(|one| one.parent == own.pid && one.ended.get() == 1 && one.group != one.pid) {
+        if one.group != own.group
+            && one.group != root.group
+            && let Err(e) = child::set_group(one.pid.get(), one.group.get())
+        {
+            die(Stage::PuttingProcessHasEndedGroup, e)
+        }
     }
     meet(&plan.tree, 2);
     for one in processes.iter().filter(|one| one.parent == own.pid && one.ended.get() == 2) {

@@ -8,7 +8,6 @@ use image_format::{Checked, ExitCode, PAGE, seal};
 use loader::vdso::{calls, entries};
 use state::{Error, Result};
 use sys::arch::ENTRIES;
-use sys::packed;
 
 use super::Input;
 use super::input::memory;
@@ -36,8 +35,8 @@ pub struct Special {
 pub struct Detour {
     /// Where; 0 when there is none.
     pub at: u64,
-    /// Offset of the new entry from the place where this kernel's mappings wait; `None`: there is none.
-    pub to: Option<u64>,
+    /// Offset of the new entry from the place where this kernel's mappings wait; 0 when there is none.
+    pub to: u64,
     /// The system call that does the same.
     pub number: u32,
 }
@@ -45,7 +44,7 @@ pub struct Detour {
 /// What becomes of the kernel's mappings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vdso {
-    /// Those of here.
+    /// The running kernel's.
     pub specials: [Special; SPECIALS],
     /// Those of the image are another kernel's, and become memory like any other.
     pub is_foreign: bool,
@@ -53,7 +52,7 @@ pub struct Vdso {
     pub detours: [Detour; ENTRIES],
 }
 
-/// Pairs the kernel's mappings of here with those of the image.
+/// Pairs the running kernel's mappings with those of the image.
 ///
 /// # Errors
 /// Another kernel's, in which no entry is found.
@@ -67,17 +66,17 @@ pub fn plan(image: &Checked<'_>, input: &Input) -> Result<Vdso> {
     if !then.clone().any(is_code) || same(image, then.clone(), owns, &mut vdso.specials) {
         return Ok(vdso);
     }
-    bridge(image, then, input, owns).ok_or_else(|| {
+    bridge(image, then, input, owns, &mut vdso).ok_or_else(|| {
         let release = &image.header().release;
         let release = release.split(|byte| *byte == 0).next().unwrap_or_default();
-        let what = packed!(
-            "vdso of kernel @: is not this kernel's, and has no entries to lead to it: restart it on the old kernel"
-        );
+        let what =
+            "vdso of kernel @: is not this kernel's, and has no entries to lead to it: restart it on the old kernel";
         Error::about(what, 0u32, release, None).code(ExitCode::Kernel)
-    })
+    })?;
+    Ok(vdso)
 }
 
-/// Whether those of the image are those of here, elsewhere.
+/// Whether those of the image are the running kernel's, at other addresses.
 fn same<'v>(
     image: &Checked<'_>,
     then: impl Iterator<Item = &'v Vma> + Clone,
@@ -105,16 +104,17 @@ fn same<'v>(
     true
 }
 
-/// Leads the entries of the image's to those of here; `None`: not possible.
+/// Patches the entries of the image's to jump to the running kernel's; `None`: not possible.
 fn bridge<'v>(
     image: &Checked<'_>,
     mut then: impl Iterator<Item = &'v Vma>,
     input: &Input,
     owns: &[Own],
-) -> Option<Vdso> {
-    let mut vdso = Vdso { is_foreign: true, ..Vdso::default() };
-    // Those of here keep their distances when they are put side by side.
-    let (mut here, mut len, mut behind) = ([0; ENTRIES], 0, 0);
+    vdso: &mut Vdso,
+) -> Option<()> {
+    vdso.is_foreign = true;
+    // The running kernel's keep their distances when they are put side by side.
+    let (mut len, mut behind) = (0, 0);
     let mut slots = vdso.specials.iter_mut();
     for own in owns.iter().filter(|m| m.special) {
         let size = own.end - own.start;
@@ -123,8 +123,10 @@ fn bridge<'v>(
         }
         // The code is the one of them that is an ELF file; data begins with a counter.
         let code = bytes(own.start, if own.code { size } else { 0 });
-        for (to, entry) in here.iter_mut().zip(entries(code)).filter(|(_, entry)| *entry != 0) {
-            *to = len + u64::from(entry);
+        for (detour, entry) in vdso.detours.iter_mut().zip(&entries(code)) {
+            if *entry != 0 {
+                detour.to = len + u64::from(*entry);
+            }
         }
         *slots.next()? = Special { now: own.start, len: size, then: 0 };
         (len, behind) = (len + size, own.end);
@@ -133,15 +135,16 @@ fn bridge<'v>(
     let (start, size) = (code.start.get(), code.end.get() - code.start.get());
     let segment = image.segments().find(|segment| segment.addr == start && segment.len == size && size <= LONGEST)?;
     let old = memory(segment.len).ok()?;
-    sys::fs::pread_exact(input.file.fd(), old, input.base + segment.offset).ok()?;
+    sys::fs::pread_exact(input.file, old, segment.place(input.base)).ok()?;
     let old = entries(old);
     // Without any, the program's calls would end nowhere.
     old.iter().find(|entry| **entry != 0)?;
-    for (((detour, at), to), number) in vdso.detours.iter_mut().zip(old).zip(here).zip(calls()) {
-        let at = if at == 0 { 0 } else { start + u64::from(at) };
-        *detour = Detour { at, to: Some(to).filter(|to| *to != 0), number };
+    let mut calls = calls();
+    for (detour, at) in vdso.detours.iter_mut().zip(&old) {
+        detour.at = if *at == 0 { 0 } else { start + u64::from(*at) };
+        detour.number = calls.next()?;
     }
-    Some(vdso)
+    Some(())
 }
 
 /// The bytes of one of this process's own mappings of the kernel's code.

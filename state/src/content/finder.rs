@@ -2,7 +2,7 @@
 //!
 //! Must never open again what the process itself has locked, when it is this process: closing it would give the locks up.
 
-use image_format::record::content::ContentKind;
+use image_format::record::content::{ContentKind, UNKNOWN};
 use image_format::writer::Full;
 use sys::Errno;
 use sys::abi::{
@@ -13,8 +13,9 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
 
 use super::DELETED;
-use super::source::{Object, View, kind_of, position};
+use super::source::{Object, View, kind_of, position, same};
 use crate::descriptor::{Kind, OpenFile};
+use crate::index::Index;
 use crate::memory::{Head, shared};
 use crate::target::{Save, Target};
 use crate::{Error, Result, WithFiles};
@@ -25,9 +26,17 @@ const SMALL: i64 = 64 << 10;
 /// What was found so far.
 pub(super) struct Finder<'b> {
     pub(super) objects: &'b mut [Object],
+    pub(super) index: Index<'b>,
     pub(super) count: usize,
     pub(super) views: &'b mut [View],
     pub(super) seen: usize,
+    /// Regular files that are open, by inode.
+    pub(super) open: Index<'b>,
+}
+
+/// Those of the files that are open on this one.
+fn open_on<'f>(open: &Index<'_>, files: &'f [OpenFile], dev: u64, ino: u64) -> impl Iterator<Item = &'f OpenFile> {
+    open.under(ino).filter_map(|at| files.get(at)).filter(move |f| (f.dev, f.ino) == (dev, ino))
 }
 
 impl Finder<'_> {
@@ -47,16 +56,21 @@ impl Finder<'_> {
             mtime_nsec: stat.mtime.nsec,
             kind: kind as u32,
             mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
             seals: 0,
             fd: -1,
             own: 0,
             key,
+            made: 0,
+            seen: 0,
             name: save.notes.string(name)?,
             name_sum: image_format::seal::sum(name),
             mappings: 0,
             written: 0,
             attached: 0,
         };
+        self.index.put(stat.ino, self.count)?;
         self.count += 1;
         Ok(self.count - 1)
     }
@@ -65,9 +79,10 @@ impl Finder<'_> {
         for file in files.iter().filter(|f| f.is_first(Kind::Content)) {
             let (proc, number) = save.target.at(file.fd);
             let link = Text::<32>::of(format_args!("fd/{number}"));
-            let known = self.known().iter().position(|o| (o.dev, o.ino) == (file.dev, file.ino));
+            let known = same(self.known(), &self.index, file.dev, file.ino);
             let mut buffer = [0; 4097];
-            let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).unwrap_or_default();
+            let unnamed = |e| Error::failed(format_args!("descriptor {}", file.fd), "its name cannot be read", e);
+            let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).map_err(unnamed)?;
             let failed = |e| {
                 let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
                 Error::failed(object, "its contents cannot be read", e)
@@ -93,7 +108,7 @@ impl Finder<'_> {
                 continue;
             }
             // In its own process a file that is closed takes the program's locks with it.
-            let locked = T::IN_PROCESS && files.iter().any(|f| (f.dev, f.ino, f.locked) == (file.dev, file.ino, 1));
+            let locked = T::IN_PROCESS && open_on(&self.open, files, file.dev, file.ino).any(|f| f.locked == 1);
             let opened =
                 if locked { Err(Errno::EDEADLK) } else { sys::fs::open_at(proc, link.as_c_str(), O_RDONLY, 0) };
             (object.fd, object.own) = match opened {
@@ -104,7 +119,7 @@ impl Finder<'_> {
                 Err(e) => (save.target.borrow(file.fd as Fd).map_err(|_| failed(e))?.release(), 2),
             };
             if object.kind == ContentKind::Memfd as u32 {
-                object.seals = sys::fs::fcntl(object.fd, F_GET_SEALS, 0).unwrap_or(0) as u32;
+                object.seals = sys::fs::fcntl(object.fd, F_GET_SEALS, 0).map_err(failed)? as u32;
             }
         }
         Ok(())
@@ -115,10 +130,13 @@ impl Finder<'_> {
         let wanted = save.target.carries_files();
         let writes = |f: &OpenFile| f.flags & O_ACCMODE != O_RDONLY;
         for file in files.iter().filter(|f| f.is_first(Kind::Regular) && f.mode & S_IFMT == S_IFREG) {
-            let same = |f: &OpenFile| (f.dev, f.ino, f.flags & O_PATH) == (file.dev, file.ino, 0);
-            let written = files.iter().any(|f| same(f) && writes(f));
-            let known = self.known().iter().any(|o| (o.dev, o.ino) == (file.dev, file.ino));
-            if wanted == WithFiles::None || wanted == WithFiles::Written && !written || known || !same(file) {
+            let written = || open_on(&self.open, files, file.dev, file.ino).any(|f| f.flags & O_PATH == 0 && writes(f));
+            let known = || same(self.known(), &self.index, file.dev, file.ino).is_some();
+            if wanted == WithFiles::None
+                || file.flags & O_PATH != 0
+                || wanted == WithFiles::Written && !written()
+                || known()
+            {
                 continue;
             }
             let mut path = Text::<4128>::new();
@@ -147,21 +165,32 @@ impl Finder<'_> {
         })
     }
 
-    /// A file with a name that the process writes to by a mapping alone: carried if all such are, or if it is small. Somebody
-    /// may take it for a leftover while the process is not there, as Java does with its counters of other processes.
+    /// A file with a name that a process writes to by a mapping: carried if all such are, or if it lies in memory, which no boot
+    /// outlives; or if it is small and not open, too: somebody may take it for a leftover while the process is not there, as Java does with
+    /// its counters of other processes.
     fn mapped<T: Target>(&mut self, save: &mut Save<'_, '_, T>, files: &[OpenFile], head: &Head<'_>) -> Result<()> {
-        let Ok(stat) = sys::fs::stat_path(head.name) else { return Ok(()) };
-        let same = |dev: u64, ino: u64| (dev, ino) == (stat.dev, stat.ino);
-        // One that is open is none of these; closing it here could give up locks.
-        let known = files.iter().any(|f| same(f.dev, f.ino)) || self.known().iter().any(|o| same(o.dev, o.ino));
-        let wanted = save.target.carries_files() != WithFiles::None || stat.size <= SMALL;
-        if known || !wanted || stat.ino != head.ino || stat.mode & S_IFMT != S_IFREG {
+        let failed = |e| {
+            let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
+            Error::failed(object, "cannot be examined", e)
+        };
+        // Where it has no such name here it must be there at the restart.
+        let Some(stat) = sys::fs::found(sys::fs::stat_path(head.name)).map_err(failed)? else { return Ok(()) };
+        let is_it = |now: &Stat| (now.dev, now.ino) == (stat.dev, stat.ino);
+        let known = same(self.known(), &self.index, stat.dev, stat.ino).is_some();
+        let in_memory = crate::shared_file::is_in_memory(head.name);
+        // Of those that are open the others are known by now; to close one here could give up locks.
+        let is_open = || open_on(&self.open, files, stat.dev, stat.ino).next().is_some();
+        let open = (T::IN_PROCESS || !in_memory) && is_open();
+        let wanted = save.target.carries_files() != WithFiles::None || stat.size <= SMALL || in_memory;
+        if known || open || !wanted || stat.ino != head.ino || stat.mode & S_IFMT != S_IFREG {
             return Ok(());
         }
         // Who may not read it now has mapped it before: it must be there, then.
-        let Ok(opened) = sys::fs::open_path(head.name, O_RDONLY, 0) else { return Ok(()) };
-        let Ok(stat) = sys::fs::fstat(opened.fd()) else { return Ok(()) };
-        if same(stat.dev, stat.ino) {
+        let opened = sys::fs::found(sys::fs::open_path(head.name, O_RDONLY, 0)).map_err(failed)?;
+        let Some(opened) = opened else { return Ok(()) };
+        let now = sys::fs::fstat(opened.fd()).map_err(failed)?;
+        if is_it(&now) {
+            let stat = now;
             let index = self.add(save, head.name, &stat)?;
             if let Some(object) = self.objects.get_mut(index) {
                 object.kind = ContentKind::Named as u32;
@@ -177,15 +206,17 @@ impl Finder<'_> {
             if gone { self.mapping(save, head) } else { Ok(()) }
         })?;
         for index in 0..self.count {
+            if self.known().get(index).is_none_or(|o| o.kind != ContentKind::SysV as u32) {
+                continue;
+            }
             let attached = self.attached(index);
-            if let Some(object) = self.objects.get_mut(index).filter(|o| o.kind == ContentKind::SysV as u32) {
+            if let Some(object) = self.objects.get_mut(index) {
                 object.attached = attached;
                 crate::sysv::check(save.target, object)?;
             }
         }
-        let seen = |index: usize| self.views.iter().take(self.seen).any(|v| v.object == index as u64);
-        let unread = |(i, o): &(usize, &Object)| o.fd < 0 && o.size != 0 && !seen(*i);
-        if let Some((_, object)) = self.known().iter().enumerate().find(unread) {
+        let unread = |o: &&Object| o.fd < 0 && o.size != 0 && o.seen == 0;
+        if let Some(object) = self.known().iter().find(unread) {
             let object = format_args!("file {}", Shown(save.notes.kept(object.name)));
             let why = "was deleted, and the process has it open for writing alone";
             let error = Error::refused(object, why, "open it for reading, too, or save by the pid as root");
@@ -205,11 +236,12 @@ impl Finder<'_> {
 
     /// A mapping of an object: one that is known, or else opened as root, or read where it lies.
     fn mapping<T: Target>(&mut self, save: &mut Save<'_, '_, T>, head: &Head<'_>) -> Result<()> {
-        let index = match position(self.known(), head.dev, head.ino, head.name) {
+        let index = match position(self.known(), &self.index, head.dev, head.ino, head.name) {
             Some(index) => index,
             None => {
                 let mode = S_IFREG | 0o600;
-                let stat = Stat { dev: head.dev, ino: head.ino, mode, ..Stat::default() };
+                let (uid, gid) = (UNKNOWN, UNKNOWN);
+                let stat = Stat { dev: head.dev, ino: head.ino, mode, uid, gid, ..Stat::default() };
                 self.add(save, head.name, &stat)?
             }
         };
@@ -220,12 +252,17 @@ impl Finder<'_> {
             return Ok(());
         }
         let link = Text::<64>::of(format_args!("map_files/{:x}-{:x}", head.start, head.end));
+        let failed = |e| {
+            let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
+            Error::failed(object, "cannot be examined", e)
+        };
+        // Who may not open it, reads it where it lies.
         let opened = sys::fs::open_at(save.target.proc(), link.as_c_str(), O_RDONLY, 0);
         // What the last page holds behind the end is part of a segment, and seen in memory alone.
         if object.kind != ContentKind::SysV as u32
-            && let Ok(file) = opened
-            && let Ok(stat) = sys::fs::stat_at(file.fd(), c"", AT_EMPTY_PATH)
+            && let Some(file) = sys::fs::found(opened).map_err(failed)?
         {
+            let stat = sys::fs::stat_at(file.fd(), c"", AT_EMPTY_PATH).map_err(failed)?;
             let flags = if head.perms.get(1) == Some(&b'w') { O_RDWR } else { O_RDONLY };
             let named = stat.nlink != 0 && !crate::regular::is_below(flags, file.fd());
             if named && object.kind == ContentKind::Deleted as u32 {
@@ -235,6 +272,7 @@ impl Finder<'_> {
                 return save.target.blocked(Error::refused(object, why, remedy));
             }
             (object.size, object.mode) = (stat.size as u64, stat.mode);
+            (object.uid, object.gid) = (stat.uid, stat.gid);
             (object.mtime_sec, object.mtime_nsec) = (stat.mtime.sec, stat.mtime.nsec);
             (object.fd, object.own) = (file.release(), 1);
             return Ok(());
@@ -245,6 +283,7 @@ impl Finder<'_> {
             len: head.end - head.start,
             addr: save.target.address(head.start),
         };
+        object.seen = 1;
         *self.views.get_mut(self.seen).ok_or(Full)? = view;
         self.seen += 1;
         Ok(())

@@ -14,12 +14,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::DELETED;
 use super::finder::Finder;
 use crate::Result;
-use crate::descriptor::OpenFile;
+use crate::descriptor::{Kind, OpenFile};
+use crate::index::Index;
+use crate::memory::shared;
 use crate::target::{Arg, Save, Target};
-
-/// Most objects, and most mappings of such that no descriptor leads to.
-const OBJECTS_MAX: usize = 1024;
-const VIEWS_MAX: usize = 4096;
 
 /// One object, of whatever kind.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -34,6 +32,8 @@ pub struct Object {
     /// [`ContentKind`].
     pub kind: u32,
     pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     pub seals: u32,
     /// Where it is read, in this process; -1: through memory.
     pub fd: i32,
@@ -41,6 +41,10 @@ pub struct Object {
     pub own: u32,
     /// System V's key.
     pub key: u32,
+    /// 1: what memfd_create(2) itself has opened is among its descriptors, as far as can be told.
+    pub made: u32,
+    /// 1: a part of it is seen in memory.
+    pub seen: u32,
     pub name: StrRef,
     /// Checksum of the name: whether two names are the same is asked where no strings are at hand.
     pub name_sum: u64,
@@ -66,6 +70,8 @@ pub(super) struct View {
 #[derive(Debug)]
 pub struct Contents<'b> {
     objects: &'b mut [Object],
+    /// By inode.
+    index: Index<'b>,
     views: &'b mut [View],
 }
 
@@ -92,14 +98,32 @@ impl<'b> Contents<'b> {
     /// # Errors
     /// One that cannot be read, or is of huge pages; no room.
     pub fn collect<T: Target>(save: &mut Save<'_, 'b, T>, files: &[OpenFile]) -> Result<Self> {
-        let mut found = Finder { objects: &mut [], count: 0, views: &mut [], seen: 0 };
-        found.objects = save.scratch.take(OBJECTS_MAX)?;
-        found.views = save.scratch.take(VIEWS_MAX)?;
+        let mut mappings = 0;
+        shared::each_of_all(save, |_, _| {
+            mappings += 1;
+            Ok(())
+        })?;
+        let kinds = [Kind::Content as u32, Kind::Regular as u32];
+        let regular = || files.iter().enumerate().filter(|(_, file)| kinds.contains(&file.kind));
+        let most = mappings + regular().filter(|(_, file)| file.id == file.fd).count();
+        let mut open = Index::new(&mut save.scratch, if most == 0 { 0 } else { files.len() })?;
+        for (place, file) in regular() {
+            open.put(file.ino, place)?;
+        }
+        let mut found = Finder {
+            objects: save.scratch.take(most)?,
+            index: Index::new(&mut save.scratch, most)?,
+            count: 0,
+            views: save.scratch.take(mappings)?,
+            seen: 0,
+            open,
+        };
         let result =
             found.descriptors(save, files).and_then(|()| found.mappings(save)).and_then(|()| found.named(save, files));
-        let Finder { objects, count, views, seen } = found;
+        let Finder { objects, index, count, views, seen, .. } = found;
         let contents = Self {
             objects: objects.get_mut(..count).unwrap_or_default(),
+            index,
             views: views.get_mut(..seen).unwrap_or_default(),
         };
         // What was opened is closed also when something failed.
@@ -161,30 +185,43 @@ impl<'b> Contents<'b> {
         if self.objects.is_empty() { Features::empty() } else { all }
     }
 
+    /// The first object of this inode for which `is_it` holds.
+    fn of(&self, ino: u64, is_it: impl Fn(&Object) -> bool) -> Option<usize> {
+        first(self.objects, &self.index, ino, is_it)
+    }
+
     /// The index of an object.
     #[must_use]
     pub fn id(&self, dev: u64, ino: u64) -> Option<u32> {
-        self.objects.iter().position(|o| (o.dev, o.ino) == (dev, ino)).map(|i| i as u32)
+        self.of(ino, |o| o.dev == dev).map(|i| i as u32)
     }
 
     /// A file with a name that is carried.
     #[must_use]
     pub fn named(&self, dev: u64, ino: u64) -> Option<&Object> {
-        self.objects.iter().find(|o| o.kind == ContentKind::Named as u32 && (o.dev, o.ino) == (dev, ino))
+        let found = self.of(ino, |o| o.kind == ContentKind::Named as u32 && o.dev == dev);
+        found.and_then(|index| self.objects.get(index))
     }
 
     /// The same of a mapping, whatever has become of the name since the pause: the process may go on by now.
     #[must_use]
     pub fn named_behind(&self, dev: u64, ino: u64, name: &[u8]) -> Option<&Object> {
-        let name_sum = image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
-        let same = |o: &&Object| o.ino == ino && (o.dev == dev || o.name_sum == name_sum);
-        self.objects.iter().filter(|o| o.kind == ContentKind::Named as u32).find(same)
+        let sum = || image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
+        let same = |o: &Object| o.kind == ContentKind::Named as u32 && (o.dev == dev || o.name_sum == sum());
+        self.of(ino, same).and_then(|index| self.objects.get(index))
     }
 
     /// The object behind a mapping, which some file systems give another device than its descriptors.
     #[must_use]
     pub fn find(&self, dev: u64, ino: u64, name: &[u8]) -> Option<&Object> {
-        position(self.objects, dev, ino, name).and_then(|i| self.objects.get(i))
+        position(self.objects, &self.index, dev, ino, name).and_then(|i| self.objects.get(i))
+    }
+
+    /// The parts of an object that lie in memory: these are in order.
+    fn views_of(&self, index: usize) -> &[View] {
+        let (from, to) =
+            [index as u64, index as u64 + 1].map(|one| self.views.partition_point(|v| v.object < one)).into();
+        self.views.get(from..to).unwrap_or_default()
     }
 
     /// Calls `f` for each stretch of an object that is not all zero for sure: from, to; page-aligned, ascending.
@@ -219,7 +256,7 @@ impl<'b> Contents<'b> {
         }
         let disk = object.kind == ContentKind::Deleted as u32;
         let all = disk || swaps();
-        for view in self.views.iter().filter(|v| v.object == index as u64) {
+        for view in self.views_of(index) {
             let mut at = 0;
             while at < view.len {
                 let mut there = [1; 1024];
@@ -251,8 +288,8 @@ impl<'b> Contents<'b> {
             let n = if object.fd >= 0 {
                 sys::fs::pread(object.fd, to, at)?
             } else {
-                let view = self.views.partition_point(|v| (v.object, v.offset + v.len) <= (index as u64, at));
-                let view = self.views.get(view).filter(|v| v.object == index as u64 && v.offset <= at);
+                let views = self.views_of(index);
+                let view = views.get(views.partition_point(|v| v.offset + v.len <= at)).filter(|v| v.offset <= at);
                 let view = view.ok_or(Errno::EIO)?;
                 let len = to.len().min((view.offset + view.len - at) as usize);
                 target.read_memory(view.addr + (at - view.offset), to.get_mut(..len).ok_or(Errno::EIO)?)?;
@@ -315,10 +352,22 @@ pub(crate) fn resident<T: Target>(target: &mut T, addr: u64, pages: u64, to: &mu
     }
 }
 
+/// The first object of this inode for which `is_it` holds.
+fn first(objects: &[Object], index: &Index<'_>, ino: u64, is_it: impl Fn(&Object) -> bool) -> Option<usize> {
+    // The last ones come first.
+    let holds = |place: &usize| objects.get(*place).is_some_and(|o| o.ino == ino && is_it(o));
+    index.under(ino).filter(holds).last()
+}
+
+/// The object with this identity.
+pub(super) fn same(objects: &[Object], index: &Index<'_>, dev: u64, ino: u64) -> Option<usize> {
+    first(objects, index, ino, |o| o.dev == dev)
+}
+
 /// The object with this identity; or a deleted file of this inode and name, as some file systems give mappings another device than
 /// descriptors. Never by the inode's number alone: every file system counts from one.
-pub(super) fn position(objects: &[Object], dev: u64, ino: u64, name: &[u8]) -> Option<usize> {
+pub(super) fn position(objects: &[Object], index: &Index<'_>, dev: u64, ino: u64, name: &[u8]) -> Option<usize> {
     let sum = || image_format::seal::sum(name.strip_suffix(DELETED).unwrap_or(name));
-    let same = |o: &Object| o.ino == ino && o.kind == ContentKind::Deleted as u32 && o.name_sum == sum();
-    objects.iter().position(|o| (o.dev, o.ino) == (dev, ino)).or_else(|| objects.iter().position(same))
+    let by_name = |o: &Object| o.kind == ContentKind::Deleted as u32 && o.name_sum == sum();
+    same(objects, index, dev, ino).or_else(|| first(objects, index, ino, by_name))
 }

@@ -2,14 +2,16 @@
 //! processes know each other.
 
 use image_format::NoteType;
-use image_format::record::process::{NO_TERMINAL, Process};
-use sys::Errno;
+use image_format::record::process::{NO_TERMINAL, Process, STOPPED, UNTOLD};
+use sys::abi::signal::Siginfo;
+use sys::abi::{P_PID, WALL, WNOHANG, WNOWAIT, WSTOPPED};
 use sys::fs::Fd;
 use sys::text::{Shown, decimal, words};
+use sys::{Errno, Sysno};
 
 use super::stat::Stat;
 use crate::descriptor::{Kind, OpenFile};
-use crate::target::status_value;
+use crate::target::{Arg, status_value};
 use crate::{Error, Result, Save, Target};
 
 /// In [`Process::ended`]: the process is gone, and only its group is there still.
@@ -61,10 +63,17 @@ impl Relation {
             exit_signal: (stat.field(38).clamp(0, 64) as u32).into(),
             ended: u32::from(ended).into(),
             status: if ended { status as u32 & 0xffff } else { 0 }.into(),
-            reserved: 0.into(),
+            stopped: 0.into(),
         };
         let (group, foreground) = (stat.field(5), stat.field(8));
         Ok(Self { record, terminal: stat.field(7) as u32 as u64, group, foreground, name: stat.name })
+    }
+
+    /// The same of a process of which it is known whether a signal has stopped it.
+    #[must_use]
+    pub fn stopped(mut self, stopped: bool) -> Self {
+        self.record.stopped = u32::from(stopped).into();
+        self
     }
 
     /// Whether it has ended, and waits for its parent.
@@ -73,14 +82,19 @@ impl Relation {
         self.record.ended.get() != 0
     }
 
-    /// What is left of a process group whose leader is gone, for the others of it; `None`: its leader is there, or it is the root's.
+    /// What is left of a process group whose leader is gone, for the others of it; `None`: its leader is there, or it is the root's. `root`,
+    /// `parent`: these; `is_there`: whether a process, by its own id, is there, or has ended and was not waited for.
     ///
     /// # Errors
     /// Groups and sessions that came about in a way that no restart can repeat.
-    pub fn group_left(&self, all: &[Self]) -> Result<Option<Self>> {
-        let (own, Some(root)) = (&self.record, all.first()) else { return Ok(None) };
+    pub fn group_left(
+        &self,
+        root: &Self,
+        parent: Option<&Self>,
+        is_there: impl FnOnce(u32) -> bool,
+    ) -> Result<Option<Self>> {
+        let own = &self.record;
         let name = self.name.split(|b| *b == 0).next().unwrap_or_default();
-        let parent = all.iter().find(|r| r.record.pid == own.parent);
         if own.parent.get() != 0 && own.session != own.pid && parent.is_none_or(|p| p.record.session != own.session) {
             return Err(Error::refused(
                 format_args!("process {} ({})", own.pid, Shown(name)),
@@ -88,11 +102,17 @@ impl Relation {
                 "save it by itself",
             ));
         }
-        if own.group == root.record.group || all.iter().any(|r| r.record.pid == own.group) {
+        if own.group == root.record.group || is_there(own.group.get()) {
             return Ok(None);
         }
-        let record =
-            Process { pid: own.group, parent: own.parent, ended: GROUP.into(), status: 0.into(), ..self.record };
+        let record = Process {
+            pid: own.group,
+            parent: own.parent,
+            ended: GROUP.into(),
+            status: 0.into(),
+            stopped: 0.into(),
+            ..self.record
+        };
         Ok(Some(Self { record, name: [0; 16], ..*self }))
     }
 
@@ -122,14 +142,34 @@ impl Relation {
     }
 }
 
-/// Writes the table.
+/// Whether the process that is entered has yet to be told that its child was stopped.
+fn awaits<T: Target>(target: &mut T, child: u32) -> Result<bool> {
+    let (options, none) = (WSTOPPED | WNOHANG | WNOWAIT | WALL, Arg::Value(0));
+    let args = [Arg::Value(P_PID), Arg::Value(child as usize), Arg::Data(0), Arg::Value(options), none, none];
+    let mut info = [0; size_of::<Siginfo>()];
+    target.call(Sysno::waitid, args, &mut info).map_err(|e| {
+        let object = format_args!("process {child} (stopped)");
+        Error::failed(object, "its parent cannot be asked whether it knows that", e)
+    })?;
+    Ok(info.iter().any(|byte| *byte != 0))
+}
+
+/// Writes the table. The root is entered, and stays so.
 ///
 /// # Errors
 /// A session whose terminal cannot be carried; no room.
 pub fn save<T: Target>(save: &mut Save<'_, '_, T>, relations: &[Relation], files: &[OpenFile]) -> Result<()> {
     save.notes.begin(NoteType::Process)?;
     for one in relations {
-        let record = one.complete(relations, files)?;
+        let mut record = one.complete(relations, files)?;
+        let parent =
+            relations.iter().position(|other| other.record.pid == record.parent && other.record.ended.get() == 0);
+        if let Some(parent) = parent.filter(|_| record.stopped.get() != 0) {
+            save.target.enter(parent);
+            let untold = awaits(save.target, record.pid.get());
+            save.target.enter(0);
+            record.stopped = if untold? { UNTOLD } else { STOPPED }.into();
+        }
         save.notes.push(&record)?;
     }
     save.notes.end()?;

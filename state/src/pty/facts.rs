@@ -24,7 +24,7 @@ pub(super) enum Other {
     Inside(Option<u32>),
     /// Another process that is saved with it.
     Along,
-    /// Nobody any more: the master is told so.
+    /// No process any more: the master sees a hang-up.
     Closed,
     /// Nobody yet.
     New,
@@ -119,7 +119,9 @@ fn other<T: Target>(
     if sys::terminal::number(end.fd(), TIOCGETD)? != 0 || settings.get(LINE) != Some(&0) {
         return Ok(Err("has another line discipline, which cannot be carried yet: give it back before the save"));
     }
-    let mut slaves = files.iter().filter(|file| file.is_first(Kind::Pty) && file.offset == number && !is_master(file));
+    let mut slaves = files
+        .iter()
+        .filter(|file| file.is_first(Kind::Pty) && file.offset == number && file.gone == 0 && !is_master(file));
     if slaves.clone().next().is_some() {
         let both = slaves.find(|file| file.flags & sys::abi::O_ACCMODE == sys::abi::O_RDWR);
         return Ok(Ok(Other::Inside(both.map(|file| file.fd))));
@@ -127,7 +129,7 @@ fn other<T: Target>(
     if ready & POLLHUP != 0 {
         return Ok(Ok(Other::Closed));
     }
-    Ok(match holder(target, slave) {
+    Ok(match holder(target, slave)? {
         None => Ok(Other::New),
         Some(pid) if target.is_along(pid) => Ok(Other::Along),
         Some(_) => {
@@ -137,11 +139,11 @@ fn other<T: Target>(
 }
 
 /// A process that has a slave open, as far as this user may see.
-fn holder<T: Target>(target: &T, slave: &Stat) -> Option<i32> {
+fn holder<T: Target>(target: &T, slave: &Stat) -> sys::Result<Option<i32>> {
     let mut found = None;
-    let all = sys::fs::open(c"/proc", O_DIRECTORY, 0).ok()?;
+    let all = sys::fs::open(c"/proc", O_DIRECTORY, 0)?;
     // What cannot be looked at is left out, and one that is found ends the search.
-    let _ = sys::fs::for_each_name(all.fd(), |name| {
+    let searched = sys::fs::for_each_name(all.fd(), |name| {
         let Some(pid) = decimal(name).and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
         let path = Text::<32>::of(format_args!("/proc/{pid}/fd"));
         let Ok(dir) = sys::fs::open_at(AT_FDCWD, path.as_c_str(), O_DIRECTORY, 0) else { return Ok(()) };
@@ -158,13 +160,16 @@ fn holder<T: Target>(target: &T, slave: &Stat) -> Option<i32> {
         // One outside counts more than one that is saved along.
         if found.is_some_and(|pid| !target.is_along(pid)) { Err(Errno::EEXIST) } else { Ok(()) }
     });
-    found
+    match searched {
+        Ok(()) | Err(Errno::EEXIST) => Ok(found),
+        Err(e) => Err(e),
+    }
 }
 
 /// Whose controlling terminal it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Session {
-    /// Nobody's.
+    /// No session's.
     None,
     /// The process's own, which leads the session, and is in the foreground.
     Own,
@@ -188,7 +193,10 @@ impl Session {
 }
 
 fn session<T: Target>(target: &T, end: &Owned) -> sys::Result<Session> {
-    let Ok(session) = number(end.fd(), TIOCGSID) else { return Ok(Session::None) };
+    let session = match number(end.fd(), TIOCGSID) {
+        Err(Errno::ENOTTY) => return Ok(Session::None),
+        session => session?,
+    };
     let foreground = number(end.fd(), TIOCGPGRP)?;
     let stat = ProcStat::read(target.proc())?;
     let (group, own) = (stat.field(5), stat.field(6));

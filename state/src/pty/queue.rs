@@ -14,6 +14,7 @@ use sys::abi::{
 use sys::fs::{Fd, Owned, ready, waiting};
 use sys::terminal::{Termios, control, number};
 
+use super::asked::{refused, too_much, unlike_new};
 use super::facts::{Facts, Other, failed};
 use super::{make, open_slave};
 use crate::descriptor::OpenFile;
@@ -28,17 +29,17 @@ pub(super) const ROOM: usize = TYPED + SHOWN + LINE;
 const LINE: usize = 4096;
 
 /// More typed bytes than this may be followed by others that the terminal has not taken yet.
-const TYPED_MAX: usize = 4000;
+pub(super) const TYPED_MAX: usize = 4000;
 /// As above where a part of a line may follow, which is not counted.
-const LINES_MAX: usize = 2048;
+pub(super) const LINES_MAX: usize = 2048;
 
 // struct termios, little-endian: c_iflag, c_oflag, c_cflag, c_lflag, each 4 bytes, c_line, c_cc.
-const LFLAG: usize = 12;
+pub(super) const LFLAG: usize = 12;
 const CC: usize = 17;
-const ICANON: u32 = 0o2;
+pub(super) const ICANON: u32 = 0o2;
 const ECHO: u32 = 0o10;
 const IEXTEN: u32 = 0o100_000;
-const EXTPROC: u32 = 0o200_000;
+pub(super) const EXTPROC: u32 = 0o200_000;
 const VERASE: usize = CC + 2;
 const VEOF: usize = CC + 4;
 const VSTOP: usize = CC + 9;
@@ -46,7 +47,7 @@ const VEOL: usize = CC + 11;
 const VLNEXT: usize = CC + 15;
 const VEOL2: usize = CC + 16;
 
-fn word(termios: &Termios, at: usize) -> u32 {
+pub(super) fn word(termios: &Termios, at: usize) -> u32 {
     termios.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
@@ -156,7 +157,7 @@ impl Bytes<'_> {
 /// What was taken out of a terminal.
 struct Held<'r> {
     termios: Termios,
-    /// How a terminal that takes lines is told of them.
+    /// How a terminal in canonical mode gets them.
     lines: Option<Lines>,
     typed: Bytes<'r>,
     shown: Bytes<'r>,
@@ -286,17 +287,11 @@ pub(super) fn save<T: Target>(
         None if held.held_up => {
             Some("its output is stopped by tcflow(3), which cannot be carried yet: start it before the save")
         }
-        None if facts.other == Other::New && held.shown.len != 0 => {
-            Some("holds an echo that nobody has read, while nobody has opened its other end: read it before the save")
-        }
-        None if facts.other == Other::New && ![0o600, 0o620].contains(&facts.mode) => {
-            Some("has other permissions than a new one, while nobody has opened its other end: open it before the save")
-        }
+        None => unlike_new(facts, held.shown.len),
         why => why,
     };
     if let Some(why) = why {
-        let object = format_args!("descriptor {} (pseudo-terminal {})", master.fd, master.offset);
-        save.target.blocked(Error::told(object, why))?;
+        save.target.blocked(refused(master, why))?;
     }
     let mut step = |request: u32, slave, bytes: &[u8], echo| {
         let bytes = save.notes.string(bytes)?;
@@ -347,15 +342,10 @@ fn look<T: Target>(
     });
     let slave = slave.map_err(&failed)?;
     let exclusive = number(slave.fd(), TIOCGEXCL).map_err(&failed)? != 0;
-    let most = match &held.lines {
-        _ if word(&facts.termios, LFLAG) & EXTPROC != 0 => 0,
-        Some(_) => LINES_MAX,
-        None => TYPED_MAX,
-    };
-    if waiting(slave.fd()).map_err(&failed)? > most {
+    let why = too_much(facts, held.lines.is_some(), &slave).map_err(&failed)?;
+    if why.is_some() {
         leave(facts, slave);
-        let why = "holds more typed bytes than can be carried: let the program read them before the save";
-        return Ok(Looked { exclusive, why: Some(why) });
+        return Ok(Looked { exclusive, why });
     }
     let _ = control(slave.fd(), TIOCNXCL, &[]);
     let taken = held.take(end, slave.fd(), piece);
@@ -383,7 +373,7 @@ fn look<T: Target>(
     Ok(Looked { exclusive, why: None })
 }
 
-/// Closes the slave again. A master is told when the last one closes it, but not after an attempt to open it that failed: so one whose
+/// Closes the slave again. A master sees a hang-up when the last one closes it, but not after an attempt to open it that failed: so one whose
 /// slave nobody has opened yet does not learn of this one.
 fn leave(facts: &Facts, slave: Owned) {
     let end = facts.end.fd();

@@ -26,7 +26,7 @@ pub const PTRACE_O_TRACESYSGOOD: usize = 1;
 pub const PTRACE_O_TRACECLONE: usize = 1 << 3;
 pub const PTRACE_O_TRACEEXEC: usize = 1 << 4;
 pub const PTRACE_O_EXITKILL: usize = 1 << 20;
-/// No filter judges the thread's calls while it is traced: for CAP_SYS_ADMIN in the first user namespace, below no filter.
+/// No filter is applied to the thread's calls while it is traced: for CAP_SYS_ADMIN in the first user namespace, below no filter.
 pub const PTRACE_O_SUSPEND_SECCOMP: usize = 1 << 21;
 pub const PTRACE_EVENT_CLONE: i32 = 3;
 pub const PTRACE_EVENT_EXEC: i32 = 4;

@@ -3,6 +3,8 @@
 use static_assertions::const_assert_eq;
 
 pub const SIGHUP: i32 = 1;
+pub const SIGINT: i32 = 2;
+pub const SIGQUIT: i32 = 3;
 pub const SIGTRAP: i32 = 5;
 pub const SIGKILL: i32 = 9;
 pub const SIGUSR1: i32 = 10;

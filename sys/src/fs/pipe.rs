@@ -3,6 +3,16 @@
 use super::{Fd, arg, ioctl};
 use crate::{Result, Sysno, abi, call};
 
+/// struct pollfd.
+#[repr(C)]
+struct Polled {
+    fd: Fd,
+    /// What is waited for.
+    events: u16,
+    /// What happened.
+    seen: u16,
+}
+
 /// pipe2(2), close-on-exec: the end for reading, the end for writing.
 ///
 /// # Errors
@@ -43,6 +53,19 @@ pub fn hung_up(fd: Fd) -> Result<bool> {
     Ok(ready(fd, 0)? & (abi::POLLHUP | abi::POLLERR) != 0)
 }
 
+/// Waits until one of these has something to read, an error or a hang-up; at most `limit`. Tells for each whether it is so; all false when the
+/// time is over (ppoll(2)).
+///
+/// # Errors
+/// The call's; EINTR.
+pub fn wait_for_any<const N: usize>(fds: [Fd; N], limit: Option<abi::Timespec>) -> Result<[bool; N]> {
+    let mut entries = fds.map(|fd| Polled { fd, events: abi::POLLIN, seen: 0 });
+    let limit = limit.as_ref().map_or(0, |limit| (&raw const *limit) as usize);
+    // SAFETY: the kernel reads and writes as many entries of 8 bytes, and reads the time.
+    unsafe { call(Sysno::ppoll, [entries.as_mut_ptr() as usize, N, limit, 0, 0, 0]) }?;
+    Ok(entries.map(|entry| entry.seen != 0))
+}
+
 /// What a descriptor is ready for among `events`, errors and hang-ups, without waiting.
 ///
 /// # Errors
@@ -56,13 +79,10 @@ pub fn ready(fd: Fd, events: u16) -> Result<u16> {
 /// # Errors
 /// The call's.
 pub fn ready_within(fd: Fd, events: u16, milliseconds: i64) -> Result<u16> {
-    // struct pollfd: descriptor, events, what happened.
-    let [low, high] = events.to_le_bytes();
-    let mut entry = [(fd as u32).to_le_bytes(), [low, high, 0, 0]];
+    let mut entry = Polled { fd, events, seen: 0 };
     let within = abi::Timespec { sec: 0, nsec: milliseconds * 1_000_000 };
-    let (entries, limit) = (entry.as_mut_ptr() as usize, (&raw const within) as usize);
+    let (entries, limit) = ((&raw mut entry) as usize, (&raw const within) as usize);
     // SAFETY: the kernel reads and writes one entry of 8 bytes, and reads the time.
     unsafe { call(Sysno::ppoll, [entries, 1, limit, 0, 0, 0]) }?;
-    let [_, [_, _, low, high]] = entry;
-    Ok(u16::from_le_bytes([low, high]))
+    Ok(entry.seen)
 }

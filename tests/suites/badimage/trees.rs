@@ -29,18 +29,16 @@ fn tree() -> Result<Workshop> {
 }
 
 impl Workshop {
-    /// The stub for trees, `ckpt restart` and `ckpt verify` refuse it, soon and in one line.
-    /// `within`: the fault lies in another process's image, which the stub reads in that process alone; without its id it makes none.
-    fn no_tree(&self, what: &str, bytes: &[u8], within: bool) -> Result<()> {
+    /// The stub, `ckpt restart` and `ckpt verify` refuse it, soon and in one line, before there is any other process.
+    fn no_tree(&self, what: &str, bytes: &[u8]) -> Result<()> {
         let path = self.lay_out(bytes)?;
-        let mut stub = Command::new(dist::dir()?.join("restart-stub-tree"));
-        stub.arg("--pid").arg("keep").arg(&path);
+        let mut stub = Command::new(dist::dir()?.join("restart-stub"));
+        stub.arg(&path);
         let (mut restart, mut verify) = (self.place.ckpt(), self.place.ckpt());
         restart.arg("restart").arg(&path);
         verify.arg("verify").arg(&path);
         for (command, begin) in [(stub, "restart-stub: "), (restart, ""), (verify, "")] {
-            let codes = if within && !begin.is_empty() { &[ExitCode::Kernel] } else { BAD };
-            refusal(command, begin, codes).with_context(|| what.to_owned())?;
+            refusal(command, begin, BAD).with_context(|| what.to_owned())?;
         }
         Ok(())
     }
@@ -76,12 +74,12 @@ fn images_within_an_image() -> Result<()> {
     ];
     for (what, index, at, value) in cases {
         let place = sound.segment_word(index, at);
-        shop.no_tree(what, &sound.clone().put(place, &value.to_le_bytes()).sealed().bytes, false)?;
+        shop.no_tree(what, &sound.clone().put(place, &value.to_le_bytes()).sealed().bytes)?;
     }
     // What was sealed is another image: bytes of its notes, and of its seal.
     let at = usize::try_from(word(last, 8))?;
     for place in [at + 4096, at + usize::try_from(last_len)? - 4] {
-        shop.no_tree("a changed image", &sound.clone().flip(place, 3).bytes, true)?;
+        shop.no_tree("a changed image", &sound.clone().flip(place, 3).bytes)?;
     }
     Ok(())
 }
@@ -113,7 +111,7 @@ fn tables_of_processes() -> Result<()> {
         ("one whose state nobody knows", ended, 28, 77),
     ];
     for (what, row, at, value) in cases {
-        shop.no_tree(what, &sound.clone().put(table + row * 40 + at, &value.to_le_bytes()).sealed().bytes, false)?;
+        shop.no_tree(what, &sound.clone().put(table + row * 40 + at, &value.to_le_bytes()).sealed().bytes)?;
     }
     // The first descriptor of the second process belongs to one that is not there, or to the last one that can be.
     let (descriptors, len) = sound.note(NoteType::Descriptor)?;
@@ -122,7 +120,7 @@ fn tables_of_processes() -> Result<()> {
     for place in [rows as u32, 2047] {
         let far = number(last) & 0xf_ffff | place << 20;
         let forged = sound.clone().put(descriptors + last, &far.to_le_bytes()).sealed();
-        shop.no_tree("a descriptor of nobody", &forged.bytes, false)?;
+        shop.no_tree("a descriptor of nobody", &forged.bytes)?;
     }
     Ok(())
 }

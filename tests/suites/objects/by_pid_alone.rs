@@ -28,59 +28,74 @@ mod threadtimer {
     }
 }
 
-/// Filters are told to root alone: by pid, and not to the process itself.
-mod seccomp {
+/// Descriptors that nobody has but a message can be told from what is the saver's from outside alone.
+mod transit {
     use super::*;
 
     #[test]
-    fn by_signal() -> Result<()> {
-        refused_by_signal("seccomp", "seccomp")
+    fn undisturbed() -> Result<()> {
+        User::each(|user| play("transit", user, Fate::Undisturbed))
     }
 
     #[test]
-    fn undisturbed() -> Result<()> {
-        User::each(|user| play("seccomp", user, Fate::Undisturbed))
+    fn by_signal() -> Result<()> {
+        refused_by_signal("transit", "in transit")
     }
 
     #[test]
     fn by_pid() -> Result<()> {
         User::each(|user| {
-            if !user.is_root() {
-                let result = refused(user);
-                table::enter("seccomp", "PID", user, Outcome::Refused.or_fail(&result));
-                return result;
-            }
-            for (times, ids) in
-                [(1, Ids::New), (1, Ids::Namespace), (1, Ids::Tree), (10, Ids::New), (10, Ids::Namespace)]
-            {
-                play("seccomp", user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
+            for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (10, Ids::New), (10, Ids::Namespace)] {
+                play("transit", user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
             }
             Ok(())
         })
     }
+}
 
-    /// The smaller stub has no room for filters, and says so.
-    #[test]
-    fn not_by_the_stub_alone() -> Result<()> {
-        if !User::Own.is_root() {
-            println!("SKIPPED: filters are told to root alone");
-            return Ok(());
+/// Filters are told to root alone: by pid, and not to the process itself.
+macro_rules! filters {
+    ($($name:ident)*) => { $(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn by_signal() -> Result<()> {
+                refused_by_signal(stringify!($name), "seccomp")
+            }
+
+            #[test]
+            fn undisturbed() -> Result<()> {
+                User::each(|user| play(stringify!($name), user, Fate::Undisturbed))
+            }
+
+            #[test]
+            fn by_pid() -> Result<()> {
+                User::each(|user| filtered(stringify!($name), user))
+            }
         }
-        let mut stage = Stage::set("seccomp", User::Own)?;
-        let job = stage.start(false)?;
-        job.wait_line(READY)?;
-        stage.place.save(job.pid(), &stage.image(), &[])?;
-        let refused = Job::start(&mut stage.place.stub(&stage.image()))?.end()?;
-        anyhow::ensure!(refused.code() == Some(77) && refused.err.contains("ckpt restart"), "{refused:#?}");
-        stage.finish(job)
-    }
+    )* };
+}
 
-    fn refused(user: User) -> Result<()> {
-        let mut stage = Stage::set("seccomp", user)?;
-        let job = stage.start(false)?;
-        job.wait_line(READY)?;
-        let refused = stage.place.try_save(job.pid(), &stage.image(), &[])?;
-        anyhow::ensure!(refused.code() == Some(88) && refused.err.contains("seccomp"), "{refused:#?}");
-        stage.finish(job)
+filters! { seccomp tsync }
+
+fn filtered(name: &'static str, user: User) -> Result<()> {
+    if !user.is_root() {
+        let result = refused_as(name, user);
+        table::enter(name, "PID", user, Outcome::Refused.or_fail(&result));
+        return result;
     }
+    for (times, ids) in [(1, Ids::New), (1, Ids::Namespace), (1, Ids::Auto), (10, Ids::New), (10, Ids::Namespace)] {
+        play(name, user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
+    }
+    Ok(())
+}
+
+fn refused_as(name: &'static str, user: User) -> Result<()> {
+    let mut stage = Stage::set(name, user)?;
+    let job = stage.start(false)?;
+    job.wait_line(READY)?;
+    let refused = stage.place.try_save(job.pid(), &stage.image(), &[])?;
+    anyhow::ensure!(refused.code() == Some(88) && refused.err.contains("seccomp"), "{refused:#?}");
+    stage.finish(job)
 }

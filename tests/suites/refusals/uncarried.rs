@@ -41,9 +41,22 @@ uncarried! {
     a_tunnel:
         "try: N = os.open('/dev/net/tun', os.O_RDWR)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)",
         &[&["/dev/net/tun"]];
-    a_raw_socket:
-        "try: N = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).detach()\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)",
-        &[&["raw"]];
+    a_socket_with_a_filter_of_ebpf:
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); N = s.fileno()\n\
+         code = ctypes.create_string_buffer(b'\\xb7\\0\\0\\0\\xff\\xff\\xff\\xff\\x95\\0\\0\\0\\0\\0\\0\\0', 16); name = ctypes.create_string_buffer(b'GPL')\n\
+         ask = ctypes.create_string_buffer(struct.pack('IIQQ', 1, 2, ctypes.addressof(code), ctypes.addressof(name)), 128)\n\
+         p = libc.syscall(321, 5, ask, 128)\n\
+         if p < 0: print('SKIP no bpf', flush=True); sys.exit(0)\n\
+         s.setsockopt(1, 50, p); os.close(p)",
+        &[&["socket udp"], &["eBPF"]];
+    a_packet_socket_with_a_ring:
+        "try: s = socket.socket(17, socket.SOCK_RAW)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\n\
+         s.setsockopt(263, 5, struct.pack('IIII', 4096, 1, 2048, 2)); N = s.fileno()",
+        &[&["socket packet"], &["ring"]];
+    packet_sockets_that_share:
+        "try: s = socket.socket(17, socket.SOCK_RAW, 0x300)\nexcept OSError as x: print('SKIP', x, flush=True); sys.exit(0)\n\
+         s.setsockopt(263, 18, os.getpid() & 0xffff); N = s.fileno()",
+        &[&["socket packet"], &["PACKET_FANOUT"]];
     a_message_queue_without_a_name:
         "N = must(libc.syscall(240, b'ckpt-test', 0o102, 0o600, None)); must(libc.syscall(241, b'ckpt-test'))", &[&["message queue"]];
     a_secret: "N = must(libc.syscall(447, 0)); os.ftruncate(N, 4096)", &[&["secretmem"]];

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::inotify::WatchFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::guest::PATIENCE;
+use crate::guest::TIMEOUT;
 use crate::watch::{Watch, wait_readable};
 
 /// The command, when there is one.
@@ -42,7 +42,7 @@ pub fn once(criu: &[String], program: &Path, args: &[&str], dir: &Path) -> Resul
         .stdout(out)
         .stderr(Stdio::null())
         .spawn()?;
-    let ready = watch.wait("out", PATIENCE);
+    let ready = watch.wait("out", TIMEOUT);
     let pid = child.id().to_string();
     let dumped = ready.and_then(|ready| {
         ensure!(ready, "the program said nothing");
@@ -77,6 +77,6 @@ fn end(pidfile: &Path) -> Result<()> {
     let pid = fs::read_to_string(pidfile)?.trim().parse().ok().and_then(Pid::from_raw).context("a pid")?;
     let handle = pidfd_open(pid, PidfdFlags::empty())?;
     pidfd_send_signal(&handle, Signal::KILL)?;
-    ensure!(wait_readable(handle.as_fd(), PATIENCE)?, "the restored program does not end");
+    ensure!(wait_readable(handle.as_fd(), TIMEOUT)?, "the restored program does not end");
     Ok(())
 }

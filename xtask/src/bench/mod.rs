@@ -16,6 +16,7 @@ use samples::{Samples, millis};
 use subject::Subject;
 
 mod criu;
+mod growth;
 mod peer;
 mod remote;
 mod samples;
@@ -37,6 +38,8 @@ enum Part {
     Pipe,
     /// Random memory of some sizes.
     Memory,
+    /// Many of each kernel object: how the time grows.
+    Growth,
 }
 
 /// What `cargo xtask bench` accepts.
@@ -99,6 +102,9 @@ pub fn run(ws: &Workspace, options: &Options) -> Result<()> {
         }
         for mib in options.mib.iter().filter(|_| wanted(Part::Memory)) {
             bench.memory(&memory, *mib, &mut rows)?;
+        }
+        if wanted(Part::Growth) {
+            bench.growth(&mut rows)?;
         }
         println!("\nImages in {} ({} runs after one to warm up; ratios of the medians)", place.display(), options.runs);
         print(&rows);

@@ -18,8 +18,8 @@ const SMALL: u64 = 16;
 
 /// What one save took.
 #[derive(Clone, Copy, Default)]
-struct Saved {
-    pause: Duration,
+pub(super) struct Saved {
+    pub(super) pause: Duration,
     /// As `ckpt` says it.
     total: Duration,
     /// From the start of `ckpt` to its end.
@@ -140,13 +140,19 @@ impl Bench<'_> {
 
     fn save_pid(&self, pid: u32) -> Result<Saved> {
         let image = self.dir.join("pid.ckpt");
+        let saved = self.save_to(pid, &image)?;
+        std::fs::remove_file(&image)?;
+        Ok(saved)
+    }
+
+    /// Saves to a file that stays.
+    pub(super) fn save_to(&self, pid: u32, image: &Path) -> Result<Saved> {
         let start = Instant::now();
         let output =
-            Command::new(self.ws.dist("ckpt")).arg("save").arg(pid.to_string()).arg("-o").arg(&image).output()?;
+            Command::new(self.ws.dist("ckpt")).arg("save").arg(pid.to_string()).arg("-o").arg(image).output()?;
         let wall = start.elapsed();
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "ckpt save: {}", String::from_utf8_lossy(&output.stderr).trim());
-        std::fs::remove_file(&image)?;
         let time = |key: &str| -> Result<Duration> {
             let behind = said.split(key).nth(1).with_context(|| format!("no '{key}' in {said}"))?;
             let number: f64 = behind.split_whitespace().next().unwrap_or_default().parse()?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{Guest, TIMEOUT};
 use crate::watch::{self, Watch};
 use crate::workspace::Workspace;
 
@@ -54,7 +54,7 @@ impl<'w> Subject<'w> {
     pub fn save(&mut self) -> Result<Duration> {
         let start = Instant::now();
         self.guest.signal(Signal::USR1)?;
-        if !self.watch.wait(IMAGE, PATIENCE)? {
+        if !self.watch.wait(IMAGE, TIMEOUT)? {
             bail!("no image appeared: {}", fs::read_to_string(self.dir.join("stderr"))?.trim());
         }
         Ok(start.elapsed())
@@ -96,7 +96,11 @@ impl<'w> Subject<'w> {
     }
 }
 
-fn piped(mut command: Command) -> Result<Guest> {
+/// A program with a pipe for what it prints.
+///
+/// # Errors
+/// It cannot be started.
+pub fn piped(mut command: Command) -> Result<Guest> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer);
     Guest::start(command, reader.into())

@@ -1,4 +1,4 @@
-//! Rules about what people read: documents are there, links lead somewhere, no path of one machine is told.
+//! Rules about what people read: documents are there, links lead somewhere, no path of one machine is named.
 
 use super::{Tree, Violation};
 

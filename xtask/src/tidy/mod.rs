@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules of the house that a program can check, each violation with its file and line.
+//! `cargo xtask tidy`: the project lints that a program can check, each violation with its file and line.
 //!
 //! A rule is a function over the tree of files, so that a test can give it a tree of three lines. Must never
 //! change a file, nor know an exception that is not written here with its reason.
@@ -95,7 +95,7 @@ pub fn run(ws: &Workspace) -> Result<()> {
     }
     match found.len() {
         0 => println!("tidy: {} files, all in order", tree.0.len()),
-        n => bail!("{n} violations of the rules of the house"),
+        n => bail!("{n} violations of the project lints"),
     }
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::{Tree, Violation};
 
 /// Modules of `state` and of the records that are no kernel objects.
-const STATE_HELPERS: [&str; 5] = ["error", "gate", "lib", "policy", "target"];
-const RECORD_HELPERS: [&str; 2] = ["mod", "header"];
+const STATE_HELPERS: [&str; 8] = ["error", "gate", "index", "lib", "owner", "policy", "target", "wait"];
+const RECORD_HELPERS: [&str; 3] = ["mod", "header", "job"];
 
 /// Files of an object that needs more than one: the file's name, and whose it is.
-const PARTS: [(&str, &str); 3] = [("deadline", "thread"), ("frame", "thread"), ("id_word", "thread")];
+const PARTS: [(&str, &str); 2] = [("deadline", "thread"), ("frame", "thread")];
 
 const STATE: &str = "state/src/";
 const RECORDS: &str = "image-format/src/record/";
@@ -71,7 +71,8 @@ fn played(text: &str) -> BTreeSet<String> {
         if let Some(module) = line.strip_prefix("mod ") {
             names.extend(module.strip_suffix(" {").map(str::to_owned));
         }
-        let list = line.split_once("! {").filter(|(macro_name, _)| ["objects", "trees"].contains(macro_name));
+        let list =
+            line.split_once("! {").filter(|(macro_name, _)| ["objects", "trees", "filters"].contains(macro_name));
         inside |= list.is_some();
         if inside {
             let words = list.map_or(line, |(_, rest)| rest).split_whitespace();

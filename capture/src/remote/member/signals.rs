@@ -1,6 +1,6 @@
 //! Signals that wait while a process stands still, the timers that make some of them, and what they do to the calls in which threads stand.
 //!
-//! Must never take a signal away.
+//! Must never take a signal away but the one that is withheld.
 
 use std::vec::Vec;
 
@@ -40,13 +40,17 @@ pub(super) fn waiting_signals(
     let pid = remote.outer();
     loop {
         let timers = (state::itimer::read(remote)?, state::posix_timer::read(remote, owners)?);
-        let shared = thread::pending(pid, true)?;
+        let mut shared = thread::pending(pid, true)?;
         let mut count = shared.len();
         for one in core::iter::once(&mut all.first).chain(&mut all.others) {
             one.pending = thread::pending(one.registers.tid, false)?;
             count += one.pending.len();
         }
         if count == before {
+            remote.withhold(&mut shared);
+            for one in core::iter::once(&mut all.first).chain(&mut all.others) {
+                remote.withhold(&mut one.pending);
+            }
             let caught = all.first.registers.status.caught;
             go_on(remote, &mut all.first, &shared, caught);
             for one in &mut all.others {

@@ -5,16 +5,16 @@
 use state::{Arg, Inside, Question};
 use sys::{Errno, Sysno, fs};
 
-use super::{Copy, DATA, Puppet, Remote, outside};
+use super::{Copy, DATA, Injected, Remote, outside};
 
 impl Inside for Remote {
-    fn foresee(&mut self, questions: &[Question]) {
+    fn prefetch(&mut self, questions: &[Question]) {
         // What is not answered ahead is asked one by one, and says what is wrong.
         let _ = self.ask(questions);
     }
 
     fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
-        let tid = self.other.as_ref().map_or(self.outer, Puppet::tid);
+        let tid = self.other.as_ref().map_or(self.outer, Injected::tid);
         // What a copy inherits is asked of it, when the process may have gone on with something else.
         let pid = self.copy.as_ref().filter(|_| self.stopped.is_none()).map_or(self.outer, Copy::pid);
         if let Some(result) = outside::call(pid, tid, self.pidfd.fd(), number, args, data) {

@@ -11,8 +11,8 @@ use sys::{Errno, Sysno};
 
 use super::Remote;
 use crate::remote::copy::{self, Copy};
+use crate::remote::injected::{self, Injected};
 use crate::remote::place::LEN;
-use crate::remote::puppet::{self, Puppet};
 
 /// Most memory, KiB, of a process that is copied before all is known that may forbid to save it: with more, what the walk takes
 /// counts for little beside the copying, which would be in vain.
@@ -85,11 +85,11 @@ impl Remote {
         let copyable = self.copyable();
         let begun = match (copyable, self.making) {
             (Ok(()), Making::Ready(middle)) => {
-                puppet::release(middle);
+                injected::release(middle);
                 Ok(middle)
             }
             (Ok(()), _) => {
-                let begun = self.first.as_mut().map(Puppet::begin_fork);
+                let begun = self.first.as_mut().map(Injected::begin_fork);
                 self.told(begun)
             }
             (Err(why), _) => {
@@ -137,14 +137,14 @@ impl Remote {
     fn end_making(&mut self, last: bool) {
         self.making = match self.making {
             Making::Ready(middle) => {
-                if self.first.as_mut().is_none_or(|puppet| puppet.forgo_fork(middle).is_err()) {
+                if self.first.as_mut().is_none_or(|injected| injected.abandon_fork(middle).is_err()) {
                     self.lost.store(true, Ordering::Relaxed);
                 }
                 Making::Not
             }
             Making::Begun(middle) => {
                 let last = last.then_some((&self.place, self.mem.fd()));
-                let made = self.first.as_mut().map(|puppet| puppet.end_fork(middle, last));
+                let made = self.first.as_mut().map(|injected| injected.end_fork(middle, last));
                 match self.told(made) {
                     Ok(pid) => Making::Made(pid),
                     Err(why) => Making::Failed(why),
@@ -154,14 +154,14 @@ impl Remote {
         };
     }
 
-    /// Hands a copy over, made now if none was begun: its id, and its maker's teller. With `last` the process must be let go then.
+    /// Hands a copy over, made now if none was begun: its id, and its maker's end_signal. With `last` the process must be let go then.
     pub(in crate::remote) fn make_copy(&mut self, last: bool) -> Result<(i32, i32), &'static str> {
         if matches!(self.making, Making::Not | Making::Ready(_)) {
             self.begin_copy();
         }
         self.end_making(last && self.other.is_none());
         match core::mem::replace(&mut self.making, Making::Not) {
-            Making::Made(pid) => Ok((pid, self.first.as_ref().map_or(0, Puppet::teller))),
+            Making::Made(pid) => Ok((pid, self.first.as_ref().map_or(0, Injected::end_signal))),
             Making::Failed(why) => Err(why),
             Making::Not | Making::Ready(_) | Making::Begun(_) => Err("its first thread has ended"),
         }
@@ -182,9 +182,9 @@ impl Remote {
 
     /// Takes over the copy when the process goes on already, and makes sure that it is one and stands alone: left with the process's
     /// table of descriptors, it would keep files and locks of a program that ends, or calls exec, before the image is written.
-    pub(in crate::remote) fn take_copy(&mut self, (pid, teller): (i32, i32)) -> Result<()> {
+    pub(in crate::remote) fn take_copy(&mut self, (pid, end_signal): (i32, i32)) -> Result<()> {
         self.lacking = Some("its copy could not be saved");
-        self.copy = Some(Copy::new(pid, teller)?);
+        self.copy = Some(Copy::new(pid, end_signal)?);
         self.answers.clear();
         let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
         let close = Question { number: Sysno::close_range, args: all.map(Arg::Value), len: 0 };
@@ -192,6 +192,8 @@ impl Remote {
         let outer = self.outer;
         let failed = |e| Error::failed(format_args!("copy of process {outer}"), "cannot be used", e);
         self.call(close.number, close.args, &mut []).map_err(failed)?;
+        // Once it has ended, its parent, init, may take its time to reap it: until then nobody else could have the program's group and session ids.
+        self.call(Sysno::setsid, [Arg::Value(0); 6], &mut []).map_err(failed)?;
         let Some(copy) = &self.copy else { return Ok(()) };
         let mut text = [0; 64];
         let text = sys::fs::read_file_at(copy.proc(), c"statm", &mut text).map_err(failed)?;

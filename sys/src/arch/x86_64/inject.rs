@@ -1,6 +1,6 @@
 //! Code that is put into a stopped process for a moment, to make system calls in it from outside.
 //!
-//! Whatever happens to the tracer, the code leads back by itself. There are two ways: [`Boot`] restores registers and
+//! Whatever happens to the tracer, the code resumes the thread by itself. There are two ways: [`Boot`] restores registers and
 //! mask one by one from words at its end, [`Run`] all at once by rt_sigreturn(2) from a frame, so that no signal can find
 //! the thread in between; it needs memory for that frame, which the first one gets. Nothing here touches the stack, nor [`Boot`] flags.
 
@@ -174,7 +174,7 @@ unsafe extern "C" {
 /// Where a thread was, as far as calls change it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct WayBack {
+pub struct ResumeState {
     /// RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11.
     pub registers: [u64; 9],
     /// Where to go on.
@@ -222,7 +222,7 @@ pub const BLOCK: usize = 672;
 /// Bytes of the memory that [`Run`] needs, and [`Boot`] maps and unmaps.
 pub const MEMORY: usize = 5 << 12;
 
-/// Leads back word by word.
+/// Restores registers word by word.
 #[derive(Clone, Copy, Debug)]
 pub struct Boot;
 
@@ -230,7 +230,7 @@ impl Boot {
     /// Where the thread stands when the signal has reached it that tells of the end of a call: its number is in R8 (0: none), the
     /// call's result then in R9.
     #[must_use]
-    pub fn told() -> u64 {
+    pub fn end() -> u64 {
         (&raw const ckpt_boot_told as usize - &raw const ckpt_boot_start as usize) as u64
     }
 
@@ -244,7 +244,7 @@ impl Boot {
 
 impl Code for Boot {
     const ROOM: usize = 256;
-    type Words = WayBack;
+    type Words = ResumeState;
 
     fn span() -> (*const u8, usize) {
         let start = &raw const ckpt_boot_start;
@@ -252,7 +252,7 @@ impl Code for Boot {
     }
 }
 
-/// Leads back by a signal frame, whose stack pointer is its word.
+/// Resumes by a signal frame, whose stack pointer is its word.
 #[derive(Clone, Copy, Debug)]
 pub struct Run;
 
@@ -274,7 +274,7 @@ impl Run {
 
     /// Where the thread stands when that signal has reached it.
     #[must_use]
-    pub fn told() -> u64 {
+    pub fn end() -> u64 {
         (&raw const ckpt_run_told as usize - &raw const ckpt_run_start as usize) as u64
     }
 }
@@ -298,15 +298,15 @@ mod tests {
     #[test]
     fn templates_fit_and_are_known_again() {
         let mut room = [0; 256];
-        let boot = Boot::with(&WayBack { rip: 7, ..WayBack::default() }, &mut room);
+        let boot = Boot::with(&ResumeState { rip: 7, ..ResumeState::default() }, &mut room);
         assert!(boot <= Boot::ROOM && Boot::is_in(&room) && !Run::is_in(&room), "{boot}");
         let run = Run::with(&0x1234, &mut room);
         assert!(run <= Run::ROOM && Run::is_in(&room) && !Boot::is_in(&room), "{run}");
         assert_eq!(room[run - 8..run], 0x1234u64.to_le_bytes());
         assert_eq!(room[..2], [0x0f, 0x05]);
         assert_eq!(room[Run::fork() as usize..][..2], [0x0f, 0x05]);
-        assert_eq!(room[Run::told() as usize - 2..][..2], [0x0f, 0x05]);
-        Boot::with(&WayBack::default(), &mut room);
-        assert_eq!(room[Boot::told() as usize - 2..][..2], [0x0f, 0x05]);
+        assert_eq!(room[Run::end() as usize - 2..][..2], [0x0f, 0x05]);
+        Boot::with(&ResumeState::default(), &mut room);
+        assert_eq!(room[Boot::end() as usize - 2..][..2], [0x0f, 0x05]);
     }
 }

@@ -180,6 +180,30 @@ pub unsafe extern "C" fn clone_onto(
     )
 }
 
+/// clone(2) of a thread that ends before it runs anything: it shares this stack, and writes nothing to it.
+///
+/// # Safety
+/// The flags make this thread wait for its end (`CLONE_VFORK`).
+#[unsafe(naked)]
+pub unsafe extern "C" fn clone_empty(flags: usize) -> isize {
+    naked_asm!(
+        "xor esi, esi",
+        "xor edx, edx",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "mov eax, 56",
+        "syscall",
+        "test rax, rax",
+        "jz 2f",
+        "ret",
+        "2:",
+        "xor edi, edi",
+        "mov eax, 60",
+        "syscall",
+        "ud2",
+    )
+}
+
 /// clone3(2) with a new stack: the child calls `entry(arg)` and must not return.
 ///
 /// # Safety
@@ -321,20 +345,6 @@ unsafe fn xgetbv() -> u64 {
         core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
     u64::from(high) << 32 | u64::from(low)
-}
-
-/// The address of the libc's own `pthread_rwlock_unlock` under glibc's second name; 0 in a program without glibc.
-#[cfg(feature = "preload")]
-#[unsafe(naked)]
-pub extern "C" fn glibc_rwlock_unlock() -> usize {
-    naked_asm!(".weak __pthread_rwlock_unlock", "mov rax, qword ptr [rip + __pthread_rwlock_unlock@GOTPCREL]", "ret",)
-}
-
-/// The address of `dlsym`; 0 in a program without it.
-#[cfg(feature = "preload")]
-#[unsafe(naked)]
-pub extern "C" fn dlsym_address() -> usize {
-    naked_asm!(".weak dlsym", "mov rax, qword ptr [rip + dlsym@GOTPCREL]", "ret")
 }
 
 /// Tells the CPU that this is a spin loop.

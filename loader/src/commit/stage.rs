@@ -1,0 +1,42 @@
+//! What the commit was doing when it failed, in words.
+
+image_format::texts! {
+    /// A stage of the commit, as messages name it.
+    pub enum Stage {
+        BlockingSignals = "blocking signals",
+        BuildingFrame = "building a frame",
+        ClosingDescriptors = "closing descriptors",
+        FindingFirstThread = "finding the first thread",
+        FindingThreadFrame = "finding a thread's frame",
+        GivingUpRights = "giving up rights",
+        InstallingGuardRegions = "installing guard regions",
+        JoiningProcessGroup = "joining a process group",
+        MakingPOSIXTimer = "making a POSIX timer",
+        MakingSocketSignalDriven = "making a socket signal-driven",
+        MakingThread = "making a thread",
+        MappingMemory = "mapping memory",
+        MovingVdso = "moving the vdso",
+        MovingVdsoAside = "moving the vdso aside",
+        OpeningMemory = "opening memory",
+        OpeningPidfd = "opening a pidfd",
+        PlacingDescriptor = "placing a descriptor",
+        ProtectingMemory = "protecting memory",
+        ProtectingOrLockingMemory = "protecting or locking memory",
+        PuttingProcessHasEndedGroup = "putting a process that has ended into its group",
+        QueueingSignal = "queueing a signal",
+        ReadingMemory = "reading memory",
+        ReadingMemoryThatWasCut = "reading memory: the image was cut meanwhile",
+        ReadingPlan = "reading the plan",
+        ReadingSeal = "reading the seal",
+        SealingSharedContents = "sealing shared contents",
+        SettingCredentials = "setting credentials",
+        SettingLimits = "setting limits",
+        SettingMmFields = "setting the mm fields",
+        SettingSignalAction = "setting a signal action",
+        StartingIntervalTimer = "starting an interval timer",
+        StartingTimerfd = "starting a timerfd",
+        TakingLockAgain = "taking a lock again",
+        UnmappingStub = "unmapping the stub",
+        WatchingDescriptors = "watching descriptors",
+    }
+}

@@ -1,0 +1,55 @@
+//! What keeps a terminal from being carried, as far as it is told without a change of it.
+//!
+//! Must never change a terminal, nor take anything out of it: its programs may run.
+
+use sys::fs::{Fd, Owned, waiting};
+
+use super::facts::{Facts, Other, failed};
+use super::queue::{EXTPROC, ICANON, LFLAG, LINES_MAX, TYPED_MAX, word};
+use crate::descriptor::OpenFile;
+use crate::{Error, Result, Target};
+
+/// A master that cannot be carried.
+pub(super) fn refused(master: &OpenFile, why: &'static str) -> Error {
+    Error::told(format_args!("descriptor {} (pseudo-terminal {})", master.fd, master.offset), why)
+}
+
+/// Why a master whose other end nobody has opened cannot be made again as it is; `shown`: bytes that wait in it.
+pub(super) fn unlike_new(facts: &Facts, shown: usize) -> Option<&'static str> {
+    if facts.other != Other::New {
+        return None;
+    }
+    if shown != 0 {
+        return Some(
+            "holds an echo that nobody has read, while nobody has opened its other end: read it before the save",
+        );
+    }
+    let why = "has other permissions than a new one, while nobody has opened its other end: open it before the save";
+    Some(why).filter(|_| ![0o600, 0o620].contains(&facts.mode))
+}
+
+/// Why what was typed cannot be carried, if there is too much of it.
+pub(super) fn too_much(facts: &Facts, takes_lines: bool, slave: &Owned) -> sys::Result<Option<&'static str>> {
+    let most = match takes_lines {
+        _ if word(&facts.termios, LFLAG) & EXTPROC != 0 => 0,
+        true => LINES_MAX,
+        false => TYPED_MAX,
+    };
+    let why = "holds more typed bytes than can be carried: let the program read them before the save";
+    Ok((waiting(slave.fd())? > most).then_some(why))
+}
+
+/// Why a master of a process that runs cannot be carried, as far as that can be told without taking anything out of it: not whether
+/// output is stopped by tcflow(3) or by Ctrl-S, which other settings alone tell apart, nor what was typed where nobody has the slave open here.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(super) fn asked<T: Target>(target: &T, master: &OpenFile, facts: &Facts) -> Result<Option<&'static str>> {
+    let failed = failed(master);
+    if let Other::Inside(Some(fd)) = facts.other {
+        let slave = target.borrow(fd as Fd).map_err(&failed)?;
+        let takes_lines = word(&facts.termios, LFLAG) & ICANON != 0;
+        return too_much(facts, takes_lines, &slave).map_err(failed);
+    }
+    Ok(unlike_new(facts, waiting(facts.end.fd()).map_err(failed)?))
+}
