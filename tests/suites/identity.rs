@@ -51,10 +51,11 @@ impl Saved {
     fn counter(user: User, last: &str) -> Result<Self> {
         let place = Place::new(user)?;
         let image = place.file("job.ckpt");
-        let job = Job::start(place.armed(place.guest("counter")?, &image).args([last, "count.txt", "10"]))?;
+        let job = Job::start(place.armed(place.guest("counter")?, &image).args([last, "count.txt", "10", "3"]))?;
         job.wait_line("count 3")?;
         let pid = job.pid();
         job.save_and_kill(&image)?;
+        place.go()?;
         fs::write(place.file("count.txt"), "")?;
         Ok(Self { place, image, pid })
     }

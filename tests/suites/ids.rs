@@ -324,9 +324,10 @@ fn names_decide_nothing() -> Result<()> {
             let place = Place::new(user)?;
             let (program, image) = (place.file(name), place.file("job.ckpt"));
             std::fs::copy(place.guest(UNTRACED)?, &program)?;
-            let mut job = Job::start(place.command(&program).args(["100", "count.txt", "10"]))?;
-            job.wait_text("count ")?;
+            let mut job = Job::start(place.command(&program).args(["100", "count.txt", "10", "3"]))?;
+            job.wait_text("count 3")?;
             place.save(job.pid(), &image, &["--kill"])?;
+            place.go()?;
             let first = job.end()?;
             let last = Job::start(&mut restart(&place, &image, &[]))?.end()?;
             last.expect_pass().with_context(|| name.to_owned())?;

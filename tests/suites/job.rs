@@ -7,10 +7,10 @@ use ckpt_tests::programs::tool;
 use ckpt_tests::{Job, Place, Pty, READY, User, proc, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// An image of `counter LAST`, which counts every ten milliseconds.
+/// An image of `counter LAST`, which counts every ten milliseconds, and waits behind the third line until it may go on.
 fn saved_counter(place: &Place, last: &str) -> Result<PathBuf> {
     let image = place.file("job.ckpt");
-    let job = Job::start(place.armed(place.guest("counter")?, &image).args([last, "count.txt", "10"]))?;
+    let job = Job::start(place.armed(place.guest("counter")?, &image).args([last, "count.txt", "10", "3"]))?;
     job.wait_line("count 3")?;
     job.save_and_kill(&image)?;
     std::fs::write(place.file("count.txt"), "")?;
@@ -60,15 +60,28 @@ impl Shell {
     }
 }
 
-/// Starts the restart in a shell and waits until the program counts again: the shell and the program's pid.
-fn counting_in_shell(place: &Place, way: &str, last: &str, after: &str) -> Result<(Shell, u32)> {
+/// Starts the restart in a shell and waits until the program is in the foreground, and waits to go on: the shell and the program's pid.
+fn held_in_shell(place: &Place, way: &str, last: &str, after: &str) -> Result<(Shell, u32)> {
     let image = saved_counter(place, last)?;
     let mut shell = Shell::start(place)?;
     shell.run(&format!("{}{after}", restart(place, way, &image)))?;
-    shell.job.wait_text("count 5\r\n")?;
-    let pid = proc::program(shell.child()?);
+    let mut pid = shell.child()?;
+    let takes_over = || {
+        pid = proc::program(pid);
+        // Its name is the last that it gets back.
+        Ok((proc::comm(pid)? == "counter").then_some(()))
+    };
+    wait::until(takes_over, || format!("no program: {}", shell.job.story()))?;
     proc::wait_foreground(pid)?;
     Ok((shell, pid))
+}
+
+/// The same with a program that counts again.
+fn counting_in_shell(place: &Place, way: &str, last: &str, after: &str) -> Result<(Shell, u32)> {
+    let held = held_in_shell(place, way, last, after)?;
+    place.go()?;
+    held.0.job.wait_text("count 5\r\n")?;
+    Ok(held)
 }
 
 fn each_way(test: impl Fn(User, &str) -> Result<()>) -> Result<()> {
@@ -84,6 +97,7 @@ fn the_exit_status_is_the_programs_own() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
         let image = saved_counter(&place, "6")?;
+        place.go()?;
         let stub = Job::start(place.command(place.bin().join("restart-stub")).args(["--files", "ignore"]).arg(&image))?;
         let pid = stub.pid();
         let mut stub = stub;
@@ -143,10 +157,11 @@ fn ctrl_c_reaches_it() -> Result<()> {
 fn ctrl_z_stops_it_and_fg_brings_it_back() -> Result<()> {
     each_way(|user, way| {
         let place = Place::new(user)?;
-        let (mut shell, pid) = counting_in_shell(&place, way, "60", "")?;
+        let (mut shell, pid) = held_in_shell(&place, way, "60", "")?;
         shell.pty.type_in("\x1a")?;
         proc::wait_state(pid, "T")?;
         shell.job.wait_text("Stopped")?;
+        place.go()?;
         shell.run("fg")?;
         shell.job.wait_line("PASS")?;
         shell.run("echo status=$?")?;
@@ -183,11 +198,12 @@ fn ps_shows_the_old_command_line() -> Result<()> {
     User::each(|user| {
         let place = Place::new(user)?;
         let image = saved_counter(&place, "100000")?;
+        place.go()?;
         let mut command = place.command(place.bin().join("restart-stub"));
         let job = Job::start(command.args(["--files", "ignore"]).arg(&image))?;
         job.wait_line("count 4")?;
         let guest = place.bin().join("counter").display().to_string();
-        let expected = vec![guest.clone(), "100000".into(), "count.txt".into(), "10".into()];
+        let expected = vec![guest.clone(), "100000".into(), "count.txt".into(), "10".into(), "3".into()];
         ensure!(proc::cmdline(job.pid())? == expected, "cmdline: {:?}", proc::cmdline(job.pid())?);
         ensure!(proc::comm(job.pid())? == "counter", "comm: {}", proc::comm(job.pid())?);
         let ps = place.bare(tool("ps", "procps")?).args(["-o", "args=", "-p", &job.pid().to_string()]).output()?;

@@ -17,7 +17,7 @@ fn image(place: &Place) -> PathBuf {
 
 /// A counter that was stopped behind its third line, and saved.
 fn saved(place: &Place) -> Result<()> {
-    let job = Job::start(place.command(place.guest("counter")?).args(["6", "count.txt", "10"]))?;
+    let job = Job::start(place.command(place.guest("counter")?).args(["6", "count.txt", "10", "3"]))?;
     job.wait_line("count 3")?;
     job.send(Signal::STOP)?;
     proc::wait_state(job.process(), "T")?;
@@ -26,6 +26,7 @@ fn saved(place: &Place) -> Result<()> {
     ensure!(proc::state(job.pid()) == Some('T'), "after the save: {}", job.story());
     place.save(job.pid(), &image(place), &["--kill"])?;
     ensure!(job.out() == before, "it ran: {}", job.story());
+    place.go()?;
     std::fs::write(place.file("count.txt"), "")?;
     Ok(())
 }
