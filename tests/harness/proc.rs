@@ -40,13 +40,33 @@ pub fn cmdline(pid: u32) -> Result<Vec<String>> {
     Ok(words.map(|w| String::from_utf8_lossy(w).into_owned()).collect())
 }
 
+/// Whether a set of `/proc/PID/status` has this signal; false of a process that has ended.
+fn has_signal(pid: u32, set: &str, signal: i32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let mask = text.lines().find_map(|line| line.strip_prefix(set));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
 /// Whether the process has a handler for this signal.
 #[must_use]
 pub fn catches(pid: u32, signal: i32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
-    let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal - 1) & 1 == 1
+    has_signal(pid, "SigCgt:", signal)
+}
+
+/// Whether the process blocks this signal.
+#[must_use]
+pub fn blocks(pid: u32, signal: i32) -> bool {
+    has_signal(pid, "SigBlk:", signal)
+}
+
+/// Waits until the process blocks this signal, as `ckpt run` does, which reads its signals: then it takes effect.
+///
+/// # Errors
+/// Not in time.
+pub fn wait_blocks(pid: u32, signal: i32) -> Result<()> {
+    let look = || Ok(blocks(pid, signal).then_some(()));
+    wait::until(look, || format!("process {pid} (state {:?}) does not block signal {signal}", state(pid)))
 }
 
 /// Waits until the process has a handler for this signal: then a save may be asked for.

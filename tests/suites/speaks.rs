@@ -254,7 +254,7 @@ fn nobody_is_waited_for() -> Result<()> {
         let mut command = run(&place, &["-v"], &connecting(1))?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(OwnedFd::from(writer)).spawn()?;
         let pid = rustix::process::Pid::from_child(&child);
-        ckpt_tests::proc::wait_catches(child.id(), Signal::USR1.as_raw())?;
+        ckpt_tests::proc::wait_blocks(child.id(), Signal::USR1.as_raw())?;
         for _ in 0..2 {
             let before = Mark::of(&image);
             // It is asked until it is there.
