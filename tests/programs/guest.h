@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -59,6 +60,14 @@ __attribute__((unused, noreturn)) static void pass(void) {
 __attribute__((unused)) static void nap(void) {
     struct timespec millisecond = {0, 1000000};
     nanosleep(&millisecond, NULL);
+}
+
+/* A nice value that is greater by `more` than that of whoever runs the tests. */
+__attribute__((unused)) static int nicer(int more) {
+    errno = 0;
+    int now = getpriority(PRIO_PROCESS, 0);
+    if (errno) fail("set-up: getpriority: %s", strerror(errno));
+    return now + more < 19 ? now + more : 19;
 }
 
 __attribute__((unused)) static int may_go(void) {

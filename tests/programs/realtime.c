@@ -20,7 +20,7 @@ static const char *wrong;
 
 /* One that is given, or what is allowed instead. */
 static struct attr set(struct attr attr) {
-    struct attr less = {.size = sizeof less, .policy = NORMAL, .nice = 4, .flags = RESET_ON_FORK}, now;
+    struct attr less = {.size = sizeof less, .policy = NORMAL, .nice = nicer(4), .flags = RESET_ON_FORK}, now;
     attr.size = sizeof attr;
     if (syscall(SYS_sched_setattr, 0, &attr, 0)) MUST(syscall(SYS_sched_setattr, 0, &less, 0));
     MUST(syscall(SYS_sched_getattr, 0, &now, sizeof now, 0));

@@ -59,7 +59,7 @@ static void keep_to_one(void) {
 
 static void *other(void *unused) {
     (void)unused;
-    struct attr attr = {.size = sizeof attr, .policy = SCHED_BATCH, .nice = 9, .flags = 1};
+    struct attr attr = {.size = sizeof attr, .policy = SCHED_BATCH, .nice = nicer(9), .flags = 1};
     MUST(syscall(SYS_sched_setattr, 0, &attr, 0));
     MUST(syscall(SYS_ioprio_set, 1, 0, 3 << 13));
     MUST(prctl(PR_SET_TIMERSLACK, 123456, 0, 0, 0));
@@ -82,7 +82,7 @@ int main(void) {
     sigemptyset(&saves);
     sigaddset(&saves, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &saves, NULL);
-    struct attr attr = {.size = sizeof attr, .nice = 3};
+    struct attr attr = {.size = sizeof attr, .nice = nicer(3)};
     /* Real time where that is allowed. */
     struct attr real = {.size = sizeof real, .policy = SCHED_RR, .priority = 2};
     if (syscall(SYS_sched_setattr, 0, &real, 0)) MUST(syscall(SYS_sched_setattr, 0, &attr, 0));
