@@ -17,7 +17,8 @@ use image_format::record::regular::Regular;
 use image_format::record::shared_file::SharedFile;
 use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, OpenFile, PAGE, SEGMENT_MAX, align_up};
-use state::{Error, FilesPolicy};
+use state::FilesPolicy;
+use state::restart::{self, Error};
 
 use crate::failure::Failure;
 use crate::image::ImageFile;
@@ -62,7 +63,7 @@ fn of_one(
             one(&image, open, number(descriptor), policy).err().into_iter().for_each(&mut note);
         }
     }
-    mapped(&image, policy).into_iter().for_each(&mut note);
+    mapped(&image, policy, &mut note);
     let carried = |path: &[u8]| policy == FilesPolicy::Rollback && state::content::is_carried(&image, path);
     if policy != FilesPolicy::Ignore {
         // Room for the largest piece, which is a part of a segment.
@@ -91,7 +92,7 @@ fn has(image: &Checked<'_>, path: &[u8]) -> bool {
 }
 
 /// One open file.
-fn one(image: &Checked<'_>, file: OpenFile<'_>, fd: u32, policy: FilesPolicy) -> state::Result<()> {
+fn one(image: &Checked<'_>, file: OpenFile<'_>, fd: u32, policy: FilesPolicy) -> restart::Result<()> {
     if let Some(file) = file.of::<Regular>() {
         let path = image.string(file.path);
         // What the image has is made again.
@@ -124,9 +125,8 @@ fn one(image: &Checked<'_>, file: OpenFile<'_>, fd: u32, policy: FilesPolicy) ->
 }
 
 /// Mapped files that must be there: those that are shared.
-fn mapped(image: &Checked<'_>, policy: FilesPolicy) -> Vec<Error> {
+fn mapped(image: &Checked<'_>, policy: FilesPolicy, note: &mut impl FnMut(Error)) {
     let vmas = image.table::<Vma>();
-    let mut found = Vec::new();
     for (index, backing) in image.each::<Backing>().enumerate() {
         let is_shared = |vma: &&Vma| {
             vma.backing.get() as usize == index
@@ -138,8 +138,7 @@ fn mapped(image: &Checked<'_>, policy: FilesPolicy) -> Vec<Error> {
             || sys::fs::lstat_path(path).is_err() && has(image, path)
             || policy == FilesPolicy::Rollback && state::content::is_carried(image, path);
         if let Some(vma) = vmas.iter().find(is_shared).filter(|_| !of_image) {
-            found.extend(state::memory::reopened::open_shared(image, backing, vma, policy).err());
+            state::memory::reopened::open_shared(image, backing, vma, policy).err().into_iter().for_each(&mut *note);
         }
     }
-    found
 }

@@ -125,7 +125,7 @@ pub fn through<T: Send>(
         let mut end = || match parts.take() {
             Some((taker, arrived)) => {
                 let outcome = outcome.insert(join(taker).and_then(arrived));
-                let lost = || state::Error::refused(format_args!("image"), "has not arrived", "");
+                let lost = || state::Error::refused(format_args!("image"), "has not arrived", "save again");
                 if outcome.is_ok() { Ok(()) } else { Err(lost()) }
             }
             None => Ok(()),

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use image_format::ExitCode;
 use linked_list_allocator::Heap;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::fs::Fd;
 
 /// Bytes of the arena. Untouched pages of it cost nothing.

@@ -15,7 +15,7 @@ use image_format::record::socket::{SocketStep, Step};
 use image_format::{Checked, ExitCode};
 use state::credentials::Change;
 use state::frame::XSTATE_BV;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::mm::PROT_WRITE;
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE};
 use sys::text::{Line, decimal, words};

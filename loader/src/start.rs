@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use image_format::ExitCode;
 use loader::options::{Options, parse};
 use state::process::restarting::{self, Mark};
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::signal::SIGXFSZ;
 use sys::text::Line;
 

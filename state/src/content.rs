@@ -20,7 +20,7 @@ use sys::fs::{Fd, Owned};
 use sys::text::{Line, Text, after};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target, owner};
+use crate::{Result, Save, Target, owner, restart};
 
 pub use source::{Contents, Object};
 pub(crate) use source::{kind_of, resident};
@@ -105,12 +105,16 @@ pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)
 ///
 /// # Errors
 /// It cannot be made: then it is still missing.
-pub fn bring_back(image: &Checked<'_>, content: &Content, fill: impl FnOnce(Fd) -> sys::Result<bool>) -> Result<()> {
+pub fn bring_back(
+    image: &Checked<'_>,
+    content: &Content,
+    fill: impl FnOnce(Fd) -> sys::Result<bool>,
+) -> restart::Result<()> {
     let path = image.string(content.name);
     if sys::fs::lstat_path(path).is_ok() {
         return Ok(());
     }
-    let failed = |pattern, name, e| Error::about(pattern, 0u32, name, e).code(ExitCode::FileMissing);
+    let failed = |pattern, name, e| restart::Error::about(pattern, 0u32, name, e).code(ExitCode::FileMissing);
     let no_file = "file @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW";
     let no_directory = "directory @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW";
     let (dir, _) = split(path);

@@ -19,7 +19,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::target::{Arg, Question};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, restart};
 
 /// Bytes of a `status` file that are read: with as many groups as are carried.
 const ROOM: usize = 16 << 10;
@@ -203,14 +203,14 @@ pub enum Change {
 ///
 /// # Errors
 /// It may not, or they are unknown here.
-pub fn check(pid: u32, wanted: &Credentials, groups: &[u8]) -> Result<Change> {
-    let failed = |e| Error::about("credentials: cannot be read (!)", 0u32, b"", e).code(ExitCode::Kernel);
+pub fn check(pid: u32, wanted: &Credentials, groups: &[u8]) -> restart::Result<Change> {
+    let failed = |e| restart::Error::about("credentials: cannot be read (!)", 0u32, b"", e).code(ExitCode::Kernel);
     let unread = || failed(Errno::E2BIG);
     let own = Found::read(AT_FDCWD, c"/proc/self/status").map_err(failed)?.ok_or_else(unread)?;
     if own.is(wanted, groups) {
         return Ok(Change::Nothing);
     }
-    let refused = |what, about: Line| Error::about(what, pid, about.as_bytes(), None).code(ExitCode::Kernel);
+    let refused = |what, about: Line| restart::Error::about(what, pid, about.as_bytes(), None).code(ExitCode::Kernel);
     let [_, user, ..] = wanted.uid;
     let (change, groups) =
         if own.groups() == groups { (Change::Rights, &[] as &[u8]) } else { (Change::Groups, groups) };

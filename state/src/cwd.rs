@@ -8,7 +8,7 @@ use sys::fs::Fd;
 use sys::text::Shown;
 
 use crate::content::DELETED;
-use crate::{Error, Result, Save, Target, directory};
+use crate::{Error, Result, Save, Target, directory, restart};
 
 /// Saves its path; that of a directory that was removed ends with a slash.
 ///
@@ -62,15 +62,14 @@ fn leads_there(proc: Fd, path: &[u8]) -> bool {
 ///
 /// # Errors
 /// It is not there, or not allowed.
-pub fn restore(image: &Checked<'_>) -> Result<()> {
+pub fn restore(image: &Checked<'_>) -> restart::Result<()> {
     let path = image.string(image.single::<Cwd>().path);
     let entered = match directory::removed(path) {
         Some(path) => directory::restore_removed(path, O_PATH).and_then(|made| sys::fs::enter(made.fd())),
         None => sys::fs::chdir(path),
     };
     entered.map_err(|e| {
-        Error::about("working directory (@): cannot be entered (!)", 0u32, path, e)
+        restart::Error::about("working directory (@): cannot be entered (!): create it again", 0u32, path, e)
             .code(ExitCode::FileMissing)
-            .remedy("create it again")
     })
 }

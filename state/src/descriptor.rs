@@ -7,10 +7,13 @@ mod kind;
 mod open_file;
 mod same;
 
+use core::convert::Infallible;
+
 use image_format::record::descriptor::Descriptor;
 use image_format::record::header::Features;
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::{Checked, NoteType, writer::Full};
+use sys::Errno;
 use sys::abi::{O_ASYNC, O_CLOEXEC, O_PATH};
 use sys::fs::{Fd, Owned};
 use sys::text::{Text, cut, decimal, octal};
@@ -18,7 +21,7 @@ use zerocopy::FromZeros;
 
 pub use self::open_file::{Kind, OpenFile};
 use crate::socket::{self, Queues};
-use crate::{Error, Result, Save, Target, pipe, pty};
+use crate::{Error, Object, Result, Save, Target, pipe, pty};
 
 /// Finds all descriptors of the process, and what waits in its Unix sockets; refuses what cannot be carried.
 ///
@@ -39,8 +42,7 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<(&'b [OpenFi
                 return Ok(());
             }
             if fd as u32 > FD_MASK {
-                let error =
-                    Error::refused(format_args!("descriptor {fd}"), "has too great a number", "use lesser ones");
+                let error = Error::refused(Object::bare(fd as u32), "has too great a number", "use lesser ones");
                 return save.target.blocked(error);
             }
             match look(save.target, (place << FD_BITS) as Fd | fd) {
@@ -49,7 +51,8 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<(&'b [OpenFi
             }
             used += 1;
             Ok::<_, Error>(())
-        })?;
+        })
+        .map_err(unreadable)??;
     }
     let table = table.get_mut(..used).unwrap_or_default();
     table.sort_unstable_by_key(|file| file.fd);
@@ -67,7 +70,7 @@ pub fn collect<'b, T: Target>(save: &mut Save<'_, 'b, T>) -> Result<(&'b [OpenFi
         // The restart's own takes the place of such a one, by its number.
         if [Kind::Terminal as u32, Kind::Pipe as u32].contains(&file.kind) && file.named == 0 {
             let why = "is in transit alone, and leads to another process, which cannot be carried";
-            let error = Error::refused(format_args!("descriptor {}", file.number()), why, "let the program receive it");
+            let error = Error::refused(Object::bare(file.number()), why, "let the program receive it");
             save.target.blocked(error)?;
         }
     }
@@ -103,7 +106,8 @@ fn tell_kinds<'b, T: Target>(save: &mut Save<'_, 'b, T>, table: &'b mut [OpenFil
 fn own_directory<T: Target>(target: &T, place: usize) -> Result<Text<64>> {
     let (mut room, link) = ([0; 64], Text::<32>::of(format_args!("/proc/self/fd/{}", target.proc_of(place))));
     let mut own = Text::new();
-    own.push(sys::fs::read_link_at(sys::abi::AT_FDCWD, link.as_c_str(), &mut room)?);
+    let name = sys::fs::read_link_at(sys::abi::AT_FDCWD, link.as_c_str(), &mut room);
+    own.push(name.map_err(|e| Error::failed(format_args!("directory of /proc"), "its name cannot be read", e))?);
     Ok(own)
 }
 
@@ -123,8 +127,11 @@ pub fn first_of(files: &[OpenFile], id: u32) -> Option<&OpenFile> {
 
 /// The directory with the descriptors of the process at a place.
 fn directory<T: Target>(target: &T, place: usize) -> Result<Owned> {
-    let failed = |e| Error::failed(format_args!("descriptors"), "/proc/PID/fd cannot be read", e);
-    sys::fs::open_at(target.proc_of(place), c"fd", sys::abi::O_DIRECTORY, 0).map_err(failed)
+    sys::fs::open_at(target.proc_of(place), c"fd", sys::abi::O_DIRECTORY, 0).map_err(unreadable)
+}
+
+fn unreadable(errno: Errno) -> Error {
+    Error::failed(format_args!("descriptors"), "/proc/PID/fd cannot be read", errno)
 }
 
 /// How many descriptors there are, at most.
@@ -134,8 +141,10 @@ fn count(dir: Fd) -> Result<usize> {
     if count == 0 {
         sys::fs::for_each_name(dir, |_| {
             count += 1;
-            Ok::<_, Error>(())
-        })?;
+            Ok::<_, Infallible>(())
+        })
+        .map_err(unreadable)?
+        .unwrap_or_else(|never| match never {});
     }
     Ok(count)
 }
@@ -165,12 +174,6 @@ pub fn features(files: &[OpenFile]) -> Features {
     needs.into_iter().filter(|(_, needed)| *needed).map(|(feature, _)| feature).collect()
 }
 
-impl From<sys::Errno> for Error {
-    fn from(errno: sys::Errno) -> Self {
-        Self::failed(format_args!("directory of /proc"), "cannot be read", errno)
-    }
-}
-
 /// Examines a descriptor that is no other's twin; `own`: the process's directory in `/proc`.
 pub(crate) fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, own: &[u8]) -> Result<OpenFile> {
     let mut file = look(save.target, fd)?;
@@ -180,7 +183,7 @@ pub(crate) fn find<T: Target>(save: &mut Save<'_, '_, T>, fd: Fd, own: &[u8]) ->
 
 /// What stat(2) and the kernel's list tell of a descriptor.
 fn look<T: Target>(target: &T, fd: Fd) -> Result<OpenFile> {
-    let failed = |e| Error::failed(format_args!("descriptor {fd}"), "cannot be examined", e);
+    let failed = |e| Error::failed(Object::bare(fd as u32), "cannot be examined", e);
     let (proc, number) = target.at(fd as u32);
     let stat = sys::fs::stat_at(proc, Text::<32>::of(format_args!("fd/{number}")).as_c_str(), 0).map_err(failed)?;
     let mut file = OpenFile {
@@ -207,7 +210,7 @@ fn look<T: Target>(target: &T, fd: Fd) -> Result<OpenFile> {
 /// # Errors
 /// It cannot be read, or what `each` returns.
 pub fn each_fact((proc, fd): (Fd, u32), mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-    let failed = |e| Error::failed(format_args!("descriptor {fd}"), "/proc/PID/fdinfo cannot be read", e);
+    let failed = |e| Error::failed(Object::bare(fd), "/proc/PID/fdinfo cannot be read", e);
     let path = Text::<32>::of(format_args!("fdinfo/{fd}"));
     let mut buffer = [0; 512];
     let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?.whole();
@@ -221,8 +224,7 @@ pub fn each_fact((proc, fd): (Fd, u32), mut each: impl FnMut(&[u8], &[u8]) -> Re
 
 fn read_fdinfo(at: (Fd, u32), file: &mut OpenFile) -> Result<()> {
     let fd = file.fd;
-    let unreadable =
-        || Error::failed(format_args!("descriptor {fd}"), "/proc/PID/fdinfo cannot be understood", sys::Errno::EIO);
+    let unreadable = || Error::failed(Object::bare(fd), "/proc/PID/fdinfo cannot be understood", Errno::EIO);
     each_fact(at, |key, value| {
         match key {
             // Of some files of `/proc` it is an address, which may be negative.

@@ -8,7 +8,7 @@ use sys::text::numbered;
 
 use crate::content::{DELETED, nameless};
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target, owner};
+use crate::{Result, Save, Target, owner, restart};
 
 /// Minor numbers of major 1 (Documentation/admin-guide/devices.txt) and the names that every system has for them.
 const MINORS: &[u8] = b"3 /dev/null 5 /dev/zero 7 /dev/full 8 /dev/random 9 /dev/urandom";
@@ -57,9 +57,9 @@ fn nameless_node(image: &Checked<'_>, file: &Device, path: &[u8]) -> sys::Result
 ///
 /// # Errors
 /// Missing, or another device.
-pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> Result<Owned> {
+pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> restart::Result<Owned> {
     let path = image.string(file.path);
-    let failed = |why, e| Error::descriptor(fd, "device", path, why, Some(e)).code(ExitCode::FileMissing);
+    let failed = |why, e| restart::Error::descriptor(fd, "device", path, why, Some(e)).code(ExitCode::FileMissing);
     let flags = file.flags.get();
     // The old name may be one of another root directory (containers bind these devices): then the usual one.
     let opened = sys::fs::open_path(path, flags, 0)

@@ -1,5 +1,6 @@
 //! Open directories: reopened by name, at their reading position. One that was removed is made again, and removed.
 
+use core::convert::Infallible;
 use core::ffi::CStr;
 use image_format::record::directory::Directory;
 
@@ -11,7 +12,7 @@ use sys::text::{Shown, Text};
 
 use crate::content::{DELETED, nameless};
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target, regular};
+use crate::{Error, Object, Result, Save, Target, regular, restart};
 
 /// The name of a directory that was removed, as images have it, without its mark: a slash at the end.
 #[must_use]
@@ -31,7 +32,7 @@ pub(crate) fn removed_name(name: &[u8]) -> Text<4128> {
 /// (`IS_DEADDIR` in `iterate_dir`, fs/readdir.c); its mark behind the name is no proof.
 pub(crate) fn is_removed(proc: Fd, link: &CStr) -> bool {
     let opened = sys::fs::open_at(proc, link, O_RDONLY | O_DIRECTORY, 0);
-    opened.is_ok_and(|opened| sys::fs::for_each_name(opened.fd(), |_| Ok(())) == Err(Errno::ENOENT))
+    opened.is_ok_and(|opened| sys::fs::for_each_name(opened.fd(), |_| Ok::<_, Infallible>(())) == Err(Errno::ENOENT))
 }
 
 /// Makes a directory that is removed.
@@ -52,17 +53,17 @@ pub fn check(proc: Fd, link: &CStr, file: &OpenFile, path: &[u8]) -> Result<bool
     }
     match sys::fs::stat_path(path) {
         _ if regular::in_proc(path) => Err(Error::refused(
-            format_args!("descriptor {} (directory {})", file.fd, Shown(path)),
+            Object::descriptor(file.fd, format_args!("directory {}", Shown(path))),
             "is of /proc of another process or thread",
             "close it before the save",
         )),
         Ok(stat) if (stat.dev, stat.ino) == (file.dev, file.ino) => Ok(false),
         _ if path.ends_with(DELETED) && is_removed(proc, link) => Ok(true),
         named => {
-            let what = format_args!("descriptor {} (directory {})", file.fd, Shown(path));
+            let what = Object::descriptor(file.fd, format_args!("directory {}", Shown(path)));
             Err(match named {
                 Err(e) if e != Errno::ENOENT => Error::failed(what, "cannot be found under its name", e),
-                _ => Error::refused(what, "was replaced, or cannot be listed", ""),
+                _ => Error::refused(what, "was replaced, or cannot be listed", "close it before the save"),
             }
             .remedy("close it before the save"))
         }
@@ -83,10 +84,12 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// It is not there, or no directory.
-pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> Result<Owned> {
+pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> restart::Result<Owned> {
     let path = image.string(file.path);
     let failed = |why, e| {
-        Error::descriptor(fd, "directory", path, why, Some(e)).code(ExitCode::FileMissing).hint("create it again")
+        restart::Error::descriptor(fd, "directory", path, why, Some(e))
+            .code(ExitCode::FileMissing)
+            .hint("create it again")
     };
     let flags = file.flags.get();
     let opened = match removed(path) {

@@ -21,7 +21,7 @@ use zerocopy::FromZeros;
 use crate::descriptor::{self, Kind, OpenFile, each_fact, first_of, now};
 use crate::index::Index;
 use crate::target::Arg;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Refuses a set that polls network devices busily: that cannot be read on all kernels, nor set by all users.
 ///
@@ -33,7 +33,7 @@ fn check<T: Target>(target: &mut T, fd: u32) -> Result<()> {
     let asked =
         target.call(Sysno::ioctl, [fd_arg, Arg::Value(EPIOCGPARAMS), Arg::Data(0), zero, zero, zero], &mut data);
     if asked.is_ok() && data != [0; 8] {
-        let object = format_args!("descriptor {fd} (epoll)");
+        let object = Object::descriptor(fd, format_args!("epoll"));
         return Err(Error::refused(
             object,
             "has parameters for busy polling, which cannot be carried yet",
@@ -61,7 +61,13 @@ fn each_watch<T: Target>(target: &T, epoll: u32, mut each: impl FnMut(Watch, u64
         if key != b"tfd" {
             return Ok(());
         }
-        let unknown = || Error::refused(format_args!("descriptor {epoll} (epoll)"), "has an unreadable entry", "");
+        let unknown = || {
+            Error::refused(
+                Object::descriptor(epoll, format_args!("epoll")),
+                "has an unreadable entry",
+                "close it before the save",
+            )
+        };
         let (watch, ino) = parse(value).ok_or_else(unknown)?;
         each(watch, ino)
     })
@@ -163,7 +169,7 @@ fn find<'b, T: Target>(
         }
     }
     Err(Error::refused(
-        format_args!("descriptor {epoll} (epoll)"),
+        Object::descriptor(epoll, format_args!("epoll")),
         "watches a file that was added as a descriptor which is closed here, and which another process keeps open",
         "remove it from the set before closing it",
     ))

@@ -1,182 +1,174 @@
-//! Why an object cannot be saved or restored: the object, the reason, the remedy. One type for both halves.
+//! Why an object cannot be saved: a value with the object, the kind, the reason, the kernel's word and the remedy.
 //!
-//! An error is one word: its text lies in a small ring of statics, as there is no allocator and hundreds of
-//! functions hand errors on. Whoever keeps one while [`RING`] later ones are made reads a later one's text.
+//! Code matches on [`Kind`] and errno; texts are for people, and become a message only where that is shown. Must never point into memory that
+//! others write to: threads that fail to stop keep one each.
 
-use core::cell::UnsafeCell;
 use core::fmt;
-use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
+use image_format::ExitCode;
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::writer::Full;
-use image_format::{ExitCode, Fault};
 use sys::Errno;
-use sys::text::{Line, Text, decimal};
+use sys::text::{Line, Text};
 
-/// The result of saving or restoring.
+/// The result of saving.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// Errors whose text exists at a time. Threads that fail to stop make one each, and the first is reported.
-const RING: usize = 8;
+/// Bytes of an object's name that are kept; a longer one is cut.
+const NAME: usize = 256;
 
-/// In this order: the short ones first, within a byte's reach of the start.
-#[repr(C)]
-struct Facts {
-    code: ExitCode,
-    errno: Option<Errno>,
-    /// It came of what changed meanwhile: another attempt may succeed.
-    passing: bool,
-    why: &'static str,
-    remedy: &'static str,
-    object: Line,
+/// What is matched on; all else about an error is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It cannot be carried.
+    Refused,
+    /// A system call failed.
+    Failed,
+    /// It changed meanwhile: another attempt may succeed.
+    Changed,
+    /// Events wait in it, which the program may read soon.
+    EventsWait,
+    /// It is memory that a fork wipes: a copy of the process lacks it.
+    Wiped,
+    /// The process has ended, or is about to.
+    Ended,
+    /// No executable mapping has room for a system call that is made inside the process.
+    NoRoomInside,
+    /// The process may not be traced.
+    NotTraced,
 }
 
-/// Empty until its first error: all zero, so that it costs no byte of the file.
-struct Slot(UnsafeCell<MaybeUninit<Facts>>);
+/// What an error is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Object {
+    /// A descriptor: its number in the tree's common table, and what it is.
+    Descriptor {
+        /// See [`FD_BITS`].
+        number: u32,
+        /// The process whose number it is, where that is not clear.
+        pid: Option<u32>,
+        /// What it is; empty: that is not known.
+        what: Text<NAME>,
+    },
+    /// Two descriptors, and what they are.
+    Descriptors([(u32, Option<u32>); 2]),
+    /// Anything else, by its name.
+    Other(Text<NAME>),
+}
 
-// SAFETY: a slot belongs to the thread that took it from the ring until RING further errors were made; see the module.
-unsafe impl Sync for Slot {}
+impl Object {
+    /// A descriptor of the tree's common table, and what it is.
+    #[must_use]
+    #[cold]
+    pub fn descriptor(number: u32, what: fmt::Arguments<'_>) -> Self {
+        Self::Descriptor { number, pid: None, what: Text::of(what) }
+    }
 
-static SLOTS: [Slot; RING] = [const { Slot(UnsafeCell::new(MaybeUninit::uninit())) }; RING];
-static NEXT: AtomicUsize = AtomicUsize::new(0);
+    /// A descriptor of which nothing else is known.
+    #[must_use]
+    #[cold]
+    pub fn bare(number: u32) -> Self {
+        Self::descriptor(number, format_args!(""))
+    }
+
+    /// The same object, with the processes whose descriptors it names; `pid_of`: the id of the process at a place of the tree.
+    fn with_processes(mut self, pid_of: impl Fn(usize) -> Option<u32>) -> Self {
+        let find = |number: u32, pid: &mut Option<u32>| {
+            *pid = pid_of((number >> FD_BITS) as usize).filter(|_| number > FD_MASK);
+        };
+        match &mut self {
+            Self::Descriptor { number, pid, .. } => find(*number, pid),
+            Self::Descriptors(both) => both.iter_mut().for_each(|(number, pid)| find(*number, pid)),
+            Self::Other(_) => {}
+        }
+        self
+    }
+
+    fn tell(&self, line: &mut Line) {
+        let number = |line: &mut Line, number: u32, pid: Option<u32>| match pid {
+            Some(pid) => {
+                line.fill("#", (number & FD_MASK).into(), b"", 0);
+                line.fill(" of process #", pid.into(), b"", 0);
+            }
+            None => line.fill("#", number.into(), b"", 0),
+        };
+        let name = |line: &mut Line, text: &Text<NAME>| {
+            line.fill("@", 0, text.as_bytes(), 0);
+            if text.is_cut() {
+                line.fill("...", 0, b"", 0);
+            }
+        };
+        match self {
+            Self::Descriptor { number: own, pid, what } => {
+                line.fill("descriptor ", 0, b"", 0);
+                number(line, *own, *pid);
+                if !what.as_bytes().is_empty() {
+                    line.fill(" (", 0, b"", 0);
+                    name(line, what);
+                    line.fill(")", 0, b"", 0);
+                }
+            }
+            Self::Descriptors([(first, first_pid), (second, second_pid)]) => {
+                line.fill("descriptors ", 0, b"", 0);
+                number(line, *first, *first_pid);
+                line.fill(" and ", 0, b"", 0);
+                number(line, *second, *second_pid);
+            }
+            Self::Other(text) => name(line, text),
+        }
+    }
+}
+
+impl From<fmt::Arguments<'_>> for Object {
+    #[cold]
+    fn from(name: fmt::Arguments<'_>) -> Self {
+        Self::Other(Text::of(name))
+    }
+}
 
 /// What went wrong with which object. Displays as one line: `object: reason (errno): remedy`.
 #[derive(Clone, Copy)]
-pub struct Error(&'static Slot);
+pub struct Error {
+    object: Object,
+    why: &'static str,
+    remedy: &'static str,
+    errno: Option<Errno>,
+    kind: Kind,
+    code: ExitCode,
+}
 
 impl Error {
-    /// What went wrong: with the kernel's word, if it was asked, and a remedy, if there is one.
-    #[must_use]
     #[cold]
-    #[inline(never)]
-    pub fn new(object: fmt::Arguments<'_>, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
-        let error = Self::empty();
-        error.change(|facts| {
-            facts.object.add(object);
-            (facts.why, facts.errno, facts.remedy) = (why, errno, remedy);
-        });
-        error
+    fn new(object: Object, kind: Kind, why: &'static str, errno: Option<Errno>, remedy: &'static str) -> Self {
+        Self { object, why, remedy, errno, kind, code: ExitCode::SaveFailed }
     }
 
-    /// One that says nothing yet: its text is written where it stays.
-    #[inline(never)] // So that it exists once.
-    fn empty() -> Self {
-        let index = NEXT.fetch_add(1, Ordering::Relaxed) % RING;
-        let [first, ..] = &SLOTS;
-        let error = Self(SLOTS.get(index).unwrap_or(first));
-        let (code, object) = (ExitCode::SaveFailed, Line::new());
-        let facts = Facts { code, object, why: "", errno: None, passing: false, remedy: "" };
-        // SAFETY: the slot is this error's own, see `Slot`; what it held before needs no drop.
-        unsafe { (*error.0.0.get()).write(facts) };
-        error
-    }
-
-    /// An object that cannot be carried.
+    /// An object that cannot be carried, and what helps.
     #[must_use]
     #[cold]
-    pub fn refused(object: fmt::Arguments<'_>, why: &'static str, remedy: &'static str) -> Self {
-        Self::new(object, why, None, remedy)
-    }
-
-    /// As [`Error::refused`], with reason and remedy in one: `reason: remedy`.
-    #[must_use]
-    #[cold]
-    pub fn told(object: fmt::Arguments<'_>, why: &'static str) -> Self {
-        Self::new(object, why, None, "")
+    pub fn refused(object: impl Into<Object>, why: &'static str, remedy: &'static str) -> Self {
+        debug_assert!(!remedy.is_empty());
+        Self::new(object.into(), Kind::Refused, why, None, remedy)
     }
 
     /// A system call that failed.
     #[must_use]
     #[cold]
-    pub fn failed(object: fmt::Arguments<'_>, why: &'static str, errno: Errno) -> Self {
-        Self::new(object, why, Some(errno), "")
-    }
-
-    /// What went wrong at a restart: the whole line as a pattern (see [`Text::fill`]), in which `#` or `*` stands for the number,
-    /// `@` for the bytes, `!` for the kernel's word.
-    #[must_use]
-    #[cold]
-    #[inline(always)]
-    pub fn about(line: &'static str, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
-        Self::filled(line, number.into(), bytes, errno.into().map_or(0, Errno::into_raw))
-    }
-
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    fn filled(line: &'static str, number: u64, bytes: &[u8], errno: i32) -> Self {
-        let error = Self::empty();
-        error.change(|facts| {
-            facts.object.fill(line, number, bytes, errno);
-            facts.errno = Some(Errno::new(errno)).filter(|_| errno != 0);
-        });
-        error
-    }
-
-    /// What went wrong at a restart with a descriptor of this kind and name.
-    #[must_use]
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn descriptor(fd: u32, kind: &'static str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
-        let error = Self::empty();
-        error.change(|facts| {
-            facts.object.fill("descriptor # (", fd.into(), b"", 0);
-            facts.object.fill(kind, 0, b"", 0);
-            facts.object.fill(" @)", 0, path, 0);
-            facts.errno = errno;
-        });
-        error.why(why)
-    }
-
-    /// The same with a reason, and the kernel's word, behind what a pattern says.
-    #[must_use]
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn why(self, why: &'static str) -> Self {
-        let errno = self.errno().map(Errno::into_raw);
-        let told = self.hint(why);
-        if let Some(errno) = errno {
-            told.change(|facts| facts.object.fill(" (!)", 0, b"", errno));
-        }
-        told
-    }
-
-    /// The same with a remedy behind what a pattern says; an empty one is none.
-    #[must_use]
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn hint(self, remedy: &'static str) -> Self {
-        self.hint_with(remedy, 0)
-    }
-
-    /// The same of a pattern in which `#` stands for a number.
-    #[must_use]
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn hint_with(self, remedy: &'static str, number: u32) -> Self {
-        if !remedy.is_empty() {
-            self.change(|facts| {
-                facts.object.fill(": ", 0, b"", 0);
-                facts.object.fill(remedy, number.into(), b"", 0);
-            });
-        }
-        self
+    pub fn failed(object: impl Into<Object>, why: &'static str, errno: Errno) -> Self {
+        Self::new(object.into(), Kind::Failed, why, Some(errno), "")
     }
 
     /// All of it as one line, shown as [`fmt::Display`] does.
     #[must_use]
     pub fn line(&self) -> Line {
-        let Facts { object, why, errno, remedy, .. } = self.facts();
-        let mut line = Text::filled("@", 0, object.as_bytes(), 0);
-        // A pattern has all in one.
-        if !why.is_empty() {
-            line.fill(": @", 0, why.as_bytes(), 0);
-            if let Some(errno) = errno {
-                line.fill(" (!)", 0, b"", errno.into_raw());
-            }
+        let mut line = Line::new();
+        self.object.tell(&mut line);
+        line.fill(": @", 0, self.why.as_bytes(), 0);
+        if let Some(errno) = self.errno {
+            line.fill(" (!)", 0, b"", errno.into_raw());
         }
-        if !remedy.is_empty() {
-            line.fill(": @", 0, remedy.as_bytes(), 0);
+        if !self.remedy.is_empty() {
+            line.fill(": @", 0, self.remedy.as_bytes(), 0);
         }
         line
     }
@@ -186,63 +178,49 @@ impl Error {
     #[must_use]
     #[cold]
     pub fn with_processes(self, pid_of: impl Fn(usize) -> Option<u32>) -> Self {
-        self.change(|facts| facts.object = told(facts.object.as_bytes(), pid_of));
-        self
-    }
-
-    fn change(self, f: impl FnOnce(&mut Facts)) {
-        // SAFETY: the slot is this error's own, see `Slot`, and was written when the error was made.
-        f(unsafe { (*self.0.0.get()).assume_init_mut() });
-    }
-
-    fn facts(&self) -> &Facts {
-        // SAFETY: as above.
-        unsafe { (*self.0.0.get()).assume_init_ref() }
+        Self { object: self.object.with_processes(pid_of), ..self }
     }
 
     /// The same with another exit code.
     #[must_use]
     pub fn code(self, code: ExitCode) -> Self {
-        self.change(|facts| facts.code = code);
-        self
+        Self { code, ..self }
+    }
+
+    /// The same of another kind.
+    #[must_use]
+    pub fn kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     /// The same with a remedy.
     #[must_use]
     pub fn remedy(self, remedy: &'static str) -> Self {
-        self.change(|facts| facts.remedy = remedy);
-        self
+        Self { remedy, ..self }
     }
 
-    /// The same, which came of what changed meanwhile: another attempt may succeed.
+    /// Whether it is of this kind.
     #[must_use]
-    pub fn passing(self) -> Self {
-        self.change(|facts| facts.passing = true);
-        self
+    pub fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
     }
 
     /// Whether another attempt may succeed: something changed meanwhile, or a process or thread has ended.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        self.facts().passing || self.errno() == Some(Errno::ESRCH)
+        self.is(Kind::Changed) || self.errno == Some(Errno::ESRCH)
     }
 
     /// The exit code of a program that stops for it.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        self.facts().code
-    }
-
-    /// Whether this is the reason: some are not the end, and are told apart by the constant that names them.
-    #[must_use]
-    pub fn is(&self, why: &str) -> bool {
-        self.facts().why == why
+        self.code
     }
 
     /// What the kernel said, when it was asked.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
-        self.facts().errno
+        self.errno
     }
 }
 
@@ -269,56 +247,52 @@ impl From<Full> for Error {
     }
 }
 
-impl From<Fault> for Error {
-    #[cold]
-    fn from(fault: Fault) -> Self {
-        Self::of_image(b"", fault)
-    }
-}
+#[cfg(test)]
+mod tests {
+    extern crate std;
 
-impl Error {
-    /// What is wrong with the image of this name, if it has one.
-    #[must_use]
-    #[cold]
-    #[inline(never)]
-    pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        let error = Self::empty();
-        error.change(|facts| {
-            let object = &mut facts.object;
-            object.fill(if path.is_empty() { "image: " } else { "image @: " }, 0, path, 0);
-            fault.tell(&mut |pattern, number| object.fill(pattern, number, b"", 0));
-            object.fill(": nothing was started", 0, b"", 0);
-            facts.code = fault.exit_code();
-        });
-        error
-    }
-}
+    use std::string::ToString;
 
-/// A text that begins with `descriptor`, or tells of its locks, and numbers of a tree's common table, with the program's own numbers and its processes' ids.
-fn told(text: &[u8], pid_of: impl Fn(usize) -> Option<u32>) -> Line {
-    let names = if text.starts_with(b"descriptor") || text.starts_with(b"locks of descriptor") {
-        text.iter().position(|b| b"(:".contains(b))
-    } else {
-        Some(0)
-    };
-    let (mut rest, names) = text.split_at_checked(names.unwrap_or(text.len())).unwrap_or((text, b""));
-    let mut line = Line::new();
-    while let Some(at) = rest.iter().position(u8::is_ascii_digit) {
-        let (before, behind) = rest.split_at_checked(at).unwrap_or_default();
-        let count = behind.iter().take_while(|b| b.is_ascii_digit()).count();
-        let (digits, behind) = behind.split_at_checked(count).unwrap_or_default();
-        let number = decimal(digits).unwrap_or(0);
-        line.push(before);
-        match pid_of((number >> FD_BITS) as usize) {
-            Some(pid) if number > u64::from(FD_MASK) => {
-                line.fill("#", number & u64::from(FD_MASK), b"", 0);
-                line.fill(" of process #", pid.into(), b"", 0);
-            }
-            _ => line.push(digits),
+    use super::*;
+
+    /// What was held keeps its text, however many come later.
+    #[test]
+    fn an_error_is_a_value() {
+        let held: std::vec::Vec<_> =
+            (0..100).map(|n| Error::failed(format_args!("thread {n}"), "cannot be read", Errno::EIO)).collect();
+        for (n, error) in held.iter().enumerate() {
+            assert_eq!(error.to_string(), std::format!("thread {n}: cannot be read (EIO)"));
         }
-        rest = behind;
     }
-    line.push(rest);
-    line.push(names);
-    line
+
+    /// Only the descriptor's number is one of the common table: ids and what is in a name are not.
+    #[test]
+    fn descriptors_are_called_as_their_processes_do() {
+        let pid_of = |place| (place < 3).then_some(100 + place as u32);
+        let own = |number, what| {
+            let error = Error::refused(Object::descriptor(number, what), "cannot be carried", "close it");
+            error.with_processes(pid_of).to_string()
+        };
+        assert_eq!(own(5, format_args!("pipe")), "descriptor 5 (pipe): cannot be carried: close it");
+        let there = own(2 << FD_BITS | 7, format_args!("inotify, watch 1 on inode 2097155"));
+        assert_eq!(
+            there,
+            "descriptor 7 of process 102 (inotify, watch 1 on inode 2097155): cannot be carried: close it"
+        );
+        let process =
+            Error::refused(format_args!("process 2097155"), "has ended", "name another").with_processes(pid_of);
+        assert_eq!(process.to_string(), "process 2097155: has ended: name another");
+        let both = Object::Descriptors([(3, None), (1 << FD_BITS | 4, None)]);
+        let both = Error::refused(both, "cannot be told apart", "close one").with_processes(pid_of);
+        assert_eq!(both.to_string(), "descriptors 3 and 4 of process 101: cannot be told apart: close one");
+    }
+
+    /// A name that is too long takes nothing away from what follows it.
+    #[test]
+    fn long_names_are_cut() {
+        let path = "x".repeat(4096);
+        let error = Error::refused(format_args!("file {path}"), "was deleted", "save again").to_string();
+        assert!(error.ends_with("xxx...: was deleted: save again"), "{error}");
+        assert!(error.len() < 320, "{error}");
+    }
 }

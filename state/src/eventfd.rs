@@ -8,7 +8,7 @@ use sys::text::{decimal, hex};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::target::{Arg, Inside};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Writes the table.
 ///
@@ -26,10 +26,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
             Ok(())
         })?;
         if count == u64::MAX {
-            let object = format_args!("descriptor {} (eventfd)", file.fd);
+            let object = Object::descriptor(file.fd, format_args!("eventfd"));
             return Err(Error::refused(object, "has overflowed, which cannot be carried", "read it before the save"));
         }
-        let failed = |e| Error::failed(format_args!("descriptor {} (eventfd)", file.fd), "its mode cannot be found", e);
+        let failed =
+            |e| Error::failed(Object::descriptor(file.fd, format_args!("eventfd")), "its mode cannot be found", e);
         let semaphore = match semaphore {
             Some(told) => told,
             // It is carried either way.

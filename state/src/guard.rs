@@ -7,7 +7,7 @@ use image_format::{Checked, ExitCode, PAGE};
 use sys::Errno;
 use sys::abi::mm::{MADV_GUARD_INSTALL, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
-use crate::{Error, Result, Save, Target};
+use crate::{Result, Save, Target, restart};
 
 /// A growing list of regions in a fixed table.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, guards: &Guards<'_>) -> Resul
 ///
 /// # Errors
 /// It is older than Linux 6.13.
-pub fn check(image: &Checked<'_>) -> Result<()> {
+pub fn check(image: &Checked<'_>) -> restart::Result<()> {
     if image.each::<Guard>().next().is_none() {
         return Ok(());
     }
@@ -71,7 +71,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         })
     };
     tried.map_err(|e| {
-        Error::about("guard regions: are not known to this kernel (!): use Linux 6.13 or newer", 0u32, b"", e)
+        restart::Error::about("guard regions: are not known to this kernel (!): use Linux 6.13 or newer", 0u32, b"", e)
             .code(ExitCode::Kernel)
     })
 }

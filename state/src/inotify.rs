@@ -3,14 +3,14 @@
 use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::writer::Full;
 use image_format::{Checked, ExitCode, NoteType};
+use sys::Sysno;
 use sys::abi::{AT_FDCWD, O_DIRECTORY, O_NONBLOCK, O_PATH, PATH_MAX, S_IFDIR, S_IFMT, Stat};
 use sys::fs::{Fd, Lines, Owned};
 use sys::text::{Text, cut, decimal, hex, words};
-use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, ErrorKind, Object, Result, Save, Target, restart};
 
 /// The greatest number of a watch that is carried: a restart counts up to it.
 const WD_MAX: u32 = 1 << 16;
@@ -116,7 +116,7 @@ impl Watched {
             let mut path = *dir;
             path.push(if dir.as_bytes() == b"/" { b"" } else { b"/" });
             path.push(name);
-            *budget = budget.checked_sub(1).ok_or(Errno::E2BIG)?;
+            *budget = budget.checked_sub(1).ok_or(())?;
             let stat = sys::fs::stat_at(AT_FDCWD, path.as_c_str(), sys::abi::AT_SYMLINK_NOFOLLOW);
             let Ok(stat) = stat.as_ref().map_err(|_| ()) else { return Ok(()) };
             if self.is(stat) {
@@ -124,7 +124,7 @@ impl Watched {
             } else if depth > 0 && stat.mode & S_IFMT == S_IFDIR {
                 found = self.below(&path, depth - 1, budget);
             }
-            if found.is_some() { Err(Errno::EEXIST) } else { Ok(()) }
+            if found.is_some() { Err(()) } else { Ok(()) }
         });
         found
     }
@@ -181,9 +181,6 @@ impl Watched {
     }
 }
 
-/// Why a save is refused while events wait: the kernel gives no copy of them. The program may read them at any moment.
-pub const UNREAD: &str = "has events waiting, which cannot be carried";
-
 /// Writes both tables.
 ///
 /// # Errors
@@ -193,15 +190,16 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     save.notes.begin(NoteType::InotifyWatch)?;
     // All are asked first: the search for one's paths may be news to another.
     for file in files.iter().filter(|f| f.is_first(Kind::Inotify)) {
-        let failed = |e| Error::failed(format_args!("descriptor {} (inotify)", file.fd), "cannot be examined", e);
+        let failed = |e| Error::failed(Object::descriptor(file.fd, format_args!("inotify")), "cannot be examined", e);
         let own = save.target.borrow(file.fd as Fd).map_err(failed)?;
         if sys::fs::waiting(own.fd()).map_err(failed)? != 0 {
-            let object = format_args!("descriptor {} (inotify)", file.fd);
-            return Err(Error::refused(object, UNREAD, "let the program read them"));
+            let object = Object::descriptor(file.fd, format_args!("inotify"));
+            let why = "has events waiting, which cannot be carried";
+            return Err(Error::refused(object, why, "let the program read them").kind(ErrorKind::EventsWait));
         }
     }
     for file in files.iter().filter(|f| f.is_first(Kind::Inotify)) {
-        let refuse = |why, remedy| Error::refused(format_args!("descriptor {} (inotify)", file.fd), why, remedy);
+        let refuse = |why, remedy| Error::refused(Object::descriptor(file.fd, format_args!("inotify")), why, remedy);
         let (at, mut count) = (save.target.at(file.fd), 0);
         each_fact(at, |key, _| {
             count += usize::from(key == b"inotify wd");
@@ -213,13 +211,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
             if key != b"inotify wd" {
                 return Ok(());
             }
-            let watched = Watched::parse(value).ok_or_else(|| refuse("has an unreadable entry", ""))?;
+            let watched = Watched::parse(value).ok_or_else(|| refuse("has an unreadable entry", "remove the watch"))?;
             if watched.wd > WD_MAX {
                 return Err(refuse("has made more than 65536 watches, too many to be counted again", "open a new one"));
             }
             let Some(path) = watched.find(save, files) else {
                 return Err(Error::refused(
-                    format_args!("descriptor {} (inotify), watch {} on inode {}", file.fd, watched.wd, watched.ino),
+                    Object::descriptor(file.fd, format_args!("inotify, watch {} on inode {}", watched.wd, watched.ino)),
                     "leads to something whose path cannot be found",
                     "remove the watch, or let root save",
                 ));
@@ -249,7 +247,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// What is watched is not there, or this user may not watch it, or no more of them.
-pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> Result<sys::Result<Fd>> {
+pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> restart::Result<sys::Result<Fd>> {
     let made = match sys::fs::make(Sysno::inotify_init1, [O_NONBLOCK as usize, 0, 0, 0]) {
         Ok(made) => made as usize,
         Err(e) => return Ok(Err(e)),
@@ -262,7 +260,7 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> Result<sys::Result<Fd>
         // Numbers only ever rise: those in between are used up.
         loop {
             let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0]).map_err(|e| {
-                Error::descriptor(inotify.id.get(), "inotify of", path, "cannot be watched", Some(e))
+                restart::Error::descriptor(inotify.id.get(), "inotify of", path, "cannot be watched", Some(e))
                     .code(ExitCode::FileMissing)
             })?;
             if wd as u32 >= watch.wd.get() {

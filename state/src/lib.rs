@@ -36,6 +36,7 @@ pub mod posix_timer;
 pub mod process;
 pub mod pty;
 pub mod regular;
+pub mod restart;
 pub mod rlimit;
 pub mod sched;
 pub mod seccomp;
@@ -54,6 +55,6 @@ pub mod timerfd;
 pub mod umask;
 pub mod wait;
 
-pub use error::{Error, Result};
+pub use error::{Error, Kind as ErrorKind, Object, Result};
 pub use policy::{FilesPolicy, WithFiles};
 pub use target::{Arg, Here, Inside, Question, Save, Scratch, Target};

@@ -11,7 +11,7 @@ use sys::text::{Text, decimal, words};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::process::Stat;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target, restart};
 
 /// One `lock:` line of `/proc/PID/fdinfo/N` (fs/locks.c): `1: POSIX  ADVISORY  WRITE 12 fe:00:34 0 EOF`.
 fn parse(fd: u32, line: &[u8]) -> core::result::Result<Lock, &'static str> {
@@ -77,13 +77,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         }
         let (proc, number) = save.target.at(file.fd);
         let path = Text::<32>::of(format_args!("fdinfo/{number}"));
-        let failed = |e| Error::failed(format_args!("locks of descriptor {}", file.fd), "cannot be read", e);
+        let failed = |e| Error::failed(Object::descriptor(file.fd, format_args!("locks")), "cannot be read", e);
         let mut buffer = [0; 512];
         let mut lines = sys::fs::Lines::open_at(proc, path.as_c_str(), &mut buffer).map_err(failed)?;
         while let Some(line) = lines.next_line().map_err(failed)? {
             let Some(rest) = line.strip_prefix(b"lock:") else { continue };
             let refused = |what| {
-                let object = format_args!("descriptor {} ({what})", file.fd);
+                let object = Object::descriptor(file.fd, format_args!("{what}"));
                 Error::refused(object, "cannot be carried yet", "give it up before the save")
             };
             let mut lock = parse(file.fd, rest).map_err(refused)?;
@@ -106,7 +106,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// Another process holds a conflicting lock.
-pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
+pub fn restore(lock: &Lock, fd: Fd) -> restart::Result<()> {
     let write = lock.write.get() != 0;
     let kind = if write { F_WRLCK } else { F_RDLCK };
     let range = Flock { kind, whence: 0, start: lock.start.get() as i64, len: lock.len.get() as i64, pid: 0 };
@@ -120,8 +120,7 @@ pub fn restore(lock: &Lock, fd: Fd) -> Result<()> {
         _ => sys::fs::flock(fd, if write { LOCK_EX } else { LOCK_SH } | LOCK_NB),
     };
     done.map_err(|e| {
-        Error::about("lock on descriptor #: cannot be taken again (!)", lock.fd, b"", e)
-            .code(ExitCode::Descriptor)
-            .remedy("end its holder (see /proc/locks)")
+        let what = " (lock): cannot be taken again (!): end its holder (see /proc/locks)";
+        restart::Error::about(what, 0u32, b"", e).of_descriptor(lock.fd.get()).code(ExitCode::Descriptor)
     })
 }

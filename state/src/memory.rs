@@ -17,16 +17,13 @@ use sys::text::{Shown, Text, cut, hex, words};
 use self::backing::Backings;
 use self::leftover::Leftover;
 use crate::content::{Contents, DELETED};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, ErrorKind, Result, Save, Target, restart};
 
 mod along;
 mod backing;
 mod leftover;
 pub mod reopened;
 pub mod shared;
-
-/// What a copy of a process cannot give: memory marked `MADV_WIPEONFORK`.
-pub const WIPED: &str = "is memory that a fork wipes, and so lacking in a copy";
 
 /// Longest line of smaps: numbers, a path of PATH_MAX, and what the kernel adds.
 const LINE_MAX: usize = 8192;
@@ -149,7 +146,9 @@ pub fn collect<T: Target>(
                         && save.target.is_copy() =>
                 {
                     let mapping = format_args!("mapping {:x}-{:x}", vma.start, vma.end);
-                    save.target.blocked(Error::refused(mapping, WIPED, "save it with --freeze"))?;
+                    let why = "is memory that a fork wipes, and so lacking in a copy";
+                    save.target
+                        .blocked(Error::refused(mapping, why, "save it with --freeze").kind(ErrorKind::Wiped))?;
                 }
                 Ok(flags)
                     if kind == Some(VmaKind::FileShared)
@@ -250,7 +249,7 @@ fn vma_of<T: Target>(
         _ if shared && deleted && held.is_none() && !carried() => {
             let object = format_args!("mapping {:x}-{:x} of file {}", head.start, head.end, Shown(head.name));
             let error = Error::refused(object, "was deleted while it was saved", "save again, or with --freeze");
-            return Err(error.passing());
+            return Err(error.kind(ErrorKind::Changed));
         }
         // A private mapping of /dev/zero is anonymous memory to the kernel, too.
         b"/dev/zero" => {}
@@ -382,12 +381,12 @@ pub fn finish(vma: &Vma) -> sys::Result<()> {
 ///
 /// # Errors
 /// It is older than Linux 6.10.
-pub fn check(image: &Checked<'_>) -> Result<()> {
+pub fn check(image: &Checked<'_>) -> restart::Result<()> {
     if image.header().required.get() & Features::SEALED.bits() == 0 {
         return Ok(());
     }
     sys::memory::seal(0, 0).map_err(|e| {
         let what = "sealed memory: is not known to this kernel (!): use Linux 6.10 or newer";
-        Error::about(what, 0u32, b"", e).code(ExitCode::Kernel)
+        restart::Error::about(what, 0u32, b"", e).code(ExitCode::Kernel)
     })
 }

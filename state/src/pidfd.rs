@@ -10,7 +10,7 @@ use sys::text::{Shown, Text, decimal};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::target::status_value;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Whether it stands for another process of the tree; of several the root is entered.
 ///
@@ -21,7 +21,7 @@ pub fn check<T: Target>(target: &T, file: &OpenFile) -> Result<bool> {
     if let Some(pid) = stands_for(target, whose.as_bytes())? {
         return Ok(pid != target.pid() as u32);
     }
-    let object = format_args!("descriptor {} (pidfd of process {})", file.fd, Shown(whose.as_bytes()));
+    let object = Object::descriptor(file.fd, format_args!("pidfd of process {}", Shown(whose.as_bytes())));
     Err(Error::refused(object, "stands for a process that is not saved, too", "close it before the save"))
 }
 

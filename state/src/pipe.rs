@@ -15,7 +15,7 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target, content, regular};
+use crate::{Error, Object, Result, Save, Target, content, regular};
 
 pub use restore::{OUTSIDE, is_inner, is_there, led_outside, restore, restore_all};
 
@@ -25,7 +25,7 @@ fn mode(file: &OpenFile) -> u32 {
 
 fn failed(file: &OpenFile) -> impl Fn(Errno) -> Error {
     let (fd, ino) = (file.fd, file.ino);
-    move |e| Error::failed(format_args!("descriptor {fd} (pipe:[{ino}])"), "cannot be looked into", e)
+    move |e| Error::failed(Object::descriptor(fd, format_args!("pipe:[{ino}]")), "cannot be looked into", e)
 }
 
 /// Whether a FIFO can be opened by its name again. One whose name is gone is a pipe without a name.
@@ -51,7 +51,7 @@ pub fn check(proc: Fd, file: &mut OpenFile, path: &[u8]) -> Result<()> {
         }
         _ => ("cannot be found under its name, which something else has", "close it before the save"),
     };
-    Err(Error::refused(format_args!("descriptor {} (FIFO {})", file.fd, Shown(path)), why, remedy))
+    Err(Error::refused(Object::descriptor(file.fd, format_args!("FIFO {}", Shown(path))), why, remedy))
 }
 
 /// Finds which ends are of one pipe, and the pipes that lie inside.

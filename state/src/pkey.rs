@@ -10,7 +10,7 @@ use sys::{Errno, Sysno};
 use zerocopy::little_endian::{U32, U64};
 
 use crate::target::{Arg, Question};
-use crate::{Error, Result, Save, Target};
+use crate::{Result, Save, Target, restart};
 
 /// Asks for each key whether it is allocated: the kernel looks at that first, and only then for the memory: there is none at the end of
 /// the kernel's half.
@@ -72,7 +72,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, keys: &Pkey) -> Result<Featur
 ///
 /// # Errors
 /// The CPU or the kernel has not as many.
-pub fn check(image: &Checked<'_>) -> Result<()> {
+pub fn check(image: &Checked<'_>) -> restart::Result<()> {
     let Some(wanted) = image.each::<Pkey>().next() else { return Ok(()) };
     let mut missing = wanted.keys.get();
     let error = loop {
@@ -86,7 +86,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         return Ok(());
     }
     let what = "protection keys: are not there (!): use a CPU and kernel that have them";
-    Err(Error::about(what, 0u32, b"", error).code(ExitCode::Cpu))
+    Err(restart::Error::about(what, 0u32, b"", error).code(ExitCode::Cpu))
 }
 
 /// Frees the keys from this one on that the process has not allocated. The kernel's own is not concerned.

@@ -17,7 +17,7 @@ use sys::fs::{Fd, Owned};
 use crate::descriptor::{Kind, OpenFile, now};
 use crate::regular::REOPEN;
 use crate::target::Arg;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 use facts::Facts;
 
 pub use facts::pair;
@@ -53,7 +53,7 @@ pub fn closes_on_exec<T: Target>(target: &mut T, file: &mut OpenFile) -> Result<
     }
     let args = [file.fd as usize, F_GETFD, 0, 0, 0, 0].map(Arg::Value);
     let flags = target.call(Sysno::fcntl, args, &mut []).map_err(|e| {
-        Error::failed(format_args!("descriptor {} (terminal)", file.number()), "its flags cannot be asked for", e)
+        Error::failed(Object::descriptor(file.number(), format_args!("terminal")), "its flags cannot be asked for", e)
     })?;
     file.cloexec = u32::from(flags & FD_CLOEXEC != 0);
     Ok(())

@@ -1,5 +1,7 @@
 //! Open regular files: reopened by name, checked against what they were, put back to their offset.
 
+use core::convert::Infallible;
+
 use image_format::record::Identity;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode};
@@ -14,7 +16,7 @@ use sys::text::{Shown, Text};
 use crate::descriptor::{Kind, OpenFile};
 use crate::policy::FilesPolicy;
 use crate::target::inner_id;
-use crate::{Error, Result, Save, Target, content};
+use crate::{Error, Object, Result, Save, Target, content, restart};
 
 /// Flags that open(2) takes and F_GETFL gives back.
 pub(crate) const REOPEN: u32 = !(O_CREAT | O_EXCL | O_TRUNC);
@@ -38,7 +40,7 @@ pub fn identity(stat: &Stat) -> Identity {
 /// Another file now has its name, or it has another one.
 pub fn check(proc: Fd, file: &OpenFile, path: &[u8]) -> Result<Kind> {
     let refuse = |why, remedy| {
-        Err(Error::refused(format_args!("descriptor {} (regular file {})", file.fd, Shown(path)), why, remedy))
+        Err(Error::refused(Object::descriptor(file.fd, format_args!("regular file {}", Shown(path))), why, remedy))
     };
     if in_proc(path) {
         let other = is_own(path).then_some(Kind::Regular);
@@ -56,7 +58,7 @@ pub fn check(proc: Fd, file: &OpenFile, path: &[u8]) -> Result<Kind> {
         // Somebody else may open it again, or `--fd` gives another one in its place.
         Err(Errno::EACCES) if file.nlink != 0 => Ok(Kind::Regular),
         Err(e) if !path.ends_with(content::DELETED) => {
-            let what = format_args!("descriptor {} (regular file {})", file.fd, Shown(path));
+            let what = Object::descriptor(file.fd, format_args!("regular file {}", Shown(path)));
             Err(Error::failed(what, "cannot be found under its name", e).remedy("close it before the save"))
         }
         _ if !path.ends_with(content::DELETED) => refuse("was replaced by another file", "close it before the save"),
@@ -128,9 +130,9 @@ pub fn other_name<'t>(dev: u64, ino: u64, path: &[u8], to: &'t mut Text<4128>) -
         if sys::fs::stat_at(open.fd(), text.as_c_str(), AT_SYMLINK_NOFOLLOW).as_ref().is_ok_and(same) {
             found = text;
         }
-        Ok::<_, Errno>(())
+        Ok::<_, Infallible>(())
     });
-    walked.ok().filter(|()| !found.as_bytes().is_empty())?;
+    walked.ok().filter(|_| !found.as_bytes().is_empty())?;
     to.push(dir);
     to.push(found.as_bytes());
     Some(to.as_bytes())
@@ -217,10 +219,10 @@ fn is_virtual(then: &Identity) -> bool {
 /// # Errors
 /// Missing, shorter, replaced, grown; or not to be opened.
 #[inline(never)] // A smaller frame has shorter addresses.
-pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> Result<Owned> {
+pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> restart::Result<Owned> {
     let path = image.string(file.path);
     let failed = |code, why, errno, remedy| {
-        Error::descriptor(fd, "regular file", path, why, errno).code(code).hint_with(remedy, fd)
+        restart::Error::descriptor(fd, "regular file", path, why, errno).code(code).hint_with(remedy, fd)
     };
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
@@ -280,13 +282,13 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
 /// # Errors
 /// The tail cannot be kept: then nothing is cut.
 #[inline(never)] // A smaller frame has shorter addresses.
-pub fn rollback(image: &Checked<'_>, file: &Regular) -> Result<()> {
+pub fn rollback(image: &Checked<'_>, file: &Regular) -> restart::Result<()> {
     let flags = file.flags.get();
     if flags & O_ACCMODE == O_RDONLY || flags & O_PATH != 0 {
         return Ok(());
     }
     let path = image.string(file.path);
-    let failed = |what, e| Error::about("file @", 0u32, path, e).why(what).code(ExitCode::FileChanged);
+    let failed = |what, e| restart::Error::about("file @", 0u32, path, e).why(what).code(ExitCode::FileChanged);
     let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed("cannot be opened to cut it back", e))?;
     let size = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be read", e))?.size as u64;
     let keep = file.identity.size.get();

@@ -6,7 +6,7 @@ use sys::Sysno;
 use sys::abi::RLIM_NLIMITS;
 
 use crate::target::Arg;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, restart};
 
 /// Saves all of them.
 ///
@@ -39,11 +39,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refuses even that.
-pub fn restore(image: &Checked<'_>) -> Result<()> {
+pub fn restore(image: &Checked<'_>) -> restart::Result<()> {
     for limit in image.each::<Rlimit>() {
         let resource = limit.resource.get();
         let wanted = sys::abi::Rlimit { soft: limit.soft.get(), hard: limit.hard.get() };
-        let failed = |e| Error::about("limit #: cannot be set (!)", resource, b"", e);
+        let failed = |e| restart::Error::about("limit #: cannot be set (!)", resource, b"", e);
         let now = sys::process::rlimit(resource).map_err(failed)?;
         if (now.soft, now.hard) == (wanted.soft, wanted.hard) || sys::process::set_rlimit(resource, &wanted).is_ok() {
             continue;

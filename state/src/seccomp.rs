@@ -7,7 +7,7 @@ use image_format::record::seccomp::{How, Instruction, Seccomp};
 use image_format::{Checked, ExitCode};
 use zerocopy::little_endian::U32;
 
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, restart};
 
 /// Refuses a process whose filters nobody can read.
 #[must_use]
@@ -76,7 +76,7 @@ fn is_privileged<T: Target>(target: &T) -> bool {
 ///
 /// # Errors
 /// It may not, or the kernel knows no filters.
-pub fn check(image: &Checked<'_>) -> Result<()> {
+pub fn check(image: &Checked<'_>) -> restart::Result<()> {
     if image.each::<Seccomp>().all(|step| step.tid.get() != 0 || step.first.get() == 0) {
         return Ok(());
     }
@@ -84,7 +84,7 @@ pub fn check(image: &Checked<'_>) -> Result<()> {
         Ok(()) => Ok(()),
         Err(e) => {
             let what = "seccomp: cannot be set again here (!): restart as root";
-            Err(Error::about(what, 0u32, b"", e).code(ExitCode::Kernel))
+            Err(restart::Error::about(what, 0u32, b"", e).code(ExitCode::Kernel))
         }
     }
 }

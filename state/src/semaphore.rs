@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::process::Stat;
 use crate::sysv::{OBJECTS_MAX, choose_next, reach};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, restart};
 
 /// Writes the table: the sets of this process's IPC namespace of which a process that is saved was the last user of a semaphore. Others
 /// are none of its own, as far as the kernel tells. One of another namespace than the saver's is not asked for: its sets are in no
@@ -89,7 +89,7 @@ fn is_here<T: Target>(target: &T) -> bool {
 ///
 /// # Errors
 /// A set with other values, or another set under the id; one that cannot be made.
-pub fn restore(image: &Checked<'_>, ignore: bool) -> Result<()> {
+pub fn restore(image: &Checked<'_>, ignore: bool) -> restart::Result<()> {
     for one in image.each::<Semaphore>() {
         let values = image.contents(one.values);
         match facts(one.id.get() as i32) {
@@ -135,7 +135,7 @@ fn facts(id: i32) -> sys::Result<Semaphore> {
     Semaphore::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)
 }
 
-fn make(one: &Semaphore, values: &[u8]) -> Result<()> {
+fn make(one: &Semaphore, values: &[u8]) -> restart::Result<()> {
     let (key, count, wanted) = (one.key.get(), one.count.get(), one.id.get() as i32);
     // A chosen id that is not used would be the next one's, whoever that is.
     if key != 0 && sys::sysv::get_set(key, 0, 0) != Err(Errno::ENOENT) {
@@ -156,20 +156,20 @@ fn make(one: &Semaphore, values: &[u8]) -> Result<()> {
     })
 }
 
-fn missing(one: &Semaphore, e: Errno) -> Error {
+fn missing(one: &Semaphore, e: Errno) -> restart::Error {
     let what = "System V semaphores #: cannot be made again under their key and id (!): free these, or restart as root";
-    Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
+    restart::Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
 }
 
 /// They hold other values than they held.
-fn changed(one: &Semaphore) -> Error {
+fn changed(one: &Semaphore) -> restart::Error {
     let what =
         "System V semaphores #: were changed after the save: ipcrm -s #, if nobody needs them, or --files ignore";
-    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 
 /// Somebody else may need them.
-fn others(one: &Semaphore) -> Error {
+fn others(one: &Semaphore) -> restart::Error {
     let what = "System V semaphores #: are others, or have another owner or mode, since the save: free that id";
-    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::content::{DELETED, resident};
 use crate::descriptor::OpenFile;
 use crate::memory::{Head, shared};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, restart};
 
 /// Bytes of a piece at most.
 const PIECE: usize = 256 << 10;
@@ -215,7 +215,7 @@ fn piece<T: Target>(
 ///
 /// # Errors
 /// One has been written.
-pub fn check(image: &Checked<'_>, room: &mut [u8], mut written: impl FnMut(&[u8]) -> bool) -> Result<()> {
+pub fn check(image: &Checked<'_>, room: &mut [u8], mut written: impl FnMut(&[u8]) -> bool) -> restart::Result<()> {
     let (mut last, mut file) = (None, None);
     for one in image.each::<SharedFile>() {
         let name = one.path.at.get();
@@ -240,7 +240,7 @@ pub fn check(image: &Checked<'_>, room: &mut [u8], mut written: impl FnMut(&[u8]
                 continue;
             }
             let what = "file @ (mapped shared): was written after the save: put the old file back, or --files ignore";
-            return Err(Error::about(what, 0u32, path, None).code(ExitCode::FileChanged));
+            return Err(restart::Error::about(what, 0u32, path, None).code(ExitCode::FileChanged));
         }
     }
     Ok(())

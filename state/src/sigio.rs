@@ -8,7 +8,7 @@ use sys::abi::{F_GETFL, F_GETSIG, F_OWNER_PID, F_SETFL, F_SETOWN, F_SETSIG, O_AS
 use sys::fs::{self, Fd};
 
 use crate::descriptor::OpenFile;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Writes the table.
 ///
@@ -27,7 +27,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 }
 
 fn one<T: Target>(target: &T, file: &OpenFile) -> Result<Sigio> {
-    let object = format_args!("descriptor {} (signal-driven)", file.fd);
+    let object = Object::descriptor(file.fd, format_args!("signal-driven"));
     let failed = |e| Error::failed(object, "cannot be examined", e);
     let own = target.borrow(file.fd as Fd).map_err(failed)?;
     let (kind, pid) = fs::owner(own.fd()).map_err(failed)?;

@@ -6,7 +6,7 @@ use sys::text::hex;
 use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Writes the table.
 ///
@@ -17,7 +17,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         let mut mask = 0;
         each_fact(target.at(file.fd), |key, value| {
             if key == b"sigmask" {
-                let object = format_args!("descriptor {} (signalfd)", file.fd);
+                let object = Object::descriptor(file.fd, format_args!("signalfd"));
                 mask = hex(value).ok_or_else(|| Error::failed(object, "its signals cannot be read", Errno::EIO))?;
             }
             Ok(())

@@ -48,16 +48,16 @@ pub use self::restore::restore;
 use self::steps::{Steps, record};
 pub use self::waiting::{Queues, collect};
 use crate::descriptor::{Kind, OpenFile};
-use crate::{Error, Result, Save, Scratch, Target};
+use crate::{Error, Object, Result, Save, Scratch, Target};
 
 /// Looks at a socket: its family, and whether that is one that is carried.
 fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
-    let cannot = |e| Error::failed(format_args!("descriptor {} (socket)", file.fd), "cannot be examined", e);
+    let cannot = |e| Error::failed(Object::descriptor(file.fd, format_args!("socket")), "cannot be examined", e);
     let own = target.borrow(file.fd as Fd).map_err(cannot)?;
     let (_, owner) = sys::fs::owner(own.fd()).map_err(cannot)?;
     if owner != 0 && file.driven == 0 {
         // It gets SIGURG without being asked (a signal-driven one: `sigio`).
-        let object = format_args!("descriptor {} (socket)", file.fd);
+        let object = Object::descriptor(file.fd, format_args!("socket"));
         let why = "sends its signals to a process (F_SETOWN), which cannot be carried";
         return Err(Error::refused(object, why, "set the owner to 0, or close it before the save"));
     }
@@ -83,7 +83,7 @@ fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
             (44, _) => "xdp",
             _ => "other",
         };
-        let object = format_args!("descriptor {} ({name} socket, family {family}, protocol {protocol})", file.fd);
+        let object = Object::descriptor(file.fd, format_args!("{name} socket, family {family}, protocol {protocol}"));
         return Err(Error::refused(object, "cannot be carried yet", "close it before the save"));
     }
     Ok(One {

@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::content::{Contents, Object};
 use crate::target::Arg;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Result, Save, Target, restart};
 
 /// What the process's IPC namespace says of a segment; nothing, when that is not the one that it has attached.
 fn facts<T: Target>(target: &mut T, object: &Object) -> sys::Result<Option<Sysv>> {
@@ -101,7 +101,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// Its id or key is another one's, or it cannot be made.
-pub fn open(one: &Sysv) -> Result<Attached> {
+pub fn open(one: &Sysv) -> restart::Result<Attached> {
     let (mode, mut id) = (one.mode.get(), one.id.get() as i32);
     let mut now = [0; FACTS];
     let is_new = mode & Sysv::DEST != 0 || sys::sysv::control(id, STAT, &mut now).is_err();
@@ -162,22 +162,22 @@ pub(crate) fn reach(id: i32, most: i64, make: impl Fn() -> sys::Result<i32>, rem
     Err(Errno::EPERM)
 }
 
-fn missing(one: &Sysv, e: Errno) -> Error {
+fn missing(one: &Sysv, e: Errno) -> restart::Error {
     let what = "System V memory #: cannot be made again under its key and id (!): free these, or restart as root";
-    Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
+    restart::Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
 }
 
 /// Somebody else may need it.
-fn others(one: &Sysv) -> Error {
+fn others(one: &Sysv) -> restart::Error {
     let what = "System V memory #: is another one, or has another owner, mode or size, since the save: free that id";
-    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 
 /// It holds other bytes than it held.
 #[must_use]
-pub fn changed(one: &Sysv) -> Error {
+pub fn changed(one: &Sysv) -> restart::Error {
     let what = "System V memory #: was written after the save: ipcrm -m #, if nobody needs it, or --files ignore";
-    Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
 }
 
 /// What stands for a segment where descriptors do: less than -1.

@@ -7,7 +7,7 @@ use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile};
 use crate::target::{Arg, Inside};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 pub(crate) fn ioctl(inside: &mut impl Inside, fd: Fd, request: usize, data: &mut [u8]) -> sys::Result<usize> {
     let zero = Arg::Value(0);
@@ -36,7 +36,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
     save.each(files, Kind::Terminal, |target, file| {
         let fd = file.fd as Fd;
         let mut data = [0; 64];
-        let failed = |e| Error::failed(format_args!("descriptor {fd} (terminal)"), "its settings cannot be read", e);
+        let failed =
+            |e| Error::failed(Object::descriptor(file.fd, format_args!("terminal")), "its settings cannot be read", e);
         ioctl(target, fd, TCGETS, &mut data).map_err(failed)?;
         let termios = data.first_chunk().copied().ok_or_else(|| failed(Errno::EIO))?;
         let mut size = [0; 8];

@@ -16,7 +16,7 @@ use zerocopy::little_endian::U64;
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::target::Arg;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -37,9 +37,9 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
             let mut data = [0; 32];
             let fd = Arg::Value(file.fd as usize);
             let zero = Arg::Value(0);
-            target
-                .call(Sysno::timerfd_gettime, [fd, Arg::Data(0), zero, zero, zero, zero], &mut data)
-                .map_err(|e| Error::failed(format_args!("descriptor {} (timerfd)", file.fd), "cannot be read", e))?;
+            target.call(Sysno::timerfd_gettime, [fd, Arg::Data(0), zero, zero, zero, zero], &mut data).map_err(
+                |e| Error::failed(Object::descriptor(file.fd, format_args!("timerfd")), "cannot be read", e),
+            )?;
             let ran = data.get(16..).is_some_and(|value| value.iter().any(|byte| *byte != 0));
             timer = read(target, file)?;
             let expired_meanwhile = timer.value == ZERO && (timer.interval != ZERO || (ran && timer.ticks.get() == 0));
@@ -75,7 +75,7 @@ fn read<T: Target>(target: &mut T, file: &OpenFile) -> Result<Timerfd> {
         Some([decimal(sec)?.into(), decimal(nsec.trim_ascii())?.into()])
     };
     let fd = file.fd;
-    let unread = || Error::failed(format_args!("descriptor {fd} (timerfd)"), "cannot be read", Errno::EIO);
+    let unread = || Error::failed(Object::descriptor(fd, format_args!("timerfd")), "cannot be read", Errno::EIO);
     each_fact(target.at(file.fd), |key, value| {
         match key {
             b"clockid" => timer.clock = (decimal(value).ok_or_else(unread)? as u32).into(),

@@ -31,6 +31,9 @@ pub const STOP_SIGNAL: i32 = 33;
 const ATTEMPTS: u32 = 100;
 const SLICE: Timespec = Timespec { sec: 0, nsec: 100_000_000 };
 
+/// What helps where a thread does not stop.
+const AGAIN: &str = "try again later, or save the process from outside";
+
 /// Which save this is; moves on when threads may go on. Part of the image.
 pub static ROUND: AtomicU32 = AtomicU32::new(1);
 /// Threads that are out of the window, of this round.
@@ -201,7 +204,8 @@ impl Stop {
                 let Some(tid) = decimal(name).and_then(|n| i32::try_from(n).ok()) else { return Ok(()) };
                 let known = (1..self.count).any(|i| slot(window, i).tid.load(Ordering::Acquire) == tid);
                 if tid == me || known { Ok(()) } else { self.send(window, target, tid) }
-            })?;
+            })
+            .map_err(failed)??;
             if self.count == before {
                 return Ok(());
             }
@@ -246,7 +250,7 @@ impl Stop {
                 0 => {}
                 1 => return Ok(()),
                 _ => {
-                    let unknown = Error::refused(format_args!("thread {tid}"), "could not be examined", "");
+                    let unknown = Error::refused(format_args!("thread {tid}"), "could not be examined", AGAIN);
                     // SAFETY: the thread stored its error before its state and does not touch it again.
                     return Err(unsafe { (*window.slot(index)).error }.unwrap_or(unknown));
                 }
@@ -259,7 +263,7 @@ impl Stop {
         }
         let blocked = state::process::blocks(target, tid, STOP_SIGNAL);
         let why = if blocked { "blocks signal 33 and cannot be stopped" } else { "did not stop within ten seconds" };
-        Err(Error::refused(format_args!("thread {tid}"), why, "try again later, or save the process from outside"))
+        Err(Error::refused(format_args!("thread {tid}"), why, AGAIN))
     }
 
     /// Takes the process's pending signals, which the first thread puts back at the release, and reads the timers. A

@@ -13,7 +13,7 @@ use image_format::record::header::{Header, Traces};
 use image_format::seal::Sum;
 use image_format::writer::Full;
 use state::content::Contents;
-use state::{Error, Result, Scratch, Target};
+use state::{Error, ErrorKind, Result, Scratch, Target};
 use sys::Errno;
 use sys::abi::POLLOUT;
 use sys::fs::Fd;
@@ -51,7 +51,7 @@ fn check(given_up: Option<fn() -> bool>) -> Result<()> {
         return Err(Error::refused(
             format_args!("the save"),
             "was given up: who asked for it has ended, or was told to",
-            "",
+            "save again",
         ));
     }
     Ok(())
@@ -367,10 +367,12 @@ fn read<T: Target>(target: &T, contents: &Contents<'_>, run: &Run, at: u64, to: 
     match run.content() {
         None => {
             if run.flags & PF_FILE_BYTES == 0 { target.read_memory(at, to) } else { target.read_file_pages(at, to) }
-                .map_err(|e| Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e).passing())
+                .map_err(|e| {
+                    Error::failed(format_args!("memory at {at:#x}"), "cannot be read", e).kind(ErrorKind::Changed)
+                })
         }
-        Some(index) => contents
-            .read(target, index, at, to)
-            .map_err(|e| Error::failed(format_args!("shared contents {index}"), "cannot be read", e).passing()),
+        Some(index) => contents.read(target, index, at, to).map_err(|e| {
+            Error::failed(format_args!("shared contents {index}"), "cannot be read", e).kind(ErrorKind::Changed)
+        }),
     }
 }

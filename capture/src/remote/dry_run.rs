@@ -3,6 +3,7 @@
 //! Asks the objects the same questions as a save does, so that both refuse in the same words.
 
 use core::cmp::Ordering;
+use core::convert::Infallible;
 use core::ops::Range;
 
 use std::string::{String, ToString};
@@ -14,9 +15,8 @@ use image_format::record::memory::{Backing, Vma};
 use image_format::record::process::{FD_BITS, FD_MASK};
 use state::content::Contents;
 use state::guard::Guards;
-use state::inotify::UNREAD;
 use state::posix_timer::Owners;
-use state::{Arg, Error, Inside, Result, Save, Scratch, Target};
+use state::{Arg, Error, ErrorKind, Inside, Result, Save, Scratch, Target};
 use sys::abi::F_GETFD;
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
@@ -54,7 +54,7 @@ impl One {
         if let Ok(dir) = sys::fs::open_at(self.proc.fd(), c"task", sys::abi::O_DIRECTORY, 0) {
             let _ = sys::fs::for_each_name(dir.fd(), |name| {
                 threads.extend(sys::text::decimal(name).and_then(|n| i32::try_from(n).ok()));
-                Ok::<_, Errno>(())
+                Ok::<_, Infallible>(())
             });
         }
         threads
@@ -70,7 +70,7 @@ struct Found {
 
 impl Found {
     fn of(error: Error) -> Self {
-        let passes = error.errno().is_some() || error.is_passing() || error.is(UNREAD);
+        let passes = error.errno().is_some() || error.is_passing() || error.is(ErrorKind::EventsWait);
         Self { line: error.to_string(), passes }
     }
 }

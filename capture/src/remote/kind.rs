@@ -2,21 +2,22 @@
 //!
 //! Must never stop anything.
 
-use state::{Error, Result};
+use state::{Error, ErrorKind, Result};
 use sys::Errno;
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
 
 use super::stop;
 
-/// Why there is nothing left to save of a process: of a child that is none of a tree's obstacles.
-const ENDED: &str = "has ended and waits for its parent";
-const ENDS: &str = "is at its end";
-
 /// Whether a process was refused as it has ended, or will in a moment.
 #[must_use]
 pub fn is_over(error: &Error) -> bool {
-    error.is(ENDED) || error.is(ENDS) || matches!(error.errno(), Some(Errno::ENOENT | Errno::ESRCH))
+    error.is(ErrorKind::Ended) || matches!(error.errno(), Some(Errno::ENOENT | Errno::ESRCH))
+}
+
+/// There is nothing left to save of a process; as a child it is none of a tree's obstacles.
+fn over(pid: i32, why: &'static str) -> Error {
+    Error::refused(format_args!("process {pid}"), why, "there is nothing left to save").kind(ErrorKind::Ended)
 }
 
 /// Refuses what is no program of this machine's kind, or already at its end.
@@ -30,11 +31,13 @@ pub fn check(pid: i32, proc: &Owned) -> Result<()> {
     if matches!(state, Some([b'Z' | b'X', ..])) {
         let mut count = [0; 16];
         let threads = fact(b"Threads", &mut count)?;
-        let (why, remedy) = match threads {
-            None | Some(b"0" | b"1") => (ENDED, "there is nothing left to save"),
-            Some(_) => ("has ended its first thread, without which the others cannot be carried", "end main() last"),
-        };
-        return Err(Error::refused(format_args!("process {pid}"), why, remedy));
+        return Err(match threads {
+            None | Some(b"0" | b"1") => over(pid, "has ended and waits for its parent"),
+            Some(_) => {
+                let why = "has ended its first thread, without which the others cannot be carried";
+                Error::refused(format_args!("process {pid}"), why, "end main() last")
+            }
+        });
     }
     if pid == sys::process::pid() {
         return Err(Error::refused(format_args!("process {pid}"), "is the saver itself", "name another"));
@@ -49,7 +52,7 @@ pub fn check(pid: i32, proc: &Owned) -> Result<()> {
         Err(Errno::ENOENT) if is_kernel_thread(proc) => {
             Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
         }
-        Err(Errno::ENOENT) => Err(Error::refused(format_args!("process {pid}"), ENDS, "there is nothing left to save")),
+        Err(Errno::ENOENT) => Err(over(pid, "is at its end")),
         Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
         _ if is_32_bit(proc) => {
             let process = format_args!("process {pid} (32-bit code)");

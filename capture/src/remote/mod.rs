@@ -38,17 +38,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use state::inotify::UNREAD;
-use state::memory::WIPED;
 use state::process::restarting::Part;
-use state::{Error, Result};
+use state::{Error, ErrorKind, Result};
 
 use self::arena::Arena;
 pub use self::connections::Shielded;
 pub use self::dry_run::blockers;
-use self::place::NO_ROOM;
 pub use self::request::{Ending, Options, Report, Tcp};
-use self::stop::NOT_TRACED;
 use self::target::Pause;
 use self::tree::Found;
 use self::waits::Waits;
@@ -145,8 +141,8 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options<'_>) -> Result<R
                 (pause, frozen) = (Pause::Frozen, Some(lacking));
                 continue;
             }
-            Err(e) if e.is(NO_ROOM) => waits.for_exec(e)?,
-            Err(e) if e.is(UNREAD) => waits.for_reader(e)?,
+            Err(e) if e.is(ErrorKind::NoRoomInside) => waits.for_exec(e)?,
+            Err(e) if e.is(ErrorKind::EventsWait) => waits.for_reader(e)?,
             Ok(Attempt::Raced(e)) | Err(e) if e.is_passing() && raced < ATTEMPTS => {
                 raced += 1;
                 if raced >= LIVE_ATTEMPTS && pause == Pause::Live {
@@ -155,7 +151,7 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options<'_>) -> Result<R
                 std::thread::sleep(MOMENT);
             }
             // Who supervises the program need not be told to.
-            Err(why) if why.is(NOT_TRACED) && options.job.is_some() => {
+            Err(why) if why.is(ErrorKind::NotTraced) && options.job.is_some() => {
                 return Err(why.remedy("`ckpt check` tells what this system allows"));
             }
             Ok(Attempt::CopyFailed(_, why) | Attempt::Raced(why) | Attempt::Ended(why)) | Err(why) => return Err(why),
@@ -251,7 +247,7 @@ fn attempt(
     let bytes = match saved {
         Ok(bytes) => bytes,
         // What a fork wipes, and what somebody has killed, the process itself still has.
-        Err(e) if lacking.is_some() || thawed.is_some() && (e.is(WIPED) || !stopped.copies_live()) => {
+        Err(e) if lacking.is_some() || thawed.is_some() && (e.is(ErrorKind::Wiped) || !stopped.copies_live()) => {
             return Ok(Attempt::CopyFailed(lacking.unwrap_or("its copy could not be saved"), e));
         }
         Err(e) if e.is_passing() => return Ok(Attempt::Raced(e)),

@@ -3,7 +3,7 @@
 //! Must never choose bytes that the program could run or read: only zeros behind the last instruction of a mapping. What a
 //! saver that was killed has left is used again, but for code that a signal frame of the program may still refer to.
 
-use state::{Error, Result};
+use state::{Error, ErrorKind, Result};
 use sys::arch::{BLOCK, Boot, Code, Run};
 use sys::fs::Fd;
 
@@ -32,9 +32,6 @@ pub const FRAME: usize = 8 << 10;
 pub const LEN: usize = sys::arch::MEMORY;
 
 const _: () = assert!(LEN == FIRST + DATA + 2 * FRAME);
-
-/// Why no call can be made inside; so it is for a moment while exec maps a program, too.
-pub const NO_ROOM: &str = "have no bytes at their ends that nothing uses: no system call can be made inside";
 
 /// The places.
 #[derive(Clone, Copy, Debug)]
@@ -113,9 +110,11 @@ impl Place {
             }
             None => Err(Error::refused(
                 format_args!("executable mappings"),
-                NO_ROOM,
+                "have no bytes at their ends that nothing uses: no system call can be made inside",
                 "preload libckpt.so, or save it by a call of the library",
-            )),
+            )
+            // So it is for a moment while exec maps a program, too.
+            .kind(ErrorKind::NoRoomInside)),
         }
     }
 

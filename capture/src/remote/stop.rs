@@ -2,11 +2,13 @@
 //!
 //! Must never take a signal away from a thread: what arrives while it is being stopped is delivered first.
 
+use core::convert::Infallible;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use state::{Error, Result};
+use state::{Error, ErrorKind, Result};
 use sys::Errno;
 use sys::abi::ptrace::{
     PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC,
@@ -121,9 +123,10 @@ impl Stopped {
         let mut found = Vec::new();
         sys::fs::for_each_name(dir.fd(), |name| {
             found.extend(sys::text::decimal(name).and_then(|n| i32::try_from(n).ok()));
-            Ok::<_, Errno>(())
+            Ok::<_, Infallible>(())
         })
-        .map_err(|e| gone(self.pid, e))?;
+        .map_err(|e| gone(self.pid, e))?
+        .unwrap_or_else(|never| match never {});
         let (before, known) = (self.tids.len(), self.tids.iter().copied().collect::<HashSet<_>>());
         for tid in found.into_iter().filter(|tid| !known.contains(tid)) {
             if tid != self.pid {
@@ -340,15 +343,12 @@ fn is_ours(proc: Fd, tid: i32) -> bool {
     tracer(proc, tid) == sys::process::pid() as u64
 }
 
-/// Why a process is not saved that somebody else's is, or that this system protects.
-pub const NOT_TRACED: &str = "may not be traced";
-
 /// This user may not trace the process.
 pub fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
     let tracer = tracer(proc, tid);
     if tracer != 0 {
         return traced(pid, tracer);
     }
-    let failed = Error::failed(format_args!("process {pid}"), NOT_TRACED, errno);
+    let failed = Error::failed(format_args!("process {pid}"), "may not be traced", errno).kind(ErrorKind::NotTraced);
     failed.remedy("save your own processes; `ckpt check` tells what this system allows; or start it with `ckpt run`")
 }

@@ -10,12 +10,11 @@ use std::vec::Vec;
 use image_format::record::process::PROCESSES_MAX;
 use state::process::Relation;
 use state::process::restarting::Part;
-use state::{Error, Result};
+use state::{Error, ErrorKind, Result};
 use sys::fs::Owned;
 
 use super::connections::Connections;
 use super::member::{self, Halted, Known, Seized};
-use super::place::NO_ROOM;
 use super::stopped_tree::StoppedTree;
 use super::target::{Pause, Remote};
 use super::{Ending, Options, Tcp, kind};
@@ -173,7 +172,7 @@ fn stop(child: i32, parent: u32, origin: &Origin, withhold: Option<i32>) -> Resu
             Ok(None) => None,
             Err(e) => Some(e),
         };
-        if let Some(e) = error.filter(|e| !ends && !e.is(NO_ROOM)) {
+        if let Some(e) = error.filter(|e| !ends && !e.is(ErrorKind::NoRoomInside)) {
             // Perhaps it has ended just now.
             let Ok(proc) = member::directory(child) else { return Ok(Child::Gone) };
             match zombie(&proc, parent)? {

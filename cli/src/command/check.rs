@@ -125,7 +125,7 @@ fn image(path: &Path, options: &stub::Options, json: bool) -> Result<(), Failure
     let mut no_cpu = false;
     for file in std::iter::once(&root).chain(&others) {
         let checked = Checked::new(file.checked()?.image).map_err(|fault| file.fault(fault))?;
-        let mut add = |error: state::Error| {
+        let mut add = |error: state::restart::Error| {
             blockers.push(error.to_string());
             Ok(())
         };

@@ -2,7 +2,7 @@
 
 use image_format::ExitCode;
 use image_format::record::header::{Header, Traces};
-use state::Error;
+use state::restart::Error;
 use sys::Errno;
 use sys::abi::AT_FDCWD;
 use sys::text::Line;

@@ -4,7 +4,7 @@ use image_format::ExitCode;
 use loader::identity::{Way, words};
 use loader::options::Options;
 use loader::supervise::{Inbox, Place, SAYS_PID, Terminal, end_with_parent};
-use state::Result;
+use state::restart::Result;
 use sys::child::{self, Birth};
 use sys::fs::Fd;
 use sys::namespace::Kinds;

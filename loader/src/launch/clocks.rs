@@ -7,7 +7,7 @@
 use image_format::ExitCode;
 use image_format::record::header::Header;
 use loader::options::Clock;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::{CLOCK_BOOTTIME, CLOCK_MONOTONIC};
 use sys::namespace::Kinds;
 use sys::text::Line;

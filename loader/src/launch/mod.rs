@@ -24,7 +24,7 @@ use image_format::record::pty::PtyStep;
 use loader::identity::system::Here;
 use loader::identity::{self, COUNTING_MAX, Saved, Way, Wish, words};
 use loader::options::{Clock, Options};
-use state::Result;
+use state::restart::Result;
 use sys::abi::TIOCSCTTY;
 use sys::credentials;
 use sys::fs::Fd;

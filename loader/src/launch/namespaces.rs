@@ -9,7 +9,7 @@ use core::ffi::CStr;
 
 use image_format::ExitCode;
 use loader::supervise::Place;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::O_WRONLY;
 use sys::abi::signal::{SIGCHLD, SIGKILL};
 use sys::child::Birth;
@@ -89,7 +89,7 @@ pub fn enter(wanted: Kinds) -> Result<bool> {
     unshare_alone(wanted | Kinds::USER).map_err(|e| {
         let remedy = "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
                       kernel.apparmor_restrict_unprivileged_userns), or restart with --pid new";
-        kernel("user, pid and time namespaces", "cannot be made", e).remedy(remedy)
+        kernel("user, pid and time namespaces", "cannot be made", e).hint(remedy)
     })?;
     namespace::map_own(own).map_err(|e| kernel("user namespace", "this user's id cannot be kept in it", e))?;
     // Its files are the program's to open, with no more rights than it has.

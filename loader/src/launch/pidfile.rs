@@ -1,7 +1,7 @@
 //! `--pidfile`: a file that holds a pid from the moment it is there, never half of one.
 
 use image_format::ExitCode;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::Errno;
 use sys::abi::{O_CREAT, O_EXCL, O_WRONLY};
 use sys::text::Line;

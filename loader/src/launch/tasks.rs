@@ -4,7 +4,7 @@ use image_format::record::process::Process;
 use image_format::record::thread::{Thread, ThreadFlags};
 use image_format::{Checked, Fault};
 use loader::options::Options;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 
 use crate::heap;
 use crate::prepare::Input;

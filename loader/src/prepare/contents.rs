@@ -5,8 +5,9 @@ use image_format::record::content::{Content, ContentKind};
 use image_format::record::memory::Backing;
 use image_format::{Checked, ExitCode, Fault, Part, SEGMENT_MAX, seal};
 use loader::options::Options;
+use state::FilesPolicy;
 use state::regular::{Change, compare};
-use state::{Error, FilesPolicy, Result};
+use state::restart::{Error, Result};
 use sys::fs::Fd;
 use zerocopy::little_endian::U64;
 

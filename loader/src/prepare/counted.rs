@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use image_format::ExitCode;
 use image_format::record::process::Process;
-use state::Result;
+use state::restart::Result;
 use sys::Errno;
 use sys::child::{self, Birth};
 use sys::fs::Fd;

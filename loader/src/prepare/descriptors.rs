@@ -11,8 +11,8 @@ use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
 use loader::options::Options;
+use state::restart::{Error, Result};
 use state::wait::Wait;
-use state::{Error, Result};
 use sys::Errno;
 use sys::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, F_SETFL, O_ACCMODE, O_RDONLY, S_IFIFO, S_IFMT, TIOCGPTN};
 use sys::fs::Fd;
@@ -100,7 +100,7 @@ pub fn is_in_transit(image: &Checked<'_>, descriptor: &Descriptor) -> bool {
 }
 
 fn not_kept(fd: u32, e: Errno) -> Error {
-    Error::about("descriptor #: cannot be kept (!)", fd, b"", e).code(ExitCode::Descriptor)
+    Error::about(": cannot be kept (!)", 0u32, b"", e).of_descriptor(fd).code(ExitCode::Descriptor)
 }
 
 /// What an open file's first descriptor is to be.
@@ -131,13 +131,9 @@ pub fn connect(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut
     // place of a pipe.
     for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
         state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
-            Error::about(
-                "descriptor #: cannot be watched by epoll any more (!): --fd #=PATH, with a pipe or a terminal",
-                fd as u32,
-                b"",
-                e,
-            )
-            .code(ExitCode::Descriptor)
+            let what = ": cannot be watched by epoll any more (!): --fd #=PATH, with a pipe or a terminal";
+            let fd = fd as u32;
+            Error::about(what, fd, b"", e).of_descriptor(fd).code(ExitCode::Descriptor)
         })?;
     }
     Ok(())

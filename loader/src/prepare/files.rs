@@ -5,7 +5,7 @@ use image_format::{Checked, PAGE};
 use loader::options::Options;
 use state::memory::reopened::{mapped_mode, open_shared};
 use state::regular::{Change, compare};
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
 

@@ -8,7 +8,7 @@ use image_format::record::process::FD_MASK;
 use image_format::record::regular::Regular;
 use image_format::{Checked, ExitCode, NoteType, OpenFile};
 use loader::options::Options;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::Errno;
 use sys::abi::net::{AF_UNIX, SOCK_STREAM};
 use sys::abi::{O_ACCMODE, O_APPEND, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, SEEK_SET, Stat};

@@ -3,7 +3,7 @@
 use image_format::reader::PROBE_LEN;
 use image_format::{Checked, ExitCode, Fault, Image, Need, Part, seal};
 use loader::options::Options;
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{O_RDONLY, S_IFMT, S_IFREG, Stat};
 use sys::fs::Fd;

@@ -6,7 +6,7 @@ use image_format::{Checked, ExitCode};
 use loader::limits;
 use loader::options::Options;
 use state::frame::{FIXED, Move, Xstate};
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::{AT_FDCWD, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_STACK};
 use sys::text::{cut, hex, words};
 

@@ -22,7 +22,8 @@ use image_format::record::memory::Backing;
 use image_format::{Checked, ExitCode};
 use loader::limits;
 use loader::options::Options;
-use state::{Error, FilesPolicy, Result};
+use state::FilesPolicy;
+use state::restart::{Error, Result};
 use sys::text::Line;
 
 use self::counted::Waiting;

@@ -10,7 +10,7 @@
 use image_format::record::memory::Vma;
 use image_format::record::thread::Thread;
 use image_format::{Checked, ExitCode, PAGE, USER_END, align_up};
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::abi::CLOCK_MONOTONIC;
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;

@@ -6,7 +6,7 @@
 use image_format::record::memory::{Vma, VmaKind};
 use image_format::{Checked, ExitCode, PAGE, seal};
 use loader::vdso::{calls, entries};
-use state::{Error, Result};
+use state::restart::{Error, Result};
 use sys::arch::ENTRIES;
 
 use super::Input;

@@ -13,19 +13,19 @@ use sys::fs::Fd;
 use sys::text::{Shown, Text, hex};
 
 use super::DELETED;
-use super::source::{Object, View, kind_of, position, same};
+use super::source::{self, View, kind_of, position, same};
 use crate::descriptor::{Kind, OpenFile};
 use crate::index::Index;
 use crate::memory::{Head, shared};
 use crate::target::{Save, Target};
-use crate::{Error, Result, WithFiles};
+use crate::{Error, Object, Result, WithFiles};
 
 /// Most bytes of a file that is carried because it is mapped.
 const SMALL: i64 = 64 << 10;
 
 /// What was found so far.
 pub(super) struct Finder<'b> {
-    pub(super) objects: &'b mut [Object],
+    pub(super) objects: &'b mut [source::Object],
     pub(super) index: Index<'b>,
     pub(super) count: usize,
     pub(super) views: &'b mut [View],
@@ -40,7 +40,7 @@ fn open_on<'f>(open: &Index<'_>, files: &'f [OpenFile], dev: u64, ino: u64) -> i
 }
 
 impl Finder<'_> {
-    fn known(&self) -> &[Object] {
+    fn known(&self) -> &[source::Object] {
         self.objects.get(..self.count).unwrap_or_default()
     }
 
@@ -48,7 +48,7 @@ impl Finder<'_> {
         let name = name.strip_suffix(DELETED).unwrap_or(name);
         let kind = kind_of(name);
         let key = name.strip_prefix(b"/SYSV").and_then(hex).unwrap_or(0) as u32;
-        *self.objects.get_mut(self.count).ok_or(Full)? = Object {
+        *self.objects.get_mut(self.count).ok_or(Full)? = source::Object {
             dev: stat.dev,
             ino: stat.ino,
             size: stat.size as u64,
@@ -81,10 +81,10 @@ impl Finder<'_> {
             let link = Text::<32>::of(format_args!("fd/{number}"));
             let known = same(self.known(), &self.index, file.dev, file.ino);
             let mut buffer = [0; 4097];
-            let unnamed = |e| Error::failed(format_args!("descriptor {}", file.fd), "its name cannot be read", e);
+            let unnamed = |e| Error::failed(Object::bare(file.fd), "its name cannot be read", e);
             let name = sys::fs::read_link_at(proc, link.as_c_str(), &mut buffer).map_err(unnamed)?;
             let failed = |e| {
-                let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
+                let object = Object::descriptor(file.fd, format_args!("{}", Shown(name)));
                 Error::failed(object, "its contents cannot be read", e)
             };
             let stat = sys::fs::stat_at(proc, link.as_c_str(), 0).map_err(failed)?;
@@ -103,7 +103,7 @@ impl Finder<'_> {
             };
             if let Some((why, remedy)) = refused {
                 object.size = 0;
-                let object = format_args!("descriptor {} ({})", file.fd, Shown(name));
+                let object = Object::descriptor(file.fd, format_args!("{}", Shown(name)));
                 save.target.blocked(Error::refused(object, why, remedy))?;
                 continue;
             }
@@ -148,7 +148,7 @@ impl Finder<'_> {
             let (proc, number) = save.target.at(file.fd);
             let link = Text::<32>::of(format_args!("fd/{number}"));
             let failed = |e| {
-                let object = format_args!("descriptor {} (regular file {})", file.fd, Shown(path.as_bytes()));
+                let object = Object::descriptor(file.fd, format_args!("regular file {}", Shown(path.as_bytes())));
                 Error::failed(object, "its contents cannot be read (--with-files)", e)
             };
             let opened = sys::fs::open_at(proc, link.as_c_str(), O_RDONLY, 0).map_err(failed)?;
@@ -215,7 +215,7 @@ impl Finder<'_> {
                 crate::sysv::check(save.target, object)?;
             }
         }
-        let unread = |o: &&Object| o.fd < 0 && o.size != 0 && o.seen == 0;
+        let unread = |o: &&source::Object| o.fd < 0 && o.size != 0 && o.seen == 0;
         if let Some(object) = self.known().iter().find(unread) {
             let object = format_args!("file {}", Shown(save.notes.kept(object.name)));
             let why = "was deleted, and the process has it open for writing alone";

@@ -6,14 +6,14 @@ use sys::abi::{O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IF
 use sys::text::{Shown, Text};
 
 use super::{Kind, OpenFile};
-use crate::{Error, Result, Save, Target, content, device, directory, pidfd, pipe, pty, regular, terminal};
+use crate::{Error, Object, Result, Save, Target, content, device, directory, pidfd, pipe, pty, regular, terminal};
 
 /// Finds the name and the kind of a description; `own`: its process's directory in `/proc`.
 ///
 /// # Errors
 /// It cannot be examined, or not be carried.
 pub(super) fn tell<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, own: &[u8]) -> Result<()> {
-    let failed = |e| Error::failed(format_args!("descriptor {}", file.fd), "cannot be examined", e);
+    let failed = |e| Error::failed(Object::bare(file.fd), "cannot be examined", e);
     let (proc, number) = save.target.at(file.fd);
     let link = Text::<32>::of(format_args!("fd/{number}"));
     let mut buffer = [0; 4097];
@@ -44,7 +44,7 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, link: &C
     let fd = file.fd;
     let refuse = |kind: &str| {
         Error::refused(
-            format_args!("descriptor {fd} ({kind} {})", Shown(name)),
+            Object::descriptor(fd, format_args!("{kind} {}", Shown(name))),
             "cannot be carried yet",
             "close it before the save",
         )

@@ -8,7 +8,7 @@ use sys::abi::S_IFMT;
 use sys::fs::Fd;
 
 use super::OpenFile;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Gives each descriptor the id of the first one of its description. `table` ascends by number.
 ///
@@ -71,7 +71,7 @@ fn tell_apart<T: Target>(
                 // What looks shared is taken for shared, as duplicates are the rule; but these all look the same.
                 None if file.mode & S_IFMT == 0 => {
                     return save.target.blocked(Error::refused(
-                        format_args!("descriptors {} and {}", first.fd, file.fd),
+                        Object::Descriptors([(first.fd, None), (file.fd, None)]),
                         "cannot be told apart, as the kernel forbids kcmp(2)",
                         "allow it, or use Linux 6.10 or newer",
                     ));

@@ -6,7 +6,7 @@ use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::Owned;
 
 use crate::regular::{Change, compare};
-use crate::{Error, FilesPolicy, Result};
+use crate::{FilesPolicy, restart};
 
 /// How a mapped file must be open.
 #[must_use]
@@ -18,10 +18,10 @@ pub fn mapped_mode(backing: &Backing) -> u32 {
 ///
 /// # Errors
 /// It is missing, or has changed: what it held is not in the image.
-pub fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> Result<Owned> {
+pub fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> restart::Result<Owned> {
     let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
-        Error::about("mapping * of file @", start, path, e).code(code).why(why).hint("put the file back")
+        restart::Error::about("mapping * of file @", start, path, e).code(code).why(why).hint("put the file back")
     };
     let written = mapped_mode(backing) == O_RDWR;
     let file = sys::fs::open_path(path, mapped_mode(backing), 0)

@@ -8,7 +8,7 @@ use sys::text::Text;
 
 use super::{failed, mode};
 use crate::descriptor::{OpenFile, first_of};
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Most bytes of one pipe that are carried.
 const CONTENTS_MAX: usize = 1 << 20;
@@ -26,7 +26,7 @@ pub(super) fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile], fi
         return push(save, first, size, &[], false);
     }
     let refuse = |why| {
-        let object = format_args!("descriptor {} (pipe:[{}] inside the process)", first.fd, first.ino);
+        let object = Object::descriptor(first.fd, format_args!("pipe:[{}] inside the process", first.ino));
         Error::refused(object, why, "empty it before the save")
     };
     if len > CONTENTS_MAX {

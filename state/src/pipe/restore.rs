@@ -7,7 +7,8 @@ use sys::abi::{F_SETFL, F_SETPIPE_SZ, O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY,
 use sys::fs::Owned;
 
 use crate::content::{DELETED, nameless, open_again};
-use crate::{Error, Result, owner};
+use crate::owner;
+use crate::restart::{Error, Result};
 
 fn mode(pipe: &Pipe) -> u32 {
     pipe.flags.get() & O_ACCMODE

@@ -4,39 +4,40 @@
 
 use sys::fs::{Fd, Owned, waiting};
 
-use super::facts::{Facts, Other, failed};
+use super::facts::{Facts, Obstacle, Other, failed};
 use super::queue::{EXTPROC, ICANON, LFLAG, LINES_MAX, TYPED_MAX, word};
 use crate::descriptor::OpenFile;
-use crate::{Error, Result, Target};
+use crate::{Error, Object, Result, Target};
 
 /// A master that cannot be carried.
-pub(super) fn refused(master: &OpenFile, why: &'static str) -> Error {
-    Error::told(format_args!("descriptor {} (pseudo-terminal {})", master.fd, master.offset), why)
+pub(super) fn refused(master: &OpenFile, (why, remedy): Obstacle) -> Error {
+    Error::refused(Object::descriptor(master.fd, format_args!("pseudo-terminal {}", master.offset)), why, remedy)
 }
 
 /// Why a master whose other end nobody has opened cannot be made again as it is; `shown`: bytes that wait in it.
-pub(super) fn unlike_new(facts: &Facts, shown: usize) -> Option<&'static str> {
+pub(super) fn unlike_new(facts: &Facts, shown: usize) -> Option<Obstacle> {
     if facts.other != Other::New {
         return None;
     }
     if shown != 0 {
-        return Some(
-            "holds an echo that nobody has read, while nobody has opened its other end: read it before the save",
-        );
+        return Some((
+            "holds an echo that nobody has read, while nobody has opened its other end",
+            "read it before the save",
+        ));
     }
-    let why = "has other permissions than a new one, while nobody has opened its other end: open it before the save";
-    Some(why).filter(|_| ![0o600, 0o620].contains(&facts.mode))
+    let why = "has other permissions than a new one, while nobody has opened its other end";
+    Some((why, "open it before the save")).filter(|_| ![0o600, 0o620].contains(&facts.mode))
 }
 
 /// Why what was typed cannot be carried, if there is too much of it.
-pub(super) fn too_much(facts: &Facts, takes_lines: bool, slave: &Owned) -> sys::Result<Option<&'static str>> {
+pub(super) fn too_much(facts: &Facts, takes_lines: bool, slave: &Owned) -> sys::Result<Option<Obstacle>> {
     let most = match takes_lines {
         _ if word(&facts.termios, LFLAG) & EXTPROC != 0 => 0,
         true => LINES_MAX,
         false => TYPED_MAX,
     };
-    let why = "holds more typed bytes than can be carried: let the program read them before the save";
-    Ok((waiting(slave.fd())? > most).then_some(why))
+    let why = "holds more typed bytes than can be carried";
+    Ok((waiting(slave.fd())? > most).then_some((why, "let the program read them before the save")))
 }
 
 /// Why a master of a process that runs cannot be carried, as far as that can be told without taking anything out of it: not whether
@@ -44,7 +45,7 @@ pub(super) fn too_much(facts: &Facts, takes_lines: bool, slave: &Owned) -> sys::
 ///
 /// # Errors
 /// It cannot be looked at.
-pub(super) fn asked<T: Target>(target: &T, master: &OpenFile, facts: &Facts) -> Result<Option<&'static str>> {
+pub(super) fn asked<T: Target>(target: &T, master: &OpenFile, facts: &Facts) -> Result<Option<Obstacle>> {
     let failed = failed(master);
     if let Other::Inside(Some(fd)) = facts.other {
         let slave = target.borrow(fd as Fd).map_err(&failed)?;

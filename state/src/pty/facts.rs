@@ -12,7 +12,7 @@ use sys::text::{Shown, Text, decimal};
 use super::{TTY, is_master};
 use crate::descriptor::{Kind, OpenFile};
 use crate::process::Stat as ProcStat;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Of the settings the byte that tells the line discipline (`c_line`).
 const LINE: usize = 16;
@@ -55,7 +55,7 @@ pub(super) struct Facts {
 pub(super) fn failed(file: &OpenFile) -> impl Fn(Errno) -> Error {
     let (fd, number) = (file.fd, file.offset);
     move |e| {
-        let object = format_args!("descriptor {fd} (pseudo-terminal {number})");
+        let object = Object::descriptor(fd, format_args!("pseudo-terminal {number}"));
         Error::failed(object, "cannot be looked into", e)
     }
 }
@@ -83,13 +83,14 @@ pub fn pair<T: Target>(save: &mut Save<'_, '_, T>, files: &mut [OpenFile]) -> Re
         for file in files.iter_mut().filter(|file| is_end(file)) {
             (file.kind, file.offset) = (Kind::Pty as u32, number);
         }
-        let Err(why) = other(save.target, &end, &slave, files, number).map_err(&failed)?.and_then(|_| session.fits())
+        let Err((why, remedy)) =
+            other(save.target, &end, &slave, files, number).map_err(&failed)?.and_then(|_| session.fits())
         else {
             continue;
         };
         let path = Shown(save.notes.kept(master.path));
-        let object = format_args!("descriptor {} (pseudo-terminal master {path})", master.fd);
-        save.target.blocked(Error::told(object, why))?;
+        let object = Object::descriptor(master.fd, format_args!("pseudo-terminal master {path}"));
+        save.target.blocked(Error::refused(object, why, remedy))?;
     }
     Ok(())
 }
@@ -99,8 +100,11 @@ fn slave(end: &Owned) -> sys::Result<Stat> {
     sys::fs::fstat(sys::terminal::peer(end.fd(), O_PATH)?.fd())
 }
 
-/// Why a terminal cannot be carried, if it cannot.
-type Fits<T> = core::result::Result<T, &'static str>;
+/// An error: it cannot be carried.
+type Fits<T> = core::result::Result<T, Obstacle>;
+
+/// Why a terminal cannot be carried, and what helps.
+pub(super) type Obstacle = (&'static str, &'static str);
 
 /// Who has the other end.
 fn other<T: Target>(
@@ -112,12 +116,12 @@ fn other<T: Target>(
 ) -> sys::Result<Fits<Other>> {
     let ready = sys::fs::ready(end.fd(), POLLPRI)?;
     if ready & POLLPRI != 0 {
-        return Ok(Err("has a message of its packet mode waiting: read it before the save"));
+        return Ok(Err(("has a message of its packet mode waiting", "read it before the save")));
     }
     // The slave's is a part of its settings.
     let settings = ask(end.fd(), TCGETS)?;
     if sys::terminal::number(end.fd(), TIOCGETD)? != 0 || settings.get(LINE) != Some(&0) {
-        return Ok(Err("has another line discipline, which cannot be carried yet: give it back before the save"));
+        return Ok(Err(("has another line discipline, which cannot be carried yet", "give it back before the save")));
     }
     let mut slaves = files
         .iter()
@@ -133,7 +137,7 @@ fn other<T: Target>(
         None => Ok(Other::New),
         Some(pid) if target.is_along(pid) => Ok(Other::Along),
         Some(_) => {
-            Err("has its other end in another process: end that, or save the program inside the terminal instead")
+            Err(("has its other end in another process", "end that, or save the program inside the terminal instead"))
         }
     })
 }
@@ -152,18 +156,15 @@ fn holder<T: Target>(target: &T, slave: &Stat) -> sys::Result<Option<i32>> {
             match sys::fs::stat_at(dir.fd(), file.as_c_str(), 0) {
                 Ok(stat) if (stat.dev, stat.ino) == (slave.dev, slave.ino) => {
                     found = Some(pid);
-                    Err(Errno::EEXIST)
+                    Err(())
                 }
                 _ => Ok(()),
             }
         });
         // One outside counts more than one that is saved along.
-        if found.is_some_and(|pid| !target.is_along(pid)) { Err(Errno::EEXIST) } else { Ok(()) }
+        if found.is_some_and(|pid| !target.is_along(pid)) { Err(()) } else { Ok(()) }
     });
-    match searched {
-        Ok(()) | Err(Errno::EEXIST) => Ok(found),
-        Err(e) => Err(e),
-    }
+    searched.map(|_| found)
 }
 
 /// Whose controlling terminal it is.
@@ -183,11 +184,11 @@ impl Session {
     fn fits(self) -> Fits<()> {
         match self {
             Self::None | Self::Own => Ok(()),
-            Self::Led => Err(
-                "is the controlling terminal of a session that another process leads, or another job in its foreground: \
-                              save the process that leads it",
-            ),
-            Self::Other => Err("is the controlling terminal of another process: end that before the save"),
+            Self::Led => Err((
+                "is the controlling terminal of a session that another process leads, or another job in its foreground",
+                "save the process that leads it",
+            )),
+            Self::Other => Err(("is the controlling terminal of another process", "end that before the save")),
         }
     }
 }

@@ -15,10 +15,10 @@ use sys::fs::{Fd, Owned, ready, waiting};
 use sys::terminal::{Termios, control, number};
 
 use super::asked::{refused, too_much, unlike_new};
-use super::facts::{Facts, Other, failed};
+use super::facts::{Facts, Obstacle, Other, failed};
 use super::{make, open_slave};
 use crate::descriptor::OpenFile;
-use crate::{Error, Result, Save, Target};
+use crate::{Error, Object, Result, Save, Target};
 
 /// Most bytes that are taken out of the slave's queue (the kernel's has 4095), with what is put in front of some of them.
 const TYPED: usize = 2 * 4096;
@@ -285,7 +285,7 @@ pub(super) fn save<T: Target>(
     set?;
     let why = match why {
         None if held.held_up => {
-            Some("its output is stopped by tcflow(3), which cannot be carried yet: start it before the save")
+            Some(("its output is stopped by tcflow(3), which cannot be carried yet", "start it before the save"))
         }
         None => unlike_new(facts, held.shown.len),
         why => why,
@@ -323,7 +323,7 @@ struct Looked {
     /// Nobody else may open it.
     exclusive: bool,
     /// Why what it holds cannot be carried.
-    why: Option<&'static str>,
+    why: Option<Obstacle>,
 }
 
 /// Opens the slave, takes all out, and puts it back.
@@ -366,7 +366,7 @@ fn look<T: Target>(
     }
     leave(facts, slave);
     taken.map_err(&failed)?;
-    let object = format_args!("descriptor {} (pseudo-terminal {})", master.fd, master.offset);
+    let object = Object::descriptor(master.fd, format_args!("pseudo-terminal {}", master.offset));
     put_back.map_err(|e| {
         Error::failed(object, "what it held cannot be put back, and the program has lost a part of it", e)
     })?;

@@ -3,6 +3,8 @@
 //! A socket keeps the name that it was bound to, whatever becomes of the file; whoever connects needs the file. Must never take away a
 //! file that a socket of another program may have.
 
+use core::convert::Infallible;
+
 use image_format::record::socket::Step;
 use sys::abi::net::SIOCUNIXFILE;
 use sys::abi::{O_DIRECTORY, O_PATH};
@@ -70,9 +72,10 @@ fn is_gone<T: Target>(target: &T, one: &One, path: &[u8]) -> Result<bool> {
         other.push(name);
         let stat = sys::fs::stat_at(folder.fd(), other.as_c_str(), sys::abi::AT_SYMLINK_NOFOLLOW);
         renamed |= stat.is_ok_and(|stat| stat.ino as u32 == one.file);
-        Ok::<_, Errno>(())
+        Ok::<_, Infallible>(())
     })
-    .map_err(cannot())?;
+    .map_err(cannot())?
+    .unwrap_or_else(|never| match never {});
     Ok(!renamed)
 }
 

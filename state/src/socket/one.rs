@@ -9,7 +9,7 @@ use sys::text::Text;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Address;
-use crate::Error;
+use crate::{Error, Object};
 use image_format::record::process::FD_MASK;
 
 /// What becomes of a socket at the restart.
@@ -140,11 +140,11 @@ impl One {
 
 #[cold]
 pub fn refuse(one: &One, why: &'static str, remedy: &'static str) -> Error {
-    Error::refused(format_args!("descriptor {} (socket {})", one.fd, one.name()), why, remedy)
+    Error::refused(Object::descriptor(one.fd, format_args!("socket {}", one.name())), why, remedy)
 }
 
 #[cold]
 pub fn failed(one: &One, why: &'static str) -> impl Fn(Errno) -> Error + use<> {
     let one = *one;
-    move |e| Error::failed(format_args!("descriptor {} (socket {})", one.fd, one.name()), why, e)
+    move |e| Error::failed(Object::descriptor(one.fd, format_args!("socket {}", one.name())), why, e)
 }

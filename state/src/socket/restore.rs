@@ -11,8 +11,8 @@ use sys::socket::{Rights, request};
 use sys::{Errno, Sysno};
 
 use crate::descriptor::now;
+use crate::restart::{Error, Result};
 use crate::wait::Wait;
-use crate::{Error, Result};
 
 /// Nothing here waits, whatever an image asks for.
 const NEW: u32 = SOCK_CLOEXEC | SOCK_NONBLOCK;

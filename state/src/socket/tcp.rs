@@ -12,7 +12,7 @@ use super::diag::{Diag, InetFacts, is_of_this_machine, is_told_of};
 use super::one::{NONE, One, READS, Role, WRITES, failed, refuse};
 use super::order::{Order, order_of};
 use super::{Address, kept, repair};
-use crate::{Result, Scratch, Target};
+use crate::{ErrorKind, Result, Scratch, Target};
 
 /// Bytes of `struct tcp_info` that are read.
 pub type Info = [u8; 104];
@@ -220,7 +220,7 @@ impl Others {
                 if received > ends {
                     let why = "holds data for a listener that has not accepted it, which cannot be carried";
                     // As a rule the listener is just about to.
-                    return Err(refuse(one, why, "let the listener accept it").passing());
+                    return Err(refuse(one, why, "let the listener accept it").kind(ErrorKind::Changed));
                 }
                 Ok(())
             }

@@ -9,7 +9,7 @@ use super::diag::Diag;
 use super::file;
 use super::one::{NONE, One, READS, Role, WRITES, failed, refuse};
 use super::order::{Order, order_of};
-use crate::{Result, Scratch, Target};
+use crate::{ErrorKind, Result, Scratch, Target};
 
 /// Finds peers, states and files.
 ///
@@ -92,7 +92,7 @@ fn role<T: Target>(target: &T, (table, names): (&[One], &Names<'_>), one: &One, 
             return Ok(Role::Waits);
         }
         let why = "holds data for a listener that has not accepted it, which cannot be carried";
-        return Err(refuse(one, why, "let the listener accept it").passing());
+        return Err(refuse(one, why, "let the listener accept it").kind(ErrorKind::Changed));
     }
     if one.is_standard() {
         return Ok(Role::Outside);

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Address;
 use crate::descriptor::{self, Kind, OpenFile};
-use crate::{Error, Result, Save, Scratch, Target};
+use crate::{Error, Object, Result, Save, Scratch, Target};
 
 /// Most bytes that are carried of one socket.
 const CONTENTS_MAX: usize = 16 << 20;
@@ -186,7 +186,7 @@ struct Holder {
 
 impl Holder {
     fn of<T: Target>(target: &T, file: &OpenFile) -> Result<Option<Self>> {
-        let failed = |e| Error::failed(format_args!("descriptor {} (socket)", file.fd), "cannot be examined", e);
+        let failed = |e| Error::failed(Object::descriptor(file.fd, format_args!("socket")), "cannot be examined", e);
         let own = target.borrow(file.fd as Fd).map_err(failed)?;
         let is = |name| number(own.fd(), SOL_SOCKET, name).map_err(failed);
         if is(SO_DOMAIN)? != AF_UNIX || is(SO_ACCEPTCONN)? != 0 {
@@ -202,11 +202,11 @@ impl Holder {
 
     fn failed(&self) -> impl Fn(Errno) -> Error + use<> {
         let id = self.id;
-        move |e| Error::failed(format_args!("descriptor {id} (socket unix)"), "cannot be looked into", e)
+        move |e| Error::failed(Object::descriptor(id, format_args!("socket unix")), "cannot be looked into", e)
     }
 
     fn refuse(&self, why: &'static str, remedy: &'static str) -> Error {
-        Error::refused(format_args!("descriptor {} (socket unix)", self.id), why, remedy)
+        Error::refused(Object::descriptor(self.id, format_args!("socket unix")), why, remedy)
     }
 
     fn limit(&self, len: usize) -> Result<usize> {

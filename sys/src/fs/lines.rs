@@ -7,14 +7,14 @@ use core::ffi::CStr;
 use super::{Fd, Owned, arg, open_at, read, seek};
 use crate::{Errno, Result, Sysno, abi, call};
 
-/// The names in a directory, one call of `f` each; `.` and `..` left out.
+/// The names in a directory, one call of `f` each, until it returns an error, which is given back; `.` and `..` left out.
 ///
 /// # Errors
-/// getdents64(2)'s, or what `f` returns.
-pub fn for_each_name<E: From<Errno>>(
+/// getdents64(2)'s.
+pub fn for_each_name<E>(
     dir: Fd,
     mut f: impl FnMut(&[u8]) -> core::result::Result<(), E>,
-) -> core::result::Result<(), E> {
+) -> Result<core::result::Result<(), E>> {
     #[repr(align(8))]
     struct Buffer([u8; 2048]);
     let mut buffer = Buffer([0; 2048]);
@@ -24,7 +24,7 @@ pub fn for_each_name<E: From<Errno>>(
         // SAFETY: the kernel writes only into the buffer.
         let n = unsafe { call(Sysno::getdents64, [arg(dir), at, buffer.0.len()]) }?;
         if n == 0 {
-            return Ok(());
+            return Ok(Ok(()));
         }
         // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
         let mut rest = buffer.0.get(..n).unwrap_or_default();
@@ -32,8 +32,11 @@ pub fn for_each_name<E: From<Errno>>(
             let len =
                 usize::from(u16::from_le_bytes([len.first().copied().unwrap_or(0), len.get(1).copied().unwrap_or(0)]));
             let name = name.split(|b| *b == 0).next().unwrap_or_default();
-            if name != b"." && name != b".." {
-                f(name)?;
+            if name != b"."
+                && name != b".."
+                && let Err(end) = f(name)
+            {
+                return Ok(Err(end));
             }
             if len == 0 {
                 break;
