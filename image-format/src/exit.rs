@@ -3,8 +3,10 @@
 //! They lie between 64 and 99, apart from a shell's 126–128+N, so that a job script can tell "the program
 //! ended with 1" from "there was no restart". Must never be renumbered: scripts rely on them.
 
+use zerocopy::TryFromBytes;
+
 /// Why no program was started (or saved). The numbers are part of the command line's contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes)]
 #[repr(u8)]
 pub enum ExitCode {
     /// The command line is wrong.
@@ -57,4 +59,12 @@ pub enum ExitCode {
     OtherJob = 90,
     /// Another `ckpt run` has the image.
     InUse = 91,
+}
+
+impl ExitCode {
+    /// The one of a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::try_read_from_bytes(&[number]).ok()
+    }
 }

@@ -80,7 +80,12 @@ fn room(len: usize) -> Result<*mut u8> {
     let heap = unsafe { &mut *HEAP.0.get() };
     let found = Layout::from_size_align(len.max(1), ALIGN).ok().and_then(|layout| heap.allocate_first_fit(layout).ok());
     found.map(NonNull::as_ptr).ok_or_else(|| {
-        Error::about("descriptors and mapped files: are more than the restart's memory holds", 0u32, b"", None)
-            .code(ExitCode::NoRoom)
+        Error::about(
+            ExitCode::NoRoom,
+            "descriptors and mapped files: are more than the restart's memory holds",
+            0u32,
+            b"",
+            None,
+        )
     })
 }

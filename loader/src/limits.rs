@@ -38,7 +38,7 @@ const SYS_ADMIN: u64 = 1 << 21;
 pub fn cpu(image: &Checked<'_>, mut report: impl FnMut(Error) -> Result<()>) -> Result<()> {
     let (features, xcr0, _) = sys::arch::cpu_features();
     let names = crate::cpu::lacking(&image.header().cpu, &features, xcr0);
-    let lacks = |what, names: &Line| Error::about(what, 0u32, names.as_bytes(), None).code(ExitCode::Cpu);
+    let lacks = |what, names: &Line| Error::about(ExitCode::Cpu, what, 0u32, names.as_bytes(), None);
     if !names.as_bytes().is_empty() {
         let what = "CPU without @: the program may use these: start it by ckpt run --portable; or --cpu ignore to try";
         report(lacks(what, &names))?;
@@ -145,7 +145,7 @@ pub fn rights(image: &Checked<'_>, as_root: bool) -> Result<Change> {
 
 /// What this system refuses; `what` is a pattern for the number and the text, see [`sys::text::Text::fill`].
 fn refused(what: &'static str, number: u64, text: &Line) -> Error {
-    Error::about(what, number, text.as_bytes(), None).code(ExitCode::Kernel)
+    Error::about(ExitCode::Kernel, what, number, text.as_bytes(), None)
 }
 
 /// `SOL_TCP` and `TCP_REPAIR`.
@@ -164,7 +164,17 @@ fn memory(image: &Checked<'_>, report: &mut impl FnMut(Error) -> Result<()>) -> 
     let mut within = |what: &'static str, need, resource, option| match sys::process::rlimit(resource) {
         Ok(limit) if need > limit.hard => {
             let what = Line::filled(what, need, b"", 0);
-            report(refused("@: more than the limit of %", limit.hard, &what).hint(option))
+            {
+                let (what, words) = (what.as_bytes(), ["", option]);
+                report(Error::with_reason(
+                    ExitCode::Kernel,
+                    "@: more than the limit of %",
+                    limit.hard,
+                    what,
+                    None,
+                    words,
+                ))
+            }
         }
         _ => Ok(()),
     };

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use image_format::ExitCode;
 use loader::options::{Options, parse};
 use state::process::restarting::{self, Mark};
-use state::restart::{Error, Result};
+use state::restart::Result;
 use sys::abi::signal::SIGXFSZ;
 use sys::text::Line;
 
@@ -32,24 +32,30 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: as above.
     let args = (1..unsafe { *sp }).map(arg);
     let mut options = Options::new();
-    let error = match parse(&mut options, args) {
+    match parse(&mut options, args) {
         Ok(Some(text)) => {
             let _ = sys::fs::write_all(1, Line::filled(text, 0, b"", 0).as_bytes());
             sys::process::exit(0)
         }
         Ok(None) => match restart(&options, is_privileged(sp)) {
             Ok(plan) => crate::commit::commit(plan),
-            Err(error) => error,
+            Err(error) => error.never(),
         },
         Err((why, argument)) => {
-            let mut told = Line::filled("argument @: ", 0, argument, 0);
-            told.fill(why, 0, b"", 0);
-            Error::about("@: see --help", 0u32, told.as_bytes(), None).code(ExitCode::Usage)
+            let mut line = Line::filled("argument @: ", 0, argument, 0);
+            line.fill(why, 0, b"", 0);
+            line.fill(": see --help", 0, b"", 0);
+            restart_failed(ExitCode::Usage as u8, &line)
         }
-    };
-    tell(2, "@", 0, error.line().as_bytes(), 0);
-    crate::prepare::tree::fail(i32::from(error.exit_code() as u8));
-    sys::process::exit(i32::from(error.exit_code() as u8))
+    }
+}
+
+/// Says why the restart cannot go on, to the other processes of its tree, too, and ends this one; see [`state::restart`].
+#[unsafe(no_mangle)]
+extern "Rust" fn restart_failed(code: u8, line: &Line) -> ! {
+    tell(2, "@", 0, line.as_bytes(), 0);
+    crate::prepare::tree::fail(i32::from(code));
+    sys::process::exit(i32::from(code))
 }
 
 /// From the command line to a plan, in the process that is to be the program.

@@ -114,7 +114,7 @@ pub fn bring_back(
     if sys::fs::lstat_path(path).is_ok() {
         return Ok(());
     }
-    let failed = |pattern, name, e| restart::Error::about(pattern, 0u32, name, e).code(ExitCode::FileMissing);
+    let failed = |pattern, name, e| restart::Error::about(ExitCode::FileMissing, pattern, 0u32, name, e);
     let no_file = "file @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW";
     let no_directory = "directory @: is missing, and cannot be restored (!): put it there, or --map-path OLD=NEW";
     let (dir, _) = split(path);

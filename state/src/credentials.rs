@@ -204,13 +204,13 @@ pub enum Change {
 /// # Errors
 /// It may not, or they are unknown here.
 pub fn check(pid: u32, wanted: &Credentials, groups: &[u8]) -> restart::Result<Change> {
-    let failed = |e| restart::Error::about("credentials: cannot be read (!)", 0u32, b"", e).code(ExitCode::Kernel);
+    let failed = |e| restart::Error::about(ExitCode::Kernel, "credentials: cannot be read (!)", 0u32, b"", e);
     let unread = || failed(Errno::E2BIG);
     let own = Found::read(AT_FDCWD, c"/proc/self/status").map_err(failed)?.ok_or_else(unread)?;
     if own.is(wanted, groups) {
         return Ok(Change::Nothing);
     }
-    let refused = |what, about: Line| restart::Error::about(what, pid, about.as_bytes(), None).code(ExitCode::Kernel);
+    let refused = |what, about: Line| restart::Error::about(ExitCode::Kernel, what, pid, about.as_bytes(), None);
     let [_, user, ..] = wanted.uid;
     let (change, groups) =
         if own.groups() == groups { (Change::Rights, &[] as &[u8]) } else { (Change::Groups, groups) };

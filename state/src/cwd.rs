@@ -69,7 +69,12 @@ pub fn restore(image: &Checked<'_>) -> restart::Result<()> {
         None => sys::fs::chdir(path),
     };
     entered.map_err(|e| {
-        restart::Error::about("working directory (@): cannot be entered (!): create it again", 0u32, path, e)
-            .code(ExitCode::FileMissing)
+        restart::Error::about(
+            ExitCode::FileMissing,
+            "working directory (@): cannot be entered (!): create it again",
+            0u32,
+            path,
+            e,
+        )
     })
 }

@@ -59,16 +59,16 @@ fn nameless_node(image: &Checked<'_>, file: &Device, path: &[u8]) -> sys::Result
 /// Missing, or another device.
 pub fn restore(image: &Checked<'_>, file: &Device, fd: u32) -> restart::Result<Owned> {
     let path = image.string(file.path);
-    let failed = |why, e| restart::Error::descriptor(fd, "device", path, why, Some(e)).code(ExitCode::FileMissing);
+    let failed = |code, why, e| restart::Error::descriptor(code, fd, "device @", path, e, [why, ""]);
     let flags = file.flags.get();
     // The old name may be one of another root directory (containers bind these devices): then the usual one.
     let opened = sys::fs::open_path(path, flags, 0)
         .or_else(|e| path.strip_suffix(DELETED).map_or(Err(e), |path| nameless_node(image, file, path)))
         .or_else(|e| usual_name(file.rdev.get()).map_or(Err(e), |name| sys::fs::open_path(name, flags, 0)))
-        .map_err(|e| failed("cannot be opened", e))?;
-    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
+        .map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
+    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed(ExitCode::FileMissing, "cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFCHR || stat.rdev != file.rdev.get() {
-        return Err(failed("is another device", sys::Errno::ENXIO).code(ExitCode::FileChanged));
+        return Err(failed(ExitCode::FileChanged, "is another device", sys::Errno::ENXIO));
     }
     Ok(opened)
 }

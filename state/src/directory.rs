@@ -87,9 +87,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 pub fn restore(image: &Checked<'_>, file: &Directory, fd: u32) -> restart::Result<Owned> {
     let path = image.string(file.path);
     let failed = |why, e| {
-        restart::Error::descriptor(fd, "directory", path, why, Some(e))
-            .code(ExitCode::FileMissing)
-            .hint("create it again")
+        restart::Error::descriptor(ExitCode::FileMissing, fd, "directory @", path, e, [why, "create it again"])
     };
     let flags = file.flags.get();
     let opened = match removed(path) {

@@ -71,8 +71,13 @@ pub fn check(image: &Checked<'_>) -> restart::Result<()> {
         })
     };
     tried.map_err(|e| {
-        restart::Error::about("guard regions: are not known to this kernel (!): use Linux 6.13 or newer", 0u32, b"", e)
-            .code(ExitCode::Kernel)
+        restart::Error::about(
+            ExitCode::Kernel,
+            "guard regions: are not known to this kernel (!): use Linux 6.13 or newer",
+            0u32,
+            b"",
+            e,
+        )
     })
 }
 

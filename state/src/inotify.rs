@@ -260,8 +260,14 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> restart::Result<sys::R
         // Numbers only ever rise: those in between are used up.
         loop {
             let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0]).map_err(|e| {
-                restart::Error::descriptor(inotify.id.get(), "inotify of", path, "cannot be watched", Some(e))
-                    .code(ExitCode::FileMissing)
+                restart::Error::descriptor(
+                    ExitCode::FileMissing,
+                    inotify.id.get(),
+                    "inotify of @",
+                    path,
+                    e,
+                    ["cannot be watched", ""],
+                )
             })?;
             if wd as u32 >= watch.wd.get() {
                 break;

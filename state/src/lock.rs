@@ -2,6 +2,7 @@
 
 use image_format::record::lock::{Lock, LockKind};
 use image_format::{ExitCode, NoteType};
+use sys::Errno;
 use sys::abi::{
     F_GETSIG, F_OFD_SETLK, F_OWNER_PID, F_RDLCK, F_SETLEASE, F_SETLK, F_SETOWN, F_SETSIG, F_WRLCK, Flock, LOCK_EX,
     LOCK_NB, LOCK_SH,
@@ -106,11 +107,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 ///
 /// # Errors
 /// Another process holds a conflicting lock.
-pub fn restore(lock: &Lock, fd: Fd) -> restart::Result<()> {
+pub fn restore(lock: &Lock, fd: Fd) -> sys::Result<()> {
     let write = lock.write.get() != 0;
     let kind = if write { F_WRLCK } else { F_RDLCK };
     let range = Flock { kind, whence: 0, start: lock.start.get() as i64, len: lock.len.get() as i64, pid: 0 };
-    let done = match lock.kind.get() {
+    match lock.kind.get() {
         k if k == LockKind::Posix as u32 => sys::fs::set_lock(fd, F_SETLK, &range),
         k if k == LockKind::Ofd as u32 => sys::fs::set_lock(fd, F_OFD_SETLK, &range),
         k if k == LockKind::Lease as u32 => sys::fs::fcntl(fd, F_SETOWN, sys::process::pid() as usize)
@@ -118,9 +119,12 @@ pub fn restore(lock: &Lock, fd: Fd) -> restart::Result<()> {
             .and_then(|_| sys::fs::fcntl(fd, F_SETLEASE, kind as usize))
             .map(drop),
         _ => sys::fs::flock(fd, if write { LOCK_EX } else { LOCK_SH } | LOCK_NB),
-    };
-    done.map_err(|e| {
-        let what = " (lock): cannot be taken again (!): end its holder (see /proc/locks)";
-        restart::Error::about(what, 0u32, b"", e).of_descriptor(lock.fd.get()).code(ExitCode::Descriptor)
-    })
+    }
+}
+
+/// That a lock cannot be taken again.
+#[must_use]
+pub fn not_taken(lock: &Lock, e: Errno) -> restart::Error {
+    let words = ["cannot be taken again", "end its holder (see /proc/locks)"];
+    restart::Error::descriptor(ExitCode::Descriptor, lock.fd.get(), "lock", b"", e, words)
 }

@@ -387,6 +387,6 @@ pub fn check(image: &Checked<'_>) -> restart::Result<()> {
     }
     sys::memory::seal(0, 0).map_err(|e| {
         let what = "sealed memory: is not known to this kernel (!): use Linux 6.10 or newer";
-        restart::Error::about(what, 0u32, b"", e).code(ExitCode::Kernel)
+        restart::Error::about(ExitCode::Kernel, what, 0u32, b"", e)
     })
 }

@@ -86,7 +86,7 @@ pub fn check(image: &Checked<'_>) -> restart::Result<()> {
         return Ok(());
     }
     let what = "protection keys: are not there (!): use a CPU and kernel that have them";
-    Err(restart::Error::about(what, 0u32, b"", error).code(ExitCode::Cpu))
+    Err(restart::Error::about(ExitCode::Cpu, what, 0u32, b"", error))
 }
 
 /// Frees the keys from this one on that the process has not allocated. The kernel's own is not concerned.

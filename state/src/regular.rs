@@ -221,9 +221,8 @@ fn is_virtual(then: &Identity) -> bool {
 #[inline(never)] // A smaller frame has shorter addresses.
 pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy) -> restart::Result<Owned> {
     let path = image.string(file.path);
-    let failed = |code, why, errno, remedy| {
-        restart::Error::descriptor(fd, "regular file", path, why, errno).code(code).hint_with(remedy, fd)
-    };
+    let failed =
+        |code, why, errno, remedy| restart::Error::descriptor(code, fd, "regular file @", path, errno, [why, remedy]);
     let flags = file.flags.get();
     let writes = flags & O_ACCMODE != O_RDONLY && flags & O_PATH == 0;
     let now = stat(path, flags).map_err(|e| {
@@ -288,7 +287,7 @@ pub fn rollback(image: &Checked<'_>, file: &Regular) -> restart::Result<()> {
         return Ok(());
     }
     let path = image.string(file.path);
-    let failed = |what, e| restart::Error::about("file @", 0u32, path, e).why(what).code(ExitCode::FileChanged);
+    let failed = |what, e| restart::Error::with_reason(ExitCode::FileChanged, "file @", 0, path, e, [what, ""]);
     let opened = sys::fs::open_path(path, O_RDWR, 0).map_err(|e| failed("cannot be opened to cut it back", e))?;
     let size = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be read", e))?.size as u64;
     let keep = file.identity.size.get();

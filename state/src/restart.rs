@@ -1,204 +1,126 @@
 //! Why an object cannot be restored: what, why, the kernel's word and the remedy.
 //!
-//! An error is one word, as hundreds of functions of the stub hand errors on: it owns a place of [`PLACES`] until it is dropped, as there is
-//! no allocator. Must never share a place: what is held keeps its text, whatever comes later, in any thread.
+//! In the stub (feature `stub`) an error is said where it is found, and ends the process: there is no value of it, so that no instruction
+//! hands one on. Elsewhere it is a value that owns its text: `ckpt check` and `ckpt restart` say several.
 
-use core::cell::UnsafeCell;
-use core::fmt;
-use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "stub")]
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use image_format::record::process::{FD_BITS, FD_MASK};
+use image_format::record::process::FD_MASK;
+#[cfg(feature = "stub")]
+use image_format::record::process::{FD_BITS, Process};
 use image_format::{ExitCode, Fault};
 use sys::Errno;
-use sys::text::{Line, say};
+use sys::text::Line;
 
 /// The result of restoring.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// In this order: the short ones first, within a byte's reach of the start.
-#[repr(C)]
-struct Facts {
+/// What went wrong with which object, as one line, `object: reason (errno): remedy`, and the exit code.
+#[cfg(not(feature = "stub"))]
+pub struct Error {
     code: ExitCode,
-    errno: Option<Errno>,
-    /// A descriptor of a tree's common table, which the text begins with; [`NO_FD`]: none.
-    fd: u32,
-    /// The process whose descriptor it is; 0: that is clear.
-    pid: u32,
-    /// The text, or what follows the descriptor.
-    text: Line,
+    line: Line,
 }
 
-/// No number of a descriptor.
-const NO_FD: u32 = u32::MAX;
+/// No process of the stub outlives one.
+#[cfg(feature = "stub")]
+pub struct Error(core::convert::Infallible);
 
-/// Of one error at a time. All zero before its first one, so that it costs no byte of the file.
-struct Place {
-    taken: AtomicBool,
-    facts: UnsafeCell<MaybeUninit<Facts>>,
+#[cfg(feature = "stub")]
+unsafe extern "Rust" {
+    /// Says the line and ends the process: the stub's own.
+    safe fn restart_failed(code: u8, line: &Line) -> !;
 }
-
-// SAFETY: the facts belong to the one error that has set `taken`; it alone writes to them, and not through a shared reference.
-unsafe impl Sync for Place {}
-
-/// Errors that there may be at a time: whoever collects them keeps their lines. One more ends this program, as a panic of the stub does.
-const MOST: usize = 16;
-
-static PLACES: [Place; MOST] =
-    [const { Place { taken: AtomicBool::new(false), facts: UnsafeCell::new(MaybeUninit::uninit()) } }; MOST];
-
-/// What went wrong with which object. Displays as one line: `object: reason (errno): remedy`.
-pub struct Error(&'static Place);
 
 impl Error {
-    /// What went wrong: the whole line as a pattern (see [`sys::text::Text::fill`]), in which `#` or `*` stands for the number,
-    /// `@` for the bytes, `!` for the kernel's word.
+    /// One whose line is a pattern (see [`sys::text::Text::fill`]), in which `#` or `*` stands for the number, `@` for the bytes, `!` for
+    /// the kernel's word.
     #[must_use]
     #[cold]
     #[inline(always)]
-    pub fn about(line: &'static str, number: impl Into<u64>, bytes: &[u8], errno: impl Into<Option<Errno>>) -> Self {
-        Self::filled(line, number.into(), bytes, errno.into().map_or(0, Errno::into_raw))
+    pub fn about(
+        code: ExitCode,
+        line: &'static str,
+        number: impl Into<u64>,
+        bytes: &[u8],
+        errno: impl Into<Option<Errno>>,
+    ) -> Self {
+        Self::filled(line, number.into(), bytes, Cause::of(code, errno))
     }
 
     #[cold]
     #[inline(never)] // So that it exists once.
-    fn filled(line: &'static str, number: u64, bytes: &[u8], errno: i32) -> Self {
-        let mut error = Self::empty();
-        error.change(|facts| {
-            facts.text.fill(line, number, bytes, errno);
-            facts.errno = Some(Errno::new(errno)).filter(|_| errno != 0);
-        });
-        error
+    fn filled(line: &'static str, number: u64, bytes: &[u8], cause: Cause) -> Self {
+        Self::new(cause.code(), &Line::filled(line, number, bytes, cause.errno()))
     }
 
-    /// One that says nothing yet: its text is written where it stays.
-    #[inline(never)] // So that it exists once.
-    fn empty() -> Self {
-        let Some(place) = PLACES.iter().find(|place| !place.taken.swap(true, Ordering::Acquire)) else {
-            say("internal error: too many errors at a time\n", 0, b"", 0);
-            sys::process::exit(i32::from(ExitCode::Restore as u8))
-        };
-        let facts = Facts { code: ExitCode::Kernel, errno: None, fd: NO_FD, pid: 0, text: Line::new() };
-        // SAFETY: the place is this error's own, see `Place`; what it held before needs no drop.
-        unsafe { (*place.facts.get()).write(facts) };
-        Self(place)
-    }
-
-    fn change(&mut self, f: impl FnOnce(&mut Facts)) {
-        // SAFETY: the place is this error's own, which is borrowed; it was written when the error was made.
-        f(unsafe { (*self.0.facts.get()).assume_init_mut() });
-    }
-
-    fn facts(&self) -> &Facts {
-        // SAFETY: as above; nobody writes while the error is borrowed.
-        unsafe { (*self.0.facts.get()).assume_init_ref() }
-    }
-
-    /// What went wrong with a descriptor of this kind and name.
+    /// One whose reason, with the kernel's word, and remedy stand behind the pattern of its object; empty ones are none. In the remedy, too,
+    /// `#` stands for the number.
     #[must_use]
     #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn descriptor(fd: u32, kind: &'static str, path: &[u8], why: &'static str, errno: Option<Errno>) -> Self {
-        let mut error = Self::empty();
-        error.change(|facts| {
-            facts.fd = fd;
-            facts.text.fill(" (", 0, b"", 0);
-            facts.text.fill(kind, 0, b"", 0);
-            facts.text.fill(" @)", 0, path, 0);
-            facts.errno = errno;
-        });
-        error.why(why)
+    #[inline(always)]
+    pub fn with_reason(
+        code: ExitCode,
+        object: &'static str,
+        number: u64,
+        bytes: &[u8],
+        errno: impl Into<Option<Errno>>,
+        [why, remedy]: [&'static str; 2],
+    ) -> Self {
+        Self::joined([object, why, remedy], number, bytes, Cause::of(code, errno))
     }
 
-    /// The same about a descriptor, which its text then follows.
-    #[must_use]
     #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn of_descriptor(mut self, fd: u32) -> Self {
-        self.change(|facts| facts.fd = fd);
-        self
+    fn joined([object, why, remedy]: [&'static str; 3], number: u64, bytes: &[u8], cause: Cause) -> Self {
+        Self::ended(Line::filled(object, number, bytes, cause.errno()), number, cause, [why, remedy])
     }
 
-    /// The same with a reason, and the kernel's word, behind what it says.
-    #[must_use]
-    #[cold]
     #[inline(never)] // So that it exists once.
-    pub fn why(self, why: &'static str) -> Self {
-        let errno = self.errno().map(Errno::into_raw);
-        let mut told = self.hint(why);
-        if let Some(errno) = errno {
-            told.change(|facts| facts.text.fill(" (!)", 0, b"", errno));
-        }
-        told
-    }
-
-    /// The same with a remedy behind what it says; an empty one is none.
-    #[must_use]
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn hint(self, remedy: &'static str) -> Self {
-        self.hint_with(remedy, 0)
-    }
-
-    /// The same of a pattern in which `#` stands for a number.
-    #[must_use]
-    #[cold]
-    #[inline(never)] // So that it exists once.
-    pub fn hint_with(mut self, remedy: &'static str, number: u32) -> Self {
-        if !remedy.is_empty() {
-            self.change(|facts| {
-                facts.text.fill(": ", 0, b"", 0);
-                facts.text.fill(remedy, number.into(), b"", 0);
-            });
-        }
-        self
-    }
-
-    /// All of it as one line, shown as [`fmt::Display`] does.
-    #[must_use]
-    pub fn line(&self) -> Line {
-        let Facts { fd, pid, text, .. } = self.facts();
-        let mut line = Line::new();
-        if *fd != NO_FD {
-            let own = if *pid == 0 { *fd } else { fd & FD_MASK };
-            line.fill("descriptor #", own.into(), b"", 0);
-            if *pid != 0 {
-                line.fill(" of process #", (*pid).into(), b"", 0);
+    fn ended(mut line: Line, number: u64, cause: Cause, [why, remedy]: [&'static str; 2]) -> Self {
+        for (text, behind) in [(why, " (!)"), (remedy, "")] {
+            if !text.is_empty() {
+                line.fill(": ", 0, b"", 0);
+                line.fill(text, number, b"", 0);
+                if cause.errno() != 0 {
+                    line.fill(behind, 0, b"", cause.errno());
+                }
             }
         }
-        line.fill("@", 0, text.as_bytes(), 0);
-        line
+        Self::new(cause.code(), &line)
     }
 
-    /// The same with a descriptor of a tree's common table called by its own number and process; `pid_of`: the id of the process at a place.
+    /// The same about a descriptor of the tree's common table. `what` is a pattern for what it is, with `@` for the name; empty: that is not
+    /// known. In the remedy `#` stands for the process's own number.
     #[must_use]
     #[cold]
-    pub fn with_processes(mut self, pid_of: impl Fn(usize) -> Option<u32>) -> Self {
-        self.change(|facts| {
-            if facts.fd != NO_FD && facts.fd > FD_MASK {
-                facts.pid = pid_of((facts.fd >> FD_BITS) as usize).unwrap_or(0);
-            }
-        });
-        self
+    #[inline(always)]
+    pub fn descriptor(
+        code: ExitCode,
+        fd: u32,
+        what: &'static str,
+        name: &[u8],
+        errno: impl Into<Option<Errno>>,
+        [why, remedy]: [&'static str; 2],
+    ) -> Self {
+        Self::numbered([what, why, remedy], fd, name, Cause::of(code, errno))
     }
 
-    /// The same with another exit code.
-    #[must_use]
-    pub fn code(mut self, code: ExitCode) -> Self {
-        self.change(|facts| facts.code = code);
-        self
-    }
-
-    /// The exit code of a program that stops for it.
-    #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        self.facts().code
-    }
-
-    /// What the kernel said, when it was asked.
-    #[must_use]
-    pub fn errno(&self) -> Option<Errno> {
-        self.facts().errno
+    #[cold]
+    #[inline(never)] // So that it exists once.
+    fn numbered([what, why, remedy]: [&'static str; 3], fd: u32, name: &[u8], cause: Cause) -> Self {
+        let own = (fd & FD_MASK).into();
+        let mut line = Line::filled("descriptor #", own, b"", 0);
+        if let Some(pid) = owner_of(fd) {
+            line.fill(" of process #", pid.into(), b"", 0);
+        }
+        if !what.is_empty() {
+            line.fill(" (", 0, b"", 0);
+            line.fill(what, 0, name, 0);
+            line.fill(")", 0, b"", 0);
+        }
+        Self::ended(line, own, cause, [why, remedy])
     }
 
     /// What is wrong with the image of this name, if it has one.
@@ -206,34 +128,56 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn of_image(path: &[u8], fault: Fault) -> Self {
-        let mut error = Self::empty();
-        error.change(|facts| {
-            let text = &mut facts.text;
-            text.fill(if path.is_empty() { "image: " } else { "image @: " }, 0, path, 0);
-            fault.tell(&mut |pattern, number| text.fill(pattern, number, b"", 0));
-            text.fill(": nothing was started", 0, b"", 0);
-            facts.code = fault.exit_code();
-        });
-        error
+        let mut line = Line::filled(if path.is_empty() { "image: " } else { "image @: " }, 0, path, 0);
+        fault.tell(&mut |pattern, number| line.fill(pattern, number, b"", 0));
+        line.fill(": nothing was started", 0, b"", 0);
+        Self::new(fault.exit_code() as u8, &line)
+    }
+
+    #[cfg(feature = "stub")]
+    fn new(code: u8, line: &Line) -> Self {
+        restart_failed(code, line)
+    }
+
+    /// Nothing comes here.
+    #[cfg(feature = "stub")]
+    pub fn never(self) -> ! {
+        match self.0 {}
+    }
+
+    #[cfg(not(feature = "stub"))]
+    fn new(code: u8, line: &Line) -> Self {
+        // It was one a moment ago.
+        Self { code: ExitCode::from_number(code).unwrap_or(ExitCode::Restore), line: *line }
     }
 }
 
-impl Drop for Error {
-    #[inline(never)] // So that it exists once.
-    fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
+#[cfg(not(feature = "stub"))]
+impl Error {
+    /// The exit code of a program that stops for it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        self.code
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.line(), f)
+#[cfg(not(feature = "stub"))]
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.line.fmt(f)
     }
 }
 
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+#[cfg(not(feature = "stub"))]
+impl core::fmt::Debug for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.line.fmt(f)
     }
 }
 
@@ -244,49 +188,92 @@ impl From<Fault> for Error {
     }
 }
 
+/// An exit code, and behind it an error number or 0: one register at each place that fails.
+#[derive(Clone, Copy)]
+struct Cause(u32);
+
+impl Cause {
+    #[inline(always)]
+    fn of(code: ExitCode, errno: impl Into<Option<Errno>>) -> Self {
+        let errno = errno.into().map_or(0, Errno::into_raw);
+        Self(u32::from(code as u8) << 16 | errno.cast_unsigned())
+    }
+
+    const fn code(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    const fn errno(self) -> i32 {
+        self.0 as u16 as i32
+    }
+}
+
+/// The processes of the tree whose descriptors are being opened, all of them from one table; else none.
+#[cfg(feature = "stub")]
+static TREE: (AtomicPtr<Process>, AtomicUsize) = (AtomicPtr::new(core::ptr::null_mut()), AtomicUsize::new(0));
+
+/// Remembers them: an error names descriptors by these. Before other threads are made.
+#[cfg(feature = "stub")]
+pub fn opens_for(processes: &'static [Process]) {
+    TREE.0.store(processes.as_ptr().cast_mut(), Ordering::Relaxed);
+    TREE.1.store(processes.len(), Ordering::Relaxed);
+}
+
+/// The process that has a descriptor of the common table.
+#[cfg(feature = "stub")]
+fn owner_of(fd: u32) -> Option<u32> {
+    let place = (fd >> FD_BITS) as usize;
+    // SAFETY: both are of one slice that lives for ever, or nothing.
+    let process =
+        (place < TREE.1.load(Ordering::Relaxed)).then(|| unsafe { &*TREE.0.load(Ordering::Relaxed).add(place) });
+    process.filter(|_| fd > FD_MASK).map(|process| process.pid.get())
+}
+
+/// Outside of the stub descriptors are told of one process at a time.
+#[cfg(not(feature = "stub"))]
+const fn owner_of(_fd: u32) -> Option<u32> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
 
     use std::string::ToString;
-    use std::vec::Vec;
 
     use super::*;
 
-    /// What is held keeps its text, in each of several threads; what was dropped makes room.
     #[test]
-    fn an_error_owns_its_text() {
-        let about = |n: u32| Error::about("limit #: cannot be set (!)", n, b"", Errno::EPERM);
-        let work = |first: u32| {
-            move || {
-                for n in (first..).take(1000) {
-                    let held: Vec<_> = [n, n + 1, n + 2].into_iter().map(about).collect();
-                    for (n, error) in (n..).zip(&held) {
-                        assert_eq!(error.to_string(), std::format!("limit {n}: cannot be set (EPERM)"));
-                    }
-                }
-            }
-        };
-        let threads: Vec<_> = (1..=4).map(|n| std::thread::spawn(work(n * 1_000_000))).collect();
-        for thread in threads {
-            assert!(thread.join().is_ok());
+    fn all_is_in_one_line() {
+        let (code, denied) = (ExitCode::FileMissing, Errno::EACCES);
+        for (error, line) in [
+            (Error::about(code, "limit #: cannot be set (!)", 7u32, b"", denied), "limit 7: cannot be set (EACCES)"),
+            (
+                Error::with_reason(code, "file @", 0, b"/a b", denied, ["cannot be opened", "put it back"]),
+                "file /a b: cannot be opened (EACCES): put it back",
+            ),
+            (Error::with_reason(code, "id #", 5, b"", None, ["", "free #"]), "id 5: free 5"),
+            (
+                Error::descriptor(code, 3, "pipe @", b"p", None, ["led outside", "--fd #=PATH"]),
+                "descriptor 3 (pipe p): led outside: --fd 3=PATH",
+            ),
+            (
+                Error::descriptor(code, 3, "", b"", denied, ["cannot be kept", ""]),
+                "descriptor 3: cannot be kept (EACCES)",
+            ),
+        ] {
+            assert_eq!(error.to_string(), line);
+            assert_eq!(error.exit_code(), code, "{line}");
         }
     }
 
-    /// Only the descriptor's number is one of the common table.
+    /// What is held keeps its text, whatever comes later.
     #[test]
-    fn descriptors_are_called_as_their_processes_do() {
-        let pid_of = |place| (place == 1).then_some(2_097_155);
-        let name = b"/tmp/2097152";
-        let own = |fd| Error::descriptor(fd, "pipe", name, "cannot be made again", Some(Errno::EIO));
-        let there = own(1 << FD_BITS | 7).with_processes(pid_of);
-        assert_eq!(
-            there.to_string(),
-            "descriptor 7 of process 2097155 (pipe /tmp/2097152): cannot be made again (EIO)"
-        );
-        assert_eq!(
-            own(7).with_processes(pid_of).to_string(),
-            "descriptor 7 (pipe /tmp/2097152): cannot be made again (EIO)"
-        );
+    fn an_error_owns_its_text() {
+        let about = |n: u32| Error::about(ExitCode::Kernel, "limit #", n, b"", None);
+        let held: std::vec::Vec<_> = (0..100).map(about).collect();
+        for (n, error) in held.iter().enumerate() {
+            assert_eq!(error.to_string(), std::format!("limit {n}"));
+        }
     }
 }

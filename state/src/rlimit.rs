@@ -6,7 +6,7 @@ use sys::Sysno;
 use sys::abi::RLIM_NLIMITS;
 
 use crate::target::Arg;
-use crate::{Error, Result, Save, Target, restart};
+use crate::{Error, Result, Save, Target};
 
 /// Saves all of them.
 ///
@@ -39,18 +39,17 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refuses even that.
-pub fn restore(image: &Checked<'_>) -> restart::Result<()> {
+pub fn restore(image: &Checked<'_>) -> sys::Result<()> {
     for limit in image.each::<Rlimit>() {
         let resource = limit.resource.get();
         let wanted = sys::abi::Rlimit { soft: limit.soft.get(), hard: limit.hard.get() };
-        let failed = |e| restart::Error::about("limit #: cannot be set (!)", resource, b"", e);
-        let now = sys::process::rlimit(resource).map_err(failed)?;
+        let now = sys::process::rlimit(resource)?;
         if (now.soft, now.hard) == (wanted.soft, wanted.hard) || sys::process::set_rlimit(resource, &wanted).is_ok() {
             continue;
         }
         let hard = wanted.hard.min(now.hard);
         let cut = sys::abi::Rlimit { soft: wanted.soft.min(hard), hard };
-        sys::process::set_rlimit(resource, &cut).map_err(failed)?;
+        sys::process::set_rlimit(resource, &cut)?;
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ pub fn check(image: &Checked<'_>) -> restart::Result<()> {
         Ok(()) => Ok(()),
         Err(e) => {
             let what = "seccomp: cannot be set again here (!): restart as root";
-            Err(restart::Error::about(what, 0u32, b"", e).code(ExitCode::Kernel))
+            Err(restart::Error::about(ExitCode::Kernel, what, 0u32, b"", e))
         }
     }
 }

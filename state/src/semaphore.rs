@@ -158,18 +158,18 @@ fn make(one: &Semaphore, values: &[u8]) -> restart::Result<()> {
 
 fn missing(one: &Semaphore, e: Errno) -> restart::Error {
     let what = "System V semaphores #: cannot be made again under their key and id (!): free these, or restart as root";
-    restart::Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
+    restart::Error::about(ExitCode::FileMissing, what, one.id.get(), b"", e)
 }
 
 /// They hold other values than they held.
 fn changed(one: &Semaphore) -> restart::Error {
     let what =
         "System V semaphores #: were changed after the save: ipcrm -s #, if nobody needs them, or --files ignore";
-    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(ExitCode::FileChanged, what, one.id.get(), b"", None)
 }
 
 /// Somebody else may need them.
 fn others(one: &Semaphore) -> restart::Error {
     let what = "System V semaphores #: are others, or have another owner or mode, since the save: free that id";
-    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(ExitCode::FileChanged, what, one.id.get(), b"", None)
 }

@@ -240,7 +240,7 @@ pub fn check(image: &Checked<'_>, room: &mut [u8], mut written: impl FnMut(&[u8]
                 continue;
             }
             let what = "file @ (mapped shared): was written after the save: put the old file back, or --files ignore";
-            return Err(restart::Error::about(what, 0u32, path, None).code(ExitCode::FileChanged));
+            return Err(restart::Error::about(ExitCode::FileChanged, what, 0u32, path, None));
         }
     }
     Ok(())

@@ -164,20 +164,20 @@ pub(crate) fn reach(id: i32, most: i64, make: impl Fn() -> sys::Result<i32>, rem
 
 fn missing(one: &Sysv, e: Errno) -> restart::Error {
     let what = "System V memory #: cannot be made again under its key and id (!): free these, or restart as root";
-    restart::Error::about(what, one.id.get(), b"", e).code(ExitCode::FileMissing)
+    restart::Error::about(ExitCode::FileMissing, what, one.id.get(), b"", e)
 }
 
 /// Somebody else may need it.
 fn others(one: &Sysv) -> restart::Error {
     let what = "System V memory #: is another one, or has another owner, mode or size, since the save: free that id";
-    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(ExitCode::FileChanged, what, one.id.get(), b"", None)
 }
 
 /// It holds other bytes than it held.
 #[must_use]
 pub fn changed(one: &Sysv) -> restart::Error {
     let what = "System V memory #: was written after the save: ipcrm -m #, if nobody needs it, or --files ignore";
-    restart::Error::about(what, one.id.get(), b"", None).code(ExitCode::FileChanged)
+    restart::Error::about(ExitCode::FileChanged, what, one.id.get(), b"", None)
 }
 
 /// What stands for a segment where descriptors do: less than -1.

@@ -143,7 +143,7 @@ pub fn locks(plan: &Plan, image: &Checked<'_>) {
         if let Some(fd) = own(plan, lock.fd)
             && let Err(e) = state::lock::restore(lock, fd)
         {
-            die(Stage::TakingLockAgain, e.errno().unwrap_or(Errno::EAGAIN));
+            die(Stage::TakingLockAgain, e);
         }
     }
 }

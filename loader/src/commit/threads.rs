@@ -131,7 +131,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         }
     }
     if let Err(e) = state::rlimit::restore(image) {
-        die(Stage::SettingLimits, e.errno().unwrap_or(Errno::EINVAL));
+        die(Stage::SettingLimits, e);
     }
     tree::rights(plan, image, true);
     give_up_rights(plan);

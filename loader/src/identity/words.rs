@@ -17,19 +17,19 @@ const REMEDY: &str = "restart as root, give ckpt the file capability cap_checkpo
 #[must_use]
 #[inline(never)] // A smaller frame has shorter addresses.
 pub fn error(pid: u32, refusal: Refusal) -> Error {
-    let error = match refusal {
+    match refusal {
         Refusal::Taken(id) => {
             let what = "@: end what has it, or --namespace gives it in a namespace of its own";
-            Error::about(what, 0u32, taken(id).as_bytes(), None)
+            Error::about(ExitCode::Kernel, what, 0u32, taken(id).as_bytes(), None)
         }
         Refusal::NoRight(e) => {
             let what =
                 "process id #: cannot be chosen (!), nor counted up to: --namespace gives it in a namespace of its own";
-            Error::about(what, pid, b"", e)
+            Error::about(ExitCode::Kernel, what, pid, b"", e)
         }
         Refusal::TooLarge(id) => {
             let what = "process id #: is larger than any here: raise kernel.pid_max, or --namespace";
-            Error::about(what, id, b"", None)
+            Error::about(ExitCode::Kernel, what, id, b"", None)
         }
         Refusal::NoWay { ids, namespaces } => {
             let ids = match ids {
@@ -39,15 +39,21 @@ pub fn error(pid: u32, refusal: Refusal) -> Error {
                     Line::filled(what, pid.into(), b"", e.into_raw())
                 }
             };
-            Error::about("@; pid and user namespaces cannot be made (!)", 0u32, ids.as_bytes(), namespaces).hint(REMEDY)
+            Error::with_reason(
+                ExitCode::Kernel,
+                "@; pid and user namespaces cannot be made (!)",
+                0,
+                ids.as_bytes(),
+                namespaces,
+                ["", REMEDY],
+            )
         }
         Refusal::Tree => {
             let what =
                 "--pid new: a tree of processes needs its ids, by which its processes know each other: leave it out";
-            return Error::about(what, 0u32, b"", None).code(ExitCode::Usage);
+            Error::about(ExitCode::Usage, what, 0u32, b"", None)
         }
-    };
-    error.code(ExitCode::Kernel)
+    }
 }
 
 /// That an id is taken, and by whom, as far as `/proc` tells.
@@ -69,7 +75,7 @@ pub fn no_child(id: u32, e: Errno) -> Error {
         Errno::ETIMEDOUT => ("could not be counted up to in time", "try again, or --namespace"),
         _ => ("no process could be made with it", REMEDY),
     };
-    Error::about("process id #", id, b"", e).why(why).hint(remedy).code(ExitCode::Kernel)
+    Error::with_reason(ExitCode::Kernel, "process id #", id.into(), b"", e, [why, remedy])
 }
 
 /// Which way was chosen, and why. `is_own`: this process has the root's id.

@@ -104,7 +104,7 @@ fn possible() -> core::result::Result<(), &'static str> {
 
 fn refused(why: &'static str) -> Error {
     let what = "clocks: cannot go on: @: --clock new leaves this machine's";
-    Error::about(what, 0u32, why.as_bytes(), None).code(ExitCode::Kernel)
+    Error::about(ExitCode::Kernel, what, 0u32, why.as_bytes(), None)
 }
 
 /// What is said where the program gets this very process's id, so that no other one is born.
@@ -112,7 +112,7 @@ pub fn in_place(wish: Clock) -> Result<()> {
     const WHY: &str = "cannot go on, as the program gets this very process's id";
     if wish == Clock::Keep {
         let what = "clocks: @: restart it from another process";
-        return Err(Error::about(what, 0u32, WHY.as_bytes(), None).code(ExitCode::Kernel));
+        return Err(Error::about(ExitCode::Kernel, what, 0u32, WHY.as_bytes(), None));
     }
     tell(2, "clocks: @", 0, WHY.as_bytes(), 0);
     Ok(())
@@ -121,5 +121,5 @@ pub fn in_place(wish: Clock) -> Result<()> {
 /// The kernel's word about a clock's file.
 pub fn failed(path: &core::ffi::CStr, e: Errno) -> Error {
     let what = "@: cannot be written (!): --clock new leaves this machine's, --pid new needs no namespace";
-    Error::about(what, 0u32, path.to_bytes(), e).code(ExitCode::Kernel)
+    Error::about(ExitCode::Kernel, what, 0u32, path.to_bytes(), e)
 }

@@ -76,20 +76,6 @@ pub fn launch(options: &Options<'static>, image: &Checked<'static>, input: &mut 
     let base = descriptors::first_free_above(image);
     input.move_above(base)?;
     let mut pidfile = PidFile::prepare(options.pidfile)?;
-    let launched = launch_with(options, image, input, base, &mut pidfile);
-    if let (Err(_), Some(pidfile)) = (&launched, &pidfile) {
-        pidfile.give_up();
-    }
-    launched
-}
-
-fn launch_with(
-    options: &Options<'_>,
-    image: &Checked<'static>,
-    input: &Input,
-    base: Fd,
-    pidfile: &mut Option<PidFile>,
-) -> Result<Launched> {
     let tasks = Tasks::of(image, input, options)?;
     let (mut counts, mut around) = (true, None);
     loop {
@@ -97,7 +83,7 @@ fn launch_with(
             Start::Here(way) => {
                 let ready = if options.ready < 0 { -1 } else { child::stay_in_place(options)? };
                 if let Some(pidfile) = &pidfile {
-                    pidfile.write(sys::process::pid())?;
+                    pidfile.write(sys::process::pid()).map_err(|e| pidfile.failed(e))?;
                 }
                 let ids = ids_of(way, options.wish);
                 let drops_rights = child::drops(options, false);
@@ -108,7 +94,7 @@ fn launch_with(
                     Some(around) => around,
                     None => around.insert(Around::open(options, base)?),
                 };
-                if let Some(launched) = plan.make(options, tasks.all, around, pidfile)? {
+                if let Some(launched) = plan.make(options, tasks.all, around, &mut pidfile)? {
                     return Ok(launched);
                 }
                 // Somebody was faster, or the machine is busy.

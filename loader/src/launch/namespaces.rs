@@ -89,7 +89,8 @@ pub fn enter(wanted: Kinds) -> Result<bool> {
     unshare_alone(wanted | Kinds::USER).map_err(|e| {
         let remedy = "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
                       kernel.apparmor_restrict_unprivileged_userns), or restart with --pid new";
-        kernel("user, pid and time namespaces", "cannot be made", e).hint(remedy)
+        let what = "user, pid and time namespaces";
+        Error::with_reason(ExitCode::Kernel, what, 0, b"", e, ["cannot be made", remedy])
     })?;
     namespace::map_own(own).map_err(|e| kernel("user namespace", "this user's id cannot be kept in it", e))?;
     // Its files are the program's to open, with no more rights than it has.
@@ -127,7 +128,7 @@ pub fn write(path: &CStr, value: &[u8]) -> Result<()> {
 
 /// An error with the kernel's word.
 pub fn kernel(object: &'static str, why: &'static str, e: Errno) -> Error {
-    Error::about("@", 0u32, object.as_bytes(), e).why(why).code(ExitCode::Kernel)
+    Error::with_reason(ExitCode::Kernel, object, 0, b"", e, [why, ""])
 }
 
 /// PID 1 of the namespace: ends when the program of this id does, or when there will be none.

@@ -4,14 +4,16 @@ use image_format::ExitCode;
 use state::restart::{Error, Result};
 use sys::Errno;
 use sys::abi::{O_CREAT, O_EXCL, O_WRONLY};
+use sys::fs::Fd;
 use sys::text::Line;
 
 use crate::heap;
 
-/// A file that gets its name when the pid is known; it vanishes if that never comes.
+/// A file that gets its name, with the pid in it, when that is known.
 #[derive(Clone, Copy, Debug)]
 pub struct PidFile {
-    path: &'static [u8],
+    /// Its path.
+    pub path: &'static [u8],
     temporary: &'static [u8],
 }
 
@@ -26,29 +28,40 @@ impl PidFile {
         }
         let number = Line::filled(".#.new", sys::process::pid() as u64, b"", 0);
         let made = Self { path, temporary: joined(path, number.as_bytes()) };
-        let flags = O_WRONLY | O_CREAT | O_EXCL;
-        sys::fs::open_path(made.temporary, flags, 0o644).map_err(|e| failed(path, e))?;
+        made.with_file(|_| sys::fs::unlink_path(made.temporary)).map_err(|e| made.failed(e))?;
         Ok(Some(made))
     }
 
     /// Writes it.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn write(&self, pid: i32) -> Result<()> {
+    /// The kernel's.
+    pub fn write(&self, pid: i32) -> sys::Result<()> {
         let line = Line::filled("#\n", pid as u64, b"", 0);
-        sys::fs::open_path(self.temporary, O_WRONLY, 0)
-            .and_then(|file| sys::fs::write_all(file.fd(), line.as_bytes()))
-            .and_then(|()| sys::fs::rename_path(self.temporary, self.path))
-            .map_err(|e| failed(self.path, e))
+        self.with_file(|file| {
+            sys::fs::write_all(file, line.as_bytes())?;
+            sys::fs::rename_path(self.temporary, self.path)
+        })
     }
 
-    /// It never will be.
-    pub fn give_up(&self) {
-        // Gone already when it was written.
-        let _ = sys::fs::unlink_path(self.temporary);
+    /// Makes the temporary file; it stays nowhere where the rest fails.
+    fn with_file(&self, rest: impl FnOnce(Fd) -> sys::Result<()>) -> sys::Result<()> {
+        let file = sys::fs::open_path(self.temporary, O_WRONLY | O_CREAT | O_EXCL, 0o644)?;
+        let done = rest(file.fd());
+        if done.is_err() {
+            let _ = sys::fs::unlink_path(self.temporary);
+        }
+        done
+    }
+
+    /// That it cannot be written.
+    pub fn failed(&self, e: Errno) -> Error {
+        Error::about(ExitCode::Usage, NOT_WRITTEN, 0u32, self.path, e)
     }
 }
+
+/// The same as a pattern, for whom this is not the end.
+pub const NOT_WRITTEN: &str = "@: the pid cannot be written (!)";
 
 /// Both parts, one behind the other; empty without memory.
 fn joined(first: &[u8], second: &[u8]) -> &'static [u8] {
@@ -58,8 +71,4 @@ fn joined(first: &[u8], second: &[u8]) -> &'static [u8] {
         part.iter().zip(&mut to).for_each(|(from, to)| *to = *from);
     }
     bytes
-}
-
-fn failed(path: &[u8], e: Errno) -> Error {
-    Error::about("@: the pid cannot be written (!)", 0u32, path, e).code(ExitCode::Usage)
 }

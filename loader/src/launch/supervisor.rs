@@ -5,7 +5,7 @@ use loader::supervise::{Duty, End, Inbox, News, Place, Proxy, Terminal};
 use sys::fs::Fd;
 
 use super::namespaces::Namespaces;
-use super::pidfile::PidFile;
+use super::pidfile::{NOT_WRITTEN, PidFile};
 use crate::start::{MARK, tell};
 
 /// All that is left to do.
@@ -40,9 +40,6 @@ impl Supervisor<'_> {
             // PID 1 of its namespace ends after it.
             sys::child::reap(self.child.cast_unsigned());
         }
-        if let Some(pidfile) = &self.pidfile {
-            pidfile.give_up();
-        }
         if let Some(namespaces) = &mut self.namespaces {
             namespaces.end();
         }
@@ -59,13 +56,15 @@ impl Duty for Supervisor<'_> {
     }
 
     fn running(&mut self) -> bool {
-        let Some(Err(error)) = self.pidfile.as_ref().map(|pidfile| pidfile.write(self.child)) else {
-            // Nothing is left to say: who reads what the program writes there is not to wait for this process.
-            sys::fs::close(2);
-            return true;
-        };
-        tell(2, "@", 0, error.line().as_bytes(), 0);
-        false
+        if let Some(pidfile) = &self.pidfile
+            && let Err(e) = pidfile.write(self.child)
+        {
+            tell(2, NOT_WRITTEN, 0, pidfile.path, e.into_raw());
+            return false;
+        }
+        // Nothing is left to say: who reads what the program writes there is not to wait for this process.
+        sys::fs::close(2);
+        true
     }
 }
 

@@ -23,7 +23,7 @@ use crate::start::tell;
 pub fn make(image: &Checked<'_>, input: &Input, options: &Options<'_>, base: Fd) -> Result<&'static mut [Fd]> {
     let table = image.table::<Content>();
     let files = heap::descriptors(table.len())?;
-    let failed = |e| Error::about("shared contents: cannot be made again (!)", 0u32, b"", e).code(ExitCode::NoRoom);
+    let failed = |e| Error::about(ExitCode::NoRoom, "shared contents: cannot be made again (!)", 0u32, b"", e);
     let buffer = input::memory(SEGMENT_MAX).map_err(failed)?;
     if options.files != FilesPolicy::Ignore {
         roll_back(image, options, buffer)?;
@@ -68,7 +68,7 @@ fn roll_back(image: &Checked<'_>, options: &Options<'_>, buffer: &mut [u8]) -> R
             && sys::fs::stat_path(path).is_ok_and(is_other)
             && let Err(e) = state::regular::set_aside(path)
         {
-            return Err(Error::about("file @: cannot be moved aside (!)", 0u32, path, e).code(ExitCode::FileChanged));
+            return Err(Error::about(ExitCode::FileChanged, "file @: cannot be moved aside (!)", 0u32, path, e));
         }
     }
     Ok(())

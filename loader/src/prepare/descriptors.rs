@@ -100,7 +100,7 @@ pub fn is_in_transit(image: &Checked<'_>, descriptor: &Descriptor) -> bool {
 }
 
 fn not_kept(fd: u32, e: Errno) -> Error {
-    Error::about(": cannot be kept (!)", 0u32, b"", e).of_descriptor(fd).code(ExitCode::Descriptor)
+    Error::descriptor(ExitCode::Descriptor, fd, "", b"", e, ["cannot be kept", ""])
 }
 
 /// What an open file's first descriptor is to be.
@@ -122,8 +122,8 @@ pub fn connect(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut
         // closing any descriptor of a file gives them up (fcntl(2)).
         let open = found.and_then(|index| files.descriptors.get(index)).map_or(-1, |open| *open);
         while let Err(e) = state::lock::restore(lock, open) {
-            if !matches!(e.errno(), Some(Errno::EAGAIN | Errno::EACCES)) || !wait.again(b"a lock") {
-                return Err(e);
+            if !matches!(e, Errno::EAGAIN | Errno::EACCES) || !wait.again(b"a lock") {
+                return Err(state::lock::not_taken(lock, e));
             }
         }
     }
@@ -131,9 +131,9 @@ pub fn connect(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut
     // place of a pipe.
     for operation in [EPOLL_CTL_ADD, EPOLL_CTL_DEL] {
         state::epoll::control(image, operation, files.descriptors).map_err(|(fd, e)| {
-            let what = ": cannot be watched by epoll any more (!): --fd #=PATH, with a pipe or a terminal";
+            let words = ["cannot be watched by epoll any more", "--fd #=PATH, with a pipe or a terminal"];
             let fd = fd as u32;
-            Error::about(what, fd, b"", e).of_descriptor(fd).code(ExitCode::Descriptor)
+            Error::descriptor(ExitCode::Descriptor, fd, "", b"", e, words)
         })?;
     }
     Ok(())
@@ -141,7 +141,7 @@ pub fn connect(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut
 
 fn no_terminal(e: Errno) -> Error {
     let what = "pseudo-terminal: cannot be made again (!): try setsid(1)";
-    Error::about(what, 0u32, b"", e).code(ExitCode::Descriptor)
+    Error::about(ExitCode::Descriptor, what, 0u32, b"", e)
 }
 
 /// Makes the sockets, each for all of its descriptors that have nothing yet.
@@ -202,8 +202,7 @@ fn inherit(image: &Checked<'_>, fd: u32, file: OpenFile<'_>) -> Result<sys::Resu
     }
     let path = terminal.map_or(b"" as &[u8], |t| image.string(t.path));
     let why = "led outside, and this restart has no such descriptor";
-    let error = Error::descriptor(fd, "terminal", path, why, None).code(ExitCode::Descriptor);
-    Err(error.hint_with(state::pipe::OUTSIDE, fd))
+    Err(Error::descriptor(ExitCode::Descriptor, fd, "terminal @", path, None, [why, state::pipe::OUTSIDE]))
 }
 
 /// A standard descriptor of this process that the program has put aside: a shell that redirects a builtin keeps its own

@@ -1,7 +1,7 @@
 //! The files behind mappings: the original where it is still the same, the image's copy else.
 
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaFlags, VmaKind};
-use image_format::{Checked, PAGE};
+use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
 use state::memory::reopened::{mapped_mode, open_shared};
 use state::regular::{Change, compare};
@@ -40,7 +40,7 @@ pub fn open_backings(image: &Checked<'_>, input: &Input, options: &Options<'_>, 
         let fd = match shared {
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
-                let failed = |e| Error::about("shared contents: cannot be opened (!)", 0u32, b"", e);
+                let failed = |e| Error::about(ExitCode::NoRoom, "shared contents: cannot be opened (!)", 0u32, b"", e);
                 // A System V segment is attached, not mapped. What is open for writing is mapped as it is: one number less, and none
                 // that keeps a memfd from being executed.
                 if made < -1 || mapped_mode(backing) == O_RDWR {

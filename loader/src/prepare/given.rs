@@ -43,7 +43,7 @@ pub fn shared_with(image: &Checked<'_>, options: &Options<'_>, descriptor: &Desc
 /// What cannot be had.
 pub fn open(image: &Checked<'_>, fd: u32, file: OpenFile<'_>, what: &[u8]) -> Result<Fd> {
     let mode = file.flags() & O_ACCMODE;
-    let failed = |e| Error::about("--fd #=@: cannot be opened (!)", fd, what, e).code(ExitCode::Descriptor);
+    let failed = |e| Error::about(ExitCode::Descriptor, "--fd #=@: cannot be opened (!)", fd, what, e);
     match what {
         b"inherit" => inherit(image, fd, file).map_err(failed),
         b"closed" => closed(file, mode).map_err(failed),

@@ -41,7 +41,7 @@ pub struct Span {
 /// # Errors
 /// What is wrong with it.
 pub fn open(options: &Options<'_>) -> Result<Input> {
-    let failed = |why, e| Error::about("image @", 0u32, options.image, e).code(ExitCode::NoImage).why(why);
+    let failed = |why, e| Error::with_reason(ExitCode::NoImage, "image @", 0, options.image, e, [why, ""]);
     let file = sys::fs::open_path(options.image, O_RDONLY, 0).map_err(|e| failed("cannot be opened", e))?;
     let stat = sys::fs::fstat(file.fd()).map_err(|e| failed("cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFREG {
@@ -59,7 +59,7 @@ impl Input {
     /// # Errors
     /// What is wrong with it.
     pub fn read(file: Fd, options: &Options<'_>, Span { at: base, len, sum }: Span) -> Result<Self> {
-        let failed = |e| Error::about("image @: cannot be read (!)", 0u32, options.image, e).code(ExitCode::NoImage);
+        let failed = |e| Error::about(ExitCode::NoImage, "image @: cannot be read (!)", 0u32, options.image, e);
         let bad = |fault| Error::of_image(options.image, fault);
         let mut first = [0; PROBE_LEN];
         let have = PROBE_LEN.min(len as usize);
@@ -99,12 +99,12 @@ impl Input {
     pub fn move_above(&mut self, base: sys::fs::Fd) -> Result<()> {
         let moved = sys::fs::dup_above(self.file, base).map_err(|e| {
             Error::about(
+                ExitCode::Kernel,
                 "descriptor #: is above the limit of descriptors (!): raise it (ulimit -n)",
                 base as u32,
                 b"",
                 e,
             )
-            .code(ExitCode::Kernel)
         })?;
         sys::fs::close(self.file);
         self.file = moved;
@@ -137,7 +137,7 @@ fn read(file: Fd, len: u64, at: u64) -> sys::Result<&'static [u8]> {
 #[inline(never)] // A smaller frame has shorter addresses.
 fn check_owner(stat: &Stat, path: &[u8]) -> Result<()> {
     let me = sys::process::effective_uid();
-    let refuse = |what| Err(Error::about(what, 0u32, path, None).code(ExitCode::Untrusted));
+    let refuse = |what| Err(Error::about(ExitCode::Untrusted, what, 0u32, path, None));
     if stat.uid != 0 && stat.uid != me {
         return refuse("image @: belongs to another user: --trust, if you trust that user");
     }

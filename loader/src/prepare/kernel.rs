@@ -88,8 +88,7 @@ pub fn xstate(image: &Checked<'_>) -> Components {
 /// `/proc` is not there.
 #[inline(never)] // For its buffer.
 pub fn own_mappings() -> Result<&'static [Own]> {
-    let failed =
-        |e| Error::about("/proc/self/maps: cannot be read (!): mount /proc", 0u32, b"", e).code(ExitCode::Kernel);
+    let failed = |e| Error::about(ExitCode::Kernel, "/proc/self/maps: cannot be read (!): mount /proc", 0u32, b"", e);
     let mut buffer = [0; OWN_MAX * 128];
     let text = sys::fs::read_file_at(AT_FDCWD, c"/proc/self/maps", &mut buffer).map_err(failed)?;
     if text.len() == OWN_MAX * 128 {

@@ -23,7 +23,7 @@ use image_format::{Checked, ExitCode};
 use loader::limits;
 use loader::options::Options;
 use state::FilesPolicy;
-use state::restart::{Error, Result};
+use state::restart::{self, Error, Result};
 use sys::text::Line;
 
 use self::counted::Waiting;
@@ -45,7 +45,7 @@ pub use vdso::Special;
 pub fn open(options: &Options<'static>, privileged: bool) -> Result<Input> {
     if privileged {
         let what = "restart-stub: will not run with rights of its own: remove its set-uid bit or capabilities";
-        return Err(Error::about(what, 0u32, b"", None).code(ExitCode::Untrusted));
+        return Err(Error::about(ExitCode::Untrusted, what, 0u32, b"", None));
     }
     input::open(options)
 }
@@ -78,12 +78,14 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
         let xstate = kernel::xstate(&image);
         if tree.place() == 0 {
             files.contents = contents::make(&image, &input, options, base)?;
-            descriptors::open(&image, options, base, &mut files).map_err(|e| tree::told(&image, e))?;
+            restart::opens_for(image.table());
+            descriptors::open(&image, options, base, &mut files)?;
         }
         // Names of Unix sockets may be relative.
         state::cwd::restore(&image)?;
         if tree.place() == 0 {
-            descriptors::connect(&image, options, base, &mut files).map_err(|e| tree::told(&image, e))?;
+            descriptors::connect(&image, options, base, &mut files)?;
+            restart::opens_for(&[]);
             // What was opened is the whole tree's: each process gets all of it, and keeps its own.
             tree::grow(&mut tree, &input, options, launched, (&files, &mut waiting))?;
             if tree.place() != 0 {

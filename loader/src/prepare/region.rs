@@ -142,9 +142,8 @@ pub fn build(
     // whoever asks whether this process is being restarted looks where mappings begin (state::process::restarting).
     let mine = mine.iter().map(|m| (m.start, m.end));
     let hole = loader::hole::find(mine, theirs, len + 2 * PAGE, USER_END).map(|start| start + PAGE);
-    let no_room = |e| {
-        Error::about("# bytes of address space: free in both maps are needed (!)", len, b"", e).code(ExitCode::NoRoom)
-    };
+    let no_room =
+        |e| Error::about(ExitCode::NoRoom, "# bytes of address space: free in both maps are needed (!)", len, b"", e);
     let start = hole.ok_or_else(|| no_room(sys::Errno::ENOMEM))?;
     let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     // SAFETY: a free place, and the kernel refuses to replace anything.
@@ -168,12 +167,12 @@ pub fn build(
 
     let forbidden = |e| {
         Error::about(
+            ExitCode::Kernel,
             "this kernel: lets no memory be written and run (!): relax its policy for restart-stub",
             0u32,
             b"",
             e,
         )
-        .code(ExitCode::Kernel)
     };
     // SAFETY: a part of the region, not in use yet.
     unsafe {
@@ -185,8 +184,7 @@ pub fn build(
     }
     .map_err(forbidden)?;
     let failed = |e| {
-        Error::about("descriptors: cannot be kept out of the program's way (!)", 0u32, b"", e)
-            .code(ExitCode::Descriptor)
+        Error::about(ExitCode::Descriptor, "descriptors: cannot be kept out of the program's way (!)", 0u32, b"", e)
     };
     let above = |fd: Fd| if fd < 0 { Ok(-1) } else { sys::fs::dup_above(fd, base).map_err(failed) };
     let place = (start + plan) as usize as *mut Plan;

@@ -34,8 +34,13 @@ pub fn open(
     buffer: &mut [u8],
 ) -> Result<Fd> {
     let failed = |e| {
-        Error::about("System V memory #: cannot be read or written (!)", one.id.get(), b"", e)
-            .code(image_format::ExitCode::NoRoom)
+        Error::about(
+            image_format::ExitCode::NoRoom,
+            "System V memory #: cannot be read or written (!)",
+            one.id.get(),
+            b"",
+            e,
+        )
     };
     let Attached { id, at, is_new } = state::sysv::open(one)?;
     // It is this process's memory, and nothing else leads to it.

@@ -288,7 +288,7 @@ pub(super) fn made(process: &Process) {
 }
 
 pub(super) fn no_id(number: u32, e: Errno) -> Error {
-    Error::about("process id #: cannot be had (!): ckpt restart --namespace", number, b"", e).code(ExitCode::Kernel)
+    Error::about(ExitCode::Kernel, "process id #: cannot be had (!): ckpt restart --namespace", number, b"", e)
 }
 
 /// What is set before other threads are made.
@@ -317,11 +317,6 @@ pub fn rights(plan: &Plan, image: &Checked<'_>, leads: bool) {
             die(Stage::MakingSocketSignalDriven, e)
         }
     }
-}
-
-/// An error that names descriptors as their processes do.
-pub fn told(image: &Checked<'_>, error: Error) -> Error {
-    error.with_processes(|place| image.table::<Process>().get(place).map(|process| process.pid.get()))
 }
 
 /// Ends as the process of that place had ended.

@@ -71,7 +71,7 @@ pub fn plan(image: &Checked<'_>, input: &Input) -> Result<Vdso> {
         let release = release.split(|byte| *byte == 0).next().unwrap_or_default();
         let what =
             "vdso of kernel @: is not this kernel's, and has no entries to lead to it: restart it on the old kernel";
-        Error::about(what, 0u32, release, None).code(ExitCode::Kernel)
+        Error::about(ExitCode::Kernel, what, 0u32, release, None)
     })?;
     Ok(vdso)
 }

@@ -67,8 +67,8 @@ struct New<'i> {
 impl New<'_> {
     #[cold]
     fn failed(&self, why: &'static str, e: Errno) -> Error {
-        let kind = if self.path.starts_with(b"/") { "FIFO" } else { "pipe" };
-        Error::descriptor(self.first.id.get(), kind, self.path, why, Some(e)).code(ExitCode::Descriptor)
+        let kind = if self.path.starts_with(b"/") { "FIFO @" } else { "pipe @" };
+        Error::descriptor(ExitCode::Descriptor, self.first.id.get(), kind, self.path, e, [why, ""])
     }
 
     fn not_made(&self) -> impl Fn(Errno) -> Error {
@@ -125,11 +125,14 @@ impl New<'_> {
     fn fifo(&self, place: &mut dyn FnMut(u32, Owned) -> Result<()>) -> Result<()> {
         let named = self.first.named.get() != 0;
         // It keeps what the FIFO holds, and is at the other side of each end that is opened meanwhile.
-        let holder = if named { open_named(self.path, self.first.id.get(), O_RDWR) } else { self.nameless() };
-        let mut holder = match holder {
-            // Who may only read it has nothing to put into it.
-            Err(e) if e.errno() == Some(Errno::EACCES) && self.data.bytes.len.get() == 0 => None,
-            holder => Some(holder?),
+        let mut holder = if named {
+            match sys::fs::open_path(self.path, O_RDWR | O_NONBLOCK, 0) {
+                // Who may only read it has nothing to put into it.
+                Err(Errno::EACCES) if self.data.bytes.len.get() == 0 => None,
+                opened => Some(checked(opened, self.path, self.first.id.get())?),
+            }
+        } else {
+            Some(self.nameless()?)
         };
         if let Some(holder) = &holder {
             self.fill(holder).map_err(|e| self.failed("cannot hold what it held", e))?;
@@ -185,8 +188,8 @@ pub fn is_there(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<()> {
     let path = image.string(pipe.path);
     match sys::fs::stat_path(path) {
         Ok(stat) if stat.mode & S_IFMT == S_IFIFO => Ok(()),
-        Ok(_) => Err(not_opened(path, fd)("is no FIFO any more", Errno::EINVAL)),
-        Err(e) => Err(not_opened(path, fd)("cannot be opened", e)),
+        Ok(_) => Err(not_opened(path, fd)(ExitCode::FileMissing, "is no FIFO any more", Errno::EINVAL)),
+        Err(e) => Err(not_opened(path, fd)(ExitCode::FileMissing, "cannot be opened", e)),
     }
 }
 
@@ -194,27 +197,30 @@ pub fn is_there(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Result<()> {
 #[must_use]
 pub fn led_outside(image: &Checked<'_>, pipe: &Pipe, fd: u32) -> Error {
     let why = "led outside, and this restart has no such descriptor";
-    let error = Error::descriptor(fd, "pipe", image.string(pipe.path), why, None).code(ExitCode::Descriptor);
-    error.hint_with(OUTSIDE, fd)
+    Error::descriptor(ExitCode::Descriptor, fd, "pipe @", image.string(pipe.path), None, [why, OUTSIDE])
 }
 
 /// What is to be done about a descriptor that led outside.
 pub const OUTSIDE: &str = "--fd #=PATH gives it one, --fd #=closed an end whose other side is gone";
 
-fn not_opened(path: &[u8], fd: u32) -> impl Fn(&'static str, Errno) -> Error {
-    move |why, e| {
-        Error::descriptor(fd, "FIFO", path, why, Some(e))
-            .code(ExitCode::FileMissing)
-            .hint_with("create it and start its other end, or --fd #=PATH", fd)
+fn not_opened(path: &[u8], fd: u32) -> impl Fn(ExitCode, &'static str, Errno) -> Error {
+    move |code, why, e| {
+        let remedy = "create it and start its other end, or --fd #=PATH";
+        Error::descriptor(code, fd, "FIFO @", path, e, [why, remedy])
     }
 }
 
 fn open_named(path: &[u8], fd: u32, flags: u32) -> Result<Owned> {
+    checked(sys::fs::open_path(path, flags | O_NONBLOCK, 0), path, fd)
+}
+
+/// What was opened, if it is a FIFO.
+fn checked(opened: sys::Result<Owned>, path: &[u8], fd: u32) -> Result<Owned> {
     let failed = not_opened(path, fd);
-    let opened = sys::fs::open_path(path, flags | O_NONBLOCK, 0).map_err(|e| failed("cannot be opened", e))?;
-    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed("cannot be examined", e))?;
+    let opened = opened.map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", e))?;
+    let stat = sys::fs::fstat(opened.fd()).map_err(|e| failed(ExitCode::FileMissing, "cannot be examined", e))?;
     if stat.mode & S_IFMT != S_IFIFO {
-        return Err(failed("is no FIFO any more", Errno::ENXIO).code(ExitCode::FileChanged));
+        return Err(failed(ExitCode::FileChanged, "is no FIFO any more", Errno::ENXIO));
     }
     Ok(opened)
 }

@@ -65,8 +65,8 @@ pub fn restore(image: &Checked<'_>, made: &mut [Fd], open: &[Fd], wait: &mut Wai
             Err(_) if may_fail => {}
             Err(e) => {
                 let why = if what == Step::Bind { "cannot have its address" } else { "cannot be made again" };
-                let error = Error::descriptor(socket.id.get(), "socket", image.string(socket.name), why, Some(e));
-                return Err(error.code(ExitCode::Descriptor).hint("end whoever has it, or --retry 70"));
+                let (name, words) = (image.string(socket.name), [why, "end whoever has it, or --retry 70"]);
+                return Err(Error::descriptor(ExitCode::Descriptor, socket.id.get(), "socket @", name, e, words));
             }
         }
     }
