@@ -30,6 +30,8 @@ pub enum WithFiles {
     /// None: they are where they were.
     #[default]
     None,
+    /// The small ones, but not these, by device and inode: what a job removes or renames behind the save, and a restart from it needs.
+    Small([(u64, u64); 3]),
     /// Those that are open for writing.
     Written,
     /// All.

@@ -293,6 +293,28 @@ impl Job {
         self.end().map(drop)
     }
 
+    /// Kills all processes of its session (SIGKILL), as a machine that fails, and waits for their end.
+    ///
+    /// # Errors
+    /// One is still there.
+    pub fn kill_session(mut self) -> Result<()> {
+        let sid = self.process();
+        let killed = || {
+            let left =
+                proc::session(sid)?.into_keys().filter(|pid| !matches!(proc::state(*pid), None | Some('Z' | 'X')));
+            let mut all = true;
+            for pid in left {
+                all = false;
+                // One that has ended meanwhile is as good.
+                let _ = kill_process(handle(pid)?, Signal::KILL);
+            }
+            Ok(all.then_some(()))
+        };
+        // Again and again: one that is killed may have made another one just before.
+        wait::until(killed, || format!("processes remain of {}", self.what))?;
+        self.end().map(drop)
+    }
+
     /// Waits for its end, and that nothing of its session remains.
     ///
     /// # Errors

@@ -137,7 +137,7 @@ impl Execution<'_> {
             Ok(ckpt.is_some_and(|ckpt| proc::blocks(ckpt, Signal::TERM.as_raw())).then_some(()))
         };
         wait::until(reads, || self.job.story())?;
-        send(self.job.process(), signal)?;
+        kill_process(Pid::from_raw(self.job.process().cast_signed()).context("a pid")?, signal)?;
         let ended = self.job.end()?;
         ended.expect_code(submitted("checkpoint_exit_code")?.parse()?)?;
         self.take()
@@ -157,18 +157,10 @@ impl Execution<'_> {
     }
 
     /// The machine fails.
-    fn fail(mut self) -> Result<()> {
-        for pid in proc::session(self.job.process())?.into_keys() {
-            // One that has ended meanwhile is as good.
-            let _ = send(pid, Signal::KILL);
-        }
-        self.job.end()?;
+    fn fail(self) -> Result<()> {
+        self.job.kill_session()?;
         Ok(fs::remove_dir_all(&self.sandbox)?)
     }
-}
-
-fn send(pid: u32, signal: Signal) -> Result<()> {
-    Ok(kill_process(Pid::from_raw(pid.cast_signed()).context("a pid")?, signal)?)
 }
 
 #[test]

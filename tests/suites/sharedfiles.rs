@@ -58,15 +58,6 @@ fn run(place: &Place, file: &InMemory) -> Result<Command> {
     ranks(place, command, file)
 }
 
-/// Ends all processes of its session, whoever is whose parent.
-fn kill_all(job: Job) -> Result<()> {
-    for pid in ckpt_tests::proc::session(job.process())?.keys() {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(*pid)?);
-        let _ = pid.map(|pid| rustix::process::kill_process(pid, Signal::KILL));
-    }
-    job.kill().map(drop)
-}
-
 fn save(job: &Job, image: &Path) -> Result<()> {
     let before = Mark::of(image);
     job.send(Signal::USR1)?;
@@ -89,7 +80,7 @@ fn a_job_whose_children_share_memory() -> Result<()> {
                 let then = fs::read(&file.0)?;
                 let wrote_on = || Ok((fs::read(&file.0)? != then).then_some(()));
                 wait::until(wrote_on, || format!("it does not go on: {}", job.story()))?;
-                kill_all(job)?;
+                job.kill_session()?;
                 let killed = fs::read(&file.0)?;
                 if reboot {
                     fs::remove_file(&file.0)?;
@@ -117,7 +108,7 @@ fn a_childs_file_that_was_written_since_is_named() -> Result<()> {
         place.save(job.pid(), &image, &[])?;
         let then = fs::read(&file.0)?;
         wait::until(|| Ok((fs::read(&file.0)? != then).then_some(())), || job.story())?;
-        kill_all(job)?;
+        job.kill_session()?;
         place.go()?;
         let refused = Job::start(place.ckpt().arg("restart").arg(&image))?.end()?;
         refused.expect_code(ExitCode::FileChanged as i32)?;

@@ -25,7 +25,7 @@ use crate::run::lock::Lock;
 use crate::run::resumed::Resumed;
 use crate::run::saves::{Plan, Saves};
 use crate::run::speaker::{Level, Speaker};
-use crate::run::{low_ids, portable, program};
+use crate::run::{low_ids, portable, program, streams};
 use crate::signal::Signal;
 use crate::stub::{self, Files};
 use crate::supervise::{self, Child};
@@ -70,7 +70,7 @@ pub struct Args {
     /// As root, when it goes on: give the program root's rights, and not those of the user whose it was
     #[arg(long)]
     as_root: bool,
-    /// Carry the contents of open files, too, for where they are missing: those it writes (the default), or all
+    /// Carry the contents of open files, too, for where they are missing: those it writes (the default), or all; without it, small ones
     #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "written")]
     with_files: Option<WithFiles>,
     /// Start the program with descriptor N of this command, besides 0, 1 and 2 (repeatable)
@@ -191,7 +191,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         generation: 0,
         keep: args.keep,
         tcp,
-        with_files: args.with_files.map_or(state::WithFiles::None, WithFiles::into),
+        with_files: args.with_files.map_or_else(streams::but_own, WithFiles::into),
         compression: args.compress,
     };
     let place = Place::beside_us(terminal.as_ref());

@@ -6,9 +6,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use image_format::record::content::Content;
 use image_format::record::descriptor::Descriptor;
 use image_format::record::regular::Regular;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use state::WithFiles;
 use state::regular::{Change, compare};
 use sys::abi::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, Stat};
 
@@ -28,17 +30,32 @@ pub struct Taken {
     pub words: Option<String>,
 }
 
+/// Which files are carried without being asked for: small ones, but not this command's own standard streams. Who rotates a log does not want it
+/// back.
+pub fn but_own() -> WithFiles {
+    let own = |fd| sys::fs::fstat(fd).map_or((0, 0), |stat| (stat.dev, stat.ino));
+    WithFiles::Small([own(0), own(1), own(2)])
+}
+
 /// Those of an image; `place`: where a path of it leads now.
 pub fn taken(file: &ImageFile, policy: Files, place: impl Fn(&Path) -> PathBuf) -> Result<Vec<Taken>, Failure> {
     let checked = file.checked()?;
     let (image, fault) = (&checked.image, |fault| file.fault(fault));
     let (descriptors, regular) =
         (image.table::<Descriptor>().map_err(fault)?, image.table::<Regular>().map_err(fault)?);
+    let contents = image.table::<Content>().map_err(fault)?;
     let mut all = Vec::new();
     for fd in 0..=2 {
         let Some(id) = descriptors.iter().find(|d| d.fd.get() == fd).map(|d| d.file) else { continue };
         let Some(record) = regular.iter().find(|record| record.id == id) else { continue };
-        let path = place(Path::new(OsStr::from_bytes(image.string(record.path).map_err(fault)?)));
+        let named = image.string(record.path).map_err(fault)?;
+        let path = place(Path::new(OsStr::from_bytes(named)));
+        // What the image has was no stream of `ckpt run`, and is made again.
+        if sys::fs::stat_path(path.as_os_str().as_bytes()).is_err_and(|e| e == sys::Errno::ENOENT)
+            && contents.iter().any(|content| image.string(content.name) == Ok(named))
+        {
+            continue;
+        }
         let Ok(own) = sys::fs::fstat(fd.cast_signed()) else { continue };
         let Some(found) = classify(record, &path, &own, policy) else { continue };
         let words = found.why.map(|why| {

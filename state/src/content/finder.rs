@@ -23,6 +23,10 @@ use crate::{Error, Object, Result, WithFiles};
 /// Most bytes of a file that is carried because it is mapped.
 const SMALL: i64 = 64 << 10;
 
+/// Most bytes of one file, and of all, that are carried because they are open: see [`WithFiles::Small`].
+const OPEN_SMALL: i64 = 1 << 20;
+const OPEN_ALL: i64 = 16 << 20;
+
 /// What was found so far.
 pub(super) struct Finder<'b> {
     pub(super) objects: &'b mut [source::Object],
@@ -129,12 +133,14 @@ impl Finder<'_> {
     pub(super) fn named<T: Target>(&mut self, save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result<()> {
         let wanted = save.target.carries_files();
         let writes = |f: &OpenFile| f.flags & O_ACCMODE != O_RDONLY;
+        let mut left = OPEN_ALL;
         for file in files.iter().filter(|f| f.is_first(Kind::Regular) && f.mode & S_IFMT == S_IFREG) {
             let written = || open_on(&self.open, files, file.dev, file.ino).any(|f| f.flags & O_PATH == 0 && writes(f));
             let known = || same(self.known(), &self.index, file.dev, file.ino).is_some();
             if wanted == WithFiles::None
                 || file.flags & O_PATH != 0
                 || wanted == WithFiles::Written && !written()
+                || matches!(wanted, WithFiles::Small(but) if but.contains(&(file.dev, file.ino)))
                 || known()
             {
                 continue;
@@ -151,8 +157,18 @@ impl Finder<'_> {
                 let object = Object::descriptor(file.fd, format_args!("regular file {}", Shown(path.as_bytes())));
                 Error::failed(object, "its contents cannot be read (--with-files)", e)
             };
-            let opened = sys::fs::open_at(proc, link.as_c_str(), O_RDONLY, 0).map_err(failed)?;
+            let opened = match sys::fs::open_at(proc, link.as_c_str(), O_RDONLY, 0) {
+                // Nobody has asked for it: it must be there at the restart.
+                Err(Errno::EACCES) if matches!(wanted, WithFiles::Small(_)) => continue,
+                opened => opened.map_err(failed)?,
+            };
             let stat = sys::fs::stat_at(opened.fd(), c"", AT_EMPTY_PATH).map_err(failed)?;
+            if let WithFiles::Small(_) = wanted {
+                if stat.size > OPEN_SMALL.min(left) {
+                    continue;
+                }
+                left -= stat.size;
+            }
             let index = self.add(save, path.as_bytes(), &stat)?;
             if let Some(object) = self.objects.get_mut(index) {
                 object.kind = ContentKind::Named as u32;
@@ -181,7 +197,8 @@ impl Finder<'_> {
         // Of those that are open the others are known by now; to close one here could give up locks.
         let is_open = || open_on(&self.open, files, stat.dev, stat.ino).next().is_some();
         let open = (T::IN_PROCESS || !in_memory) && is_open();
-        let wanted = save.target.carries_files() != WithFiles::None || stat.size <= SMALL || in_memory;
+        let asked = matches!(save.target.carries_files(), WithFiles::Written | WithFiles::All);
+        let wanted = asked || stat.size <= SMALL || in_memory;
         if known || open || !wanted || stat.ino != head.ino || stat.mode & S_IFMT != S_IFREG {
             return Ok(());
         }

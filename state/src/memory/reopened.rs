@@ -21,7 +21,7 @@ pub fn mapped_mode(backing: &Backing) -> u32 {
 pub fn open_shared(image: &Checked<'_>, backing: &Backing, vma: &Vma, policy: FilesPolicy) -> restart::Result<Owned> {
     let (start, path) = (vma.start.get(), image.string(backing.path));
     let failed = |code, why, e| {
-        restart::Error::with_reason(code, "mapping * of file @", start.into(), path, e, [why, "put the file back"])
+        restart::Error::with_reason(code, "mapping * of file @", start, path, e, [why, "put the file back"])
     };
     let written = mapped_mode(backing) == O_RDWR;
     let file = sys::fs::open_path(path, mapped_mode(backing), 0)
