@@ -161,7 +161,6 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::IN_TRANSIT, files.iter().any(|f| f.in_transit != 0)),
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
         (Features::OTHERS_PIDFDS, files.iter().any(|f| f.other != 0)),
-        (Features::SIGNAL_DRIVEN, files.iter().any(|f| f.driven != 0)),
         (Features::LEASES, files.iter().any(|f| f.locked & LEASED != 0)),
         (Features::PIPES_AGAIN, files.iter().any(pipe::is_again)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),

@@ -54,13 +54,6 @@ use crate::{Error, Object, Result, Save, Scratch, Target};
 fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
     let cannot = |e| Error::failed(Object::descriptor(file.fd, format_args!("socket")), "cannot be examined", e);
     let own = target.borrow(file.fd as Fd).map_err(cannot)?;
-    let (_, owner) = sys::fs::owner(own.fd()).map_err(cannot)?;
-    if owner != 0 && file.driven == 0 {
-        // It gets SIGURG without being asked (a signal-driven one: `sigio`).
-        let object = Object::descriptor(file.fd, format_args!("socket"));
-        let why = "sends its signals to a process (F_SETOWN), which cannot be carried";
-        return Err(Error::refused(object, why, "set the owner to 0, or close it before the save"));
-    }
     let ask = |name| number(own.fd(), SOL_SOCKET, name).map_err(cannot);
     let (family, kind, protocol) = (ask(SO_DOMAIN)?, ask(SO_TYPE)?, ask(SO_PROTOCOL)?);
     let known = match (family, kind) {

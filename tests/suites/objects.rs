@@ -272,7 +272,7 @@ macro_rules! objects {
 }
 
 objects! {
-    addresses content cputimer cwd descriptor device directory epoll eventfd fifo fifogone guard hungup innerpipe inotify itimer lease lock memory mm nameless names netlink pending pidfd pipe pipeagain pkey
+    addresses content cputimer cwd descriptor device directory driven epoll eventfd fifo fifogone guard hungup innerpipe inotify itimer lease lock memory mm nameless names netlink pending pidfd pipe pipeagain pkey
     posix_timer pty ptydata rawsockets realtime regular removed rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv tcpends terminal thread timerfd umask unix unixlinks vdso vdso_data vdso_without watched
 }
 
