@@ -34,7 +34,8 @@ enum Ids {
 }
 
 /// Guests that are trees of processes.
-const TREES: [&str; 7] = ["credentials", "foreground", "inherited", "process", "relatives", "sigio", "stopped"];
+const TREES: [&str; 8] =
+    ["credentials", "foreground", "inherited", "ownfiles", "process", "relatives", "sigio", "stopped"];
 
 /// A guest and what its object needs from outside.
 struct Stage {
@@ -330,4 +331,4 @@ macro_rules! trees {
     )* };
 }
 
-trees! { credentials foreground inherited process relatives sigio stopped }
+trees! { credentials foreground inherited ownfiles process relatives sigio stopped }

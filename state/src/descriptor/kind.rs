@@ -29,7 +29,15 @@ pub(super) fn tell<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, o
         other.unwrap_or(name)
     } else {
         let inside = regular::inner_name(proc, (file.dev, file.ino), name);
-        regular::own_name(inside.as_ref().map_or(own, Text::as_bytes), name, &mut to).unwrap_or(name)
+        let own = inside.as_ref().map_or(own, Text::as_bytes);
+        match regular::own_namespace(proc, file, name) {
+            Some(namespace) => {
+                file.named = 1;
+                to.add(format_args!("/proc/self/{}", Shown(namespace.as_bytes())));
+                to.as_bytes()
+            }
+            None => regular::own_name(own, name, &mut to).unwrap_or(name),
+        }
     };
     let kind = classify(save, file, link.as_c_str(), name)?;
     file.kind = kind as u32;
