@@ -34,8 +34,8 @@ use image_format::record::socket::{Socket, Step};
 use image_format::writer::Full;
 use sys::abi::net::{
     AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_TCP,
-    IPPROTO_UDP, IPPROTO_UDPLITE, NETLINK_GENERIC, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE, NETLINK_SOCK_DIAG, SO_DOMAIN,
-    SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET,
+    IPPROTO_UDP, IPPROTO_UDPLITE, NETLINK_AUDIT, NETLINK_GENERIC, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG, SO_DOMAIN, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET,
 };
 use sys::fs::Fd;
 use sys::socket::number;
@@ -63,7 +63,8 @@ fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
         (AF_INET6, SOCK_DGRAM) => matches!(protocol, IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_ICMPV6),
         (AF_INET | AF_INET6, SOCK_RAW) | (AF_PACKET, SOCK_RAW | SOCK_DGRAM) => true,
         (AF_NETLINK, _) => {
-            matches!(protocol, NETLINK_ROUTE | NETLINK_SOCK_DIAG | NETLINK_KOBJECT_UEVENT | NETLINK_GENERIC)
+            let known = [NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_AUDIT, NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC];
+            known.contains(&protocol)
         }
         _ => false,
     };

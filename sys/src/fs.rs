@@ -21,7 +21,7 @@ use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
 pub use event::{epoll_control, make, order_of_watched};
-pub use lines::{Lines, for_each_name, read_file_at};
+pub use lines::{Entry, Lines, for_each_entry, for_each_name, read_file_at};
 pub use names::{
     found, link_at, link_name_at, link_path, make_device, make_directory, make_fifo, remove_path, rename_at,
     rename_path, unlink_at, unlink_path,

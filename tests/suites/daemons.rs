@@ -75,3 +75,67 @@ fn screen() -> Result<()> {
         })
     })
 }
+
+/// dbus-daemon, which watches directories that nothing else of the process leads to.
+#[test]
+fn dbus_daemon() -> Result<()> {
+    let (daemon, send) = (tool("dbus-daemon", "dbus-daemon")?, tool("dbus-send", "dbus-bin")?);
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let services = place.file("data/dbus-1/services");
+        for folder in [place.file("data"), place.file("data/dbus-1"), services.clone()] {
+            fs::create_dir(&folder)?;
+            place.give(&folder)?;
+        }
+        let address = format!("unix:path={}", place.file("bus").display());
+        let mut command = place.command(&daemon);
+        command.args(["--session", "--nofork", "--nopidfile"]).arg(format!("--address={address}"));
+        let job = Job::start(command.env("XDG_DATA_HOME", place.file("data")))?;
+        generations(&place, job, |job, times| {
+            // It is told of the new service by inotify.
+            let service = format!("org.example.Service{times}");
+            let text = format!("[D-BUS Service]\nName={service}\nExec=/bin/false\n");
+            let listed = || {
+                // What is written before the restart has its watches again is news to nobody.
+                place.write(&format!("data/dbus-1/services/{service}.service"), &text)?;
+                let mut command = place.command(&send);
+                command.arg(format!("--bus={address}")).args(["--print-reply", "--dest=org.freedesktop.DBus", "/"]);
+                let said = Job::start(command.arg("org.freedesktop.DBus.ListActivatableNames"))?.end()?;
+                Ok(said.out.contains(&format!("\"{service}\"")).then_some(()))
+            };
+            wait::until(listed, || format!("it does not know of {service}: {}", job.story()))
+        })
+    })
+}
+
+/// inotifywait, on a directory that is far from all that is known of the process.
+#[test]
+fn inotifywait() -> Result<()> {
+    let inotifywait = tool("inotifywait", "inotify-tools")?;
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let far = tempfile::tempdir_in("/var/tmp")?;
+        place.give(far.path())?;
+        let mut command = place.command(&inotifywait);
+        let job = Job::start(command.args(["-q", "-m", "-e", "create", "--format", "%e %f"]).arg(far.path()))?;
+        let look = || {
+            Ok(fs::read_dir(format!("/proc/{}/fdinfo", job.pid()))?
+                .any(|entry| {
+                    let text = entry.ok().and_then(|entry| fs::read_to_string(entry.path()).ok());
+                    text.is_some_and(|text| text.contains("inotify wd:"))
+                })
+                .then_some(()))
+        };
+        wait::until(look, || format!("it does not watch: {}", job.story()))?;
+        let mut number = 0;
+        generations(&place, job, |job, _| {
+            let told = || {
+                // What is made before the restart has its watches again is news to nobody.
+                number += 1;
+                fs::write(far.path().join(format!("new{number}")), "")?;
+                Ok(job.out().contains("CREATE new").then_some(()))
+            };
+            wait::until(told, || format!("it is told of no file: {}", job.story()))
+        })
+    })
+}
