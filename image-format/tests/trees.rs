@@ -8,7 +8,7 @@ use image_format::record::credentials::Credentials;
 use image_format::record::header::Features;
 use image_format::record::pidfd::{Pidfd, PidfdOf};
 use image_format::record::process::Process;
-use image_format::record::sigio::Sigio;
+use image_format::record::sigio::{DRIVEN, ROOT_GROUP, Sigio};
 use image_format::{ExitCode, Image};
 use support::{Aligned, Parts};
 
@@ -127,7 +127,22 @@ fn what_only_trees_have() {
         pidfd(p, 70);
         without(p, Features::OTHERS_PIDFDS);
     });
-    tree("a signal-driven socket that is none", &|p| p.driven.push(Sigio { id: 3.into(), ..support::zeroed() }));
+    let nobody = "an owner of no descriptor";
+    let driven = |p: &mut Parts, change: &dyn Fn(&mut Sigio)| {
+        let mut one = Sigio { id: p.descriptors[0].file, how: (2 | DRIVEN | ROOT_GROUP).into(), ..support::zeroed() };
+        change(&mut one);
+        p.driven.push(one);
+    };
+    tree("", &|p| driven(p, &|_| {}));
+    tree(nobody, &|p| driven(p, &|one| one.id = 999.into()));
+    tree(nobody, &|p| driven(p, &|one| one.signal = 65.into()));
+    tree(nobody, &|p| driven(p, &|one| one.how = 3.into()));
+    tree(nobody, &|p| driven(p, &|one| one.how = 16.into()));
+    tree(nobody, &|p| [(), ()].iter().for_each(|()| driven(p, &|_| {})));
+    tree(nobody, &|p| {
+        driven(p, &|_| {});
+        without(p, Features::SIGNAL_DRIVEN);
+    });
     tree("or images that belong to none", &|p| {
         let id = (2u32 << 20).into();
         let last = p.descriptors.last_mut().unwrap();

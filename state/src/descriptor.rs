@@ -21,7 +21,7 @@ use zerocopy::FromZeros;
 
 pub use self::open_file::{Kind, OpenFile};
 use crate::socket::{self, Queues};
-use crate::{Error, Object, Result, Save, Target, pipe, pty};
+use crate::{Error, Object, Result, Save, Target, pipe, pty, regular};
 
 /// Finds all descriptors of the process, and what waits in its Unix sockets; refuses what cannot be carried.
 ///
@@ -94,6 +94,13 @@ fn tell_kinds<'b, T: Target>(save: &mut Save<'_, 'b, T>, table: &'b mut [OpenFil
             }
         } else {
             let Some(first) = first_of(known.get(..kept).unwrap_or_default(), file.id) else { continue };
+            // Each process opens its own ones again.
+            if ![0, file.place()].contains(&first.place()) && regular::is_own(save.notes.kept(first.path)) {
+                let object = Object::bare(file.fd);
+                let why = "leads to a file of /proc of another process, which it shares";
+                save.target.blocked(Error::refused(object, why, "close it before the save"))?;
+                continue;
+            }
             (file.kind, file.path, file.named, file.nlink) = (first.kind, first.path, first.named, first.nlink);
         }
         table.swap(kept, index);
@@ -161,7 +168,6 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::IN_TRANSIT, files.iter().any(|f| f.in_transit != 0)),
         (Features::LOCKS, files.iter().any(|f| f.locked != 0)),
         (Features::OTHERS_PIDFDS, files.iter().any(|f| f.other != 0)),
-        (Features::SIGNAL_DRIVEN, files.iter().any(|f| f.driven != 0)),
         (Features::LEASES, files.iter().any(|f| f.locked & LEASED != 0)),
         (Features::PIPES_AGAIN, files.iter().any(pipe::is_again)),
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),

@@ -48,7 +48,8 @@ pub fn restore_removed(path: &[u8], flags: u32) -> sys::Result<Owned> {
 /// # Errors
 /// Of another process's `/proc`; another one now has its name.
 pub fn check(proc: Fd, link: &CStr, file: &OpenFile, path: &[u8]) -> Result<bool> {
-    if regular::is_own(path) {
+    // Descriptors are opened by the root.
+    if regular::is_own(path) && file.place() == 0 {
         return Ok(false);
     }
     match sys::fs::stat_path(path) {

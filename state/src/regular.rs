@@ -47,6 +47,9 @@ pub fn check(proc: Fd, file: &OpenFile, path: &[u8]) -> Result<Kind> {
         return other
             .map_or_else(|| refuse("is a file of /proc of another process or thread", "close it before the save"), Ok);
     }
+    if file.named == 0 && path.ends_with(b"]") {
+        return refuse("stands for a namespace that its process is not in", "close it before the save");
+    }
     let same = |stat: Stat| (stat.dev, stat.ino) == (file.dev, file.ino);
     match stat(path, file.flags) {
         Ok(stat) if same(stat) => Ok(Kind::Regular),
@@ -88,7 +91,8 @@ pub(crate) fn in_proc(path: &[u8]) -> bool {
 }
 
 /// Of these, one that a process finds under this name whatever its id is.
-pub(crate) fn is_own(path: &[u8]) -> bool {
+#[must_use]
+pub fn is_own(path: &[u8]) -> bool {
     sys::text::after(path, b"/proc/self").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
@@ -102,6 +106,19 @@ pub fn own_name<'t>(own: &[u8], path: &[u8], to: &'t mut Text<4128>) -> Option<&
     to.push(b"/proc/self");
     to.push(rest);
     Some(to.as_bytes())
+}
+
+/// For a file that stands for a namespace (`net:[4026531840]`), if that is one which its process is in: its name in the process's directory of
+/// `/proc`.
+#[must_use]
+pub fn own_namespace(proc: Fd, file: &OpenFile, name: &[u8]) -> Option<Text<32>> {
+    if file.mode & S_IFMT != S_IFREG || file.named != 0 {
+        return None;
+    }
+    let (kind, _) = sys::text::cut(name, b':')?;
+    let name = Text::of(format_args!("ns/{}", Shown(kind)));
+    let stat = sys::fs::stat_at(proc, name.as_c_str(), 0).ok()?;
+    ((stat.dev, stat.ino) == (file.dev, file.ino)).then_some(name)
 }
 
 /// The directory of a process's own, if this is a file of it in the `/proc` of a namespace that it lives in: there it has another id.
@@ -269,7 +286,8 @@ pub fn restore(image: &Checked<'_>, file: &Regular, fd: u32, policy: FilesPolicy
     }
     let opened = sys::fs::open_path(path, flags & REOPEN, 0)
         .map_err(|e| failed(ExitCode::FileMissing, "cannot be opened", Some(e), "--fd #=PATH"))?;
-    if flags & O_PATH == 0 {
+    // What stands for a namespace has no position.
+    if flags & O_PATH == 0 && file.offset.get() != 0 {
         sys::fs::seek(opened.fd(), file.offset.get() as i64, SEEK_SET)
             .map_err(|e| failed(ExitCode::FileChanged, "cannot be put to its position", Some(e), ""))?;
     }

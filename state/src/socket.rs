@@ -34,8 +34,8 @@ use image_format::record::socket::{Socket, Step};
 use image_format::writer::Full;
 use sys::abi::net::{
     AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_TCP,
-    IPPROTO_UDP, IPPROTO_UDPLITE, NETLINK_GENERIC, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE, NETLINK_SOCK_DIAG, SO_DOMAIN,
-    SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET,
+    IPPROTO_UDP, IPPROTO_UDPLITE, NETLINK_AUDIT, NETLINK_GENERIC, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG, SO_DOMAIN, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET,
 };
 use sys::fs::Fd;
 use sys::socket::number;
@@ -54,13 +54,6 @@ use crate::{Error, Object, Result, Save, Scratch, Target};
 fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
     let cannot = |e| Error::failed(Object::descriptor(file.fd, format_args!("socket")), "cannot be examined", e);
     let own = target.borrow(file.fd as Fd).map_err(cannot)?;
-    let (_, owner) = sys::fs::owner(own.fd()).map_err(cannot)?;
-    if owner != 0 && file.driven == 0 {
-        // It gets SIGURG without being asked (a signal-driven one: `sigio`).
-        let object = Object::descriptor(file.fd, format_args!("socket"));
-        let why = "sends its signals to a process (F_SETOWN), which cannot be carried";
-        return Err(Error::refused(object, why, "set the owner to 0, or close it before the save"));
-    }
     let ask = |name| number(own.fd(), SOL_SOCKET, name).map_err(cannot);
     let (family, kind, protocol) = (ask(SO_DOMAIN)?, ask(SO_TYPE)?, ask(SO_PROTOCOL)?);
     let known = match (family, kind) {
@@ -70,7 +63,8 @@ fn look<T: Target>(target: &T, file: &OpenFile) -> Result<One> {
         (AF_INET6, SOCK_DGRAM) => matches!(protocol, IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_ICMPV6),
         (AF_INET | AF_INET6, SOCK_RAW) | (AF_PACKET, SOCK_RAW | SOCK_DGRAM) => true,
         (AF_NETLINK, _) => {
-            matches!(protocol, NETLINK_ROUTE | NETLINK_SOCK_DIAG | NETLINK_KOBJECT_UEVENT | NETLINK_GENERIC)
+            let known = [NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_AUDIT, NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC];
+            known.contains(&protocol)
         }
         _ => false,
     };

@@ -8,6 +8,7 @@ mod event;
 mod lines;
 mod names;
 mod owned;
+mod owner;
 mod pipe;
 mod same;
 mod transfer;
@@ -20,12 +21,13 @@ use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
 pub use event::{epoll_control, make, order_of_watched};
-pub use lines::{Lines, for_each_name, read_file_at};
+pub use lines::{Entry, Lines, for_each_entry, for_each_name, read_file_at};
 pub use names::{
     found, link_at, link_name_at, link_path, make_device, make_directory, make_fifo, remove_path, rename_at,
     rename_path, unlink_at, unlink_path,
 };
 pub use owned::Owned;
+pub use owner::{owner, owner_users, set_owner, set_signal_driven};
 pub use pipe::{hung_up, pipe, ready, ready_within, tee, wait_for_any, waiting};
 pub use same::{order_of_descriptions, same_description, same_description_between, same_description_in};
 pub use transfer::{pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
@@ -225,17 +227,6 @@ pub fn is_locked(fd: Fd, mut lock: Flock) -> Result<bool> {
     // SAFETY: the kernel reads and writes the structure only.
     unsafe { call(Sysno::fcntl, [arg(fd), abi::F_OFD_GETLK, (&raw mut lock) as usize]) }?;
     Ok(lock.kind != abi::F_UNLCK)
-}
-
-/// fcntl(2) `F_GETOWN_EX`: whom the signals of an open file reach, as `F_OWNER_*` and an id; 0 for nobody.
-///
-/// # Errors
-/// The call's.
-pub fn owner(fd: Fd) -> Result<(i32, i32)> {
-    let mut owner = [0i32; 2];
-    // SAFETY: the kernel writes two numbers.
-    unsafe { call(Sysno::fcntl, [arg(fd), abi::F_GETOWN_EX, (&raw mut owner) as usize]) }?;
-    Ok(owner.into())
 }
 
 /// flock(2).

@@ -64,6 +64,13 @@ impl<const N: usize> Text<N> {
         self.cut |= append(&mut self.bytes, &mut self.len, bytes);
     }
 
+    /// Keeps no more than the first `len` bytes.
+    pub fn shorten(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.bytes.get_mut(self.len..).unwrap_or_default().fill(0);
+        self.cut = false;
+    }
+
     /// The bytes.
     #[must_use]
     #[inline(never)] // So that it exists once.

@@ -64,6 +64,21 @@ int main(void) {
     char buffer[8192];
     while (read(fd, buffer, sizeof buffer) > 0) {
     }
+    /* Directories that lie about where the last one is looked for, and tell of all that is done with them. */
+    int alert = inotify_init1(IN_NONBLOCK);
+    MUST(alert);
+    MUST(mkdir("beyond", 0755));
+    MUST(mkdir("beyond/far", 0755));
+    for (int i = 0; i < 8; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "alert%d", i);
+        MUST(mkdir(name, 0755));
+        strcat(name, "/in");
+        MUST(mkdir(name, 0755));
+        name[6] = 0;
+        watch(alert, name, IN_ALL_EVENTS);
+    }
+    int far = watch(alert, "beyond/far", IN_CREATE);
     int epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = 3};
     MUST(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
@@ -77,6 +92,7 @@ int main(void) {
     CHECK(fcntl(plain, F_GETFL) == O_RDONLY && fcntl(plain, F_GETFD) == 0, "flags of the other");
     quiet(fd);
     quiet(plain);
+    quiet(alert);
     spill("watched/new", "text");
     CHECK(epoll_wait(epoll, &event, 1, 5000) == 1 && event.data.u32 == 3, "epoll does not see it");
     expect(also, dir, IN_CREATE, "new");
@@ -98,6 +114,8 @@ int main(void) {
     CHECK(inotify_rm_watch(fd, own) == 0, "the program itself is not watched: %s", strerror(errno));
     expect(fd, own, IN_IGNORED, "");
     quiet(fd);
+    spill("beyond/far/new", "text");
+    expect(alert, far, IN_CREATE, "new");
     CHECK(inotify_add_watch(fd, "watched/deeper", IN_ATTRIB) > own, "numbers of watches come twice");
     pass();
 }

@@ -34,7 +34,8 @@ enum Ids {
 }
 
 /// Guests that are trees of processes.
-const TREES: [&str; 6] = ["credentials", "inherited", "process", "relatives", "sigio", "stopped"];
+const TREES: [&str; 8] =
+    ["credentials", "foreground", "inherited", "ownfiles", "process", "relatives", "sigio", "stopped"];
 
 /// A guest and what its object needs from outside.
 struct Stage {
@@ -272,7 +273,7 @@ macro_rules! objects {
 }
 
 objects! {
-    addresses content cputimer cwd descriptor device directory epoll eventfd fifo fifogone guard hungup innerpipe inotify itimer lease lock memory mm nameless names netlink pending pidfd pipe pipeagain pkey
+    addresses content cputimer cwd descriptor device directory driven epoll eventfd fifo fifogone guard hungup innerpipe inotify itimer lease lock memory mm nameless names netlink pending pidfd pipe pipeagain pkey
     posix_timer pty ptydata rawsockets realtime regular removed rlimit sched sealed semaphore setting shared_file sigaction signalfd socket sysv tcpends terminal thread timerfd umask unix unixlinks vdso vdso_data vdso_without watched
 }
 
@@ -330,4 +331,4 @@ macro_rules! trees {
     )* };
 }
 
-trees! { credentials inherited process relatives sigio stopped }
+trees! { credentials foreground inherited ownfiles process relatives sigio stopped }

@@ -12,7 +12,7 @@ use image_format::record::pipe::Pipe;
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::record::pty::Pty;
 use image_format::record::regular::Regular;
-use image_format::record::sigio::Sigio;
+use image_format::record::sigio::{DRIVEN, Sigio};
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
 use image_format::{Fault, Image};
@@ -148,9 +148,7 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
         add(pty.id.get(), kind, pty.path, pty.flags.get(), None, None)?;
     }
     for socket in image.table::<Socket>()? {
-        let driven = image.table::<Sigio>()?.iter().any(|driven| driven.id == socket.id);
-        let flags = socket.flags.get() | if driven { sys::abi::O_ASYNC } else { 0 };
-        add(socket.id.get(), "socket", socket.name, flags, None, None)?;
+        add(socket.id.get(), "socket", socket.name, socket.flags.get(), None, None)?;
     }
     let states = object::pipes(image)?.into_iter().chain(object::sockets(image)?).chain(object::terminals(image)?);
     for (id, state) in states {
@@ -174,6 +172,11 @@ fn files(image: &Image<'_>) -> Result<HashMap<u32, File>, Fault> {
     }
     for (id, (kind, flags, state)) in object::events(image)? {
         out.insert(id, File { kind, path: String::new(), flags, offset: None, size: None, state: Some(state) });
+    }
+    for sigio in image.table::<Sigio>()?.iter().filter(|sigio| sigio.how.get() & DRIVEN != 0) {
+        if let Some(file) = out.get_mut(&sigio.id.get()) {
+            file.flags |= sys::abi::O_ASYNC;
+        }
     }
     Ok(out)
 }

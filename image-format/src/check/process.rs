@@ -7,8 +7,7 @@ use crate::record::descriptor::Descriptor;
 use crate::record::header::Features;
 use crate::record::pidfd::{Pidfd, PidfdOf};
 use crate::record::process::{FD_BITS, PROCESSES_MAX, Process, UNTOLD};
-use crate::record::sigio::Sigio;
-use crate::record::socket::Socket;
+use crate::record::sigio::{DRIVEN, KIND, ROOT_GROUP, Sigio};
 
 impl Check<'_, '_> {
     #[inline(never)] // A smaller frame has shorter addresses.
@@ -49,7 +48,7 @@ impl Check<'_, '_> {
         if wrong { self.bad(Rule::TreeTooLargeNotRequiredImagesBelongNone, self.image.header()) } else { Ok(()) }
     }
 
-    /// Credentials that a process can have, once; pidfds of others; sockets whose signals somebody gets.
+    /// Credentials that a process can have, once; pidfds of others; descriptors whose signals somebody gets.
     fn credentials(&self) -> Result {
         for (place, one) in self.image.each::<Credentials>().enumerate() {
             let groups = self.image.bytes(one.groups).map_or(1, <[u8]>::len);
@@ -82,10 +81,12 @@ impl Check<'_, '_> {
         let mut least = 0;
         for driven in self.image.each::<Sigio>() {
             let id = driven.id.get();
-            let socket = self.image.each::<Socket>().place(id).is_some();
-            let required = self.requires(Features::TREE) && self.requires(Features::SIGNAL_DRIVEN);
-            if !socket || id < least || driven.signal.get() as usize > super::SIGNALS || !required {
-                return self.bad(Rule::SignalDrivenSocketNoneOutOrderNoSignal, driven);
+            let open = self.image.each::<Descriptor>().place(id).is_some();
+            let how = driven.how.get();
+            let known = how <= KIND | DRIVEN | ROOT_GROUP && how & KIND != KIND;
+            let signal = driven.signal.get() as usize <= super::SIGNALS;
+            if !open || id < least || !signal || !known || !self.requires(Features::SIGNAL_DRIVEN) {
+                return self.bad(Rule::OwnerOfNoDescriptorOutOrderNoSignal, driven);
             }
             least = id.saturating_add(1);
         }

@@ -68,7 +68,7 @@ crate::texts! {
         SettingUnknownRepeatedOutOrder = "a setting is unknown, repeated or out of order",
         SharedContentsImpossibleKindNameSizeOrder = "shared contents of an impossible kind, name, size or order",
         SharedContentsWhosePartsMissingOutOrder = "shared contents whose parts are missing or out of order",
-        SignalDrivenSocketNoneOutOrderNoSignal = "a signal-driven socket that is none, or out of order, or with no signal",
+        OwnerOfNoDescriptorOutOrderNoSignal = "an owner of no descriptor, or out of order, or with no signal",
         SignalHandlerFrameNoKernelMade = "a signal handler's frame that no kernel has made",
         SoftLimitAboveHardLimit = "a soft limit above its hard limit",
         StepPseudoTerminalUnknownDoesNotFitDoes = "a step of a pseudo-terminal that is unknown, or does not fit what it does",

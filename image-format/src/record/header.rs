@@ -56,7 +56,7 @@ bitflags::bitflags! {
         const SYSV = 1 << 30;
         /// Processes of a tree have different credentials, which each gets again ([`super::credentials::Credentials`]).
         const CREDENTIALS = 1 << 31;
-        /// Sockets of a tree are signal-driven ([`super::sigio::Sigio`]).
+        /// Descriptors have owners or signals for their news ([`super::sigio::Sigio`]).
         const SIGNAL_DRIVEN = 1 << 32;
         /// pidfds of other processes of a tree ([`super::pidfd::PidfdOf`]).
         const OTHERS_PIDFDS = 1 << 33;

@@ -11,6 +11,7 @@ use image_format::record::mm::Mm;
 use image_format::record::pipe::Pipe;
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::record::sigaction::Sigaction;
+use image_format::record::sigio::{ROOT_GROUP, Sigio};
 use image_format::record::terminal::Terminal;
 use image_format::record::timerfd::Timerfd;
 use state::setting::When;
@@ -133,6 +134,18 @@ fn timers_in_transit(plan: &Plan, image: &Checked<'_>) {
             && let Err(e) = state::timerfd::start(timer, *open)
         {
             die(Stage::StartingTimerfd, e);
+        }
+    }
+}
+
+/// Who gets signals of what descriptors have to tell: all threads of all processes are there. `now`: an id as it is now.
+pub fn owners(plan: &Plan, image: &Checked<'_>, now: impl Fn(u32) -> u32) {
+    for sigio in image.each::<Sigio>() {
+        let owner = if sigio.how.get() & ROOT_GROUP == 0 { now(sigio.owner.get()) } else { plan.tree.group() };
+        if let Some(fd) = first(plan, image, sigio.id)
+            && let Err(e) = state::sigio::restore(sigio, fd, owner)
+        {
+            die(Stage::SettingOwner, e);
         }
     }
 }

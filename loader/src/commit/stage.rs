@@ -12,7 +12,7 @@ image_format::texts! {
         InstallingGuardRegions = "installing guard regions",
         JoiningProcessGroup = "joining a process group",
         MakingPOSIXTimer = "making a POSIX timer",
-        MakingSocketSignalDriven = "making a socket signal-driven",
+        SettingOwner = "setting the owner of a descriptor",
         MakingThread = "making a thread",
         MappingMemory = "mapping memory",
         MovingVdso = "moving the vdso",

@@ -139,6 +139,7 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     super::close_error_fd();
     // Others' locks are free by now; and all are ready, or none goes on.
     tree::meet(&plan.tree, 4);
+    finish::owners(plan, image, |id| tid_now(plan, threads, id));
     finish::locks(plan, image);
     tree::stops::await_all(&plan.tree);
     if gate::is_stopped(image) && plan.tree.place() != 0 {
@@ -162,9 +163,10 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     jump(plan, leader)
 }
 
-/// The id of now of the thread that had this id; 0 when there is none.
+/// The id of now of the thread that had this id; the same when it is none of this process's.
+#[inline(never)] // So that it exists once.
 fn tid_now(plan: &Plan, threads: &[Thread], tid: u32) -> u32 {
-    let Some(index) = threads.iter().position(|t| t.tid.get() == tid) else { return 0 };
+    let Some(index) = threads.iter().position(|t| t.tid.get() == tid) else { return tid };
     if threads.get(index).is_some_and(|t| t.flags.get() & ThreadFlags::LEADER.bits() != 0) {
         return sys::process::pid() as u32;
     }

@@ -8,7 +8,6 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use image_format::record::credentials::Credentials;
 use image_format::record::memory::Vma;
 use image_format::record::process::{PROCESSES_MAX, Process};
-use image_format::record::sigio::Sigio;
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
 use state::credentials;
@@ -57,6 +56,8 @@ pub struct Tree {
     pid: u32,
     /// Memory that is filled.
     inherited: Inherited,
+    /// The root's process group of now.
+    group: u32,
 }
 
 impl Tree {
@@ -68,6 +69,11 @@ impl Tree {
     /// Where they meet; 0: nobody else is there.
     pub const fn meeting(&self) -> u64 {
         self.meeting
+    }
+
+    /// The root's process group of now.
+    pub const fn group(&self) -> u32 {
+        self.group
     }
 
     /// The table; of no use once the stub's own memory is gone.
@@ -230,6 +236,7 @@ pub fn grow(
     let members = 1 + image.processes().len() as u32;
     let terminal = |of: &Process| state::descriptor::now(image, files.descriptors, of.terminal.get()).unwrap_or(-1);
     (tree.members, tree.processes) = (members, processes);
+    tree.group = sys::process::group() as u32;
     tree.terminal = processes.first().map_or(-1, terminal);
     if processes.is_empty() {
         return match launched.ids {
@@ -308,13 +315,6 @@ pub fn rights(plan: &Plan, image: &Checked<'_>, leads: bool) {
         }
         if let Err(e) = done {
             die(Stage::SettingCredentials, e)
-        }
-    }
-    for driven in image.each::<Sigio>().filter(|_| leads) {
-        if let Some(fd) = finish::first(plan, image, driven.id)
-            && let Err(e) = state::sigio::restore(driven, fd)
-        {
-            die(Stage::MakingSocketSignalDriven, e)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use sys::abi::{O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
+use sys::abi::{O_ASYNC, O_PATH, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
 use sys::text::{Shown, Text};
 
 use super::{Kind, OpenFile};
@@ -29,9 +29,23 @@ pub(super) fn tell<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, o
         other.unwrap_or(name)
     } else {
         let inside = regular::inner_name(proc, (file.dev, file.ino), name);
-        regular::own_name(inside.as_ref().map_or(own, Text::as_bytes), name, &mut to).unwrap_or(name)
+        let own = inside.as_ref().map_or(own, Text::as_bytes);
+        match regular::own_namespace(proc, file, name) {
+            Some(namespace) => {
+                file.named = 1;
+                to.add(format_args!("/proc/self/{}", Shown(namespace.as_bytes())));
+                to.as_bytes()
+            }
+            None => regular::own_name(own, name, &mut to).unwrap_or(name),
+        }
     };
-    file.kind = classify(save, file, link.as_c_str(), name)? as u32;
+    let kind = classify(save, file, link.as_c_str(), name)?;
+    file.kind = kind as u32;
+    // It was opened so, has no news to tell, and is opened so again.
+    if file.driven != 0 && matches!(kind, Kind::Regular | Kind::Directory | Kind::Device | Kind::Content) {
+        file.flags |= O_ASYNC;
+        file.driven = 0;
+    }
     file.path = if file.kind == Kind::Directory as u32 && file.gone != 0 {
         save.notes.string(directory::removed_name(name).as_bytes())?
     } else {
@@ -49,10 +63,6 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, link: &C
             "close it before the save",
         )
     };
-    // The restart of a single process gives nobody its old id.
-    if file.driven != 0 && (file.mode & S_IFMT != S_IFSOCK || save.target.processes() == 1) {
-        return Err(refuse("signal-driven"));
-    }
     match file.mode & S_IFMT {
         S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK if file.flags & O_PATH != 0 && file.named != 0 => {
             regular::check(save.target.at(fd).0, file, name)

@@ -134,7 +134,8 @@ impl Relation {
                 "save it by itself",
             ));
         }
-        let foreground = all.iter().find(|r| r.group == self.foreground);
+        // A shell's job may have ended before the shell has taken the terminal back; then the shell has it.
+        let foreground = all.iter().find(|r| r.group == self.foreground).or(leads.then_some(self));
         if let (Some(file), Some(foreground)) = (found, foreground) {
             (record.terminal, record.foreground) = (file.id.into(), foreground.record.group);
         }

@@ -162,7 +162,7 @@ impl Known<'_> {
         let mut file = descriptor::find(save, number as Fd, self.own)?;
         file.in_transit = 1;
         // What leads to others is theirs by its number, which this one has not.
-        if file.driven != 0 || file.other != 0 {
+        if file.other != 0 {
             let why = "holds a descriptor in transit that belongs to a process, which cannot be carried";
             return Err(holder.refuse(why, "let the program receive it"));
         }

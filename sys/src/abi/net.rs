@@ -52,6 +52,7 @@ pub const NETLINK_ADD_MEMBERSHIP: u32 = 1;
 pub const NETLINK_LIST_MEMBERSHIPS: u32 = 9;
 pub const NETLINK_ROUTE: u32 = 0;
 pub const NETLINK_SOCK_DIAG: u32 = 4;
+pub const NETLINK_AUDIT: u32 = 9;
 pub const NETLINK_KOBJECT_UEVENT: u32 = 15;
 pub const NETLINK_GENERIC: u32 = 16;
 

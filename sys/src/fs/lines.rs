@@ -15,6 +15,29 @@ pub fn for_each_name<E>(
     dir: Fd,
     mut f: impl FnMut(&[u8]) -> core::result::Result<(), E>,
 ) -> Result<core::result::Result<(), E>> {
+    for_each_entry(dir, |entry| f(entry.name))
+}
+
+/// What a directory tells of one of its names.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'b> {
+    /// Number of the inode, or of the directory that something is mounted over.
+    pub ino: u64,
+    /// `DT_*`: 0 where the file system does not tell.
+    pub kind: u8,
+    /// The name.
+    pub name: &'b [u8],
+}
+
+/// As [`for_each_name`], with the inode's number and the kind.
+///
+/// # Errors
+/// As for that.
+#[inline(always)]
+pub fn for_each_entry<E>(
+    dir: Fd,
+    mut f: impl FnMut(&Entry<'_>) -> core::result::Result<(), E>,
+) -> Result<core::result::Result<(), E>> {
     #[repr(align(8))]
     struct Buffer([u8; 2048]);
     let mut buffer = Buffer([0; 2048]);
@@ -32,9 +55,11 @@ pub fn for_each_name<E>(
             let len =
                 usize::from(u16::from_le_bytes([len.first().copied().unwrap_or(0), len.get(1).copied().unwrap_or(0)]));
             let name = name.split(|b| *b == 0).next().unwrap_or_default();
+            let ino = rest.first_chunk().map_or(0, |ino| u64::from_le_bytes(*ino));
+            let kind = rest.get(18).copied().unwrap_or(0);
             if name != b"."
                 && name != b".."
-                && let Err(end) = f(name)
+                && let Err(end) = f(&Entry { ino, kind, name })
             {
                 return Ok(Err(end));
             }

@@ -65,8 +65,8 @@ uncarried! {
         &[&["memfd_secret"]];
     segments_of_its_own:
         "must(libc.syscall(154, 1, ctypes.create_string_buffer(struct.pack('IIII', 0, 4096, 0xfffff, 0x51)), 16)); N = None", &[&["modify_ldt"]];
-    the_owner_of_a_sockets_signals:
-        "import fcntl; a, b = socket.socketpair(); fcntl.fcntl(a, fcntl.F_SETOWN, os.getpid()); N = a.fileno()", &[&["F_SETOWN"]];
+    an_owner_of_signals_that_is_not_saved:
+        "import fcntl; a, b = socket.socketpair(); fcntl.fcntl(a, fcntl.F_SETOWN, os.getppid()); N = a.fileno()", &[&["F_SETOWN"], &["is not saved"]];
     urgent_data_of_a_unix_socket:
         "a, b = socket.socketpair(); a.send(b'ab'); a.send(b'c', socket.MSG_OOB); a.send(b'd'); N = b.fileno()", &[&["MSG_OOB"]];
     urgent_data_of_a_connection:

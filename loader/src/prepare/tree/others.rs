@@ -1,32 +1,48 @@
-//! What a process of a tree has of the others: pidfds, which can be opened when all are there.
+//! What a process of a tree has of the others, and of itself: pidfds, which can be opened when all are there, and its own files of `/proc`.
 
 use image_format::Checked;
 use image_format::record::pidfd::{Pidfd, PidfdOf};
+use image_format::record::process::{FD_BITS, FD_MASK};
+use image_format::record::regular::Regular;
+use state::FilesPolicy;
 
 use super::super::region::Plan;
 use crate::commit::finish;
 
-/// Opens the pidfds of other processes in the place of what was opened for them, and adds them to the epoll instances that watch them.
+/// Opens the pidfds of other processes, and what is this process's own in `/proc`, in the place of what the root has opened for them, and adds
+/// pidfds to the epoll instances that watch them.
 ///
 /// # Errors
 /// The kernel's.
 pub fn pidfds(plan: &Plan, image: &Checked<'_>) -> sys::Result<()> {
     for (descriptor, open) in finish::owned(plan, image) {
         let id = descriptor.file.get();
-        let Some(other) = image.each::<PidfdOf>().with(id).next() else { continue };
-        let pidfd = image.each::<Pidfd>().with(id).next();
         let first = state::descriptor::first(image, id).and_then(|at| plan.descriptors.get(at));
-        let (Some(pidfd), Some(first)) = (pidfd, first.copied()) else { continue };
+        let Some(first) = first.copied() else { continue };
+        let other = image.each::<PidfdOf>().with(id).next().zip(image.each::<Pidfd>().with(id).next());
+        let again = || match other {
+            Some((other, pidfd)) => Some(state::pidfd::open(pidfd, other.pid.get())),
+            // The root's own is there already.
+            None if id >> FD_BITS == 0 => None,
+            None => {
+                let file = image.each::<Regular>().with(id).next()?;
+                let own = state::regular::is_own(image.string(file.path));
+                // By its own number: the table of processes is gone.
+                let open = || state::regular::restore(image, file, id & FD_MASK, FilesPolicy::Ignore);
+                own.then(|| Ok(open().unwrap_or_else(|e| e.never()).release()))
+            }
+        };
         // All that was opened for the program closes at an exec: what does not was opened here, for a descriptor before this one.
         if sys::fs::closes_at_exec(first)? {
-            let made = state::pidfd::open(pidfd, other.pid.get())?;
+            let Some(made) = again() else { continue };
+            let made = made?;
             sys::fs::dup_to(made, first, false)?;
             sys::fs::close(made);
         }
         if *open != first {
             sys::fs::dup_to(first, *open, false)?;
         }
-        if descriptor.fd == descriptor.file {
+        if other.is_some() && descriptor.fd == descriptor.file {
             state::epoll::control_one(image, plan.descriptors, id, *open)?;
         }
     }
