@@ -3,9 +3,8 @@
 use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::writer::Full;
 use image_format::{Checked, ExitCode, NoteType};
-use sys::Sysno;
 use sys::abi::{AT_FDCWD, O_DIRECTORY, O_NONBLOCK, O_PATH, PATH_MAX, S_IFDIR, S_IFMT, Stat};
-use sys::fs::{Fd, Lines, Owned};
+use sys::fs::{Fd, FileHandle, Lines};
 use sys::text::{Text, cut, decimal, hex, words};
 use zerocopy::FromZeros;
 
@@ -29,22 +28,7 @@ struct Watched {
     mask: u32,
     ino: u64,
     dev: u64,
-    handle: Handle,
-}
-
-/// `struct file_handle`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Handle {
-    len: u32,
-    kind: u32,
-    bytes: [u8; 128],
-}
-
-impl Default for Handle {
-    fn default() -> Self {
-        Self { len: 0, kind: 0, bytes: [0; 128] }
-    }
+    handle: FileHandle,
 }
 
 impl Watched {
@@ -94,9 +78,7 @@ impl Watched {
             let mut root = Path::new();
             root.push(fields.nth(1)?);
             let Ok(mount) = sys::fs::open(root.as_c_str(), O_DIRECTORY, 0) else { continue };
-            let handle = (&raw const self.handle) as usize;
-            let opened = sys::fs::make(Sysno::open_by_handle_at, [mount.fd() as usize, handle, O_PATH as usize, 0]);
-            let Ok(opened) = opened.map(Owned::new) else { continue };
+            let Ok(opened) = sys::fs::open_by_handle(mount.fd(), &self.handle, O_PATH) else { continue };
             let link = Text::<32>::of(format_args!("/proc/self/fd/{}", opened.fd()));
             let mut name = [0; PATH_MAX];
             let mut path = Path::new();
@@ -248,18 +230,17 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// # Errors
 /// What is watched is not there, or this user may not watch it, or no more of them.
 pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> restart::Result<sys::Result<Fd>> {
-    let made = match sys::fs::make(Sysno::inotify_init1, [O_NONBLOCK as usize, 0, 0, 0]) {
-        Ok(made) => made as usize,
+    let made = match sys::fs::inotify(O_NONBLOCK) {
+        Ok(made) => made.release(),
         Err(e) => return Ok(Err(e)),
     };
     for watch in image.each::<InotifyWatch>().with(inotify.id.get()) {
         let path = image.string(watch.path);
         let mut text = Path::new();
         text.push(path);
-        let (at, mask) = (text.as_c_str().as_ptr() as usize, watch.mask.get() as usize);
         // Numbers only ever rise: those in between are used up.
         loop {
-            let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0]).map_err(|e| {
+            let wd = sys::fs::watch(made, text.as_c_str(), watch.mask.get()).map_err(|e| {
                 restart::Error::descriptor(
                     ExitCode::FileMissing,
                     inotify.id.get(),
@@ -272,11 +253,11 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> restart::Result<sys::R
             if wd as u32 >= watch.wd.get() {
                 break;
             }
-            let _ = sys::socket::request(Sysno::inotify_rm_watch, [made, wd as usize, 0, 0, 0]);
+            let _ = sys::fs::unwatch(made, wd);
         }
     }
     // What that has told.
     let mut buffer = [0; 4096];
-    while sys::fs::read(made as Fd, &mut buffer).is_ok_and(|n| n > 0) {}
-    Ok(Ok(made as Fd))
+    while sys::fs::read(made, &mut buffer).is_ok_and(|n| n > 0) {}
+    Ok(Ok(made))
 }

@@ -19,7 +19,10 @@ use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
-pub use event::{epoll_control, make, order_of_watched};
+pub use event::{
+    FileHandle, epoll, epoll_control, eventfd, inotify, open_by_handle, order_of_watched, signalfd, timerfd, unwatch,
+    watch,
+};
 pub use lines::{Lines, for_each_name, read_file_at};
 pub use names::{
     found, link_at, link_name_at, link_path, make_device, make_directory, make_fifo, remove_path, rename_at,
@@ -201,20 +204,26 @@ pub fn seek(fd: Fd, offset: i64, whence: usize) -> Result<u64> {
 
 /// fcntl(2) with a number as argument.
 ///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// // F_GETOWN_EX writes to where the number points.
+/// let _ = sys::fs::fcntl(0, 16, "text".as_ptr() as usize);
+/// ```
+///
 /// # Errors
 /// The call's.
-pub fn fcntl(fd: Fd, command: usize, value: usize) -> Result<usize> {
-    // SAFETY: the commands used with numbers touch no memory.
-    unsafe { call(Sysno::fcntl, [arg(fd), command, value]) }
+pub fn fcntl(fd: Fd, command: abi::NumberCommand, value: usize) -> Result<usize> {
+    // SAFETY: these commands touch no memory.
+    unsafe { call(Sysno::fcntl, [arg(fd), command.0, value]) }
 }
 
 /// fcntl(2) `F_SETLK` or `F_OFD_SETLK`.
 ///
 /// # Errors
 /// EAGAIN or EACCES when another process holds a conflicting lock; else the call's.
-pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
+pub fn set_lock(fd: Fd, command: abi::LockCommand, lock: &Flock) -> Result<()> {
     // SAFETY: the kernel only reads the structure.
-    unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize]) }.map(drop)
+    unsafe { call(Sysno::fcntl, [arg(fd), command.0, (&raw const *lock) as usize]) }.map(drop)
 }
 
 /// fcntl(2) `F_OFD_GETLK`: whether somebody else's lock stands against this one.

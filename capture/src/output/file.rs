@@ -146,7 +146,8 @@ impl NewFile {
     fn open_hidden(&mut self) -> sys::Result<Owned> {
         let dir = self.dir.fd();
         if self.placing.guarded {
-            self.guard = Some(sys::child::guard(|| self.clean_up())?);
+            // SAFETY: it makes system calls alone.
+            self.guard = Some(unsafe { sys::child::guard(|| self.clean_up()) }?);
         }
         for n in 0..NAMES_MAX {
             let hidden = self.hidden_name(n);

@@ -133,7 +133,7 @@ fn choose(options: &Options<'_>, image: &Checked<'static>, tasks: Tasks, counts:
         tell(2, "@", 0, words::chosen(header, way, is_own).as_bytes(), 0);
     }
     if !kept_here && (going_on || !matches!(way, Way::New { .. })) {
-        let leads_session = image.each::<PtyStep>().any(|step| step.request.get() as usize == TIOCSCTTY);
+        let leads_session = image.each::<PtyStep>().any(|step| step.request.get() == TIOCSCTTY.number());
         return Ok(Start::Child(Plan { id, way, clocks, going_on, leads_session }));
     }
     Ok(Start::Here(way))

@@ -149,8 +149,8 @@ fn be_init(id: u32, go: Fd, dies_with_parent: bool) -> ! {
     let _ = sys::fs::close_range(go as u32 + 1, u32::MAX);
     // Ends when the program is there, or when the restart has ended without one.
     while sys::fs::read(go, &mut [0]) == Err(Errno::EINTR) {}
-    if let Ok(program) = sys::process::pidfd(id.cast_signed()) {
-        while !sys::fs::wait_for_any([program], None).is_ok_and(|[ended]| ended) {}
+    if let Ok(program) = sys::process::pidfd(id.cast_signed(), 0) {
+        while !sys::fs::wait_for_any([program.fd()], None).is_ok_and(|[ended]| ended) {}
     }
     sys::process::exit(0)
 }

@@ -12,7 +12,7 @@ use sys::abi::{
     POLLIN, POLLOUT, TCSETS, TIOCEXCL, TIOCGEXCL, TIOCGPKT, TIOCNXCL, TIOCPKT, TIOCSCTTY, TIOCSPTLCK, TIOCSWINSZ,
 };
 use sys::fs::{Fd, Owned, ready, waiting};
-use sys::terminal::{Termios, control, number};
+use sys::terminal::{Termios, ZERO, control, number};
 
 use super::asked::{refused, too_much, unlike_new};
 use super::facts::{Facts, Obstacle, Other, failed};
@@ -214,7 +214,7 @@ impl<'r> Held<'r> {
         &self,
         mut step: impl FnMut(u32, bool, &[u8], usize) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
-        let settings = TCSETS as u32;
+        let settings = TCSETS.number();
         if self.typed.len != 0 || self.shown.len != 0 || self.stopped {
             let plain = |lines: &Lines| lines.settings(&self.termios);
             let plain = self.lines.as_ref().map_or_else(|| plain_raw(&self.termios), plain);
@@ -299,7 +299,7 @@ pub(super) fn save<T: Target>(
         Ok::<_, Error>(())
     };
     held.each_step(&mut step)?;
-    step(TIOCSWINSZ as u32, false, &facts.size, 0)?;
+    step(TIOCSWINSZ.number(), false, &facts.size, 0)?;
     if facts.other != Other::New {
         // For this it is opened, and closed again: so the master of one that was closed learns of that.
         step(CHMOD, true, &[], facts.mode as usize)?;
@@ -313,7 +313,7 @@ pub(super) fn save<T: Target>(
         (facts.locked, TIOCSPTLCK, false),
     ];
     for (_, request, slave) in more.into_iter().filter(|(wanted, ..)| *wanted) {
-        step(request as u32, slave, &flag(true), 0)?;
+        step(request.number(), slave, &flag(true), 0)?;
     }
     Ok(())
 }
@@ -347,7 +347,7 @@ fn look<T: Target>(
         leave(facts, slave);
         return Ok(Looked { exclusive, why });
     }
-    let _ = control(slave.fd(), TIOCNXCL, &[]);
+    let _ = control(slave.fd(), TIOCNXCL, &ZERO);
     let taken = held.take(end, slave.fd(), piece);
     if held.held_up {
         sys::terminal::flow(slave.fd(), true);
@@ -362,7 +362,7 @@ fn look<T: Target>(
         sys::terminal::flow(slave.fd(), false);
     }
     if exclusive {
-        let _ = control(slave.fd(), TIOCEXCL, &[]);
+        let _ = control(slave.fd(), TIOCEXCL, &ZERO);
     }
     leave(facts, slave);
     taken.map_err(&failed)?;
