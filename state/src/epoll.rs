@@ -199,7 +199,8 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
             continue;
         }
         let done = if operation == 0 {
-            sys::fs::dup_to(file, number, true).and_then(|()| {
+            // SAFETY: a number of the program's, which it does not use yet.
+            unsafe { sys::fs::dup_to(file, number, true) }.and_then(|()| {
                 sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())
             })
         } else {
@@ -221,7 +222,8 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
 pub fn control_one(image: &Checked<'_>, open: &[Fd], id: u32, file: Fd) -> sys::Result<()> {
     for watch in image.each::<Watch>().filter(|watch| watch.file.get() == id) {
         let (epoll, number) = (now(image, open, watch.epoll.get()).unwrap_or(-1), watch.fd.get() as Fd);
-        sys::fs::dup_to(file, number, true)?;
+        // SAFETY: a number of the program's, which it does not use yet.
+        unsafe { sys::fs::dup_to(file, number, true) }?;
         sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())?;
     }
     Ok(())

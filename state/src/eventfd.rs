@@ -106,7 +106,8 @@ mod tests {
                     semaphore: u32::from(semaphore).into(),
                     reserved: 0.into(),
                 };
-                let fd = sys::fs::Owned::new(restore(&record)?);
+                // SAFETY: just made.
+                let fd = unsafe { sys::fs::Owned::new(restore(&record)?) };
                 assert_eq!(probe(&mut Here, fd.fd(), count), Ok(semaphore));
                 // One more, so that reading never waits.
                 assert_eq!(sys::fs::write_all(fd.fd(), &1u64.to_le_bytes()), Ok(()));

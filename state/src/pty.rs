@@ -116,7 +116,8 @@ fn find(flags: u32, number: u32) -> sys::Result<Fd> {
 /// # Errors
 /// The kernel's.
 pub fn restore_slave(image: &Checked<'_>, pty: &Pty, open: &[Fd]) -> sys::Result<Fd> {
-    let hung_up = if pty.master.get() == HUNG_UP { Some(Owned::new(restore(pty)?)) } else { None };
+    // SAFETY: just made.
+    let hung_up = if pty.master.get() == HUNG_UP { Some(unsafe { Owned::new(restore(pty)?) }) } else { None };
     let master = match &hung_up {
         Some(master) => master.fd(),
         None => now(image, open, pty.master.get()).unwrap_or(-1),

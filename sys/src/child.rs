@@ -206,7 +206,7 @@ pub fn signal_descriptor(mask: u64) -> Result<Owned> {
     let args = [-1isize as usize, (&raw const mask) as usize, size_of::<u64>(), FLAGS, 0, 0];
     // SAFETY: the kernel reads the mask.
     let fd = unsafe { call(Sysno::signalfd4, args) }?;
-    Ok(Owned::new(i32::try_from(fd).map_err(|_| Errno::EIO)?))
+    Ok(Owned::own(i32::try_from(fd).map_err(|_| Errno::EIO)?))
 }
 
 /// The signals that this process ignores: a mask.

@@ -28,7 +28,7 @@ pub use names::{
     found, link_at, link_name_at, link_path, make_device, make_directory, make_fifo, remove_path, rename_at,
     rename_path, unlink_at, unlink_path,
 };
-pub use owned::Owned;
+pub use owned::{Owned, close, close_range, close_range_on_exec, dup_above, dup_to, duplicate};
 pub use pipe::{hung_up, pipe, ready, ready_within, tee, wait_for_any, waiting};
 pub use same::{order_of_descriptions, same_description, same_description_between, same_description_in};
 pub use transfer::{pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
@@ -55,7 +55,7 @@ pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
     // SAFETY: `path` ends with a NUL; the kernel only reads it.
     let fd =
         unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, (flags | CARE) as usize, mode as usize]) }?;
-    Ok(Owned::new(fd_of(fd)))
+    Ok(Owned::own(fd_of(fd)))
 }
 
 /// openat(2) by an absolute path or one relative to the working directory.
@@ -89,32 +89,7 @@ unsafe fn call_with_path(number: Sysno, path: &[u8], a: usize, b: usize) -> Resu
 pub fn open_path(path: &[u8], flags: u32, mode: u32) -> Result<Owned> {
     // SAFETY: the kernel only reads the path.
     let fd = unsafe { call_with_path(Sysno::openat, path, (flags | CARE) as usize, mode as usize) }?;
-    Ok(Owned::new(fd_of(fd)))
-}
-
-/// close(2); its error tells nothing that could be acted upon.
-pub fn close(fd: Fd) {
-    // SAFETY: closes a number; whoever calls owns it.
-    let _ = unsafe { call(Sysno::close, [arg(fd)]) };
-}
-
-/// close_range(2): all from `first` to `last`, both included.
-///
-/// # Errors
-/// The call's.
-pub fn close_range(first: u32, last: u32) -> Result<()> {
-    // SAFETY: closes numbers; whoever calls owns them.
-    unsafe { call(Sysno::close_range, [first as usize, last as usize, 0]) }.map(drop)
-}
-
-/// As [`close_range`], by the next exec (`CLOSE_RANGE_CLOEXEC`).
-///
-/// # Errors
-/// The call's.
-pub fn close_range_on_exec(first: u32, last: u32) -> Result<()> {
-    const CLOEXEC: usize = 4;
-    // SAFETY: sets a flag; whoever calls owns the numbers.
-    unsafe { call(Sysno::close_range, [first as usize, last as usize, CLOEXEC]) }.map(drop)
+    Ok(Owned::own(fd_of(fd)))
 }
 
 fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
@@ -262,24 +237,6 @@ pub fn flock(fd: Fd, operation: usize) -> Result<()> {
 /// EBADF.
 pub fn closes_at_exec(fd: Fd) -> Result<bool> {
     Ok(fcntl(fd, abi::F_GETFD, 0)? & abi::FD_CLOEXEC != 0)
-}
-
-/// dup3(2), with close-on-exec as told.
-///
-/// # Errors
-/// The call's.
-pub fn dup_to(fd: Fd, to: Fd, cloexec: bool) -> Result<()> {
-    let flags = if cloexec { abi::O_CLOEXEC as usize } else { 0 };
-    // SAFETY: replaces a descriptor; whoever calls owns both numbers.
-    unsafe { call(Sysno::dup3, [arg(fd), arg(to), flags]) }.map(drop)
-}
-
-/// A duplicate, close-on-exec, with the lowest free number from `min` on.
-///
-/// # Errors
-/// The call's.
-pub fn dup_above(fd: Fd, min: Fd) -> Result<Fd> {
-    fcntl(fd, abi::F_DUPFD_CLOEXEC, arg(min)).map(fd_of)
 }
 
 /// fsync(2).

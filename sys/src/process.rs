@@ -166,7 +166,7 @@ pub fn shares(a: i32, b: i32, what: usize) -> Option<bool> {
 #[inline(always)]
 pub fn pidfd(pid: i32, flags: u32) -> Result<Owned> {
     // SAFETY: a new descriptor, no memory.
-    unsafe { crate::socket::request(Sysno::pidfd_open, [pid as usize, flags as usize, 0, 0, 0]) }.map(Owned::new)
+    unsafe { crate::socket::request(Sysno::pidfd_open, [pid as usize, flags as usize, 0, 0, 0]) }.map(Owned::own)
 }
 
 /// pidfd_getfd(2): a descriptor of another process, close-on-exec.
@@ -176,7 +176,7 @@ pub fn pidfd(pid: i32, flags: u32) -> Result<Owned> {
 pub fn borrow_descriptor(pidfd: Fd, fd: Fd) -> Result<Owned> {
     // SAFETY: a new descriptor, no memory.
     let fd = unsafe { call(Sysno::pidfd_getfd, [pidfd as usize, fd as usize, 0]) }?;
-    Ok(Owned::new(fd_of(fd)))
+    Ok(Owned::own(fd_of(fd)))
 }
 
 /// prctl(2) `PR_SET_MM_MAP`: where code, data, heap, stack, arguments and the auxiliary vector lie.
@@ -255,7 +255,7 @@ pub fn read_memory_of(pid: i32, addr: u64, to: &mut [u8]) -> Result<usize> {
 pub fn memfd(name: &CStr, flags: usize) -> Result<Owned> {
     // SAFETY: the kernel only reads the name.
     let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC | flags]) }?;
-    Ok(Owned::new(fd_of(fd)))
+    Ok(Owned::own(fd_of(fd)))
 }
 
 /// execveat(2) of an open file.

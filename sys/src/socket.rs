@@ -100,7 +100,7 @@ unsafe fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number:
 #[inline(always)]
 pub fn make(family: u32, kind: u32, protocol: u32) -> Result<Owned> {
     // SAFETY: no memory is touched.
-    unsafe { request(Sysno::socket, [family as usize, kind as usize, protocol as usize, 0, 0]) }.map(Owned::new)
+    unsafe { request(Sysno::socket, [family as usize, kind as usize, protocol as usize, 0, 0]) }.map(Owned::own)
 }
 
 /// bind(2).
@@ -130,7 +130,7 @@ pub fn connect(fd: Fd, address: &[u8]) -> Result<()> {
 #[inline(always)]
 pub fn accept(listener: Fd, flags: u32) -> Result<Owned> {
     // SAFETY: no memory is touched.
-    unsafe { request(Sysno::accept4, [arg(listener), 0, 0, flags as usize, 0]) }.map(Owned::new)
+    unsafe { request(Sysno::accept4, [arg(listener), 0, 0, flags as usize, 0]) }.map(Owned::own)
 }
 
 /// `SIOCUNIXFILE`: opens the file that a Unix socket is bound to.
@@ -139,7 +139,7 @@ pub fn accept(listener: Fd, flags: u32) -> Result<Owned> {
 /// EPERM: this user may not; ENOENT: it has no file.
 pub fn file(fd: Fd) -> Result<Owned> {
     // SAFETY: no memory is touched.
-    unsafe { request(Sysno::ioctl, [arg(fd), SIOCUNIXFILE, 0, 0, 0]) }.map(Owned::new)
+    unsafe { request(Sysno::ioctl, [arg(fd), SIOCUNIXFILE, 0, 0, 0]) }.map(Owned::own)
 }
 
 /// setsockopt(2).
@@ -207,12 +207,12 @@ pub fn detach(fd: Fd) -> Result<()> {
 ///
 /// # Errors
 /// The call's.
-pub fn pair([family, kind, protocol]: [usize; 3]) -> Result<[Fd; 2]> {
+pub fn pair([family, kind, protocol]: [usize; 3]) -> Result<[Owned; 2]> {
     let mut ends = [-1; 2];
     let kind = kind | crate::abi::net::SOCK_CLOEXEC as usize;
     // SAFETY: the kernel writes two numbers.
     unsafe { call(Sysno::socketpair, [family, kind, protocol, ends.as_mut_ptr() as usize, 0, 0]) }?;
-    Ok(ends)
+    Ok(ends.map(Owned::own))
 }
 
 /// A control message of descriptors: `struct cmsghdr` and room for as many as one can have.

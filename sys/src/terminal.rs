@@ -67,7 +67,7 @@ pub fn number(fd: Fd, request: Ask) -> Result<u32> {
 /// The call's.
 pub fn peer(master: Fd, flags: u32) -> Result<Owned> {
     // SAFETY: makes a descriptor; no memory is touched.
-    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| Owned::new(fd as Fd))
+    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| Owned::own(fd as Fd))
 }
 
 /// tcgetpgrp(3): the process group that a terminal's keys reach.

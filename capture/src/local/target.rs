@@ -89,7 +89,7 @@ impl Target for Local {
     }
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
-        sys::fs::dup_above(fd, 0).map(Owned::new)
+        sys::fs::duplicate(fd)
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

@@ -172,8 +172,10 @@ impl NewFile {
     /// When the saver has been killed: what it has written. Its own files, locks too, go with their last descriptors, which are here.
     fn clean_up(&self) {
         let dir = self.dir.fd() as u32;
-        let _ = dir.checked_sub(1).map(|last| sys::fs::close_range(0, last));
-        let _ = sys::fs::close_range(dir + 1, u32::MAX);
+        // SAFETY: the guard's own table has only the directory left to do with.
+        let _ = dir.checked_sub(1).map(|last| unsafe { sys::fs::close_range(0, last) });
+        // SAFETY: as above.
+        let _ = unsafe { sys::fs::close_range(dir + 1, u32::MAX) };
         for n in 0..NAMES_MAX {
             take_away(self.dir.fd(), &self.hidden_name(n));
         }

@@ -264,7 +264,8 @@ impl Target for StoppedTree {
             }
             kept => kept?,
         };
-        self.adopted.push(Owned::new(kept));
+        // SAFETY: the duplicate that was just made.
+        self.adopted.push(unsafe { Owned::new(kept) });
         Ok(Some((self.members.len() as u32) << FD_BITS | kept as u32))
     }
 
@@ -383,7 +384,7 @@ impl Target for StoppedTree {
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
         match self.whose(fd) {
             (Some(whose), fd) => whose.borrow(fd),
-            (None, fd) => sys::fs::dup_above(fd, 0).map(Owned::new),
+            (None, fd) => sys::fs::duplicate(fd),
         }
     }
 

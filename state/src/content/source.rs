@@ -78,7 +78,8 @@ pub struct Contents<'b> {
 impl Drop for Contents<'_> {
     fn drop(&mut self) {
         for object in self.objects.iter().filter(|o| o.own != 0) {
-            sys::fs::close(object.fd);
+            // SAFETY: opened for this object alone.
+            unsafe { sys::fs::close(object.fd) };
         }
     }
 }
@@ -329,7 +330,8 @@ impl<'b> Contents<'b> {
         }
         let object = self.objects.get_mut(index).ok_or(Errno::EBADF)?;
         if object.own != 0 {
-            sys::fs::close(object.fd);
+            // SAFETY: opened for this object alone.
+            unsafe { sys::fs::close(object.fd) };
         }
         (object.fd, object.own) = (copy.release(), 1);
         Ok(())

@@ -208,7 +208,7 @@ impl<'i> Calls<'i, '_> {
     ) -> sys::Result<Fd> {
         match what {
             Step::Pair => {
-                let [one, two] = sys::socket::pair(kind)?;
+                let [one, two] = sys::socket::pair(kind)?.map(Owned::release);
                 self.put(a, two);
                 return Ok(one);
             }

@@ -14,7 +14,7 @@ use crate::{Errno, Result, Sysno, abi, call};
 #[inline(always)]
 unsafe fn make(number: Sysno, [a, b, c, d]: [usize; 4]) -> Result<Owned> {
     // SAFETY: the caller vouches.
-    unsafe { request(number, [a, b, c, d, 0]) }.map(Owned::new)
+    unsafe { request(number, [a, b, c, d, 0]) }.map(Owned::own)
 }
 
 /// eventfd2(2), with nothing in it.

@@ -20,11 +20,14 @@ pub fn pidfds(plan: &Plan, image: &Checked<'_>) -> sys::Result<()> {
         // All that was opened for the program closes at an exec: what does not was opened here, for a descriptor before this one.
         if sys::fs::closes_at_exec(first)? {
             let made = state::pidfd::open(pidfd, other.pid.get())?;
-            sys::fs::dup_to(made, first, false)?;
-            sys::fs::close(made);
+            // SAFETY: numbers that wait for the program, and what was made for one of them.
+            unsafe { sys::fs::dup_to(made, first, false) }?;
+            // SAFETY: numbers that wait for the program, and what was made for one of them.
+            unsafe { sys::fs::close(made) };
         }
         if *open != first {
-            sys::fs::dup_to(first, *open, false)?;
+            // SAFETY: numbers that wait for the program, and what was made for one of them.
+            unsafe { sys::fs::dup_to(first, *open, false) }?;
         }
         if descriptor.fd == descriptor.file {
             state::epoll::control_one(image, plan.descriptors, id, *open)?;
