@@ -139,7 +139,7 @@ pub fn bring_back(
         done
     });
     made.map_err(|e| failed(no_file, path, e))?;
-    sys::text::say("restart-stub: file @ was missing: restored\n", 0, path, 0);
+    sys::message::say("restart-stub: file @ was missing: restored\n", 0, path, 0);
     Ok(())
 }
 

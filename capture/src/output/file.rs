@@ -13,7 +13,7 @@ use sys::abi::{
 use sys::fs::{Fd, Owned};
 use sys::text::{Shown, Text};
 
-use super::{PATH_MAX, older};
+use super::older;
 
 /// Most hidden names that are tried: as many savers may write to one image at a time.
 const NAMES_MAX: u32 = 64;
@@ -60,7 +60,7 @@ impl NewFile {
         let failed = |why| move |e| Error::failed(format_args!("image {}", Shown(path)), why, e);
         let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
         let (dir, base) = path.split_at_checked(cut).unwrap_or((b"", path));
-        let mut dir_name = Text::<PATH_MAX>::new();
+        let mut dir_name = Text::<{ sys::abi::PATH_MAX }>::new();
         dir_name.push(if dir.is_empty() { b"." } else { dir });
         let mut name = Text::<256>::new();
         name.push(base);

@@ -123,12 +123,12 @@ fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
     }
     let mut dry_run = DryRun { all: std::vec![One::new(pid, proc)?], entered: 0, tcp, found: Vec::new() };
     while let Some(one) = dry_run.all.get(dry_run.entered) {
-        let (outer, tracer) = (one.outer, super::stop::tracer(one.proc.fd(), one.outer));
+        let (outer, tracer) = (one.outer, super::tracer::tracer(one.proc.fd(), one.outer));
         let threads = one.threads();
         // One that ends meanwhile, or has ended, blocks nothing.
         let children = super::member::children(one.proc.fd(), &threads).unwrap_or_default();
         if tracer != 0 {
-            dry_run.found.push(Found::of(super::stop::traced(outer, tracer)));
+            dry_run.found.push(Found::of(super::tracer::traced(outer, tracer)));
         }
         for child in children {
             let proc = super::member::directory(child).and_then(|proc| kind::check(child, &proc).map(|()| proc));

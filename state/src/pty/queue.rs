@@ -14,7 +14,7 @@ use sys::abi::{
 use sys::fs::{Fd, Owned, ready, waiting};
 use sys::terminal::{Termios, ZERO, control, number};
 
-use super::asked::{refused, too_much, unlike_new};
+use super::asked::{EXTPROC, ICANON, LFLAG, refused, too_much, unlike_new, word};
 use super::facts::{Facts, Obstacle, Other, failed};
 use super::{make, open_slave};
 use crate::descriptor::OpenFile;
@@ -28,28 +28,16 @@ const SHOWN: usize = 6 * 4096;
 pub(super) const ROOM: usize = TYPED + SHOWN + LINE;
 const LINE: usize = 4096;
 
-/// More typed bytes than this may be followed by others that the terminal has not taken yet.
-pub(super) const TYPED_MAX: usize = 4000;
-/// As above where a part of a line may follow, which is not counted.
-pub(super) const LINES_MAX: usize = 2048;
-
-// struct termios, little-endian: c_iflag, c_oflag, c_cflag, c_lflag, each 4 bytes, c_line, c_cc.
-pub(super) const LFLAG: usize = 12;
+// struct termios, little-endian: c_iflag, c_oflag, c_cflag, c_lflag ([`LFLAG`]), each 4 bytes, c_line, c_cc.
 const CC: usize = 17;
-pub(super) const ICANON: u32 = 0o2;
 const ECHO: u32 = 0o10;
 const IEXTEN: u32 = 0o100_000;
-pub(super) const EXTPROC: u32 = 0o200_000;
 const VERASE: usize = CC + 2;
 const VEOF: usize = CC + 4;
 const VSTOP: usize = CC + 9;
 const VEOL: usize = CC + 11;
 const VLNEXT: usize = CC + 15;
 const VEOL2: usize = CC + 16;
-
-pub(super) fn word(termios: &Termios, at: usize) -> u32 {
-    termios.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
 
 fn byte(termios: &Termios, at: usize) -> u8 {
     termios.get(at).copied().unwrap_or(0)

@@ -190,7 +190,7 @@ impl<'i> Calls<'i, '_> {
             (Step::Close, _) => return Ok(-1),
             (Step::Owner, Err(e)) => {
                 let path = bytes.get(2..).unwrap_or_default();
-                sys::text::say("restart-stub: @: cannot have its owner and group (!)\n", 0, path, e.into_raw());
+                sys::message::say("restart-stub: @: cannot have its owner and group (!)\n", 0, path, e.into_raw());
             }
             (_, Ok(_)) | (Step::Connect, Err(Errno::EINPROGRESS)) | (Step::Shutdown, Err(Errno::ENOTCONN)) => {}
             _ => return done,
