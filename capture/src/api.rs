@@ -3,13 +3,12 @@
 use std::boxed::Box;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::string::ToString;
 
-use crate::local::save::Request;
+use crate::local::save::{Path as ImagePath, Request};
 use crate::local::{self, Outcome};
 use crate::output::PATH_MAX;
 
@@ -36,7 +35,8 @@ pub fn save(path: impl AsRef<Path>) -> io::Result<Outcome> {
     let len = local::arm::absolute(path.as_ref().as_os_str().as_bytes(), &mut full).map_err(os_error)?;
     let old = sys::signal::set_mask(sys::signal::ALL).map_err(os_error)?;
     let path = full.get(..len).unwrap_or_default();
-    let result = local::save(Request { path, signal: 0, interrupted: core::ptr::null(), exit: None });
+    let result =
+        local::save(Request { path: ImagePath::Given(path), signal: 0, interrupted: core::ptr::null(), exit: None });
     sys::signal::set_mask(old).map_err(os_error)?;
     match result {
         Some(Ok(outcome)) => Ok(outcome),
@@ -90,13 +90,10 @@ fn stub_file() -> io::Result<std::path::PathBuf> {
         return Err(io::Error::new(io::ErrorKind::NotFound, why));
     }
     let name = CString::new("restart-stub")?;
-    let fd = sys::process::memfd(&name, 0).map_err(os_error)?;
-    // SAFETY: a new descriptor that nobody else owns.
-    let mut file = unsafe { std::fs::File::from_raw_fd(fd) };
-    io::Write::write_all(&mut file, loader::embedded::STUB)?;
+    let stub = sys::process::memfd(&name, 0).map_err(os_error)?;
+    sys::fs::write_all(stub.fd(), loader::embedded::STUB).map_err(os_error)?;
     // Closed by the exec, which replaces this process; until then it must stay open.
-    core::mem::forget(file);
-    Ok(std::format!("/proc/self/fd/{fd}").into())
+    Ok(std::format!("/proc/self/fd/{}", stub.release()).into())
 }
 
 /// Registers a function that runs in the restarted process before the program goes on: to draw the screen again, to

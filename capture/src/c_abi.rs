@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 
 use sys::Errno;
 
-use crate::local::save::Request;
+use crate::local::save::{Path, Request};
 use crate::local::{self, After, Outcome};
 use crate::output::PATH_MAX;
 
@@ -46,7 +46,8 @@ pub unsafe extern "C" fn ckpt_save(path: *const c_char) -> c_int {
         Err(e) => return fail(e),
     };
     let path = full.get(..len).unwrap_or_default();
-    let result = local::save(Request { path, signal: 0, interrupted: core::ptr::null(), exit: None });
+    let result =
+        local::save(Request { path: Path::Given(path), signal: 0, interrupted: core::ptr::null(), exit: None });
     let _ = sys::signal::set_mask(old);
     match result {
         Some(Ok(Outcome::Saved)) => 0,
@@ -118,18 +119,16 @@ pub unsafe extern "C" fn ckpt_restart(path: *const c_char) -> c_int {
     if !loader::embedded::is_present() {
         return fail(Errno::ENOSYS);
     }
-    let fd = match sys::process::memfd(c"restart-stub", 0) {
-        Ok(fd) => fd,
+    let stub = match sys::process::memfd(c"restart-stub", 0) {
+        Ok(stub) => stub,
         Err(e) => return fail(e),
     };
-    if let Err(e) = sys::fs::write_all(fd, loader::embedded::STUB) {
-        sys::fs::close(fd);
+    if let Err(e) = sys::fs::write_all(stub.fd(), loader::embedded::STUB) {
         return fail(e);
     }
     let argv =
         [c"restart-stub".as_ptr(), c"--files".as_ptr(), c"rollback".as_ptr(), c"--".as_ptr(), path, core::ptr::null()];
     // SAFETY: both arrays end with a null pointer; the strings live on this stack and in the program.
-    let errno = unsafe { sys::process::exec(fd, argv.as_ptr().cast(), environ.cast_const()) };
-    sys::fs::close(fd);
+    let errno = unsafe { sys::process::exec(stub.fd(), argv.as_ptr().cast(), environ.cast_const()) };
     fail(errno)
 }

@@ -13,7 +13,7 @@ use sys::text::{Text, decimal};
 
 use crate::c_abi::{environ, fail};
 use crate::local::After;
-use crate::local::arm::{self, SHADOW};
+use crate::local::arm;
 
 /// Longest value of a signal variable, with its mark.
 const MARKED: usize = 128;
@@ -134,10 +134,10 @@ fn exchange(signal: c_int, new: Option<Sigaction>) -> sys::Result<Sigaction> {
     if !(1..=64).contains(&signal) || matches!(signal, 32 | 33) {
         return Err(Errno::EINVAL);
     }
-    if arm::is_armed(signal) {
-        let old = SHADOW.get(signal);
+    if let Some(own) = arm::shadow(signal).filter(|_| arm::is_armed(signal)) {
+        let old = own.get();
         if let Some(new) = new {
-            SHADOW.set(signal, new);
+            own.set(&new);
         }
         return Ok(old);
     }

@@ -22,9 +22,11 @@ mod saver;
 mod show;
 mod signal;
 mod spool;
+mod stdout;
 mod stub;
 mod supervise;
 mod text;
+mod whose;
 
 use std::process::ExitCode;
 
@@ -104,7 +106,7 @@ fn main() -> ExitCode {
 fn usage(error: clap::Error) -> Failure {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            text::print(error.render()).err().unwrap_or(Failure::QUIET)
+            crate::stdout::print(error.render()).err().unwrap_or(Failure::QUIET)
         }
         ErrorKind::UnknownArgument if is_program_of_run(&error) => {
             Failure::usage("the program of ckpt run comes behind two dashes: ckpt run [OPTIONS] -- PROG [ARG]...")

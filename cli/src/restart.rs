@@ -15,7 +15,6 @@ use loader::supervise::{Inbox, News, Place};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
-use crate::command::restart::Whose;
 use crate::failure::Failure;
 use crate::image::ImageFile;
 use crate::obstacles;
@@ -23,6 +22,7 @@ use crate::pidfile::PidFile;
 use crate::spool;
 use crate::stub::{Options, Stub};
 use crate::supervise::Child;
+use crate::whose::Whose;
 
 /// Where the image comes from.
 #[derive(Debug)]

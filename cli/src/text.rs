@@ -1,4 +1,4 @@
-//! Text for people: output that survives a closed pipe, sizes, and names from images made harmless.
+//! Text for people: sizes, and names from images made harmless.
 //!
 //! Must never let a control character of an image's string reach a terminal.
 
@@ -7,22 +7,6 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
-
-use image_format::ExitCode;
-
-use crate::failure::{Failure, reason};
-
-/// Prints to standard output. A reader that has left (`ckpt show … | head`) is no failure.
-pub fn print(what: impl fmt::Display) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match write!(out, "{what}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(ExitCode::Usage, format_args!("standard output: {}", reason(&error))))
-        }
-        Err(_) => Err(Failure::QUIET),
-        Ok(()) => Ok(()),
-    }
-}
 
 /// A line on standard error, for `-v` and for what goes wrong while a program goes on.
 pub fn note(what: impl fmt::Display) {

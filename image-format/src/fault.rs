@@ -158,3 +158,13 @@ impl fmt::Display for Fault {
 }
 
 impl core::error::Error for Fault {}
+
+/// The caller's buffer is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the buffer for headers and notes is too small")
+    }
+}

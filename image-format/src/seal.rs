@@ -57,8 +57,8 @@ pub fn write<'o>(
     file_len: u64,
     prefix: &[u8],
     sums: &[u64],
-) -> Result<&'o [u8], crate::writer::Full> {
-    use crate::writer::Full;
+) -> Result<&'o [u8], crate::fault::Full> {
+    use crate::fault::Full;
     let seal = Seal {
         magic: MAGIC,
         file_len: file_len.into(),

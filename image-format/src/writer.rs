@@ -3,8 +3,6 @@
 //! The layout is known before the first byte goes out, so that an image can be written to a pipe in one pass.
 //! Must never write to a file itself: the caller does, with the system calls that it may use.
 
-use core::fmt;
-
 use zerocopy::IntoBytes;
 
 use crate::elf::{
@@ -14,15 +12,7 @@ use crate::elf::{
 use crate::record::{Record, StrRef};
 use crate::{NoteType, PAGE, align_up, elf, note, seal};
 
-/// The caller's buffer is too small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the buffer for headers and notes is too small")
-    }
-}
+pub use crate::fault::Full;
 
 /// The notes of an image under construction, one after the other in a buffer of the caller.
 ///

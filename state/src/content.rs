@@ -93,7 +93,7 @@ pub fn make(image: &Checked<'_>, content: &Content) -> sys::Result<(Owned, bool)
             // The kernel takes a shorter one only, and nobody opens a memfd by its name.
             let mut short = Text::<250>::new();
             short.push(after(path, b"/memfd:").unwrap_or(base));
-            sys::process::memfd(short.as_c_str(), MFD_ALLOW_SEALING).map(Owned::new)?
+            sys::process::memfd(short.as_c_str(), MFD_ALLOW_SEALING)?
         }
     };
     sys::fs::truncate(file.fd(), content.identity.size.get())?;
@@ -139,7 +139,7 @@ pub fn bring_back(
         done
     });
     made.map_err(|e| failed(no_file, path, e))?;
-    sys::text::say("restart-stub: file @ was missing: restored\n", 0, path, 0);
+    sys::message::say("restart-stub: file @ was missing: restored\n", 0, path, 0);
     Ok(())
 }
 

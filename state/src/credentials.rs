@@ -18,7 +18,7 @@ use sys::{Errno, Sysno};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::target::{Arg, Question};
+use crate::inside::{Arg, Question};
 use crate::{Error, Result, Save, Target, restart};
 
 /// Bytes of a `status` file that are read: with as many groups as are carried.
@@ -146,7 +146,8 @@ impl Found {
 }
 
 /// Asks whether others may look into the process.
-pub const DUMPABLE: Question = Question::new(Sysno::prctl, Arg::Value(PR_GET_DUMPABLE), Arg::Value(0), 0);
+// SAFETY: returns a number.
+pub const DUMPABLE: Question = unsafe { Question::new(Sysno::prctl, Arg::Value(PR_GET_DUMPABLE), Arg::Value(0), 0) };
 
 /// Whether a process's ids are numbers of the saver's own user namespace.
 ///

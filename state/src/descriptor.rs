@@ -293,5 +293,6 @@ pub fn first(image: &Checked<'_>, id: u32) -> Option<usize> {
 /// # Errors
 /// The kernel's.
 pub fn restore(descriptor: &Descriptor, open: Fd) -> sys::Result<()> {
-    sys::fs::dup_to(open, (descriptor.fd.get() & FD_MASK) as Fd, descriptor.cloexec.get() != 0)
+    // SAFETY: the number is the program's from now on.
+    unsafe { sys::fs::dup_to(open, (descriptor.fd.get() & FD_MASK) as Fd, descriptor.cloexec.get() != 0) }
 }

@@ -13,14 +13,14 @@ use image_format::record::pidfd::PidfdOf;
 use image_format::record::process::FD_MASK;
 use image_format::writer::Full;
 use sys::abi::{EPIOCGPARAMS, EPOLL_CTL_ADD, S_IFMT, S_IFSOCK};
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 use sys::text::{decimal, hex, words};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 
 use crate::descriptor::{self, Kind, OpenFile, each_fact, first_of, now};
 use crate::index::Index;
-use crate::target::Arg;
+use crate::inside::Arg;
 use crate::{Error, Object, Result, Save, Target};
 
 /// Refuses a set that polls network devices busily: that cannot be read on all kernels, nor set by all users.
@@ -30,8 +30,9 @@ use crate::{Error, Object, Result, Save, Target};
 fn check<T: Target>(target: &mut T, fd: u32) -> Result<()> {
     let mut data = [0; 8];
     let (zero, fd_arg) = (Arg::Value(0), Arg::Value(fd as usize));
-    let asked =
-        target.call(Sysno::ioctl, [fd_arg, Arg::Value(EPIOCGPARAMS), Arg::Data(0), zero, zero, zero], &mut data);
+    let args = [fd_arg, Arg::Value(EPIOCGPARAMS), Arg::Data(0), zero, zero, zero];
+    // SAFETY: fills the structure, eight bytes.
+    let asked = unsafe { target.call(Sysno::ioctl, args, &mut data) };
     if asked.is_ok() && data != [0; 8] {
         let object = Object::descriptor(fd, format_args!("epoll"));
         return Err(Error::refused(
@@ -180,7 +181,7 @@ fn find<'b, T: Target>(
 /// # Errors
 /// The kernel's.
 pub fn restore() -> sys::Result<Fd> {
-    sys::fs::make(Sysno::epoll_create1, [0; 4])
+    sys::fs::epoll().map(Owned::release)
 }
 
 /// Adds to all sets what they watch (`EPOLL_CTL_ADD`), or takes it out again, under the numbers where it is now; without
@@ -198,7 +199,8 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
             continue;
         }
         let done = if operation == 0 {
-            sys::fs::dup_to(file, number, true).and_then(|()| {
+            // SAFETY: a number of the program's, which it does not use yet.
+            unsafe { sys::fs::dup_to(file, number, true) }.and_then(|()| {
                 sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())
             })
         } else {
@@ -220,7 +222,8 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
 pub fn control_one(image: &Checked<'_>, open: &[Fd], id: u32, file: Fd) -> sys::Result<()> {
     for watch in image.each::<Watch>().filter(|watch| watch.file.get() == id) {
         let (epoll, number) = (now(image, open, watch.epoll.get()).unwrap_or(-1), watch.fd.get() as Fd);
-        sys::fs::dup_to(file, number, true)?;
+        // SAFETY: a number of the program's, which it does not use yet.
+        unsafe { sys::fs::dup_to(file, number, true) }?;
         sys::fs::epoll_control(epoll, EPOLL_CTL_ADD, number, watch.events.get(), watch.data.get())?;
     }
     Ok(())

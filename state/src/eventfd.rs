@@ -7,7 +7,7 @@ use sys::fs::Fd;
 use sys::text::{decimal, hex};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
-use crate::target::{Arg, Inside};
+use crate::inside::{Arg, Inside};
 use crate::{Error, Object, Result, Save, Target};
 
 /// Writes the table.
@@ -53,7 +53,9 @@ fn probe(inside: &mut impl Inside, fd: Fd, count: u64) -> sys::Result<bool> {
     let mut run = |number, value: u64| {
         let mut data = value.to_le_bytes();
         let zero = Arg::Value(0);
-        inside.call(number, [Arg::Value(fd as usize), Arg::Data(0), Arg::Value(8), zero, zero, zero], &mut data)?;
+        let args = [Arg::Value(fd as usize), Arg::Data(0), Arg::Value(8), zero, zero, zero];
+        // SAFETY: reads or writes a number, the data.
+        unsafe { inside.call(number, args, &mut data) }?;
         Ok(u64::from_le_bytes(data))
     };
     // Two more than it held, less one is not nothing: no call waits, and what a read takes tells the mode.
@@ -74,11 +76,11 @@ fn probe(inside: &mut impl Inside, fd: Fd, count: u64) -> sys::Result<bool> {
 /// The kernel's.
 pub fn restore(eventfd: &Eventfd) -> sys::Result<Fd> {
     let mode = if eventfd.semaphore.get() != 0 { EFD_SEMAPHORE } else { 0 };
-    let fd = sys::fs::make(Sysno::eventfd2, [0, mode, 0, 0])?;
+    let made = sys::fs::eventfd(mode)?.release();
     if eventfd.count.get() != 0 {
-        sys::fs::write_all(fd, &eventfd.count.get().to_le_bytes())?;
+        sys::fs::write_all(made, &eventfd.count.get().to_le_bytes())?;
     }
-    Ok(fd)
+    Ok(made)
 }
 
 #[cfg(test)]
@@ -104,7 +106,8 @@ mod tests {
                     semaphore: u32::from(semaphore).into(),
                     reserved: 0.into(),
                 };
-                let fd = sys::fs::Owned::new(restore(&record)?);
+                // SAFETY: just made.
+                let fd = unsafe { sys::fs::Owned::new(restore(&record)?) };
                 assert_eq!(probe(&mut Here, fd.fd(), count), Ok(semaphore));
                 // One more, so that reading never waits.
                 assert_eq!(sys::fs::write_all(fd.fd(), &1u64.to_le_bytes()), Ok(()));

@@ -3,9 +3,8 @@
 use image_format::record::inotify::{Inotify, InotifyWatch};
 use image_format::writer::Full;
 use image_format::{Checked, ExitCode, NoteType};
-use sys::Sysno;
 use sys::abi::{AT_FDCWD, O_DIRECTORY, O_NONBLOCK, O_PATH, PATH_MAX};
-use sys::fs::{Fd, Lines, Owned};
+use sys::fs::{Fd, FileHandle, Lines};
 use sys::text::{Text, cut, decimal, hex, words};
 use zerocopy::FromZeros;
 
@@ -18,23 +17,14 @@ use crate::{Error, ErrorKind, Object, Result, Save, Target, restart};
 /// The greatest number of a watch that is carried: a restart counts up to it.
 const WD_MAX: u32 = 1 << 16;
 
-/// `struct file_handle`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Handle {
-    len: u32,
-    kind: u32,
-    bytes: [u8; 128],
-}
-
 /// What a watch is on, as the kernel tells it (fs/notify/fdinfo.c):
 /// `wd:1 ino:3c4a7 sdev:fe00000 mask:84000002 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:a7c4…`; from the line behind
 /// `inotify wd:`.
-fn parse(value: &[u8]) -> Option<(Watched, Handle)> {
+fn parse(value: &[u8]) -> Option<(Watched, FileHandle)> {
     let mut fields = words(value);
     let number = |value| hex(value).and_then(|n| u32::try_from(n).ok());
     let mut watched = Watched { wd: number(fields.next()?)?, ..Watched::new_zeroed() };
-    let mut handle = Handle { len: 0, kind: 0, bytes: [0; 128] };
+    let mut handle = FileHandle::default();
     for (key, value) in fields.filter_map(|field| cut(field, b':')) {
         match key {
             b"ino" => watched.ino = hex(value)?,
@@ -61,7 +51,7 @@ fn mount_of(line: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// The path of a watched inode by its handle, for who may; of one that has none any more nothing is in it.
-fn by_handle(proc: Fd, watched: &Watched, handle: &Handle) -> Option<Path> {
+fn by_handle(proc: Fd, watched: &Watched, handle: &FileHandle) -> Option<Path> {
     let mut buffer = [0; 1024];
     let mut lines = Lines::open_at(proc, c"mountinfo", &mut buffer).ok()?.pass_long();
     let mut nowhere = None;
@@ -70,9 +60,7 @@ fn by_handle(proc: Fd, watched: &Watched, handle: &Handle) -> Option<Path> {
         let mut path = Path::new();
         path.push(root);
         let Ok(mount) = sys::fs::open(path.as_c_str(), O_DIRECTORY, 0) else { continue };
-        let handle = (&raw const *handle) as usize;
-        let opened = sys::fs::make(Sysno::open_by_handle_at, [mount.fd() as usize, handle, O_PATH as usize, 0]);
-        let Ok(opened) = opened.map(Owned::new) else { continue };
+        let Ok(opened) = sys::fs::open_by_handle(mount.fd(), handle, O_PATH) else { continue };
         let link = Text::<32>::of(format_args!("/proc/self/fd/{}", opened.fd()));
         let mut name = [0; PATH_MAX];
         path.shorten(0);
@@ -166,18 +154,17 @@ fn read<'b, T: Target>(save: &mut Save<'_, 'b, T>, files: &[OpenFile]) -> Result
 /// # Errors
 /// What is watched is not there, or this user may not watch it, or no more of them.
 pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> restart::Result<sys::Result<Fd>> {
-    let made = match sys::fs::make(Sysno::inotify_init1, [O_NONBLOCK as usize, 0, 0, 0]) {
-        Ok(made) => made as usize,
+    let made = match sys::fs::inotify(O_NONBLOCK) {
+        Ok(made) => made.release(),
         Err(e) => return Ok(Err(e)),
     };
     for watch in image.each::<InotifyWatch>().with(inotify.id.get()) {
         let path = image.string(watch.path);
         let mut text = Path::new();
         text.push(path);
-        let (at, mask) = (text.as_c_str().as_ptr() as usize, watch.mask.get() as usize);
         // Numbers only ever rise: those in between are used up.
         loop {
-            let wd = sys::socket::request(Sysno::inotify_add_watch, [made, at, mask, 0, 0]).map_err(|e| {
+            let wd = sys::fs::watch(made, text.as_c_str(), watch.mask.get()).map_err(|e| {
                 restart::Error::descriptor(
                     ExitCode::FileMissing,
                     inotify.id.get(),
@@ -190,11 +177,11 @@ pub fn restore(image: &Checked<'_>, inotify: &Inotify) -> restart::Result<sys::R
             if wd as u32 >= watch.wd.get() {
                 break;
             }
-            let _ = sys::socket::request(Sysno::inotify_rm_watch, [made, wd as usize, 0, 0, 0]);
+            let _ = sys::fs::unwatch(made, wd);
         }
     }
     // What that has told.
     let mut buffer = [0; 4096];
-    while sys::fs::read(made as Fd, &mut buffer).is_ok_and(|n| n > 0) {}
-    Ok(Ok(made as Fd))
+    while sys::fs::read(made, &mut buffer).is_ok_and(|n| n > 0) {}
+    Ok(Ok(made))
 }

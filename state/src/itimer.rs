@@ -5,7 +5,7 @@ use image_format::record::itimer::Itimer;
 use sys::Sysno;
 use sys::abi::{Itimerval, Timeval};
 
-use crate::target::{Arg, Inside, Question};
+use crate::inside::{Arg, Inside, Question};
 use crate::{Error, Result, Save, Target};
 
 /// The three timers: time to the next expiry and period, microseconds.
@@ -15,7 +15,8 @@ pub type Timers = [(u64, u64); 3];
 pub const QUESTIONS: [Question; 3] = [of(0), of(1), of(2)];
 
 const fn of(which: usize) -> Question {
-    Question::new(Sysno::getitimer, Arg::Value(which), Arg::Data(0), size_of::<Itimerval>())
+    // SAFETY: fills the structure.
+    unsafe { Question::new(Sysno::getitimer, Arg::Value(which), Arg::Data(0), size_of::<Itimerval>()) }
 }
 
 /// Reads them.

@@ -22,6 +22,7 @@ pub mod gate;
 pub mod guard;
 pub mod index;
 pub mod inotify;
+pub mod inside;
 pub mod itimer;
 pub mod lock;
 pub mod memory;
@@ -56,5 +57,6 @@ pub mod umask;
 pub mod wait;
 
 pub use error::{Error, Kind as ErrorKind, Object, Result};
+pub use inside::{Arg, Here, Inside, Question};
 pub use policy::{FilesPolicy, WithFiles};
-pub use target::{Arg, Here, Inside, Question, Save, Scratch, Target};
+pub use target::{Save, Scratch, Target};

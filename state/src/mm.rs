@@ -11,7 +11,8 @@ use crate::process::Stat;
 use crate::{Arg, Error, Question, Result, Save, Target};
 
 /// Asks where the heap ends.
-pub const BREAK: Question = Question::new(Sysno::brk, Arg::Value(0), Arg::Value(0), 0);
+// SAFETY: returns a number; no break lies at 0.
+pub const BREAK: Question = unsafe { Question::new(Sysno::brk, Arg::Value(0), Arg::Value(0), 0) };
 
 /// Saves the fields, the executable's name, and the auxiliary vector as the standard note.
 ///

@@ -3,9 +3,8 @@
 
 use image_format::NoteType;
 use image_format::record::pidfd::{Pidfd, PidfdOf};
-use sys::Sysno;
 use sys::abi::{O_EXCL, O_NONBLOCK};
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 use sys::text::{Shown, Text, decimal};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
@@ -82,6 +81,5 @@ pub fn restore(pidfd: &Pidfd) -> sys::Result<Fd> {
 /// As [`restore`].
 #[inline(always)]
 pub fn open(pidfd: &Pidfd, pid: u32) -> sys::Result<Fd> {
-    let flags = (pidfd.flags.get() & (O_NONBLOCK | O_EXCL)) as usize;
-    sys::fs::make(Sysno::pidfd_open, [pid as usize, flags, 0, 0])
+    sys::process::pidfd(pid as i32, pidfd.flags.get() & (O_NONBLOCK | O_EXCL)).map(Owned::release)
 }

@@ -9,20 +9,23 @@ use sys::abi::mm::PROT_EXEC;
 use sys::{Errno, Sysno};
 use zerocopy::little_endian::{U32, U64};
 
-use crate::target::{Arg, Question};
+use crate::inside::{Arg, Question};
 use crate::{Result, Save, Target, restart};
 
 /// Asks for each key whether it is allocated: the kernel looks at that first, and only then for the memory: there is none at the end of
 /// the kernel's half.
 pub const QUESTIONS: [Question; KEY_MAX as usize] = {
-    let nowhere = Arg::Value(usize::MAX << 13);
-    let mut questions = [Question::new(Sysno::pkey_mprotect, nowhere, Arg::Value(PAGE as usize), 0); KEY_MAX as usize];
+    const fn question(key: usize) -> Question {
+        let (nowhere, len, zero) = (Arg::Value(usize::MAX << 13), Arg::Value(PAGE as usize), Arg::Value(0));
+        // SAFETY: there is no memory at that address.
+        unsafe { Question::of(Sysno::pkey_mprotect, [nowhere, len, zero, Arg::Value(key), zero, zero], 0) }
+    }
+    let mut questions = [question(1); KEY_MAX as usize];
     let mut key = 0;
     let mut rest: &mut [Question] = &mut questions;
-    while let [question, others @ ..] = rest {
+    while let [one, others @ ..] = rest {
         key += 1;
-        let [start, len, prot, _, zero, _] = question.args;
-        question.args = [start, len, prot, Arg::Value(key), zero, zero];
+        *one = question(key);
         rest = others;
     }
     questions

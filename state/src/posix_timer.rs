@@ -14,7 +14,8 @@ use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 use zerocopy::little_endian::{I32, U32};
 
-use crate::target::{Arg, Inside, Question, status_value};
+use crate::inside::{Arg, Inside, Question};
+use crate::target::status_value;
 use crate::{Error, Result, Save, Target};
 
 /// Most timers that are carried.
@@ -203,7 +204,7 @@ fn clock<T: Target>(target: &mut T, timer: &PosixTimer, owners: &Owners) -> Resu
         ..0 if kind == PROCESS_CPU & 7 && whose == target.pid() => Ok((PROCESS_CPU.into(), 0.into())),
         // Of other processes' threads it tells nothing.
         ..0 if kind == THREAD_CPU & 7
-            && !matches!(Question::new(Sysno::clock_gettime, Arg::Value(number as usize), Arg::Data(0), 16).ask::<16>(target), Err(e) if e != Errno::ENOSYS) =>
+            && !matches!(time(number as usize).ask::<16>(target), Err(e) if e != Errno::ENOSYS) =>
         {
             Ok((THREAD_CPU.into(), (whose as u32).into()))
         }
@@ -211,9 +212,16 @@ fn clock<T: Target>(target: &mut T, timer: &PosixTimer, owners: &Owners) -> Resu
     }
 }
 
+/// Asks for the time of a clock.
+fn time(number: usize) -> Question {
+    // SAFETY: fills the structure.
+    unsafe { Question::new(Sysno::clock_gettime, Arg::Value(number), Arg::Data(0), 16) }
+}
+
 /// A timer's period, and the time that is left.
 fn time_of(inside: &mut impl Inside, id: u32) -> Result<[u64; 2]> {
-    let question = Question::new(Sysno::timer_gettime, Arg::Value(id as usize), Arg::Data(0), 32);
+    // SAFETY: fills the structure.
+    let question = unsafe { Question::new(Sysno::timer_gettime, Arg::Value(id as usize), Arg::Data(0), 32) };
     let (_, data) =
         question.ask::<32>(inside).map_err(|e| Error::failed(format_args!("POSIX timer {id}"), "cannot be read", e))?;
     let mut words = data.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));

@@ -11,7 +11,8 @@ use sys::signal::bit;
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, Question, status_value};
+use crate::inside::{Arg, Question};
+use crate::target::status_value;
 use crate::{Error, Result, Target};
 
 pub(crate) use relation::terminal;
@@ -19,12 +20,15 @@ pub use relation::{Relation, save};
 pub use stat::Stat;
 
 /// Asks which extended states the process may use.
-pub const PERMITTED: Question = Question::new(Sysno::arch_prctl, Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), 8);
+// SAFETY: fills a number.
+pub const PERMITTED: Question =
+    unsafe { Question::new(Sysno::arch_prctl, Arg::Value(ARCH_GET_XCOMP_PERM), Arg::Data(0), 8) };
 
 /// Asks for the beginning of the process's own table of segments.
 pub const SEGMENTS: Question = {
     let none = Arg::Value(0);
-    Question { number: Sysno::modify_ldt, args: [none, Arg::Data(0), Arg::Value(16), none, none, none], len: 16 }
+    // SAFETY: function 0 reads the table, 16 bytes of it.
+    unsafe { Question::of(Sysno::modify_ldt, [none, Arg::Data(0), Arg::Value(16), none, none, none], 16) }
 };
 
 /// Refuses a process that has what cannot be carried yet.

@@ -10,13 +10,15 @@ mod queue;
 
 use image_format::record::pty::{CHMOD, HUNG_UP, Pty, PtyStep, WRITE};
 use image_format::{Checked, NoteType};
-use sys::Sysno;
-use sys::abi::{F_GETFD, FD_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, S_IFCHR, S_IFMT, TIOCGPTN, TIOCSCTTY, TIOCSPTLCK};
+use sys::abi::{
+    Control, F_GETFD, FD_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, S_IFCHR, S_IFMT, TIOCGPTN, TIOCSCTTY, TIOCSPTLCK,
+};
 use sys::fs::{Fd, Owned};
+use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile, now};
+use crate::inside::Arg;
 use crate::regular::REOPEN;
-use crate::target::Arg;
 use crate::{Error, Object, Result, Save, Target};
 use facts::Facts;
 
@@ -51,8 +53,9 @@ pub fn closes_on_exec<T: Target>(target: &mut T, file: &mut OpenFile) -> Result<
     if file.cloexec == 0 || file.mode & S_IFMT != S_IFCHR || !SLAVES.contains(&(file.rdev >> 8 & 0xfff)) {
         return Ok(());
     }
-    let args = [file.fd as usize, F_GETFD, 0, 0, 0, 0].map(Arg::Value);
-    let flags = target.call(Sysno::fcntl, args, &mut []).map_err(|e| {
+    let args = [file.fd as usize, F_GETFD.number(), 0, 0, 0, 0].map(Arg::Value);
+    // SAFETY: `F_GETFD` returns a number.
+    let flags = unsafe { target.call(Sysno::fcntl, args, &mut []) }.map_err(|e| {
         Error::failed(Object::descriptor(file.number(), format_args!("terminal")), "its flags cannot be asked for", e)
     })?;
     file.cloexec = u32::from(flags & FD_CLOEXEC != 0);
@@ -95,7 +98,7 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 pub fn restore(pty: &Pty) -> sys::Result<Fd> {
     let fd = find(pty.flags.get(), pty.number.get())?;
     // Until its slaves are open, see `finish`.
-    sys::terminal::control(fd, TIOCSPTLCK, &[0; 4])?;
+    sys::terminal::control(fd, TIOCSPTLCK, &sys::terminal::ZERO)?;
     Ok(fd)
 }
 
@@ -113,7 +116,8 @@ fn find(flags: u32, number: u32) -> sys::Result<Fd> {
 /// # Errors
 /// The kernel's.
 pub fn restore_slave(image: &Checked<'_>, pty: &Pty, open: &[Fd]) -> sys::Result<Fd> {
-    let hung_up = if pty.master.get() == HUNG_UP { Some(Owned::new(restore(pty)?)) } else { None };
+    // SAFETY: just made.
+    let hung_up = if pty.master.get() == HUNG_UP { Some(unsafe { Owned::new(restore(pty)?) }) } else { None };
     let master = match &hung_up {
         Some(master) => master.fd(),
         None => now(image, open, pty.master.get()).unwrap_or(-1),
@@ -142,10 +146,11 @@ fn make(master: Fd, step: &PtyStep, bytes: &[u8]) -> sys::Result<()> {
         WRITE => sys::terminal::write(end, bytes, master, echo as usize),
         CHMOD => sys::fs::chmod(end, echo),
         _ => {
-            if request == TIOCSCTTY as u32 {
+            if request == TIOCSCTTY.number() {
                 sys::terminal::new_session();
             }
-            sys::terminal::control(end, request as usize, bytes)
+            let (request, argument) = Control::of(request).zip(bytes.first_chunk()).ok_or(Errno::EINVAL)?;
+            sys::terminal::control(end, request, argument)
         }
     }
 }

@@ -342,7 +342,7 @@ pub fn set_aside(path: &[u8]) -> sys::Result<()> {
     }
     sys::fs::rename_path(path, kept_name(path, n).as_bytes())?;
     let said = "restart-stub: file @ was written after the save: is kept, with .after-restart.# behind its name\n";
-    sys::text::say(said, n, path, 0);
+    sys::message::say(said, n, path, 0);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use image_format::{Checked, NoteType};
 use sys::Sysno;
 use sys::abi::RLIM_NLIMITS;
 
-use crate::target::Arg;
+use crate::inside::Arg;
 use crate::{Error, Result, Save, Target};
 
 /// Saves all of them.
@@ -18,8 +18,8 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>) -> Result<()> {
         let mut data = [0; 16];
         let args =
             [Arg::Value(0), Arg::Value(resource as usize), Arg::Value(0), Arg::Data(0), Arg::Value(0), Arg::Value(0)];
-        save.target
-            .call(Sysno::prlimit64, args, &mut data)
+        // SAFETY: without a new limit it fills the structure.
+        unsafe { save.target.call(Sysno::prlimit64, args, &mut data) }
             .map_err(|e| Error::failed(format_args!("limit {resource}"), "cannot be read", e))?;
         let (soft, hard) = data.split_at(8);
         let word = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default()).into();

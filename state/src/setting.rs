@@ -11,7 +11,8 @@ use sys::abi::{O_WRONLY, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE};
 use sys::text::{Line, Shown};
 use sys::{Errno, Sysno};
 
-use crate::target::{Arg, Question, status_value};
+use crate::inside::{Arg, Question};
+use crate::target::status_value;
 use crate::{Error, Result, Save, Target};
 
 /// How a value is asked for by prctl(2).
@@ -50,12 +51,14 @@ const BARRIERS: [(Option<Which>, usize); 5] = [
 /// The calls that ask for them.
 #[must_use]
 pub fn questions() -> [Question; OPTIONS.len() + BARRIERS.len()] {
-    let mut all = [Question::new(Sysno::membarrier, Arg::Value(0), Arg::Value(0), 0); OPTIONS.len() + BARRIERS.len()];
+    // SAFETY: `PR_GET_…` options and commands of membarrier(2): they fill the data, or return a number.
+    let question = |number, first, second, len| unsafe { Question::new(number, Arg::Value(first), second, len) };
+    let mut all = [question(Sysno::membarrier, 0, Arg::Value(0), 0); OPTIONS.len() + BARRIERS.len()];
     let options = OPTIONS.map(|(_, option, told, _)| {
         let to = if told == Told::Written { Arg::Data(0) } else { Arg::Value(0) };
-        Question::new(Sysno::prctl, Arg::Value(option), to, 4)
+        question(Sysno::prctl, option, to, 4)
     });
-    let barriers = BARRIERS.map(|(_, command)| Question::new(Sysno::membarrier, Arg::Value(command), Arg::Value(0), 0));
+    let barriers = BARRIERS.map(|(_, command)| question(Sysno::membarrier, command, Arg::Value(0), 0));
     for (one, question) in all.iter_mut().zip(options.into_iter().chain(barriers)) {
         *one = question;
     }
@@ -104,11 +107,16 @@ pub fn locks_future<T: Target>(target: &mut T) -> u64 {
     let zero = Arg::Value(0);
     let (page, none) = (Arg::Value(image_format::PAGE as usize), Arg::Value(usize::MAX));
     let [prot, how] = [PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS].map(|n| Arg::Value(n as usize));
-    let Ok(at) = target.call(Sysno::mmap, [zero, page, prot, how, none, zero], &mut []) else { return 0 };
+    // SAFETY: a new mapping at a free place.
+    let made = unsafe { target.call(Sysno::mmap, [zero, page, prot, how, none, zero], &mut []) };
+    let Ok(at) = made else { return 0 };
     let mut there = [0];
-    let told = target.call(Sysno::mincore, [Arg::Value(at), page, Arg::Data(0), zero, zero, zero], &mut there);
+    // SAFETY: fills one byte.
+    let told =
+        unsafe { target.call(Sysno::mincore, [Arg::Value(at), page, Arg::Data(0), zero, zero, zero], &mut there) };
     let is_locked = locked(target, &mut buffer) > before;
-    let _ = target.call(Sysno::munmap, [Arg::Value(at), page, zero, zero, zero, zero], &mut []);
+    // SAFETY: the mapping just made.
+    let _ = unsafe { target.call(Sysno::munmap, [Arg::Value(at), page, zero, zero, zero, zero], &mut []) };
     match (is_locked, told.is_ok() && there == [0]) {
         (false, _) => 0,
         (true, on_fault) => MCL_FUTURE | if on_fault { MCL_ONFAULT } else { 0 },

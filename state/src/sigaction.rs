@@ -6,14 +6,15 @@ use sys::Sysno;
 use sys::abi::signal::{NSIG, SIGCHLD, SIGKILL, SIGSTOP};
 use zerocopy::FromZeros;
 
-use crate::target::Arg;
+use crate::inside::Arg;
 use crate::{Error, Question, Result, Save, Target};
 
 /// Asks for the action of a signal.
 const fn question(signal: i32) -> Question {
     let zero = Arg::Value(0);
     let args = [Arg::Value(signal as usize), zero, Arg::Data(0), Arg::Value(8), zero, zero];
-    Question { number: Sysno::rt_sigaction, args, len: 32 }
+    // SAFETY: without a new action it fills the structure.
+    unsafe { Question::of(Sysno::rt_sigaction, args, 32) }
 }
 
 /// Saves the actions of all 64 signals. `replaced` is a signal whose action the saver has taken for a moment,

@@ -1,9 +1,9 @@
 //! Descriptors from which signals are read. The signals themselves wait with the process: see `pending`.
 
 use image_format::record::signalfd::Signalfd;
-use sys::fs::Fd;
+use sys::Errno;
+use sys::fs::{Fd, Owned};
 use sys::text::hex;
-use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::{Error, Object, Result, Save, Target};
@@ -31,6 +31,5 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
 /// # Errors
 /// The kernel's.
 pub fn restore(signalfd: &Signalfd) -> sys::Result<Fd> {
-    let mask = signalfd.mask.get();
-    sys::fs::make(Sysno::signalfd4, [usize::MAX, (&raw const mask) as usize, size_of_val(&mask), 0])
+    sys::fs::signalfd(signalfd.mask.get()).map(Owned::release)
 }

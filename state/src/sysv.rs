@@ -17,14 +17,15 @@ use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::content::{Contents, Object};
-use crate::target::Arg;
+use crate::inside::Arg;
 use crate::{Error, Result, Save, Target, restart};
 
 /// What the process's IPC namespace says of a segment; nothing, when that is not the one that it has attached.
 fn facts<T: Target>(target: &mut T, object: &Object) -> sys::Result<Option<Sysv>> {
     let (mut data, zero) = ([0; size_of::<Sysv>()], Arg::Value(0));
-    let args = [Arg::Value(object.ino as usize), Arg::Value(STAT), Arg::Data(0), zero, zero, zero];
-    match target.call(Sysno::shmctl, args, &mut data) {
+    let args = [Arg::Value(object.ino as usize), Arg::Value(STAT.number()), Arg::Data(0), zero, zero, zero];
+    // SAFETY: `IPC_STAT` fills the structure.
+    match unsafe { target.call(Sysno::shmctl, args, &mut data) } {
         Ok(_) => {}
         Err(Errno::EINVAL | Errno::EIDRM) => return Ok(None),
         Err(e) => return Err(e),

@@ -9,81 +9,16 @@ use core::cmp::Ordering;
 use image_format::record::process::{FD_BITS, FD_MASK};
 use image_format::writer::Full;
 use image_format::{Notes, Record};
+use sys::Errno;
 use sys::fs::{Fd, Owned};
-use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::WithFiles;
 use crate::descriptor::{Kind, OpenFile};
+use crate::inside::Inside;
 use crate::socket::leave::Leaving;
 use crate::socket::shield;
 use crate::{Error, Result};
-
-/// An argument of a system call made inside a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arg {
-    /// A number.
-    Value(usize),
-    /// The address of the call's data, plus an offset in bytes.
-    Data(usize),
-}
-
-/// A system call that an object makes in every save, known beforehand: many of them can be made at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Question {
-    /// Its number.
-    pub number: Sysno,
-    /// Its arguments.
-    pub args: [Arg; 6],
-    /// Bytes of its data, all zero before the call.
-    pub len: usize,
-}
-
-impl Question {
-    /// A call with these first two arguments; the others are 0.
-    #[must_use]
-    pub const fn new(number: Sysno, first: Arg, second: Arg, len: usize) -> Self {
-        let zero = Arg::Value(0);
-        Self { number, args: [first, second, zero, zero, zero, zero], len }
-    }
-
-    /// Makes the call.
-    ///
-    /// # Errors
-    /// The call's.
-    pub fn ask<const LEN: usize>(&self, inside: &mut impl Inside) -> sys::Result<(usize, [u8; LEN])> {
-        let mut data = [0; LEN];
-        let result = inside.call(self.number, self.args, data.get_mut(..self.len).unwrap_or_default())?;
-        Ok((result, data))
-    }
-}
-
-/// Runs system calls inside a process, on one of its threads.
-pub trait Inside {
-    /// Makes a call. `data` is copied into the process before and out of it afterwards.
-    ///
-    /// # Errors
-    /// The call's.
-    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize>;
-    /// These calls come next: where each one costs much, they are made at once.
-    fn prefetch(&mut self, _: &[Question]) {}
-}
-
-/// This thread of this process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Here;
-
-impl Inside for Here {
-    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
-        let base = data.as_mut_ptr() as usize;
-        let args = args.map(|arg| match arg {
-            Arg::Value(n) => n,
-            Arg::Data(offset) => base.wrapping_add(offset),
-        });
-        // SAFETY: pointers point into `data`; the objects' code makes only calls that read facts.
-        unsafe { sys::call(number, args) }
-    }
-}
 
 /// A process whose threads all stand still.
 pub trait Target: Inside + Sync {
@@ -233,7 +168,10 @@ pub trait Target: Inside + Sync {
     ///
     /// # Errors
     /// Nobody can see to that: nothing was done.
-    fn guarded<R>(&mut self, _undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
+    ///
+    /// # Safety
+    /// `undo` makes system calls alone.
+    unsafe fn guarded<R>(&mut self, _undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
         Ok(act())
     }
     /// The name of what lets nothing in for those connections from the process's end on; the restart takes it away. `None`: nothing does.

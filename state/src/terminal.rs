@@ -1,23 +1,24 @@
 //! Terminals: the new one takes the old one's place, with the old one's settings.
 
 use image_format::record::terminal::Terminal;
-use sys::abi::{F_GETFL, F_SETFL, O_NONBLOCK, TCGETS, TIOCGSID, TIOCGWINSZ};
+use sys::abi::{Ask, F_GETFL, F_SETFL, O_NONBLOCK, TCGETS, TIOCGSID, TIOCGWINSZ};
 use sys::fs::Fd;
 use sys::{Errno, Sysno};
 
 use crate::descriptor::{Kind, OpenFile};
-use crate::target::{Arg, Inside};
+use crate::inside::{Arg, Inside};
 use crate::{Error, Object, Result, Save, Target};
 
-pub(crate) fn ioctl(inside: &mut impl Inside, fd: Fd, request: usize, data: &mut [u8]) -> sys::Result<usize> {
-    let zero = Arg::Value(0);
-    inside.call(Sysno::ioctl, [Arg::Value(fd as usize), Arg::Value(request), Arg::Data(0), zero, zero, zero], data)
+fn ask(inside: &mut impl Inside, fd: Fd, request: Ask, data: &mut [u8; 64]) -> sys::Result<usize> {
+    let (zero, request) = (Arg::Value(0), Arg::Value(request.number()));
+    // SAFETY: these requests fill no more than that.
+    unsafe { inside.call(Sysno::ioctl, [Arg::Value(fd as usize), request, Arg::Data(0), zero, zero, zero], data) }
 }
 
 /// Whether a character device is a terminal.
 pub fn check(inside: &mut impl Inside, file: &OpenFile) -> bool {
     let mut termios = [0; 64];
-    ioctl(inside, file.fd as Fd, TCGETS, &mut termios).is_ok()
+    ask(inside, file.fd as Fd, TCGETS, &mut termios).is_ok()
 }
 
 /// Whether it is a terminal that was hung up: every request fails with EIO (`hung_up_tty_ioctl`, drivers/tty/tty_io.c).
@@ -25,7 +26,7 @@ pub fn is_hung_up(inside: &mut impl Inside, file: &OpenFile) -> bool {
     let mut termios = [0; 64];
     // Consoles and serial lines, `/dev/tty`, pseudo-terminals (Documentation/admin-guide/devices.txt).
     matches!(file.rdev >> 8 & 0xfff, 4 | 5 | 136..=143)
-        && ioctl(inside, file.fd as Fd, TCGETS, &mut termios) == Err(Errno::EIO)
+        && ask(inside, file.fd as Fd, TCGETS, &mut termios) == Err(Errno::EIO)
 }
 
 /// Writes the table.
@@ -38,12 +39,12 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         let mut data = [0; 64];
         let failed =
             |e| Error::failed(Object::descriptor(file.fd, format_args!("terminal")), "its settings cannot be read", e);
-        ioctl(target, fd, TCGETS, &mut data).map_err(failed)?;
+        ask(target, fd, TCGETS, &mut data).map_err(failed)?;
         let termios = data.first_chunk().copied().ok_or_else(|| failed(Errno::EIO))?;
-        let mut size = [0; 8];
-        ioctl(target, fd, TIOCGWINSZ, &mut size).map_err(failed)?;
+        let mut size = [0; 64];
+        ask(target, fd, TIOCGWINSZ, &mut size).map_err(failed)?;
         let [r0, r1, c0, c1, ..] = size;
-        let controlling = ioctl(target, fd, TIOCGSID, &mut data).is_ok();
+        let controlling = ask(target, fd, TIOCGSID, &mut data).is_ok();
         Ok(Terminal {
             id: file.id.into(),
             flags: file.flags.into(),

@@ -7,8 +7,9 @@ use sys::fs::Fd;
 use sys::text::Text;
 use sys::{Errno, Sysno};
 
+use crate::inside::{Arg, Inside, Question};
 use crate::process::restarting::Part;
-use crate::target::{Arg, Inside, Question, parent};
+use crate::target::parent;
 use crate::{Error, Result};
 
 /// The signature that every libc registers its rseq area with on x86 (`RSEQ_SIG`).
@@ -30,12 +31,15 @@ pub enum Rseq {
 }
 
 /// What only the thread itself can ask: its alternate signal stack, tid address, parent-death signal and timer slack.
-pub const QUESTIONS: [Question; 4] = [
-    Question::new(Sysno::sigaltstack, Arg::Value(0), Arg::Data(0), size_of::<Altstack>()),
-    Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TID_ADDRESS), Arg::Data(0), 8),
-    Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_PDEATHSIG), Arg::Data(0), 4),
-    Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TIMERSLACK), Arg::Value(0), 0),
-];
+// SAFETY: each fills its data, or returns a number.
+pub const QUESTIONS: [Question; 4] = unsafe {
+    [
+        Question::new(Sysno::sigaltstack, Arg::Value(0), Arg::Data(0), size_of::<Altstack>()),
+        Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TID_ADDRESS), Arg::Data(0), 8),
+        Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_PDEATHSIG), Arg::Data(0), 4),
+        Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_TIMERSLACK), Arg::Value(0), 0),
+    ]
+};
 
 /// What the kernel keeps for a thread. Collected on the thread itself; `tid` is its id as `proc` lists it, `own` as
 /// the thread sees it.
@@ -52,7 +56,9 @@ pub fn save(inside: &mut impl Inside, proc: Fd, tid: i32, own: i32, rseq: Rseq) 
     let tid_address = u64::from_le_bytes(data);
     let mut data = [0; 24];
     let args = [Arg::Value(own as usize), Arg::Data(0), Arg::Data(8), zero, zero, zero];
-    inside.call(Sysno::get_robust_list, args, &mut data).map_err(failed("its robust list cannot be read"))?;
+    // SAFETY: fills two words.
+    unsafe { inside.call(Sysno::get_robust_list, args, &mut data) }
+        .map_err(failed("its robust list cannot be read"))?;
     let [robust_list, robust_len, _] = split(&data);
     let death_signal = death_signal(inside, proc).map_err(failed("its parent-death signal cannot be read"))?;
     let (slack, []) = slack.ask(inside).map_err(failed("its timer slack cannot be read"))?;
@@ -131,7 +137,8 @@ fn find_rseq(inside: &mut impl Inside, fs_base: u64) -> sys::Result<(u64, u32)> 
         let zero = Arg::Value(0);
         let number = [Arg::Value(32), Arg::Value(flags), Arg::Value(RSEQ_SIG as usize)];
         let [len, flags, sig] = number;
-        inside.call(Sysno::rseq, [Arg::Data(0), len, flags, sig, zero, zero], &mut own.0)
+        // SAFETY: an area of this call, which is taken away again before it ends.
+        unsafe { inside.call(Sysno::rseq, [Arg::Data(0), len, flags, sig, zero, zero], &mut own.0) }
     };
     match ask(0) {
         Ok(_) => {
@@ -143,7 +150,8 @@ fn find_rseq(inside: &mut impl Inside, fs_base: u64) -> sys::Result<(u64, u32)> 
     }
     let mut call = |area: u64, len: u32| {
         let args = [area as usize, len as usize, 0, RSEQ_SIG as usize, 0, 0].map(Arg::Value);
-        inside.call(Sysno::rseq, args, &mut [])
+        // SAFETY: the thread has an area: another one is refused.
+        unsafe { inside.call(Sysno::rseq, args, &mut []) }
     };
     let middle = fs_base & !31;
     for len in RSEQ_LENGTHS {
@@ -252,7 +260,8 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
             .map_err(|e| ("GS base", e))?;
     }
     let tid_address = thread.tid_address.get();
-    sys::thread::set_tid_address(tid_address);
+    // SAFETY: the address that the kernel had of this thread, in memory that is in place.
+    unsafe { sys::thread::set_tid_address(tid_address) };
     if thread.flags.get() & ThreadFlags::TID_WORD.bits() != 0 {
         let word = tid_address as usize as *mut i32;
         // SAFETY: the record says that a thread id lay there; the memory is in place and writable.
@@ -260,7 +269,8 @@ pub unsafe fn restore(thread: &Thread) -> core::result::Result<(), (&'static str
     }
     own_ids(thread);
     if thread.robust_list.get() != 0 {
-        sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get())
+        // SAFETY: as above.
+        unsafe { sys::thread::set_robust_list(thread.robust_list.get(), thread.robust_len.get()) }
             .map_err(|e| ("robust list", e))?;
     }
     if thread.rseq.get() != 0 {

@@ -8,14 +8,14 @@ use sys::abi::{
     CLOCK_REALTIME, CLOCK_REALTIME_ALARM, Itimerspec, TFD_IOC_SET_TICKS, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET,
     Timespec,
 };
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 use sys::text::{cut, decimal, octal};
 use sys::{Errno, Sysno};
 use zerocopy::FromZeros;
 use zerocopy::little_endian::U64;
 
 use crate::descriptor::{Kind, OpenFile, each_fact};
-use crate::target::Arg;
+use crate::inside::Arg;
 use crate::{Error, Object, Result, Save, Target};
 
 const SECOND: u64 = 1_000_000_000;
@@ -37,9 +37,11 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
             let mut data = [0; 32];
             let fd = Arg::Value(file.fd as usize);
             let zero = Arg::Value(0);
-            target.call(Sysno::timerfd_gettime, [fd, Arg::Data(0), zero, zero, zero, zero], &mut data).map_err(
-                |e| Error::failed(Object::descriptor(file.fd, format_args!("timerfd")), "cannot be read", e),
-            )?;
+            // SAFETY: fills the structure.
+            unsafe { target.call(Sysno::timerfd_gettime, [fd, Arg::Data(0), zero, zero, zero, zero], &mut data) }
+                .map_err(|e| {
+                    Error::failed(Object::descriptor(file.fd, format_args!("timerfd")), "cannot be read", e)
+                })?;
             let ran = data.get(16..).is_some_and(|value| value.iter().any(|byte| *byte != 0));
             timer = read(target, file)?;
             let expired_meanwhile = timer.value == ZERO && (timer.interval != ZERO || (ran && timer.ticks.get() == 0));
@@ -95,7 +97,7 @@ fn read<T: Target>(target: &mut T, file: &OpenFile) -> Result<Timerfd> {
 /// # Errors
 /// The kernel's: an alarm clock needs `CAP_WAKE_ALARM`.
 pub fn restore(timer: &Timerfd) -> sys::Result<Fd> {
-    sys::fs::make(Sysno::timerfd_create, [timer.clock.get() as usize, 0, 0, 0])
+    sys::fs::timerfd(timer.clock.get()).map(Owned::release)
 }
 
 /// Starts it, with the expiries that were not read.

@@ -2,7 +2,7 @@
 //!
 //! Must never wait for what nobody asked to have waited for.
 
-use sys::text::say;
+use sys::message::say;
 
 /// How much longer.
 #[derive(Debug)]

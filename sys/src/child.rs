@@ -142,15 +142,23 @@ pub fn parent() -> i32 {
 /// A child that shares this process's descriptors and waits for its end: then it calls `last` and ends, too. No signal reaches
 /// it but SIGKILL, by which it is to be dismissed; its end makes none.
 ///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// let _ = sys::child::guard(|| println!("a lock that another thread held stays held"));
+/// ```
+///
 /// # Errors
 /// clone(2)'s.
-pub fn guard(last: impl FnOnce()) -> Result<i32> {
+///
+/// # Safety
+/// `last` makes system calls alone: it runs in a copy of this memory, in which what other threads were in the middle of stays so for ever.
+pub unsafe fn guard(last: impl FnOnce()) -> Result<i32> {
     /// `PR_SET_PDEATHSIG`.
     const PARENTS_END: usize = 1;
     let parent = crate::process::pid();
     // All is blocked before there is a child that a signal could end.
     let mask = crate::signal::set_mask(crate::signal::ALL)?;
-    // SAFETY: a copy of this stack and of all memory, so that other threads do not matter to what the child does: system calls alone.
+    // SAFETY: a copy of this stack and of all memory, and the caller vouches for what the child does last.
     let made = unsafe { call(Sysno::clone, [crate::abi::CLONE_FILES, 0, 0, 0, 0, 0]) };
     if made == Ok(0) {
         // SAFETY: asks for a signal.
@@ -198,7 +206,7 @@ pub fn signal_descriptor(mask: u64) -> Result<Owned> {
     let args = [-1isize as usize, (&raw const mask) as usize, size_of::<u64>(), FLAGS, 0, 0];
     // SAFETY: the kernel reads the mask.
     let fd = unsafe { call(Sysno::signalfd4, args) }?;
-    Ok(Owned::new(i32::try_from(fd).map_err(|_| Errno::EIO)?))
+    Ok(Owned::own(i32::try_from(fd).map_err(|_| Errno::EIO)?))
 }
 
 /// The signals that this process ignores: a mask.

@@ -20,13 +20,16 @@ use crate::text::Text;
 use crate::{Errno, Result, Sysno, call};
 
 pub use content::{extent, file_system, is_noexec};
-pub use event::{epoll_control, make, order_of_watched};
+pub use event::{
+    FileHandle, epoll, epoll_control, eventfd, inotify, open_by_handle, order_of_watched, signalfd, timerfd, unwatch,
+    watch,
+};
 pub use lines::{Entry, Lines, for_each_entry, for_each_name, read_file_at};
 pub use names::{
     found, link_at, link_name_at, link_path, make_device, make_directory, make_fifo, remove_path, rename_at,
     rename_path, unlink_at, unlink_path,
 };
-pub use owned::Owned;
+pub use owned::{Owned, close, close_range, close_range_on_exec, dup_above, dup_to, duplicate};
 pub use owner::{owner, owner_users, set_owner, set_signal_driven};
 pub use pipe::{hung_up, pipe, ready, ready_within, tee, wait_for_any, waiting};
 pub use same::{order_of_descriptions, same_description, same_description_between, same_description_in};
@@ -54,7 +57,7 @@ pub fn open_at(dir: Fd, path: &CStr, flags: u32, mode: u32) -> Result<Owned> {
     // SAFETY: `path` ends with a NUL; the kernel only reads it.
     let fd =
         unsafe { call(Sysno::openat, [arg(dir), path.as_ptr() as usize, (flags | CARE) as usize, mode as usize]) }?;
-    Ok(Owned::new(fd_of(fd)))
+    Ok(Owned::own(fd_of(fd)))
 }
 
 /// openat(2) by an absolute path or one relative to the working directory.
@@ -88,32 +91,7 @@ unsafe fn call_with_path(number: Sysno, path: &[u8], a: usize, b: usize) -> Resu
 pub fn open_path(path: &[u8], flags: u32, mode: u32) -> Result<Owned> {
     // SAFETY: the kernel only reads the path.
     let fd = unsafe { call_with_path(Sysno::openat, path, (flags | CARE) as usize, mode as usize) }?;
-    Ok(Owned::new(fd_of(fd)))
-}
-
-/// close(2); its error tells nothing that could be acted upon.
-pub fn close(fd: Fd) {
-    // SAFETY: closes a number; whoever calls owns it.
-    let _ = unsafe { call(Sysno::close, [arg(fd)]) };
-}
-
-/// close_range(2): all from `first` to `last`, both included.
-///
-/// # Errors
-/// The call's.
-pub fn close_range(first: u32, last: u32) -> Result<()> {
-    // SAFETY: closes numbers; whoever calls owns them.
-    unsafe { call(Sysno::close_range, [first as usize, last as usize, 0]) }.map(drop)
-}
-
-/// As [`close_range`], by the next exec (`CLOSE_RANGE_CLOEXEC`).
-///
-/// # Errors
-/// The call's.
-pub fn close_range_on_exec(first: u32, last: u32) -> Result<()> {
-    const CLOEXEC: usize = 4;
-    // SAFETY: sets a flag; whoever calls owns the numbers.
-    unsafe { call(Sysno::close_range, [first as usize, last as usize, CLOEXEC]) }.map(drop)
+    Ok(Owned::own(fd_of(fd)))
 }
 
 fn retry(mut f: impl FnMut() -> Result<usize>) -> Result<usize> {
@@ -203,20 +181,26 @@ pub fn seek(fd: Fd, offset: i64, whence: usize) -> Result<u64> {
 
 /// fcntl(2) with a number as argument.
 ///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// // F_GETOWN_EX writes to where the number points.
+/// let _ = sys::fs::fcntl(0, 16, "text".as_ptr() as usize);
+/// ```
+///
 /// # Errors
 /// The call's.
-pub fn fcntl(fd: Fd, command: usize, value: usize) -> Result<usize> {
-    // SAFETY: the commands used with numbers touch no memory.
-    unsafe { call(Sysno::fcntl, [arg(fd), command, value]) }
+pub fn fcntl(fd: Fd, command: abi::NumberCommand, value: usize) -> Result<usize> {
+    // SAFETY: these commands touch no memory.
+    unsafe { call(Sysno::fcntl, [arg(fd), command.0, value]) }
 }
 
 /// fcntl(2) `F_SETLK` or `F_OFD_SETLK`.
 ///
 /// # Errors
 /// EAGAIN or EACCES when another process holds a conflicting lock; else the call's.
-pub fn set_lock(fd: Fd, command: usize, lock: &Flock) -> Result<()> {
+pub fn set_lock(fd: Fd, command: abi::LockCommand, lock: &Flock) -> Result<()> {
     // SAFETY: the kernel only reads the structure.
-    unsafe { call(Sysno::fcntl, [arg(fd), command, (&raw const *lock) as usize]) }.map(drop)
+    unsafe { call(Sysno::fcntl, [arg(fd), command.0, (&raw const *lock) as usize]) }.map(drop)
 }
 
 /// fcntl(2) `F_OFD_GETLK`: whether somebody else's lock stands against this one.
@@ -244,24 +228,6 @@ pub fn flock(fd: Fd, operation: usize) -> Result<()> {
 /// EBADF.
 pub fn closes_at_exec(fd: Fd) -> Result<bool> {
     Ok(fcntl(fd, abi::F_GETFD, 0)? & abi::FD_CLOEXEC != 0)
-}
-
-/// dup3(2), with close-on-exec as told.
-///
-/// # Errors
-/// The call's.
-pub fn dup_to(fd: Fd, to: Fd, cloexec: bool) -> Result<()> {
-    let flags = if cloexec { abi::O_CLOEXEC as usize } else { 0 };
-    // SAFETY: replaces a descriptor; whoever calls owns both numbers.
-    unsafe { call(Sysno::dup3, [arg(fd), arg(to), flags]) }.map(drop)
-}
-
-/// A duplicate, close-on-exec, with the lowest free number from `min` on.
-///
-/// # Errors
-/// The call's.
-pub fn dup_above(fd: Fd, min: Fd) -> Result<Fd> {
-    fcntl(fd, abi::F_DUPFD_CLOEXEC, arg(min)).map(fd_of)
 }
 
 /// fsync(2).

@@ -10,6 +10,7 @@ pub mod child;
 pub mod credentials;
 pub mod fs;
 pub mod memory;
+pub mod message;
 pub mod namespace;
 pub mod probe;
 pub mod process;

@@ -72,11 +72,11 @@ pub fn kcmp(a: i32, b: i32) -> Result<()> {
 pub fn pidfd_getfd(pid: i32) -> Result<()> {
     // SAFETY: makes descriptors, touches no memory.
     let pidfd = unsafe { call(Sysno::pidfd_open, [pid as usize, 0, 0, 0, 0, 0]) }?;
-    let pidfd = Owned::new(i32::try_from(pidfd).map_err(|_| Errno::EIO)?);
+    let pidfd = Owned::own(i32::try_from(pidfd).map_err(|_| Errno::EIO)?);
     // SAFETY: as above.
     match unsafe { call(Sysno::pidfd_getfd, [pidfd.fd() as usize, 0, 0, 0, 0, 0]) } {
         Ok(fd) => {
-            drop(Owned::new(i32::try_from(fd).map_err(|_| Errno::EIO)?));
+            drop(Owned::own(i32::try_from(fd).map_err(|_| Errno::EIO)?));
             Ok(())
         }
         Err(Errno::EBADF) => Ok(()),
@@ -111,7 +111,7 @@ pub fn userfaultfd() -> Result<()> {
     let flags = UFFD_USER_MODE_ONLY | crate::abi::O_CLOEXEC as usize;
     // SAFETY: makes a descriptor, touches no memory.
     let fd = unsafe { call(Sysno::userfaultfd, [flags, 0, 0, 0, 0, 0]) }?;
-    drop(Owned::new(i32::try_from(fd).map_err(|_| Errno::EIO)?));
+    drop(Owned::own(i32::try_from(fd).map_err(|_| Errno::EIO)?));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use crate::abi::{self, PrctlMmMap, Rlimit};
-use crate::fs::Fd;
+use crate::fs::{Fd, Owned, fd_of};
 use crate::{Errno, Result, Sysno, call};
 
 /// getpid(2).
@@ -163,20 +163,20 @@ pub fn shares(a: i32, b: i32, what: usize) -> Option<bool> {
 ///
 /// # Errors
 /// The call's.
-pub fn pidfd(pid: i32) -> Result<Fd> {
+#[inline(always)]
+pub fn pidfd(pid: i32, flags: u32) -> Result<Owned> {
     // SAFETY: a new descriptor, no memory.
-    let fd = unsafe { call(Sysno::pidfd_open, [pid as usize, 0]) }?;
-    Fd::try_from(fd).map_err(|_| Errno::EIO)
+    unsafe { crate::socket::request(Sysno::pidfd_open, [pid as usize, flags as usize, 0, 0, 0]) }.map(Owned::own)
 }
 
 /// pidfd_getfd(2): a descriptor of another process, close-on-exec.
 ///
 /// # Errors
 /// The call's.
-pub fn borrow_descriptor(pidfd: Fd, fd: Fd) -> Result<Fd> {
+pub fn borrow_descriptor(pidfd: Fd, fd: Fd) -> Result<Owned> {
     // SAFETY: a new descriptor, no memory.
     let fd = unsafe { call(Sysno::pidfd_getfd, [pidfd as usize, fd as usize, 0]) }?;
-    Fd::try_from(fd).map_err(|_| Errno::EIO)
+    Ok(Owned::own(fd_of(fd)))
 }
 
 /// prctl(2) `PR_SET_MM_MAP`: where code, data, heap, stack, arguments and the auxiliary vector lie.
@@ -252,10 +252,10 @@ pub fn read_memory_of(pid: i32, addr: u64, to: &mut [u8]) -> Result<usize> {
 ///
 /// # Errors
 /// The call's.
-pub fn memfd(name: &CStr, flags: usize) -> Result<Fd> {
+pub fn memfd(name: &CStr, flags: usize) -> Result<Owned> {
     // SAFETY: the kernel only reads the name.
     let fd = unsafe { call(Sysno::memfd_create, [name.as_ptr() as usize, abi::MFD_CLOEXEC | flags]) }?;
-    Fd::try_from(fd).map_err(|_| Errno::EIO)
+    Ok(Owned::own(fd_of(fd)))
 }
 
 /// execveat(2) of an open file.

@@ -4,12 +4,12 @@
 
 use crate::abi::mm::{MAP_SHARED, PROT_READ};
 use crate::abi::net::{
-    ADDRESS_MAX, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, Msghdr, SCM_MAX_FD,
+    ADDRESS_MAX, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, Msghdr, SCM_MAX_FD, SIOCUNIXFILE,
 };
 use crate::abi::net::{
     SCM_RIGHTS, SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_GET_FILTER, SOL_SOCKET, SOL_TCP, TCP_ZEROCOPY_RECEIVE,
 };
-use crate::fs::{Fd, fd_of};
+use crate::fs::{Fd, Owned, fd_of};
 use crate::{Errno, Result, Sysno, call};
 
 /// An address at which nothing can be mapped (`vm.mmap_min_addr`), and how far.
@@ -20,11 +20,19 @@ const fn arg(fd: Fd) -> usize {
     fd as isize as usize
 }
 
-/// getsockopt(2) into `to`; returns how many bytes the value has.
+/// getsockopt(2) into `to`; returns how many bytes the value has. Not for those that write elsewhere or more: [`filter`], [`sequence`].
 ///
 /// # Errors
-/// The call's.
+/// The call's; EINVAL: one of those.
 pub fn option(fd: Fd, level: u32, name: u32, to: &mut [u8]) -> Result<usize> {
+    if matches!((level, name), (SOL_SOCKET, SO_GET_FILTER) | (SOL_TCP, TCP_ZEROCOPY_RECEIVE)) {
+        return Err(Errno::EINVAL);
+    }
+    option_of(fd, level, name, to)
+}
+
+#[inline(always)]
+fn option_of(fd: Fd, level: u32, name: u32, to: &mut [u8]) -> Result<usize> {
     let mut len = to.len() as u32;
     let at = (to.as_mut_ptr() as usize, (&raw mut len) as usize);
     // SAFETY: the kernel writes at most `len` bytes to `to`, and the length.
@@ -56,20 +64,82 @@ pub fn address(fd: Fd, peer: bool, to: &mut [u8; ADDRESS_MAX]) -> Result<u32> {
 }
 
 /// A call that takes numbers and reads memory at most, and returns a small number: bind(2), connect(2), listen(2), setsockopt(2) and
-/// their like.
+/// their like, for those who have a table of them.
+///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// let words = vec![0u64; 512];
+/// let _ = sys::socket::request(sys::Sysno::munmap, [words.as_ptr() as usize, 4096, 0, 0, 0]);
+/// ```
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// It is such a call, and closes no descriptor that another owns.
+#[inline(always)]
+pub unsafe fn request(number: Sysno, [a, b, c, d, e]: [usize; 5]) -> Result<Fd> {
+    // SAFETY: the caller vouches.
+    unsafe { in_registers(a, b, c, d, e, number) }
+}
+
+/// The call itself, which exists once; an array would be built in memory for each.
+///
+/// # Safety
+/// As [`request`].
+#[inline(never)]
+unsafe fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number: Sysno) -> Result<Fd> {
+    // SAFETY: the caller vouches.
+    unsafe { call(number, [a, b, c, d, e]) }.map(fd_of)
+}
+
+/// socket(2).
 ///
 /// # Errors
 /// The call's.
 #[inline(always)]
-pub fn request(number: Sysno, [a, b, c, d, e]: [usize; 5]) -> Result<Fd> {
-    in_registers(a, b, c, d, e, number)
+pub fn make(family: u32, kind: u32, protocol: u32) -> Result<Owned> {
+    // SAFETY: no memory is touched.
+    unsafe { request(Sysno::socket, [family as usize, kind as usize, protocol as usize, 0, 0]) }.map(Owned::own)
 }
 
-/// The call itself, which exists once; an array would be built in memory for each.
-#[inline(never)]
-fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number: Sysno) -> Result<Fd> {
-    // SAFETY: these calls only read what they are given addresses of, and cope with bad ones.
-    unsafe { call(number, [a, b, c, d, e]) }.map(fd_of)
+/// bind(2).
+///
+/// # Errors
+/// The call's.
+#[inline(always)]
+pub fn bind(fd: Fd, address: &[u8]) -> Result<()> {
+    // SAFETY: the kernel only reads the address.
+    unsafe { request(Sysno::bind, [arg(fd), address.as_ptr() as usize, address.len(), 0, 0]) }.map(drop)
+}
+
+/// connect(2).
+///
+/// # Errors
+/// The call's.
+#[inline(always)]
+pub fn connect(fd: Fd, address: &[u8]) -> Result<()> {
+    // SAFETY: the kernel only reads the address.
+    unsafe { request(Sysno::connect, [arg(fd), address.as_ptr() as usize, address.len(), 0, 0]) }.map(drop)
+}
+
+/// accept4(2), without the address.
+///
+/// # Errors
+/// The call's.
+#[inline(always)]
+pub fn accept(listener: Fd, flags: u32) -> Result<Owned> {
+    // SAFETY: no memory is touched.
+    unsafe { request(Sysno::accept4, [arg(listener), 0, 0, flags as usize, 0]) }.map(Owned::own)
+}
+
+/// `SIOCUNIXFILE`: opens the file that a Unix socket is bound to.
+///
+/// # Errors
+/// EPERM: this user may not; ENOENT: it has no file.
+pub fn file(fd: Fd) -> Result<Owned> {
+    // SAFETY: no memory is touched.
+    unsafe { request(Sysno::ioctl, [arg(fd), SIOCUNIXFILE, 0, 0, 0]) }.map(Owned::own)
 }
 
 /// setsockopt(2).
@@ -78,7 +148,8 @@ fn in_registers(a: usize, b: usize, c: usize, d: usize, e: usize, number: Sysno)
 /// The call's.
 pub fn set_option(fd: Fd, level: u32, name: u32, value: &[u8]) -> Result<()> {
     let value = (value.as_ptr() as usize, value.len());
-    request(Sysno::setsockopt, [arg(fd), level as usize, name as usize, value.0, value.1]).map(drop)
+    // SAFETY: the kernel only reads the value.
+    unsafe { request(Sysno::setsockopt, [arg(fd), level as usize, name as usize, value.0, value.1]) }.map(drop)
 }
 
 /// How many instructions a socket's packet filter has; 0: it has none.
@@ -86,7 +157,8 @@ pub fn set_option(fd: Fd, level: u32, name: u32, value: &[u8]) -> Result<()> {
 /// # Errors
 /// EACCES: it is no classic one.
 pub fn filter_len(fd: Fd) -> Result<usize> {
-    option(fd, SOL_SOCKET, SO_GET_FILTER, &mut [])
+    // Without room it tells the number alone.
+    option_of(fd, SOL_SOCKET, SO_GET_FILTER, &mut [])
 }
 
 /// Copies a socket's packet filter, which has so many instructions.
@@ -110,7 +182,8 @@ pub fn attach(fd: Fd, program: &[u8]) -> Result<()> {
     // struct sock_fprog: how many, and where.
     let program = [program.len() as u64 / 8, program.as_ptr() as usize as u64];
     let at = program.as_ptr() as usize;
-    request(Sysno::setsockopt, [arg(fd), SOL_SOCKET as usize, SO_ATTACH_FILTER as usize, at, 16]).map(drop)
+    // SAFETY: the kernel only reads the program.
+    unsafe { request(Sysno::setsockopt, [arg(fd), SOL_SOCKET as usize, SO_ATTACH_FILTER as usize, at, 16]) }.map(drop)
 }
 
 /// Attaches a packet filter that lets nothing in.
@@ -134,12 +207,12 @@ pub fn detach(fd: Fd) -> Result<()> {
 ///
 /// # Errors
 /// The call's.
-pub fn pair([family, kind, protocol]: [usize; 3]) -> Result<[Fd; 2]> {
+pub fn pair([family, kind, protocol]: [usize; 3]) -> Result<[Owned; 2]> {
     let mut ends = [-1; 2];
     let kind = kind | crate::abi::net::SOCK_CLOEXEC as usize;
     // SAFETY: the kernel writes two numbers.
     unsafe { call(Sysno::socketpair, [family, kind, protocol, ends.as_mut_ptr() as usize, 0, 0]) }?;
-    Ok(ends)
+    Ok(ends.map(Owned::own))
 }
 
 /// A control message of descriptors: `struct cmsghdr` and room for as many as one can have.
@@ -188,7 +261,8 @@ pub fn send(fd: Fd, bytes: &[u8], rights: &mut Rights, to: &[u8]) -> Result<Fd> 
         flags: 0,
     };
     let how = MSG_DONTWAIT | MSG_NOSIGNAL;
-    let sent = request(Sysno::sendmsg, [arg(fd), (&raw const message) as usize, how, 0, 0])?;
+    // SAFETY: the kernel only reads the message and what it names.
+    let sent = unsafe { request(Sysno::sendmsg, [arg(fd), (&raw const message) as usize, how, 0, 0]) }?;
     rights.count = 0;
     Ok(sent)
 }

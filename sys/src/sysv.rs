@@ -2,14 +2,30 @@
 
 use crate::{Errno, Result, Sysno, call};
 
+/// What shmctl(2) and semctl(2) do with a structure of facts, of these sizes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command(usize);
+
+impl Command {
+    /// The command's number, for a call that is made elsewhere.
+    #[must_use]
+    pub const fn number(self) -> usize {
+        self.0
+    }
+}
+
+/// What semctl(2) tells of one semaphore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fact(usize);
+
 /// `IPC_RMID`.
-pub const RMID: usize = 0;
+pub const RMID: Command = Command(0);
 /// `IPC_SET`.
-pub const SET: usize = 1;
+pub const SET: Command = Command(1);
 /// `IPC_STAT`.
-pub const STAT: usize = 2;
+pub const STAT: Command = Command(2);
 /// `SHM_LOCK`.
-pub const LOCK: usize = 11;
+pub const LOCK: Command = Command(11);
 /// `IPC_CREAT | IPC_EXCL`.
 pub const NEW: u32 = 0o3000;
 /// `SHM_RDONLY`.
@@ -30,9 +46,9 @@ pub fn get(key: u32, size: u64, flags: u32) -> Result<i32> {
 ///
 /// # Errors
 /// The call's.
-pub fn control(id: i32, command: usize, facts: &mut [u8; FACTS]) -> Result<()> {
+pub fn control(id: i32, command: Command, facts: &mut [u8; FACTS]) -> Result<()> {
     // SAFETY: the kernel reads and writes this structure alone.
-    unsafe { call(Sysno::shmctl, [id as usize, command, facts.as_mut_ptr() as usize]) }.map(drop)
+    unsafe { call(Sysno::shmctl, [id as usize, command.0, facts.as_mut_ptr() as usize]) }.map(drop)
 }
 
 /// shmat(2): at a place of the kernel's choice for address 0, else there, where nothing may be mapped yet.
@@ -44,16 +60,10 @@ pub fn attach(id: i32, addr: usize, flags: u32) -> Result<usize> {
     unsafe { call(Sysno::shmat, [id as usize, addr, flags as usize & !0o40000]) }
 }
 
-/// shmdt(2): ends an attachment, and nothing else.
-pub fn detach(addr: usize) {
-    // SAFETY: no other memory goes by it, and nothing of Rust's lies in an attachment.
-    let _ = unsafe { call(Sysno::shmdt, [addr]) };
-}
-
 /// What semctl(2) tells of one semaphore of a set: `GETPID`, who has used it last.
-pub const PID: usize = 11;
+pub const PID: Fact = Fact(11);
 /// `GETVAL`.
-pub const VALUE: usize = 12;
+pub const VALUE: Fact = Fact(12);
 /// Bytes of `struct semid64_ds`.
 pub const SET_FACTS: usize = 104;
 
@@ -61,11 +71,9 @@ pub const SET_FACTS: usize = 104;
 ///
 /// # Errors
 /// The call's.
-pub fn semaphore(id: i32, number: usize, command: usize) -> Result<i32> {
-    // Whatever else it might be asked for has no memory to work on.
-    let command = if command == PID { PID } else { VALUE };
+pub fn semaphore(id: i32, number: usize, fact: Fact) -> Result<i32> {
     // SAFETY: works on no memory.
-    unsafe { call(Sysno::semctl, [id as usize, number, command]) }.map(|value| value as i32)
+    unsafe { call(Sysno::semctl, [id as usize, number, fact.0]) }.map(|value| value as i32)
 }
 
 /// semctl(2) `GETALL`: the values of a set, at one moment. Ids do not come again soon, and a set keeps its number of semaphores.
@@ -103,9 +111,9 @@ fn check_count(id: i32, expected: usize) -> Result<()> {
 ///
 /// # Errors
 /// The call's.
-pub fn set_control(id: i32, command: usize, facts: &mut [u8; SET_FACTS]) -> Result<()> {
+pub fn set_control(id: i32, command: Command, facts: &mut [u8; SET_FACTS]) -> Result<()> {
     // SAFETY: the kernel reads and writes this structure alone.
-    unsafe { call(Sysno::semctl, [id as usize, 0, command, facts.as_mut_ptr() as usize]) }.map(drop)
+    unsafe { call(Sysno::semctl, [id as usize, 0, command.0, facts.as_mut_ptr() as usize]) }.map(drop)
 }
 
 /// semctl(2) `SEM_INFO`: the highest place of a set in the namespace's table, and how many sets there are.

@@ -1,6 +1,6 @@
 //! Terminals: their settings.
 
-use crate::abi::{self, POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER, TIOCSPGRP};
+use crate::abi::{self, Ask, Control, POLLIN, POLLOUT, TCGETS, TCSETS, TCXONC, TERMIOS_LEN, TIOCGPTPEER, TIOCSPGRP};
 use crate::fs::{Fd, Owned, ioctl, read, ready_within, write_all};
 use crate::{Errno, Result, Sysno, call};
 
@@ -12,38 +12,43 @@ pub type Termios = [u8; TERMIOS_LEN];
 /// # Errors
 /// The call's.
 pub fn settings(fd: Fd) -> Result<Termios> {
-    let mut termios = [0; TERMIOS_LEN];
-    // SAFETY: the request fills the kernel's struct termios, 36 bytes.
-    unsafe { ioctl(fd, TCGETS, &mut termios) }?;
-    Ok(termios)
+    ask(fd, TCGETS)
 }
 
 /// TCSETS: the settings, at once.
 ///
 /// # Errors
 /// The call's.
-pub fn set_settings(fd: Fd, mut termios: Termios) -> Result<()> {
-    // SAFETY: the request reads the kernel's struct termios, 36 bytes.
-    unsafe { ioctl(fd, TCSETS, &mut termios) }.map(drop)
+pub fn set_settings(fd: Fd, termios: Termios) -> Result<()> {
+    control(fd, TCSETS, &termios)
 }
 
-/// A request that only reads its argument: `TCSETS`, `TIOCSWINSZ`, `TIOCPKT`, `TIOCSPTLCK`, and those that have none.
+/// No argument, or zero.
+pub const ZERO: Termios = [0; TERMIOS_LEN];
+
+/// A request that only reads its argument, or the beginning of it.
+///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// // TCGETS writes to its argument.
+/// let _ = sys::terminal::control(0, 0x5401, &[0; 36]);
+/// ```
 ///
 /// # Errors
 /// The call's.
-pub fn control(fd: Fd, request: usize, argument: &[u8]) -> Result<()> {
-    // SAFETY: the kernel reads at most 44 bytes, and changes none; behind a shorter argument it reads what lies there, or fails.
-    unsafe { call(Sysno::ioctl, [fd as usize, request, argument.as_ptr() as usize]) }.map(drop)
+pub fn control(fd: Fd, request: Control, argument: &Termios) -> Result<()> {
+    // SAFETY: these requests read no more than that, and write nothing.
+    unsafe { call(Sysno::ioctl, [fd as usize, request.number() as usize, argument.as_ptr() as usize]) }.map(drop)
 }
 
-/// A request that fills at most [`TERMIOS_LEN`] bytes: `TCGETS`, `TIOCGWINSZ`, and those of one number.
+/// A request that fills at most [`TERMIOS_LEN`] bytes: the settings, the size, or a number.
 ///
 /// # Errors
 /// The call's.
-pub fn ask(fd: Fd, request: usize) -> Result<Termios> {
+pub fn ask(fd: Fd, request: Ask) -> Result<Termios> {
     let mut value = [0; TERMIOS_LEN];
-    // SAFETY: those requests fill no more than that.
-    unsafe { ioctl(fd, request, &mut value) }?;
+    // SAFETY: these requests fill no more than that.
+    unsafe { ioctl(fd, request.number(), &mut value) }?;
     Ok(value)
 }
 
@@ -51,7 +56,7 @@ pub fn ask(fd: Fd, request: usize) -> Result<Termios> {
 ///
 /// # Errors
 /// The call's.
-pub fn number(fd: Fd, request: usize) -> Result<u32> {
+pub fn number(fd: Fd, request: Ask) -> Result<u32> {
     ask(fd, request).map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d]))
 }
 
@@ -62,7 +67,7 @@ pub fn number(fd: Fd, request: usize) -> Result<u32> {
 /// The call's.
 pub fn peer(master: Fd, flags: u32) -> Result<Owned> {
     // SAFETY: makes a descriptor; no memory is touched.
-    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| Owned::new(fd as Fd))
+    unsafe { call(Sysno::ioctl, [master as usize, TIOCGPTPEER, flags as usize]) }.map(|fd| Owned::own(fd as Fd))
 }
 
 /// tcgetpgrp(3): the process group that a terminal's keys reach.
@@ -78,7 +83,10 @@ pub fn foreground(fd: Fd) -> Result<i32> {
 /// # Errors
 /// ENOTTY; EPERM: no group of this session.
 pub fn set_foreground(fd: Fd, group: i32) -> Result<()> {
-    control(fd, TIOCSPGRP, &group.to_le_bytes())
+    let mut argument = ZERO;
+    let [a, b, c, d, ..] = &mut argument;
+    [*a, *b, *c, *d] = group.to_le_bytes();
+    control(fd, TIOCSPGRP, &argument)
 }
 
 /// A session of this process's own, if it may have one: who leads a process group stays in its own.

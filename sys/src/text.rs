@@ -9,12 +9,6 @@ mod parse;
 
 pub use parse::{Words, after, choice, cut, decimal, hex, numbered, octal, words};
 
-/// Writes a line to standard error, if that can be: a pattern, see [`fill`].
-#[inline(never)] // So that its buffer exists once.
-pub fn say(pattern: &'static str, number: u64, bytes: &[u8], errno: i32) {
-    let _ = crate::fs::write_all(2, Line::filled(pattern, number, bytes, errno).as_bytes());
-}
-
 /// A string of at most `N` bytes, kept with a closing NUL behind it.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {

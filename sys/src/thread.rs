@@ -13,17 +13,33 @@ pub fn tid() -> i32 {
 }
 
 /// set_tid_address(2).
-pub fn set_tid_address(at: u64) {
-    // SAFETY: the kernel remembers a number; it writes there when the thread ends, and copes with bad ones.
+///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// sys::thread::set_tid_address("text".as_ptr() as u64);
+/// ```
+///
+/// # Safety
+/// The kernel writes a zero of four bytes there when the calling thread ends.
+pub unsafe fn set_tid_address(at: u64) {
+    // SAFETY: the caller vouches for the place.
     let _ = unsafe { call(Sysno::set_tid_address, [at as usize]) };
 }
 
 /// set_robust_list(2).
 ///
+/// ```compile_fail
+/// #![forbid(unsafe_code)]
+/// let _ = sys::thread::set_robust_list([0u64; 3].as_ptr() as u64, 24);
+/// ```
+///
 /// # Errors
 /// The call's.
-pub fn set_robust_list(head: u64, len: u64) -> Result<()> {
-    // SAFETY: the kernel remembers numbers and copes with bad ones.
+///
+/// # Safety
+/// The kernel walks the list when the calling thread ends, and writes to each lock that it finds there.
+pub unsafe fn set_robust_list(head: u64, len: u64) -> Result<()> {
+    // SAFETY: the caller vouches for the list.
     unsafe { call(Sysno::set_robust_list, [head as usize, len as usize]) }.map(drop)
 }
 

@@ -87,6 +87,20 @@ pub fn with_no_other_descriptors(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Makes the command start with duplicates of a descriptor under these numbers, which must stay open until then.
+pub fn with_descriptor(command: &mut Command, fd: i32, numbers: &'static [i32]) {
+    let prepare = move || {
+        for number in numbers {
+            // SAFETY: a number that the child does not use.
+            unsafe { sys::fs::dup_to(fd, *number, false) }
+                .map_err(|e| std::io::Error::from_raw_os_error(e.into_raw()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(prepare) };
+}
+
 /// Starts a command; again while its program is open for writing in a child that another test has just forked.
 fn spawn(command: &mut Command) -> Result<Child> {
     let start = || match command.spawn() {

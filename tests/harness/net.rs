@@ -77,9 +77,7 @@ pub fn has_table(name: &str) -> Result<bool> {
     let request = [20, 0, 0, 0, 1, 10, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     const DONE: u8 = 3;
     let [family, kind, netfilter] = [16, 3 | 0o2_000_000, 12];
-    let socket = sys::fs::Owned::new(
-        sys::fs::make(sys::Sysno::socket, [family, kind, netfilter, 0]).map_err(|e| anyhow!("netfilter: {e}"))?,
-    );
+    let socket = sys::socket::make(family, kind, netfilter).map_err(|e| anyhow!("netfilter: {e}"))?;
     let mut answer = vec![0; 1 << 16];
     let mut len = sys::socket::ask(socket.fd(), &request, &mut answer).map_err(|e| anyhow!("netfilter: {e}"))?;
     let mut found = false;

@@ -270,9 +270,7 @@ fn all_of_them_at_once() -> Result<()> {
         let raw = std::os::fd::AsRawFd::as_raw_fd(&reader);
         let mut command = place.command(tool("python3", "python3")?);
         ckpt_tests::job::with_no_other_descriptors(&mut command);
-        let give = move || sys::fs::dup_to(raw, 9, false).map_err(|_| std::io::ErrorKind::Other.into());
-        // SAFETY: between fork and exec it makes a system call and nothing else.
-        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, give) };
+        ckpt_tests::job::with_descriptor(&mut command, raw, &[9]);
         let job = Job::start(command.args(["-c", SCRIPT]))?;
         job.wait_line(READY)?;
         place.save(job.pid(), &image, &["--kill"])?;

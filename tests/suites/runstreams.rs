@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -209,14 +208,7 @@ fn descriptors_that_were_left_open() -> Result<()> {
         let raw = reader.as_raw_fd();
         let start = |options: &[&str], open: &'static [i32]| -> Result<Job> {
             let mut command = python(&place, options, SCRIPT)?;
-            let close = move || {
-                for fd in open {
-                    sys::fs::dup_to(raw, *fd, false).map_err(|_| std::io::ErrorKind::Other)?;
-                }
-                Ok(())
-            };
-            // SAFETY: between fork and exec it makes system calls and nothing else.
-            unsafe { command.pre_exec(close) };
+            job::with_descriptor(&mut command, raw, open);
             Job::start(&mut command)
         };
         let wrong = start(&["--keep-fd", "77"], &[5])?.end()?;
@@ -271,10 +263,7 @@ fn a_save_names_what_leads_outside() -> Result<()> {
         let raw = reader.as_raw_fd();
         let mut command = place.command(tool("python3", "python3")?);
         job::with_no_other_descriptors(&mut command);
-        // SAFETY: between fork and exec it makes a system call and nothing else.
-        unsafe {
-            command.pre_exec(move || sys::fs::dup_to(raw, 251, false).map_err(|_| std::io::ErrorKind::Other.into()))
-        };
+        job::with_descriptor(&mut command, raw, &[251]);
         let job = Job::start(command.args(["-c", SCRIPT]))?;
         job.wait_line("ready")?;
         let saved = place.save(job.pid(), &place.file("job.ckpt"), &["--kill"])?;

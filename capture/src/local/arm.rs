@@ -5,11 +5,12 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use sys::abi::signal::{NSIG, Sigaction, Siginfo, Ucontext};
+use sys::abi::signal::{NSIG, Siginfo, Ucontext};
 use sys::{Errno, Result};
 
-use super::own::pass_on;
-use super::save::{Outcome, Request, claim, save_claimed};
+use super::own::{Own, pass_on};
+use super::save::{Outcome, Path, Request, claim, save_claimed};
+use super::shared::Shared;
 use super::stop::action;
 use super::vdso;
 use crate::output::PATH_MAX;
@@ -28,41 +29,40 @@ static OWNER: AtomicI32 = AtomicI32::new(0);
 /// What to do on each signal: 0 not armed, 1 go on, 256 + status: exit.
 static AFTER: [AtomicU32; NSIG as usize + 1] = [const { AtomicU32::new(0) }; NSIG as usize + 1];
 
-/// The image's path: written before anything is armed, and only then.
-static PATH: Path = Path(core::cell::UnsafeCell::new(([0; PATH_MAX], 0)));
+/// Words of a path, and its length behind them.
+const PATH_WORDS: usize = PATH_MAX / 8 + 1;
 
-struct Path(core::cell::UnsafeCell<([u8; PATH_MAX], usize)>);
+/// The image's path.
+static PATH: Shared<PATH_WORDS> = Shared::new();
 
-// SAFETY: written by `on_signal` with all signals blocked, before a handler can read it; later calls replace it
-// under the same rule, see there.
-unsafe impl Sync for Path {}
+/// The programs' own actions for armed signals that it sets later (see `preload.rs`), of which the kernel does not know.
+static SHADOW: [Own; NSIG as usize + 1] = [const { Own::new() }; NSIG as usize + 1];
 
-/// The programs' own actions for armed signals that it sets later (see `preload.rs`).
-pub static SHADOW: Shadow =
-    Shadow(core::cell::UnsafeCell::new([Sigaction { handler: 0, flags: 0, restorer: 0, mask: 0 }; NSIG as usize + 1]));
+/// The program's own action for an armed signal, if there is such a signal.
+#[must_use]
+pub fn shadow(signal: i32) -> Option<&'static Own> {
+    SHADOW.get(usize::try_from(signal).ok()?)
+}
 
-/// A table of actions that the kernel does not see.
-#[derive(Debug)]
-pub struct Shadow(core::cell::UnsafeCell<[Sigaction; NSIG as usize + 1]>);
-
-// SAFETY: as with sigaction(2) itself, a program that sets one signal's action from two threads at once gets one of them.
-unsafe impl Sync for Shadow {}
-
-impl Shadow {
-    /// The program's action for an armed signal.
-    #[must_use]
-    pub fn get(&self, signal: i32) -> Sigaction {
-        // SAFETY: a copy of plain numbers.
-        unsafe { (*self.0.get()).get(signal as usize).copied().unwrap_or_default() }
+/// The path on which armed signals save.
+pub fn path(room: &mut [u8; PATH_MAX]) -> &[u8] {
+    let [words @ .., len] = PATH.get();
+    for (to, word) in room.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
     }
+    room.get(..len).unwrap_or_default()
+}
 
-    /// Sets it.
-    pub fn set(&self, signal: i32, new: Sigaction) {
-        // SAFETY: plain numbers, see the type.
-        if let Some(to) = unsafe { (*self.0.get()).get_mut(signal as usize) } {
-            *to = new;
-        }
+fn set_path(path: &[u8]) {
+    let mut words = [0; PATH_WORDS];
+    for (to, bytes) in words.iter_mut().zip(path.chunks(8)) {
+        let mut word = [0; 8];
+        word.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+        *to = usize::from_le_bytes(word);
     }
+    let [.., len] = &mut words;
+    *len = path.len();
+    PATH.set(words);
 }
 
 /// Arms a signal. A relative `path` counts from the working directory of now.
@@ -75,9 +75,7 @@ pub fn on_signal(signal: i32, path: &[u8], after: After) -> Result<()> {
     let mut full = [0; PATH_MAX];
     let len = absolute(path, &mut full)?;
     let old = sys::signal::set_mask(sys::signal::ALL)?;
-    // SAFETY: all signals are blocked on this thread; a handler on another thread that reads while a program
-    // re-arms would have to be sent a signal in this very moment, which on_signal's documentation excludes.
-    unsafe { *PATH.0.get() = (full, len) };
+    set_path(full.get(..len).unwrap_or_default());
     OWNER.store(owner(), Ordering::Release);
     slot.store(
         match after {
@@ -91,7 +89,9 @@ pub fn on_signal(signal: i32, path: &[u8], after: After) -> Result<()> {
     sys::signal::set_mask(old)?;
     match done {
         Ok(program) if program.handler != on_save as *const () as usize => {
-            SHADOW.set(signal, program);
+            if let Some(own) = shadow(signal) {
+                own.set(&program);
+            }
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -164,11 +164,8 @@ unsafe extern "C" fn on_save(signal: i32, info: *const Siginfo, context: *const 
 /// Saves on the thread that has claimed it, which a signal has interrupted there.
 pub fn save_at(signal: i32, context: *const Ucontext) {
     let after = AFTER.get(signal as usize).map_or(0, |a| a.load(Ordering::Acquire));
-    // SAFETY: see PATH.
-    let (bytes, len) = unsafe { &*PATH.0.get() };
-    let path = bytes.get(..*len).unwrap_or_default();
     let exit = (after >= 256).then_some((after & 0xff) as i32);
-    match save_claimed(Request { path, signal, interrupted: context, exit }) {
+    match save_claimed(Request { path: Path::Armed, signal, interrupted: context, exit }) {
         Ok(Outcome::Saved | Outcome::Restarted) => {}
         Err(error) => report(&error),
     }
@@ -182,5 +179,5 @@ pub fn report(error: &state::Error) {
 
 /// Does what the program's own action says, in a child that is not armed.
 fn not_ours(signal: i32, info: *const Siginfo, context: *const Ucontext) {
-    pass_on(&SHADOW.get(signal), signal, info, context);
+    pass_on(&shadow(signal).map(Own::get).unwrap_or_default(), signal, info, context);
 }

@@ -7,6 +7,7 @@
 pub mod arm;
 mod own;
 pub mod save;
+mod shared;
 mod stop;
 mod target;
 mod vdso;

@@ -2,24 +2,29 @@
 //!
 //! Must never change what a program sees of its action once the moment is over.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
 use sys::abi::signal::{SA_SIGINFO, SIG_DFL, SIG_IGN, Sigaction, Siginfo, Ucontext};
+
+use super::shared::Shared;
 
 /// The program's own action for a signal.
 #[derive(Debug)]
-pub struct Own([AtomicUsize; 4]);
+pub struct Own(Shared<4>);
 
 impl Own {
     /// The default one.
     pub const fn new() -> Self {
-        Self([const { AtomicUsize::new(0) }; 4])
+        Self(Shared::new())
     }
 
     /// What was kept.
     pub fn get(&self) -> Sigaction {
-        let [handler, flags, restorer, mask] = self.0.each_ref().map(|word| word.load(Ordering::Acquire));
+        let [handler, flags, restorer, mask] = self.0.get();
         Sigaction { handler, flags: flags as u64, restorer, mask: mask as u64 }
+    }
+
+    /// Keeps this one.
+    pub fn set(&self, action: &Sigaction) {
+        self.0.set([action.handler, action.flags as usize, action.restorer, action.mask as usize]);
     }
 
     /// Sets `ours` for a signal and keeps what it replaces, unless that is left over from a save that failed. Returns the
@@ -34,9 +39,7 @@ impl Own {
         // SAFETY: the caller's promise.
         let old = unsafe { sys::signal::set_action(signal, ours) }?;
         if old.handler != ours.handler {
-            for (to, word) in self.0.iter().zip([old.handler, old.flags as usize, old.restorer, old.mask as usize]) {
-                to.store(word, Ordering::Release);
-            }
+            self.set(&old);
         }
         Ok(self.get())
     }

@@ -14,10 +14,10 @@ use super::arm::owner;
 use super::stop::{self, BACK, ROUND, STOP_SIGNAL, Stop};
 use super::target::Local;
 use super::vdso;
-use super::window::{PENDING_MAX, Slot, Window};
+use super::window::{Kept, PENDING_MAX, Window};
 use crate::core_notes::Frame;
 use crate::origin::Origin;
-use crate::output::{Output, Placing};
+use crate::output::{Output, PATH_MAX, Placing};
 use crate::session::{self, Facts, Stopped, Threads};
 use crate::traces::Place;
 
@@ -44,11 +44,20 @@ pub enum Outcome {
     Restarted,
 }
 
+/// The absolute path of an image.
+#[derive(Clone, Copy, Debug)]
+pub enum Path<'a> {
+    /// This one.
+    Given(&'a [u8]),
+    /// That on which armed signals save: read on the window's stack, as the program's may be small.
+    Armed,
+}
+
 /// How a save is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Absolute path of the image.
-    pub path: &'a [u8],
+    /// Where the image goes.
+    pub path: Path<'a>,
     /// The signal that asked; 0 for a call.
     pub signal: i32,
     /// The frame that it interrupted; null for a call.
@@ -100,7 +109,7 @@ pub fn save_claimed(request: Request<'_>) -> Result<Outcome> {
     let slot = window.slot(0);
     // SAFETY: slot and stack are this thread's own; after a restart only this frame and statics are used.
     let entered = unsafe {
-        (*slot).interrupted = request.interrupted;
+        (*slot).kept.interrupted = request.interrupted;
         sys::arch::enter(&raw mut (*slot).context, lead, (&raw mut work).cast(), window.leader_stack())
     };
     if entered.stub_start != 0 {
@@ -137,13 +146,12 @@ fn restarted(entered: Entered, round: u32) {
 unsafe extern "C" fn lead(context: *mut Context, work: *mut u8) -> usize {
     // SAFETY: `save` passes its own work and waits for the return.
     let work = unsafe { &mut *work.cast::<Work<'_>>() };
-    // SAFETY: the leader's slot, used by this thread alone.
-    let (slot, context) = unsafe { (&mut *work.window.slot(0), &mut *context) };
-    work.error = attempt(work, slot, context).err();
+    // SAFETY: the leader's, used by this thread alone.
+    work.error = attempt(work, unsafe { &mut *context }).err();
     0
 }
 
-fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Result<()> {
+fn attempt(work: &mut Work<'_>, context: &mut Context) -> Result<()> {
     let mut scout = open_target(work.window, [-1, -1])?;
     state::process::check(&mut scout)?;
     let (stop, stopped) = Stop::all(work.window, &scout);
@@ -151,7 +159,7 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
     work.clean = stopped.is_ok();
     // What is taken here is given back by `release`, whatever happened.
     let mut shared = [Siginfo::zeroed(); PENDING_MAX];
-    let result = stopped.and_then(|()| save_stopped(work, slot, context, &stop, &mut shared));
+    let result = stopped.and_then(|()| save_stopped(work, context, &stop, &mut shared));
     if result.is_ok()
         && let Some(status) = work.request.exit
     {
@@ -164,7 +172,7 @@ fn attempt(work: &mut Work<'_>, slot: &mut Slot, context: &mut Context) -> Resul
         // The limit on file sizes sends a signal that the program did not earn.
         let _ = sys::signal::take_pending(sys::signal::bit(SIGXFSZ));
     }
-    stop.release(work.window, slot, work.clean);
+    stop.release(work.window, work.clean);
     result
 }
 
@@ -174,19 +182,19 @@ fn open_target(window: &Window, ours: [Fd; 2]) -> Result<Local> {
 
 /// The save itself. All descriptors are opened here, where no thread can close them under the saver's hands and
 /// open a file of the program under the same number.
-fn save_stopped(
-    work: &Work<'_>,
-    slot: &mut Slot,
-    context: &mut Context,
-    stop: &Stop,
-    shared: &mut [Siginfo],
-) -> Result<()> {
-    let mut output = Output::create(work.request.path, Placing::default())?;
+fn save_stopped(work: &Work<'_>, context: &mut Context, stop: &Stop, shared: &mut [Siginfo]) -> Result<()> {
+    let mut room = [0; PATH_MAX];
+    let path = match work.request.path {
+        Path::Given(path) => path,
+        Path::Armed => super::arm::path(&mut room),
+    };
+    let mut output = Output::create(path, Placing::default())?;
     let mut target = open_target(work.window, output.descriptors())?;
     // SAFETY: the first use for this save.
     target.notes_in(unsafe { work.window.left() });
     let origin = Origin::now()?;
-    stop::collect(slot, context)?;
+    // SAFETY: the leader's own, apart from its context.
+    stop::collect(unsafe { &mut (*work.window.slot(0)).kept }, context)?;
     let posix_timers = state::posix_timer::read(&mut target, &Owners::default())?;
     let (pending, timers) = stop.take_shared(&mut target, shared)?;
     let facts = Facts {
@@ -204,13 +212,12 @@ fn save_stopped(
         same_credentials: None,
         programs: &[],
     };
-    walk(work, slot, context, &mut target, stop.count, &facts, &mut output)?;
+    walk(work, context, &mut target, stop.count, &facts, &mut output)?;
     output.finish()
 }
 
 fn walk(
     work: &Work<'_>,
-    slot: &mut Slot,
     context: &Context,
     target: &mut Local,
     count: usize,
@@ -220,9 +227,9 @@ fn walk(
     let pid = target.pid();
     let mut others = 0;
     for i in 0..count {
-        // SAFETY: the thread stands still; its slot is read and completed by the leader alone.
-        let one = unsafe { &mut *work.window.slot(i) };
-        if i > 0 && one.tid.load(Ordering::Acquire) == 0 {
+        // SAFETY: the thread stands still; what it keeps is read and completed by the leader alone.
+        let (signs, one) = unsafe { (&(*work.window.slot(i)).signs, &mut (*work.window.slot(i)).kept) };
+        if i > 0 && signs.tid.load(Ordering::Acquire) == 0 {
             continue;
         }
         others += u32::from(i > 0);
@@ -232,8 +239,10 @@ fn walk(
         flags |= if i == 0 { ThreadFlags::CURRENT } else { ThreadFlags::empty() };
         one.record.flags = (one.record.flags.get() | flags.bits()).into();
         state::thread::find_id_words(&mut one.record, |at, to| target.read_memory(at, to));
+        if i == 0 {
+            one.record.jmp = state::thread::jmp(context);
+        }
     }
-    slot.record.jmp = state::thread::jmp(context);
     // What the restarted process will find: all others are still to come back.
     OTHERS.store(others, Ordering::Release);
     BACK.store(0, Ordering::Release);
@@ -250,22 +259,29 @@ struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    fn used(&self) -> impl Iterator<Item = &Slot> {
-        // SAFETY: the threads stand still: nobody writes to their slots.
-        let all = (0..self.count).map(|i| unsafe { &*self.window.slot(i) });
-        all.enumerate().filter(|(i, s)| *i == 0 || s.tid.load(Ordering::Acquire) != 0).map(|(_, s)| s)
+    fn used(&self) -> impl Iterator<Item = (&Kept, &Context)> {
+        // SAFETY: atomics.
+        let is_there = |i: &usize| *i == 0 || unsafe { (*self.window.slot(*i)).signs.tid.load(Ordering::Acquire) } != 0;
+        (0..self.count).filter(is_there).map(|i| self.parts(i))
+    }
+
+    /// What a thread has left.
+    fn parts(&self, index: usize) -> (&Kept, &Context) {
+        let slot = self.window.slot(index);
+        // SAFETY: the thread stands still: nobody writes to these parts of its slot.
+        unsafe { (&(*slot).kept, &(*slot).context) }
     }
 }
 
 /// What of a thread's stack the handler uses that stopped it: its own frames below the kernel's, and in that one the siginfo, which lies behind the
 /// context (`struct rt_sigframe`, arch/x86/include/asm/sigframe.h).
-fn savers(slot: &Slot) -> [Place; 2] {
-    let context = slot.interrupted as u64;
+fn savers((kept, own): (&Kept, &Context)) -> [Place; 2] {
+    let context = kept.interrupted as u64;
     if context == 0 {
         return [[0; 2]; 2];
     }
     let info = context + size_of::<Ucontext>() as u64;
-    [[slot.context.rsp, context], [info, info + size_of::<Siginfo>() as u64]]
+    [[own.rsp, context], [info, info + size_of::<Siginfo>() as u64]]
 }
 
 impl Threads for Slots<'_> {
@@ -274,17 +290,15 @@ impl Threads for Slots<'_> {
     }
 
     fn get(&self, index: usize) -> Stopped<'_> {
-        let slot = self.used().nth(index).unwrap_or_else(|| {
-            // SAFETY: the leader's slot is always there.
-            unsafe { &*self.window.slot(0) }
-        });
-        let frame = if slot.interrupted.is_null() {
-            Frame::of_call(&slot.context)
+        // The leader's is always there.
+        let (kept, context) = self.used().nth(index).unwrap_or_else(|| self.parts(0));
+        let frame = if kept.interrupted.is_null() {
+            Frame::of_call(context)
         } else {
             // SAFETY: the kernel's frame on the thread's stack, which stands still.
-            unsafe { Frame::of_signal(&(*slot.interrupted).mcontext, &slot.record) }
+            unsafe { Frame::of_signal(&(*kept.interrupted).mcontext, &kept.record) }
         };
-        let pending = slot.pending.get(..slot.pending_len).unwrap_or_default();
-        Stopped { record: &slot.record, frame, pending, deadline: None, seccomp: &[], savers: savers(slot) }
+        let pending = kept.pending.get(..kept.pending_len).unwrap_or_default();
+        Stopped { record: &kept.record, frame, pending, deadline: None, seccomp: &[], savers: savers((kept, context)) }
     }
 }

@@ -21,7 +21,7 @@ use sys::text::decimal;
 
 use super::own::{Own, call_handler};
 use super::vdso;
-use super::window::{Slot, Window};
+use super::window::{Kept, Signs, Slot, Window};
 
 /// `SIGSETXID` of glibc, `SIGCANCEL` of musl.
 pub const STOP_SIGNAL: i32 = 33;
@@ -47,8 +47,8 @@ static SLOT_COUNT: AtomicUsize = AtomicUsize::new(0);
 static SHARED: AtomicPtr<Siginfo> = AtomicPtr::new(core::ptr::null_mut());
 static SHARED_LEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Fills a slot with all that its own thread knows; all signals are blocked. The context is filled in, too.
-pub fn collect(slot: &mut Slot, context: &mut Context) -> Result<()> {
+/// Keeps all that its own thread knows; all signals are blocked. The context is filled in, too.
+pub fn collect(kept: &mut Kept, context: &mut Context) -> Result<()> {
     let tid = sys::thread::tid();
     let failed = |what| move |e| Error::failed(format_args!("thread {tid}"), what, e);
     (context.fs_base, context.gs_base) =
@@ -58,31 +58,34 @@ pub fn collect(slot: &mut Slot, context: &mut Context) -> Result<()> {
     let proc = sys::fs::open(c"/proc/self", sys::abi::O_DIRECTORY, 0).map_err(failed("/proc cannot be read"))?;
     let mut record = state::thread::save(&mut Here, proc.fd(), tid, tid, Rseq::Near(context.fs_base))?;
     record.jmp = state::thread::jmp(context);
-    slot.record = record;
-    let taken = state::pending::take_own(proc.fd(), tid, &mut slot.pending);
-    slot.pending_len = slot.pending.iter().take_while(|i| i.signo != 0).count();
+    kept.record = record;
+    let taken = state::pending::take_own(proc.fd(), tid, &mut kept.pending);
+    kept.pending_len = kept.pending.iter().take_while(|i| i.signo != 0).count();
     taken.map(drop).map_err(failed("more signals wait for it than can be carried"))
 }
 
 /// What a stopped thread does in its slot.
 unsafe extern "C" fn wait_in_slot(context: *mut Context, slot: *mut u8) -> usize {
-    // SAFETY: the handler passes its own slot, which is this thread's alone until its state says that it stands.
-    let slot = unsafe { &mut *slot.cast::<Slot>() };
-    let round = slot.round;
-    // SAFETY: it lies in the slot, and only this thread writes to it.
-    let result = collect(slot, unsafe { &mut *context });
-    slot.error = result.err();
-    slot.state.store(if slot.error.is_some() { 2 } else { 1 }, Ordering::Release);
-    sys::thread::wake(&slot.state);
+    let slot = slot.cast::<Slot>();
+    // SAFETY: the handler passes its own slot; of these parts this one is this thread's alone until its state says that it stands.
+    let (signs, kept) = unsafe { (&(*slot).signs, &mut (*slot).kept) };
+    let round = kept.round;
+    // SAFETY: another part of the slot, to which only this thread writes.
+    let result = collect(kept, unsafe { &mut *context });
+    kept.error = result.err();
+    let state = if kept.error.is_some() { 2 } else { 1 };
+    signs.state.store(state, Ordering::Release);
+    sys::thread::wake(&signs.state);
     sys::thread::wait_while(&ROUND, round);
     let (pid, tid) = (sys::process::pid(), sys::thread::tid());
-    give_back(slot, pid, tid);
+    // SAFETY: the leader has ended its round, or this is another process: it is this thread's again.
+    give_back(unsafe { &(*slot).kept }, pid, tid);
     0
 }
 
 /// Puts back the signals that were taken off a thread's queue, and as first thread those of the process.
-pub fn give_back(slot: &Slot, pid: i32, tid: i32) {
-    state::pending::give_own(pid, tid, slot.pending.get(..slot.pending_len).unwrap_or_default());
+pub fn give_back(kept: &Kept, pid: i32, tid: i32) {
+    state::pending::give_own(pid, tid, kept.pending.get(..kept.pending_len).unwrap_or_default());
     let shared = SHARED.load(Ordering::Acquire);
     if pid == tid && !shared.is_null() {
         // SAFETY: the leader published an array of this length and keeps it until all are back.
@@ -125,8 +128,8 @@ unsafe extern "C" fn on_stop(signal: i32, info: *const Siginfo, context: *const 
 pub unsafe fn stand(slot: *mut Slot, round: u32, context: *const Ucontext) {
     // SAFETY: the caller's promise; the window lives until all are back.
     unsafe {
-        (*slot).interrupted = context;
-        (*slot).round = round;
+        (*slot).kept.interrupted = context;
+        (*slot).kept.round = round;
         let top = Slot::stack_top(slot);
         sys::arch::enter(&raw mut (*slot).context, wait_in_slot, slot.cast(), top);
     }
@@ -202,7 +205,7 @@ impl Stop {
             let before = self.count;
             sys::fs::for_each_name(dir.fd(), |name| {
                 let Some(tid) = decimal(name).and_then(|n| i32::try_from(n).ok()) else { return Ok(()) };
-                let known = (1..self.count).any(|i| slot(window, i).tid.load(Ordering::Acquire) == tid);
+                let known = (1..self.count).any(|i| signs(window, i).tid.load(Ordering::Acquire) == tid);
                 if tid == me || known { Ok(()) } else { self.send(window, target, tid) }
             })
             .map_err(failed)??;
@@ -226,7 +229,7 @@ impl Stop {
         if self.count >= window.slots() {
             return Err(image_format::writer::Full.into());
         }
-        slot(window, self.count).tid.store(tid, Ordering::Release);
+        signs(window, self.count).tid.store(tid, Ordering::Release);
         let value = u64::from(ROUND.load(Ordering::Acquire)) << 32 | self.count as u64;
         let pid = target.pid();
         let info =
@@ -243,21 +246,21 @@ impl Stop {
 
     /// Waits for one thread; the slot of one that is gone stays, without an id.
     fn await_one(&self, window: &Window, target: &impl Target, index: usize) -> Result<()> {
-        let slot = slot(window, index);
-        let tid = slot.tid.load(Ordering::Acquire);
+        let signs = signs(window, index);
+        let tid = signs.tid.load(Ordering::Acquire);
         for _ in 0..ATTEMPTS {
-            match slot.state.load(Ordering::Acquire) {
+            match signs.state.load(Ordering::Acquire) {
                 0 => {}
                 1 => return Ok(()),
                 _ => {
                     let unknown = Error::refused(format_args!("thread {tid}"), "could not be examined", AGAIN);
                     // SAFETY: the thread stored its error before its state and does not touch it again.
-                    return Err(unsafe { (*window.slot(index)).error }.unwrap_or(unknown));
+                    return Err(unsafe { (*window.slot(index)).kept.error }.unwrap_or(unknown));
                 }
             }
-            let _ = sys::thread::wait(&slot.state, 0, Some(SLICE));
-            if slot.state.load(Ordering::Acquire) == 0 && is_gone(target, tid) {
-                slot.tid.store(0, Ordering::Release);
+            let _ = sys::thread::wait(&signs.state, 0, Some(SLICE));
+            if signs.state.load(Ordering::Acquire) == 0 && is_gone(target, tid) {
+                signs.tid.store(0, Ordering::Release);
                 return Ok(());
             }
         }
@@ -295,14 +298,15 @@ impl Stop {
 
     /// Lets all go on and waits until they are out of the window. `clean`: all had stopped, so that no stop signal
     /// is still on its way and the program gets its own action back.
-    pub fn release(self, window: &Window, leader: &Slot, clean: bool) {
+    pub fn release(self, window: &Window, clean: bool) {
         vdso::wait();
         if clean {
             // SAFETY: the program's own action.
             let _ = unsafe { sys::signal::set_action(STOP_SIGNAL, &self.replaced) };
         }
-        let standing = (1..self.count).filter(|i| slot(window, *i).state.load(Ordering::Acquire) != 0).count() as u32;
-        give_back(leader, sys::process::pid(), sys::thread::tid());
+        let standing = (1..self.count).filter(|i| signs(window, *i).state.load(Ordering::Acquire) != 0).count() as u32;
+        // SAFETY: the leader's own.
+        give_back(unsafe { &(*window.slot(0)).kept }, sys::process::pid(), sys::thread::tid());
         // Threads that were asked but did not stop yet find another round, and go on.
         SLOTS.store(core::ptr::null_mut(), Ordering::Release);
         ROUND.fetch_add(1, Ordering::AcqRel);
@@ -319,14 +323,14 @@ pub fn asked(tid: i32) -> Option<(*mut Slot, u32)> {
     // SAFETY: inside the window, which lives as long as it is published.
     let mut all = (1..count).map(|i| unsafe { slots.add(i) });
     // SAFETY: as above; only the atomic is looked at.
-    all.find(|slot| unsafe { (**slot).tid.load(Ordering::Acquire) == tid })
+    all.find(|slot| unsafe { (**slot).signs.tid.load(Ordering::Acquire) == tid })
         .map(|slot| (slot, ROUND.load(Ordering::Acquire)))
 }
 
-/// The shared view of a slot: only its atomics may be used while its thread runs.
-fn slot(window: &Window, index: usize) -> &Slot {
-    // SAFETY: inside the window, which outlives the borrow; zeroed memory is a valid slot.
-    unsafe { &*window.slot(index) }
+/// What may be looked at of a slot while its thread runs.
+fn signs(window: &Window, index: usize) -> &Signs {
+    // SAFETY: atomics inside the window, which outlives the borrow, all zero at first.
+    unsafe { &(*window.slot(index)).signs }
 }
 
 fn is_gone(target: &impl Target, tid: i32) -> bool {

@@ -131,7 +131,7 @@ pub unsafe fn follow_out(slot: *mut Slot, context: *const Ucontext) -> bool {
     unsafe {
         let inside = is_inside(context, 0);
         if inside {
-            (*slot).mask = step(context);
+            (*slot).kept.mask = step(context);
         }
         inside
     }
@@ -155,7 +155,7 @@ unsafe extern "C" fn on_trap(signal: i32, info: *const Siginfo, context: *const 
         }
         let frame = &mut *context.cast_mut();
         frame.mcontext.eflags &= !EFLAGS_TF;
-        frame.sigmask = follows.map_or_else(|| MASK.load(Ordering::Acquire), |(slot, _)| (*slot).mask);
+        frame.sigmask = follows.map_or_else(|| MASK.load(Ordering::Acquire), |(slot, _)| (*slot).kept.mask);
         LEADER.compare_exchange(tid, 0, Ordering::AcqRel, Ordering::Relaxed).ok();
         STEPPING.fetch_sub(1, Ordering::AcqRel);
         sys::thread::wake(&STEPPING);

@@ -33,17 +33,19 @@ const LEFT: usize = 64 << 10;
 /// Pending signals that are kept for each thread, and for the process.
 pub const PENDING_MAX: usize = 64;
 
-/// What one thread leaves here while it stands still.
-#[repr(C)]
-pub struct Slot {
-    /// 0: not stopped yet; 1: stands still; 2: failed, see `error`.
+/// What others may look at while a thread runs.
+#[derive(Debug)]
+pub struct Signs {
+    /// 0: not stopped yet; 1: stands still; 2: failed, see [`Kept::error`].
     pub state: AtomicU32,
     /// Its id; 0 when it ended before it stopped.
     pub tid: AtomicI32,
+}
+
+/// What one thread leaves here while it stands still: its own until its state says so, and the leader's from then on.
+pub struct Kept {
     /// The round that it was stopped in.
     pub round: u32,
-    /// Its jmp context.
-    pub context: Context,
     /// Its record.
     pub record: Thread,
     /// The frame that the signal interrupted; null for a call.
@@ -56,6 +58,17 @@ pub struct Slot {
     pub pending: [Siginfo; PENDING_MAX],
     /// Why it failed.
     pub error: Option<Error>,
+}
+
+/// A thread's place. Nobody has a reference to all of it: the thread runs on its stack.
+#[repr(C)]
+pub struct Slot {
+    /// What others may look at.
+    pub signs: Signs,
+    /// What it leaves.
+    pub kept: Kept,
+    /// Its jmp context.
+    pub context: Context,
     /// Where it runs meanwhile.
     pub stack: [u8; 24 << 10],
 }

@@ -13,7 +13,7 @@ use sys::abi::{
 use sys::fs::{Fd, Owned};
 use sys::text::{Shown, Text};
 
-use super::{PATH_MAX, older};
+use super::older;
 
 /// Most hidden names that are tried: as many savers may write to one image at a time.
 const NAMES_MAX: u32 = 64;
@@ -60,7 +60,7 @@ impl NewFile {
         let failed = |why| move |e| Error::failed(format_args!("image {}", Shown(path)), why, e);
         let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
         let (dir, base) = path.split_at_checked(cut).unwrap_or((b"", path));
-        let mut dir_name = Text::<PATH_MAX>::new();
+        let mut dir_name = Text::<{ sys::abi::PATH_MAX }>::new();
         dir_name.push(if dir.is_empty() { b"." } else { dir });
         let mut name = Text::<256>::new();
         name.push(base);
@@ -146,7 +146,8 @@ impl NewFile {
     fn open_hidden(&mut self) -> sys::Result<Owned> {
         let dir = self.dir.fd();
         if self.placing.guarded {
-            self.guard = Some(sys::child::guard(|| self.clean_up())?);
+            // SAFETY: it makes system calls alone.
+            self.guard = Some(unsafe { sys::child::guard(|| self.clean_up()) }?);
         }
         for n in 0..NAMES_MAX {
             let hidden = self.hidden_name(n);
@@ -171,8 +172,10 @@ impl NewFile {
     /// When the saver has been killed: what it has written. Its own files, locks too, go with their last descriptors, which are here.
     fn clean_up(&self) {
         let dir = self.dir.fd() as u32;
-        let _ = dir.checked_sub(1).map(|last| sys::fs::close_range(0, last));
-        let _ = sys::fs::close_range(dir + 1, u32::MAX);
+        // SAFETY: the guard's own table has only the directory left to do with.
+        let _ = dir.checked_sub(1).map(|last| unsafe { sys::fs::close_range(0, last) });
+        // SAFETY: as above.
+        let _ = unsafe { sys::fs::close_range(dir + 1, u32::MAX) };
         for n in 0..NAMES_MAX {
             take_away(self.dir.fd(), &self.hidden_name(n));
         }

@@ -63,14 +63,13 @@ pub fn check_file(file: Fd, failed: impl Fn(Errno) -> Error) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use image_format::ExitCode;
-    use sys::fs::Owned;
 
     use super::*;
 
     #[test]
     fn what_is_no_image_is_refused() {
         assert!(check(&[0; 4096], 4096, &[0; 64]).is_err());
-        let file = Owned::new(sys::process::memfd(c"image", 0).unwrap());
+        let file = sys::process::memfd(c"image", 0).unwrap();
         sys::fs::pwrite_all(file.fd(), &[0; 8192], 0).unwrap();
         let failed = |e| Error::failed(format_args!("file"), "cannot be read", e);
         let refused = check_file(file.fd(), failed).unwrap_err();

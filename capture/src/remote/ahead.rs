@@ -27,7 +27,7 @@ pub fn parts(questions: &[Question], room: usize) -> impl Iterator<Item = &[Ques
     core::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = |q: &&Question| {
-            bytes += ENTRY + q.len.next_multiple_of(16);
+            bytes += ENTRY + q.data_len().next_multiple_of(16);
             bytes <= room
         };
         let (part, later) = rest.split_at(rest.iter().take_while(fits).count());
@@ -40,7 +40,7 @@ pub fn parts(questions: &[Question], room: usize) -> impl Iterator<Item = &[Ques
 fn places(questions: &[Question]) -> impl Iterator<Item = usize> {
     questions.iter().scan(questions.len() * ENTRY, |next, question| {
         let at = *next;
-        *next += question.len.next_multiple_of(16);
+        *next += question.data_len().next_multiple_of(16);
         Some(at)
     })
 }
@@ -49,14 +49,14 @@ impl Table {
     /// The table of these calls for a place in the process's memory.
     #[must_use]
     pub fn new(questions: &[Question], at: u64) -> Self {
-        let data = questions.iter().map(|q| q.len.next_multiple_of(16)).sum::<usize>();
+        let data = questions.iter().map(|q| q.data_len().next_multiple_of(16)).sum::<usize>();
         let mut bytes = vec![0; questions.len() * ENTRY + data];
         for ((entry, question), data) in bytes.chunks_exact_mut(ENTRY).zip(questions).zip(places(questions)) {
-            let args = question.args.map(|arg| match arg {
+            let args = question.args().map(|arg| match arg {
                 Arg::Value(n) => n as u64,
                 Arg::Data(offset) => at + (data + offset) as u64,
             });
-            let words = core::iter::once(question.number as u64).chain(args);
+            let words = core::iter::once(question.number() as u64).chain(args);
             for (to, word) in entry.chunks_exact_mut(size_of::<u64>()).zip(words) {
                 to.copy_from_slice(&word.to_le_bytes());
             }
@@ -82,7 +82,7 @@ impl Table {
         let answer = |((entry, question), data): ((&[u8], &Question), usize)| Answer {
             question: *question,
             result: entry.last_chunk().map_or(0, |word| u64::from_le_bytes(*word)),
-            data: self.bytes.get(data..data + question.len).unwrap_or_default().to_vec(),
+            data: self.bytes.get(data..data + question.data_len()).unwrap_or_default().to_vec(),
         };
         entries.zip(questions).zip(places(questions)).map(answer).collect()
     }
@@ -100,8 +100,9 @@ impl Answer {
     /// Whether it is the answer to this call.
     #[must_use]
     pub fn is_to(&self, number: Sysno, args: &[Arg; 6], data: &[u8]) -> bool {
-        let Question { number: own, args: mine, len } = self.question;
-        (own as usize, &mine, len) == (number as usize, args, data.len()) && data.iter().all(|byte| *byte == 0)
+        let Self { question, .. } = self;
+        (question.number() as usize, &question.args(), question.data_len()) == (number as usize, args, data.len())
+            && data.iter().all(|byte| *byte == 0)
     }
 
     /// Gives it.

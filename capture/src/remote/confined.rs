@@ -59,7 +59,8 @@ pub fn question(proc: Fd) -> Option<Question> {
     let known = open && sys::process::shares(pid, pid, KCMP_VM) == Some(true);
     let (pid, zero) = (Arg::Value(pid as usize), Arg::Value(0));
     let args = [pid, pid, Arg::Value(KCMP_VM), zero, zero, zero];
-    known.then_some(Question { number: Sysno::kcmp, args, len: 0 })
+    // SAFETY: returns a number.
+    known.then_some(unsafe { Question::of(Sysno::kcmp, args, 0) })
 }
 
 /// Whether this is the answer of a process that is restricted.

@@ -45,7 +45,8 @@ impl Connections {
                 (0..FD_MAX).for_each(repair::release);
                 name.iter().for_each(lower);
             };
-            self.guard = Some(sys::child::guard(let_go)?);
+            // SAFETY: it makes system calls alone.
+            self.guard = Some(unsafe { sys::child::guard(let_go) }?);
         }
         repair::hold(own.fd())?;
         self.held.push(own);
@@ -109,12 +110,16 @@ fn lower(name: &Name) {
     }
 }
 
-/// Calls `act`; should this process end meanwhile, `undo`, which makes system calls alone on descriptors of this process.
+/// Calls `act`; should this process end meanwhile, `undo`, on descriptors of this process.
 ///
 /// # Errors
 /// No process to see to that.
-pub fn guarded<R>(undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
-    let guard = sys::child::guard(undo)?;
+///
+/// # Safety
+/// `undo` makes system calls alone.
+pub unsafe fn guarded<R>(undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
+    // SAFETY: the caller vouches.
+    let guard = unsafe { sys::child::guard(undo) }?;
     let done = act();
     dismiss(guard);
     Ok(done)

@@ -44,7 +44,7 @@ impl One {
             outer: pid,
             inner: state::target::inner_id(proc.fd(), c"status").unwrap_or(pid),
             mem: sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDONLY, 0).ok(),
-            pidfd: sys::process::pidfd(pid).map(Owned::new).map_err(gone)?,
+            pidfd: sys::process::pidfd(pid, 0).map_err(gone)?,
             proc,
         })
     }
@@ -123,12 +123,12 @@ fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
     }
     let mut dry_run = DryRun { all: std::vec![One::new(pid, proc)?], entered: 0, tcp, found: Vec::new() };
     while let Some(one) = dry_run.all.get(dry_run.entered) {
-        let (outer, tracer) = (one.outer, super::stop::tracer(one.proc.fd(), one.outer));
+        let (outer, tracer) = (one.outer, super::tracer::tracer(one.proc.fd(), one.outer));
         let threads = one.threads();
         // One that ends meanwhile, or has ended, blocks nothing.
         let children = super::member::children(one.proc.fd(), &threads).unwrap_or_default();
         if tracer != 0 {
-            dry_run.found.push(Found::of(super::stop::traced(outer, tracer)));
+            dry_run.found.push(Found::of(super::tracer::traced(outer, tracer)));
         }
         for child in children {
             let proc = super::member::directory(child).and_then(|proc| kind::check(child, &proc).map(|()| proc));
@@ -226,9 +226,9 @@ impl DryRun {
 }
 
 impl Inside for DryRun {
-    fn call(&mut self, number: Sysno, mut args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
+    unsafe fn call(&mut self, number: Sysno, mut args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
         // Only a thread of its own knows, and neither answer blocks a save.
-        if let (Sysno::fcntl, [_, Arg::Value(F_GETFD), ..]) = (number, &args) {
+        if number == Sysno::fcntl && matches!(args, [_, Arg::Value(command), ..] if command == F_GETFD.number()) {
             return Ok(0);
         }
         let mut one = self.one(self.entered);
@@ -333,7 +333,7 @@ impl Target for DryRun {
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
         let (whose, fd) = self.whose(fd);
-        sys::process::borrow_descriptor(whose.pidfd.fd(), fd).map(Owned::new)
+        sys::process::borrow_descriptor(whose.pidfd.fd(), fd)
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

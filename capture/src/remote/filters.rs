@@ -19,8 +19,8 @@ use sys::{Errno, Sysno, ptrace};
 use zerocopy::IntoBytes;
 
 use self::bpf::run;
+use super::status::Status;
 use super::stop::OPTIONS;
-use super::thread::Status;
 
 /// `SECCOMP_FILTER_FLAG_LOG`, the only flag that a filter keeps.
 const LOG: u64 = 2;

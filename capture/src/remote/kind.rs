@@ -7,7 +7,7 @@ use sys::Errno;
 use sys::fs::{Fd, Owned};
 use sys::text::Text;
 
-use super::stop;
+use super::tracer;
 
 /// Whether a process was refused as it has ended, or will in a moment.
 #[must_use]
@@ -53,7 +53,7 @@ pub fn check(pid: i32, proc: &Owned) -> Result<()> {
             Err(Error::refused(format_args!("process {pid}"), "is the kernel's own", "name a program"))
         }
         Err(Errno::ENOENT) => Err(over(pid, "is at its end")),
-        Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(stop::not_allowed(pid, pid, proc.fd(), e)),
+        Err(e @ (Errno::EACCES | Errno::EPERM)) => Err(tracer::not_allowed(pid, pid, proc.fd(), e)),
         _ if is_32_bit(proc) => {
             let process = format_args!("process {pid} (32-bit code)");
             Err(Error::refused(process, "cannot be carried", "use a 64-bit build of the program"))

@@ -12,7 +12,7 @@ use state::itimer::Timers as Interval;
 use state::posix_timer::{Owners, Timers as Posix};
 use state::process::Relation;
 use state::thread::Rseq;
-use state::{Error, Inside, Question, Result, Target};
+use state::{Error, Question, Result, Target};
 use sys::Errno;
 use sys::abi::signal::Siginfo;
 use sys::fs::{Fd, Owned};
@@ -191,7 +191,7 @@ impl Seized {
     /// It may not be traced, or is gone.
     pub fn new(pid: i32, proc: Owned, withhold: Option<i32>) -> Result<Self> {
         let stopped = StoppedProcess::seize(pid, proc.fd(), withhold)?;
-        let pidfd = sys::process::pidfd(pid).map(Owned::new).map_err(gone(pid))?;
+        let pidfd = sys::process::pidfd(pid, 0).map_err(gone(pid))?;
         let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone(pid))?;
         let place = Place::find(proc.fd(), mem.fd())?;
         let look = confined::question(proc.fd());
@@ -320,7 +320,8 @@ impl Halted {
         let questions = [&state::thread::QUESTIONS, &QUESTIONS.concat()[..], look.as_slice()].concat();
         let all = |remote: &mut Remote| if alone { remote.ask_and_copy(&questions) } else { remote.ask(&questions) };
         let mut threads = All { first: one(&mut remote, first, all, &mut owners)?, others, programs: Vec::new() };
-        let confined = look.is_some_and(|look| confined::is_refusal(remote.call(look.number, look.args, &mut [])));
+        let confined =
+            look.is_some_and(|look| confined::is_refusal(look.ask::<0>(&mut remote).map(|(answer, _)| answer)));
         let All { first, others, programs } = &mut threads;
         let chains: Vec<_> = core::iter::once(&*first).chain(&*others).map(|one| one.registers.chain.clone()).collect();
         let common = FilterChain::common(&chains);

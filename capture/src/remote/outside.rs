@@ -2,7 +2,7 @@
 
 use state::Arg;
 use sys::abi::F_GETFD;
-use sys::fs::{Fd, Owned};
+use sys::fs::Fd;
 use sys::{Errno, Sysno};
 
 /// Makes a call about a System V object of the process's IPC namespace, where that is this one's, too. `None`: it can only be made inside.
@@ -51,9 +51,9 @@ pub fn call(
         Sysno::prlimit64 if *first == 0 => *first = pid as usize,
         Sysno::get_robust_list => *first = tid as usize,
         // A flag of the number, not of what is open: a borrowed one has its own.
-        Sysno::fcntl if *second == F_GETFD => return None,
+        Sysno::fcntl if *second == F_GETFD.number() => return None,
         Sysno::ioctl | Sysno::fcntl | Sysno::timerfd_gettime => {
-            borrowed = sys::process::borrow_descriptor(pidfd, *first as Fd).map(Owned::new).ok()?;
+            borrowed = sys::process::borrow_descriptor(pidfd, *first as Fd).ok()?;
             *first = borrowed.fd() as usize;
         }
         _ => return None,

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use state::{Error, ErrorKind, Result};
+use state::{Error, Result};
 use sys::Errno;
 use sys::abi::ptrace::{
     PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC,
@@ -18,6 +18,8 @@ use sys::abi::signal::{SIGTRAP, Siginfo};
 use sys::fs::Fd;
 use sys::ptrace::{self, Event};
 use sys::text::Text;
+
+use super::tracer::{is_ours, not_allowed};
 
 /// How long a thread may take to stop: it may wait for a `vfork` child or a dead file server. As long again it is waited for
 /// when the save is given up, as only a stopped thread can be let go.
@@ -315,40 +317,9 @@ fn gone(pid: i32, errno: Errno) -> Error {
     Error::failed(format_args!("process {pid}"), "is not there, or has ended", errno)
 }
 
-/// Somebody else traces the process.
-pub fn traced(pid: i32, tracer: u64) -> Error {
-    Error::refused(
-        format_args!("process {pid} (traced by process {tracer})"),
-        "only one program can trace a process",
-        "detach the debugger",
-    )
-}
-
-/// The tracer of a thread, by its pid; 0 for none.
-pub fn tracer(proc: Fd, tid: i32) -> u64 {
-    let path = Text::<48>::of(format_args!("task/{tid}/status"));
-    let mut buffer = [0; 32];
-    let value = state::target::status_value(proc, path.as_c_str(), b"TracerPid", &mut buffer);
-    value.ok().flatten().and_then(sys::text::decimal).unwrap_or(0)
-}
-
 fn has_ended(proc: Fd, tid: i32) -> bool {
     let path = Text::<48>::of(format_args!("task/{tid}/status"));
     let mut buffer = [0; 64];
     let state = state::target::status_value(proc, path.as_c_str(), b"State", &mut buffer);
     !matches!(state, Ok(Some(value)) if !matches!(value, [b'Z' | b'X', ..]))
-}
-
-fn is_ours(proc: Fd, tid: i32) -> bool {
-    tracer(proc, tid) == sys::process::pid() as u64
-}
-
-/// This user may not trace the process.
-pub fn not_allowed(pid: i32, tid: i32, proc: Fd, errno: Errno) -> Error {
-    let tracer = tracer(proc, tid);
-    if tracer != 0 {
-        return traced(pid, tracer);
-    }
-    let failed = Error::failed(format_args!("process {pid}"), "may not be traced", errno).kind(ErrorKind::NotTraced);
-    failed.remedy("save your own processes; `ckpt check` tells what this system allows; or start it with `ckpt run`")
 }

@@ -188,19 +188,24 @@ impl Inside for StoppedTree {
         self.member_mut(self.entered).prefetch(questions);
     }
 
-    fn call(&mut self, number: Sysno, mut args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
+    unsafe fn call(&mut self, number: Sysno, mut args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
         let mut place = self.entered;
-        let [Arg::Value(first), ..] = &mut args else { return self.member_mut(place).call(number, args, data) };
+        let [Arg::Value(first), ..] = &mut args else {
+            // SAFETY: the caller vouches for the call.
+            return unsafe { self.member_mut(place).call(number, args, data) };
+        };
         if OF_DESCRIPTORS.contains(&number) {
             (place, *first) = (*first >> FD_BITS, *first & FD_MASK as usize);
             if place >= self.members.len() {
-                return state::Here.call(number, args, data);
+                // SAFETY: as above.
+                return unsafe { state::Here.call(number, args, data) };
             }
         } else if number == Sysno::mincore {
             let (whose, at) = self.place_of(*first as u64);
             (place, *first) = (whose, at as usize);
         }
-        self.member_mut(place).call(number, args, data)
+        // SAFETY: as above.
+        unsafe { self.member_mut(place).call(number, args, data) }
     }
 }
 
@@ -259,7 +264,8 @@ impl Target for StoppedTree {
             }
             kept => kept?,
         };
-        self.adopted.push(Owned::new(kept));
+        // SAFETY: the duplicate that was just made.
+        self.adopted.push(unsafe { Owned::new(kept) });
         Ok(Some((self.members.len() as u32) << FD_BITS | kept as u32))
     }
 
@@ -366,8 +372,9 @@ impl Target for StoppedTree {
         self.left.push((fd, how));
     }
 
-    fn guarded<R>(&mut self, undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
-        connections::guarded(undo, act)
+    unsafe fn guarded<R>(&mut self, undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
+        // SAFETY: the caller vouches.
+        unsafe { connections::guarded(undo, act) }
     }
 
     fn order_of_watched(&self, epoll: Fd, number: u32, nth: u32, fd: Fd) -> Option<Ordering> {
@@ -377,7 +384,7 @@ impl Target for StoppedTree {
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
         match self.whose(fd) {
             (Some(whose), fd) => whose.borrow(fd),
-            (None, fd) => sys::fs::dup_above(fd, 0).map(Owned::new),
+            (None, fd) => sys::fs::duplicate(fd),
         }
     }
 

@@ -357,7 +357,7 @@ impl Target for Remote {
     }
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
-        sys::process::borrow_descriptor(self.pidfd.fd(), fd).map(Owned::new)
+        sys::process::borrow_descriptor(self.pidfd.fd(), fd)
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

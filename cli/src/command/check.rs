@@ -20,6 +20,7 @@ use crate::image::ImageFile;
 use crate::obstacles;
 use crate::probe::{Fact, Report};
 use crate::show::credentials::Credentials;
+use crate::stdout;
 use crate::stub;
 use crate::text;
 
@@ -99,7 +100,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
 
 fn system(json: bool) -> Result<(), Failure> {
     let report = Report::new();
-    text::print(if json { object(&report)? } else { render(&report) })?;
+    stdout::print(if json { object(&report)? } else { render(&report) })?;
     if report.save && report.restart { Ok(()) } else { Err(Failure::status(ExitCode::Kernel as u8)) }
 }
 
@@ -108,11 +109,11 @@ fn process(pid: i32, tcp: Tcp, json: bool) -> Result<(), Failure> {
     let blockers: Vec<String> = found.iter().map(|line| text::plain(line.as_bytes())).collect();
     let blocked = !blockers.is_empty();
     if json {
-        text::print(object(&Blockers { schema: 1, pid, blockers })?)?;
+        stdout::print(object(&Blockers { schema: 1, pid, blockers })?)?;
     } else if blocked {
-        text::print(blockers.join("\n") + "\n")?;
+        stdout::print(blockers.join("\n") + "\n")?;
     } else {
-        text::print(format_args!("process {pid}: nothing blocks a save\n"))?;
+        stdout::print(format_args!("process {pid}: nothing blocks a save\n"))?;
     }
     if blocked { Err(Failure::status(ExitCode::SaveFailed as u8)) } else { Ok(()) }
 }
@@ -154,12 +155,12 @@ fn image(path: &Path, options: &stub::Options, json: bool) -> Result<(), Failure
     let blocked = !blockers.is_empty();
     if json {
         let image = text::path(path);
-        text::print(object(&Hindrances { schema: 1, image, identity, user, blockers })?)?;
+        stdout::print(object(&Hindrances { schema: 1, image, identity, user, blockers })?)?;
     } else if blocked {
-        text::print(blockers.join("\n") + "\n")?;
+        stdout::print(blockers.join("\n") + "\n")?;
     } else {
         let lines: String = identity.into_iter().chain(user).map(|line| line + "\n").collect();
-        text::print(format_args!("{lines}{}: nothing here prevents a restart\n", text::path(path)))?;
+        stdout::print(format_args!("{lines}{}: nothing here prevents a restart\n", text::path(path)))?;
     }
     let code = match first {
         _ if no_cpu => ExitCode::Cpu,

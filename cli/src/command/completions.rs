@@ -4,7 +4,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::failure::Failure;
-use crate::text;
+use crate::stdout;
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
@@ -18,5 +18,5 @@ pub struct Args {
 pub fn main<C: CommandFactory>(args: Args) -> Result<(), Failure> {
     let mut out = Vec::new();
     clap_complete::generate(args.shell, &mut C::command(), "ckpt", &mut out);
-    text::print(String::from_utf8_lossy(&out))
+    stdout::print(String::from_utf8_lossy(&out))
 }

@@ -18,6 +18,7 @@ use crate::image::ImageFile;
 use crate::job;
 use crate::run::{images, lock};
 use crate::show::table;
+use crate::stdout;
 use crate::text;
 
 /// List the images of a directory: program, time, size, restarts, and which is the newest
@@ -75,10 +76,10 @@ pub fn main(args: Args) -> Result<(), Failure> {
     if args.json {
         let json = serde_json::to_string_pretty(&list);
         let json = json.map_err(|e| Failure::new(ExitCode::Usage, format_args!("standard output: {e}")))?;
-        return text::print(json + "\n");
+        return stdout::print(json + "\n");
     }
     if list.images.is_empty() {
-        return text::print(format_args!("{}: no images\n", list.directory));
+        return stdout::print(format_args!("{}: no images\n", list.directory));
     }
     let rows = list.images.iter().map(|row| {
         let unknown = || "-".to_owned();
@@ -93,7 +94,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         ]
     });
     let head = ["IMAGE", "PROGRAM", "SAVED", "SIZE", "RESTARTS", "STATE"];
-    text::print(format_args!("{}\n", table::table(&head, &[3, 4], rows.collect())))
+    stdout::print(format_args!("{}\n", table::table(&head, &[3, 4], rows.collect())))
 }
 
 /// None: it is no image, or this user may not read it.

@@ -12,11 +12,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use ckpt::remote;
 use image_format::ExitCode;
 
-use crate::command::restart::Whose;
 use crate::command::save::{Tcp, WithFiles, milliseconds};
 use crate::compress::{self, Compression};
 use crate::failure::{Failure, reason};
 use crate::handover::{GO, HELLO, Pieces, RECEIVED, line};
+use crate::whose::Whose;
 use crate::{saver, stub, text};
 
 /// Move a running process to another box: save, send and restart it there by ssh, and end it here when it runs there
@@ -136,7 +136,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
             if !runs.output.is_empty() {
                 said += &format!(", its output goes to {}", runs.output);
             }
-            text::print(format_args!(
+            crate::stdout::print(format_args!(
                 "{said}; {} sent, paused {}\n",
                 text::size(report.bytes),
                 milliseconds(report.pause)

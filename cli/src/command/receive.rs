@@ -15,11 +15,11 @@ use image_format::record::process::FD_MASK;
 use image_format::record::terminal::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command::restart::Whose;
 use crate::failure::{Failure, reason};
 use crate::handover::{GO, HELLO, Joined, RECEIVED, line};
 use crate::pidfile::PidFile;
 use crate::restart::{self, Source};
+use crate::whose::Whose;
 use crate::{spool, stub, text};
 
 /// The other end of `ckpt migrate`, which starts it there

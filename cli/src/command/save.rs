@@ -17,6 +17,7 @@ use crate::ipc;
 use crate::outside;
 use crate::reach;
 use crate::saver::{self, To};
+use crate::stdout;
 use crate::text;
 
 /// Save a running process, which needs no preparation, and let it go on
@@ -154,7 +155,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     }
     let line = line(if stream { "standard output".to_owned() } else { text::path(&path) }, &report, args.verbose);
     if !stream {
-        return text::print(line);
+        return stdout::print(line);
     }
     eprint!("{line}");
     Ok(())

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::image::ImageFile;
 use crate::show::report::Report;
 use crate::show::table;
+use crate::stdout;
 use crate::text;
 
 /// Say what is inside an image: process, threads, memory, files, sizes
@@ -29,10 +30,10 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let others = others.iter().map(ImageFile::checked).collect::<Result<Vec<_>, _>>()?;
     let report = Report::new(&file, &others, &checked.image).map_err(|fault| file.fault(fault))?;
     if !args.json {
-        return text::print(table::render(&report));
+        return stdout::print(table::render(&report));
     }
     let mut json = serde_json::to_string_pretty(&report)
         .map_err(|e| Failure::new(ExitCode::Malformed, format_args!("{}: {e}", text::path(file.path()))))?;
     json.push('\n');
-    text::print(json)
+    stdout::print(json)
 }

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::failure::Failure;
 use crate::image::{Checked, ImageFile};
+use crate::stdout;
 use crate::text;
 
 /// Bytes that each thread reads at once: large enough for the disk, small enough for the cache.
@@ -35,7 +36,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         text::count(n, "segment")
     )
     .to_string();
-    text::print(line)
+    stdout::print(line)
 }
 
 /// Checks all that an image holds; returns the number of segments.

@@ -166,7 +166,8 @@ fn close_others(plan: &Plan, image: &Checked<'_>) {
     let mut from = 0;
     let mut close_up_to = |fd: u32| {
         if fd > from
-            && let Err(e) = sys::fs::close_range(from, fd - 1)
+            // SAFETY: the restart's own, of no use to the program.
+            && let Err(e) = unsafe { sys::fs::close_range(from, fd - 1) }
         {
             die(Stage::ClosingDescriptors, e);
         }

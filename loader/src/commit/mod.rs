@@ -34,13 +34,15 @@ pub fn error_fd() -> i32 {
 
 /// Gives up the descriptor for messages; what is left to say goes to the program's own standard error.
 pub fn close_error_fd() {
-    sys::fs::close(ERROR_FD.swap(2, Ordering::Relaxed));
+    // SAFETY: the restart's own, of which nothing is left to say.
+    unsafe { sys::fs::close(ERROR_FD.swap(2, Ordering::Relaxed)) };
 }
 
 /// Tells whoever awaits it that the program takes over now: nothing can fail any more.
 pub fn say_ready(fd: i32) {
     let _ = sys::fs::write_all(fd, &[SAYS_RUNNING]);
-    sys::fs::close(fd);
+    // SAFETY: the restart's own, of which nothing is left to say.
+    unsafe { sys::fs::close(fd) };
     // Nothing is left of the restart that a save could meet.
     MARK.done();
 }

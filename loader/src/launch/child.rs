@@ -108,8 +108,10 @@ impl Plan {
         let [counted, ready_to_count] = counting;
         let pid = match made {
             Ok(0) => {
-                sys::fs::close(around.pipe[0]);
-                sys::fs::close(counted);
+                // SAFETY: an end of the restart's own pipe, of no use any more.
+                unsafe { sys::fs::close(around.pipe[0]) };
+                // SAFETY: an end of the restart's own pipe, of no use any more.
+                unsafe { sys::fs::close(counted) };
                 let ready = around.pipe[1];
                 begin(around, namespaces.as_ref(), self.leads_session)?;
                 let drops_rights = drops(options, around.in_user_namespace);
@@ -117,8 +119,10 @@ impl Plan {
             }
             Ok(pid) => pid,
             Err(sys::Errno::ETIMEDOUT) if counted >= 0 => {
-                sys::fs::close(counted);
-                sys::fs::close(ready_to_count);
+                // SAFETY: an end of the restart's own pipe, of no use any more.
+                unsafe { sys::fs::close(counted) };
+                // SAFETY: an end of the restart's own pipe, of no use any more.
+                unsafe { sys::fs::close(ready_to_count) };
                 return Ok(None);
             }
             // Who has it now is seen, and named, when a way is chosen again.
@@ -133,12 +137,14 @@ impl Plan {
                 return Err(words::no_child(self.id, e));
             }
         };
-        sys::fs::close(ready_to_count);
+        // SAFETY: an end of the restart's own pipe, of no use any more.
+        unsafe { sys::fs::close(ready_to_count) };
         if counted >= 0 {
             // One that has failed otherwise has said why.
             let mut said = [0];
             let read = sys::fs::read(counted, &mut said);
-            sys::fs::close(counted);
+            // SAFETY: an end of the restart's own pipe, of no use any more.
+            unsafe { sys::fs::close(counted) };
             if read == Ok(1) && said == [LATE] {
                 child::reap(pid.cast_unsigned());
                 return Ok(None);
@@ -198,7 +204,8 @@ impl Around {
         if let Some(namespaces) = &mut namespaces {
             namespaces.program_started();
         }
-        sys::fs::close(ready);
+        // SAFETY: an end of the restart's own pipe, of no use any more.
+        unsafe { sys::fs::close(ready) };
         let terminal = self.terminal.as_ref();
         let supervisor = Supervisor { inbox, child: pid, place: self.place, pipe, terminal, pidfile, namespaces };
         sys::process::exit(supervisor.run())

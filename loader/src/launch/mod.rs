@@ -27,7 +27,7 @@ use loader::options::{Clock, Options};
 use state::restart::Result;
 use sys::abi::TIOCSCTTY;
 use sys::credentials;
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 
 use self::child::{Around, Plan};
 use self::clocks::Clocks;
@@ -133,7 +133,7 @@ fn choose(options: &Options<'_>, image: &Checked<'static>, tasks: Tasks, counts:
         tell(2, "@", 0, words::chosen(header, way, is_own).as_bytes(), 0);
     }
     if !kept_here && (going_on || !matches!(way, Way::New { .. })) {
-        let leads_session = image.each::<PtyStep>().any(|step| step.request.get() as usize == TIOCSCTTY);
+        let leads_session = image.each::<PtyStep>().any(|step| step.request.get() == TIOCSCTTY.number());
         return Ok(Start::Child(Plan { id, way, clocks, going_on, leads_session }));
     }
     Ok(Start::Here(way))
@@ -151,13 +151,9 @@ fn ids_of(way: Way, wish: Wish) -> Ids {
 /// A pipe of which both ends have numbers of at least `base`.
 fn pipe_above(base: Fd) -> Result<[Fd; 2]> {
     let failed = |e| namespaces::kernel("a pipe", "cannot be made", e);
-    let ends = sys::fs::pipe(sys::abi::O_CLOEXEC).map_err(failed)?;
-    let mut moved = [-1; 2];
-    for (to, from) in moved.iter_mut().zip(ends) {
-        *to = sys::fs::dup_above(from, base).map_err(failed)?;
-        sys::fs::close(from);
-    }
-    Ok(moved)
+    let [one, other] = sys::fs::pipe(sys::abi::O_CLOEXEC).map_err(failed)?;
+    let above = |end: &Owned| sys::fs::dup_above(end.fd(), base).map_err(failed);
+    Ok([above(&one)?, above(&other)?])
 }
 
 /// In each thread of the program, when nothing is left that takes them: gives up the rights that were for the restart alone.

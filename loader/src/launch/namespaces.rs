@@ -42,10 +42,12 @@ impl Namespaces {
             // SAFETY: one thread; the child makes system calls only.
             let init = unsafe { child::fork_as(&Birth { sibling, ..Birth::default() }) }.map_err(failed)?;
             if init == 0 {
-                sys::fs::close(start);
+                // SAFETY: this process's own, of no use any more.
+                unsafe { sys::fs::close(start) };
                 be_init(id, go, place != Place::OwnSession);
             }
-            sys::fs::close(go);
+            // SAFETY: this process's own, of no use any more.
+            unsafe { sys::fs::close(go) };
             (made.init, made.start) = (init, start);
         }
         Ok(made)
@@ -53,7 +55,8 @@ impl Namespaces {
 
     /// In the program's process: an own `/proc`.
     pub fn furnish(&self) {
-        sys::fs::close(self.start);
+        // SAFETY: this process's own, of no use any more.
+        unsafe { sys::fs::close(self.start) };
         if namespace::unshare(Kinds::MOUNT).is_ok() && namespace::follow_mounts().is_ok() {
             // Where parts of /proc are covered (a container) another one is not allowed: that of outside stays, in which
             // /proc/self is right all the same.
@@ -63,7 +66,8 @@ impl Namespaces {
 
     /// The program is there: PID 1 lives as long as it does.
     pub fn program_started(&mut self) {
-        sys::fs::close(core::mem::replace(&mut self.start, -1));
+        // SAFETY: this process's own, of no use any more.
+        unsafe { sys::fs::close(core::mem::replace(&mut self.start, -1)) };
     }
 
     /// After the program's end, or without one: PID 1 is gone when this returns.
@@ -144,13 +148,15 @@ fn be_init(id: u32, go: Fd, dies_with_parent: bool) -> ! {
     let _ = sys::signal::ignore(SIGCHLD);
     // Pipes and terminals are the program's.
     if go > 0 {
-        let _ = sys::fs::close_range(0, go as u32 - 1);
+        // SAFETY: this process's own, of no use any more.
+        let _ = unsafe { sys::fs::close_range(0, go as u32 - 1) };
     }
-    let _ = sys::fs::close_range(go as u32 + 1, u32::MAX);
+    // SAFETY: this process's own, of no use any more.
+    let _ = unsafe { sys::fs::close_range(go as u32 + 1, u32::MAX) };
     // Ends when the program is there, or when the restart has ended without one.
     while sys::fs::read(go, &mut [0]) == Err(Errno::EINTR) {}
-    if let Ok(program) = sys::process::pidfd(id.cast_signed()) {
-        while !sys::fs::wait_for_any([program], None).is_ok_and(|[ended]| ended) {}
+    if let Ok(program) = sys::process::pidfd(id.cast_signed(), 0) {
+        while !sys::fs::wait_for_any([program.fd()], None).is_ok_and(|[ended]| ended) {}
     }
     sys::process::exit(0)
 }

@@ -63,7 +63,8 @@ impl Duty for Supervisor<'_> {
             return false;
         }
         // Nothing is left to say: who reads what the program writes there is not to wait for this process.
-        sys::fs::close(2);
+        // SAFETY: of no use to this process any more.
+        unsafe { sys::fs::close(2) };
         true
     }
 }
@@ -74,9 +75,11 @@ fn close_all_but(mut kept: [Fd; 4]) {
     let mut from = 0u32;
     for fd in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
         if fd > from {
-            let _ = sys::fs::close_range(from, fd - 1);
+            // SAFETY: this process uses only those that it keeps.
+            let _ = unsafe { sys::fs::close_range(from, fd - 1) };
         }
         from = fd + 1;
     }
-    let _ = sys::fs::close_range(from, u32::MAX);
+    // SAFETY: this process uses only those that it keeps.
+    let _ = unsafe { sys::fs::close_range(from, u32::MAX) };
 }

@@ -106,7 +106,8 @@ pub fn grow(
         wait_for_turn(tree, turn);
         // No other way need be tried.
         let _ = sys::fs::write_all(launched.counting, &[HAVE_IDS]);
-        sys::fs::close(launched.counting);
+        // SAFETY: the restart's own, of no use any more.
+        unsafe { sys::fs::close(launched.counting) };
     }
     Ok(())
 }

@@ -170,7 +170,8 @@ pub fn move_above(fd: Fd, base: Fd) -> sys::Result<Fd> {
         return Ok(fd);
     }
     let moved = sys::fs::dup_above(fd, base)?;
-    sys::fs::close(fd);
+    // SAFETY: moved to another number.
+    unsafe { sys::fs::close(fd) };
     Ok(moved)
 }
 

@@ -73,7 +73,7 @@ fn closed(file: OpenFile<'_>, mode: u32) -> sys::Result<Fd> {
     let is_socket = file.kind == NoteType::Socket || ![O_RDONLY, O_WRONLY].contains(&mode);
     let ends =
         if is_socket { sys::socket::pair([AF_UNIX as usize, SOCK_STREAM as usize, 0])? } else { sys::fs::pipe(0)? };
-    let [read, write] = ends.map(Owned::new);
+    let [read, write] = ends;
     Ok(if mode == O_RDONLY { read } else { write }.release())
 }
 

@@ -106,7 +106,8 @@ impl Input {
                 e,
             )
         })?;
-        sys::fs::close(self.file);
+        // SAFETY: moved to another number.
+        unsafe { sys::fs::close(self.file) };
         self.file = moved;
         Ok(())
     }

@@ -16,7 +16,7 @@ use state::restart::{Error, Result};
 use state::setting::When;
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE};
 use sys::abi::signal::SIGCHLD;
-use sys::abi::{PR_SET_DUMPABLE, RLIMIT_CORE, Rlimit, TIOCSCTTY, TIOCSPGRP, Timespec};
+use sys::abi::{PR_SET_DUMPABLE, RLIMIT_CORE, Rlimit, TIOCSCTTY, Timespec};
 use sys::child::Birth;
 use sys::fs::Fd;
 use sys::{Errno, child};
@@ -99,7 +99,7 @@ impl Tree {
         if process.session.get() == pid {
             child::new_session().map_err(failed)?;
             if terminal >= 0 {
-                sys::terminal::control(terminal, TIOCSCTTY, &[0; 8]).map_err(failed)?;
+                sys::terminal::control(terminal, TIOCSCTTY, &sys::terminal::ZERO).map_err(failed)?;
             }
         } else if process.group.get() == pid {
             child::join_group(0).map_err(failed)?;
@@ -355,6 +355,6 @@ pub fn join(plan: &Plan) {
         child::reap(one.pid.get());
     }
     if own.foreground != root.group && plan.tree.terminal >= 0 {
-        let _ = sys::terminal::control(plan.tree.terminal, TIOCSPGRP, &own.foreground.get().to_le_bytes());
+        let _ = sys::terminal::set_foreground(plan.tree.terminal, own.foreground.get() as i32);
     }
 }

@@ -7,7 +7,6 @@ use image_format::align_up;
 use image_format::record::StrRef;
 use image_format::record::content::ContentKind;
 use image_format::record::header::Features;
-use sys::fs::Owned;
 use sys::{Errno, Sysno};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -16,8 +15,9 @@ use super::finder::Finder;
 use crate::Result;
 use crate::descriptor::{Kind, OpenFile};
 use crate::index::Index;
+use crate::inside::Arg;
 use crate::memory::shared;
-use crate::target::{Arg, Save, Target};
+use crate::target::{Save, Target};
 
 /// One object, of whatever kind.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -78,7 +78,8 @@ pub struct Contents<'b> {
 impl Drop for Contents<'_> {
     fn drop(&mut self) {
         for object in self.objects.iter().filter(|o| o.own != 0) {
-            sys::fs::close(object.fd);
+            // SAFETY: opened for this object alone.
+            unsafe { sys::fs::close(object.fd) };
         }
     }
 }
@@ -316,7 +317,7 @@ impl<'b> Contents<'b> {
         index: usize,
         parts: impl Iterator<Item = (u64, u64)>,
     ) -> sys::Result<()> {
-        let copy = Owned::new(sys::process::memfd(c"ckpt", 0)?);
+        let copy = sys::process::memfd(c"ckpt", 0)?;
         let mut buffer = [0; 32 << 10];
         for (mut at, end) in parts {
             while at < end {
@@ -329,7 +330,8 @@ impl<'b> Contents<'b> {
         }
         let object = self.objects.get_mut(index).ok_or(Errno::EBADF)?;
         if object.own != 0 {
-            sys::fs::close(object.fd);
+            // SAFETY: opened for this object alone.
+            unsafe { sys::fs::close(object.fd) };
         }
         (object.fd, object.own) = (copy.release(), 1);
         Ok(())
@@ -347,7 +349,8 @@ fn swaps() -> bool {
 pub(crate) fn resident<T: Target>(target: &mut T, addr: u64, pages: u64, to: &mut [u8]) {
     let zero = Arg::Value(0);
     let args = [Arg::Value(addr as usize), Arg::Value((pages * PAGE) as usize), Arg::Data(0), zero, zero, zero];
-    if target.call(Sysno::mincore, args, to).is_err() {
+    // SAFETY: fills a byte for each page, for which there is room.
+    if (to.len() as u64) < pages || unsafe { target.call(Sysno::mincore, args, to) }.is_err() {
         to.fill(1);
     }
 }

@@ -99,7 +99,7 @@ fn push<T: Target>(save: &mut Save<'_, '_, T>, file: &OpenFile, size: usize, byt
 
 /// A pipe of the saver's own that holds the same.
 fn copy_of(end: &Owned, size: usize, len: usize) -> sys::Result<Owned> {
-    let [read, write] = sys::fs::pipe(O_NONBLOCK)?.map(Owned::new);
+    let [read, write] = sys::fs::pipe(O_NONBLOCK)?;
     // A user of very many pipes may have small ones only; it may do.
     let sized = sys::fs::fcntl(write.fd(), F_SETPIPE_SZ, size);
     if sys::fs::tee(end.fd(), write.fd(), len)? == len { Ok(read) } else { sized.and(Err(Errno::EIO)) }

@@ -103,7 +103,7 @@ impl New<'_> {
 
     /// A pipe without a name: what pipe(2) makes, and what is opened again by way of that.
     fn pipe(&self, place: &mut dyn FnMut(u32, Owned) -> Result<()>) -> Result<()> {
-        let [read, write] = sys::fs::pipe(0).map_err(self.not_made())?.map(Owned::new);
+        let [read, write] = sys::fs::pipe(0).map_err(self.not_made())?;
         self.fill(&write).map_err(|e| self.failed("cannot hold what it held", e))?;
         let opened = |end: &&Pipe| end.how.get() & OPENED != 0;
         let ends = ends(self.image, self.data.pipe.get());
@@ -162,7 +162,7 @@ impl New<'_> {
     fn nameless(&self) -> Result<Owned> {
         let path = self.path.strip_suffix(DELETED).unwrap_or(self.path);
         let pipe = |_| {
-            let [read, _write] = sys::fs::pipe(0)?.map(Owned::new);
+            let [read, _write] = sys::fs::pipe(0)?;
             open_again(read.fd(), O_RDWR | O_NONBLOCK)
         };
         nameless(path, O_RDWR | O_NONBLOCK, &|name| sys::fs::make_fifo(name, 0o600))

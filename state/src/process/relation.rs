@@ -11,7 +11,8 @@ use sys::{Errno, Sysno};
 
 use super::stat::Stat;
 use crate::descriptor::{Kind, OpenFile};
-use crate::target::{Arg, status_value};
+use crate::inside::Arg;
+use crate::target::status_value;
 use crate::{Error, Result, Save, Target};
 
 /// In [`Process::ended`]: the process is gone, and only its group is there still.
@@ -148,7 +149,8 @@ fn awaits<T: Target>(target: &mut T, child: u32) -> Result<bool> {
     let (options, none) = (WSTOPPED | WNOHANG | WNOWAIT | WALL, Arg::Value(0));
     let args = [Arg::Value(P_PID), Arg::Value(child as usize), Arg::Data(0), Arg::Value(options), none, none];
     let mut info = [0; size_of::<Siginfo>()];
-    target.call(Sysno::waitid, args, &mut info).map_err(|e| {
+    // SAFETY: fills the structure.
+    unsafe { target.call(Sysno::waitid, args, &mut info) }.map_err(|e| {
         let object = format_args!("process {child} (stopped)");
         Error::failed(object, "its parent cannot be asked whether it knows that", e)
     })?;

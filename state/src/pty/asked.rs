@@ -3,11 +3,26 @@
 //! Must never change a terminal, nor take anything out of it: its programs may run.
 
 use sys::fs::{Fd, Owned, waiting};
+use sys::terminal::Termios;
 
 use super::facts::{Facts, Obstacle, Other, failed};
-use super::queue::{EXTPROC, ICANON, LFLAG, LINES_MAX, TYPED_MAX, word};
 use crate::descriptor::OpenFile;
 use crate::{Error, Object, Result, Target};
+
+/// More typed bytes than this may be followed by others that the terminal has not taken yet.
+const TYPED_MAX: usize = 4000;
+/// As above where a part of a line may follow, which is not counted.
+const LINES_MAX: usize = 2048;
+
+// Of struct termios.
+pub(super) const LFLAG: usize = 12;
+pub(super) const ICANON: u32 = 0o2;
+pub(super) const EXTPROC: u32 = 0o200_000;
+
+/// A word of the settings.
+pub(super) fn word(termios: &Termios, at: usize) -> u32 {
+    termios.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
 
 /// A master that cannot be carried.
 pub(super) fn refused(master: &OpenFile, (why, remedy): Obstacle) -> Error {

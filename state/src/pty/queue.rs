@@ -12,9 +12,9 @@ use sys::abi::{
     POLLIN, POLLOUT, TCSETS, TIOCEXCL, TIOCGEXCL, TIOCGPKT, TIOCNXCL, TIOCPKT, TIOCSCTTY, TIOCSPTLCK, TIOCSWINSZ,
 };
 use sys::fs::{Fd, Owned, ready, waiting};
-use sys::terminal::{Termios, control, number};
+use sys::terminal::{Termios, ZERO, control, number};
 
-use super::asked::{refused, too_much, unlike_new};
+use super::asked::{EXTPROC, ICANON, LFLAG, refused, too_much, unlike_new, word};
 use super::facts::{Facts, Obstacle, Other, failed};
 use super::{make, open_slave};
 use crate::descriptor::OpenFile;
@@ -28,28 +28,16 @@ const SHOWN: usize = 6 * 4096;
 pub(super) const ROOM: usize = TYPED + SHOWN + LINE;
 const LINE: usize = 4096;
 
-/// More typed bytes than this may be followed by others that the terminal has not taken yet.
-pub(super) const TYPED_MAX: usize = 4000;
-/// As above where a part of a line may follow, which is not counted.
-pub(super) const LINES_MAX: usize = 2048;
-
-// struct termios, little-endian: c_iflag, c_oflag, c_cflag, c_lflag, each 4 bytes, c_line, c_cc.
-pub(super) const LFLAG: usize = 12;
+// struct termios, little-endian: c_iflag, c_oflag, c_cflag, c_lflag ([`LFLAG`]), each 4 bytes, c_line, c_cc.
 const CC: usize = 17;
-pub(super) const ICANON: u32 = 0o2;
 const ECHO: u32 = 0o10;
 const IEXTEN: u32 = 0o100_000;
-pub(super) const EXTPROC: u32 = 0o200_000;
 const VERASE: usize = CC + 2;
 const VEOF: usize = CC + 4;
 const VSTOP: usize = CC + 9;
 const VEOL: usize = CC + 11;
 const VLNEXT: usize = CC + 15;
 const VEOL2: usize = CC + 16;
-
-pub(super) fn word(termios: &Termios, at: usize) -> u32 {
-    termios.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
 
 fn byte(termios: &Termios, at: usize) -> u8 {
     termios.get(at).copied().unwrap_or(0)
@@ -214,7 +202,7 @@ impl<'r> Held<'r> {
         &self,
         mut step: impl FnMut(u32, bool, &[u8], usize) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
-        let settings = TCSETS as u32;
+        let settings = TCSETS.number();
         if self.typed.len != 0 || self.shown.len != 0 || self.stopped {
             let plain = |lines: &Lines| lines.settings(&self.termios);
             let plain = self.lines.as_ref().map_or_else(|| plain_raw(&self.termios), plain);
@@ -299,7 +287,7 @@ pub(super) fn save<T: Target>(
         Ok::<_, Error>(())
     };
     held.each_step(&mut step)?;
-    step(TIOCSWINSZ as u32, false, &facts.size, 0)?;
+    step(TIOCSWINSZ.number(), false, &facts.size, 0)?;
     if facts.other != Other::New {
         // For this it is opened, and closed again: so the master of one that was closed learns of that.
         step(CHMOD, true, &[], facts.mode as usize)?;
@@ -313,7 +301,7 @@ pub(super) fn save<T: Target>(
         (facts.locked, TIOCSPTLCK, false),
     ];
     for (_, request, slave) in more.into_iter().filter(|(wanted, ..)| *wanted) {
-        step(request as u32, slave, &flag(true), 0)?;
+        step(request.number(), slave, &flag(true), 0)?;
     }
     Ok(())
 }
@@ -347,7 +335,7 @@ fn look<T: Target>(
         leave(facts, slave);
         return Ok(Looked { exclusive, why });
     }
-    let _ = control(slave.fd(), TIOCNXCL, &[]);
+    let _ = control(slave.fd(), TIOCNXCL, &ZERO);
     let taken = held.take(end, slave.fd(), piece);
     if held.held_up {
         sys::terminal::flow(slave.fd(), true);
@@ -362,7 +350,7 @@ fn look<T: Target>(
         sys::terminal::flow(slave.fd(), false);
     }
     if exclusive {
-        let _ = control(slave.fd(), TIOCEXCL, &[]);
+        let _ = control(slave.fd(), TIOCEXCL, &ZERO);
     }
     leave(facts, slave);
     taken.map_err(&failed)?;

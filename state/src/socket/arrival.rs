@@ -137,12 +137,12 @@ impl Room<'_> {
         // Who waits for so many bytes at once gets room for them, and keeps it.
         let before = get(SO_RCVLOWAT)?;
         let undo = || set(SO_RCVLOWAT, before);
-        let done = target.guarded(
-            || {
-                let _ = undo();
-            },
-            || set(SO_RCVLOWAT, want).and(undo()),
-        );
+        let act = || set(SO_RCVLOWAT, want).and(undo());
+        let put_back = || {
+            let _ = undo();
+        };
+        // SAFETY: it makes system calls alone.
+        let done = unsafe { target.guarded(put_back, act) };
         done.and_then(|done| done).map_err(cannot())
     }
 

@@ -2,12 +2,12 @@
 //!
 //! It tells of the network namespace that it is asked in. Must never be taken at its word there for a process of another one.
 
+use sys::Errno;
 use sys::abi::net::{
     AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, NETLINK_SOCK_DIAG,
     SOCK_CLOEXEC, SOCK_DGRAM, TCP_LISTEN,
 };
 use sys::fs::Owned;
-use sys::{Errno, Sysno};
 
 use super::Address;
 use crate::Target;
@@ -67,9 +67,7 @@ impl Diag {
     /// # Errors
     /// The kernel's.
     pub fn open() -> sys::Result<Self> {
-        let kind = (SOCK_DGRAM | SOCK_CLOEXEC) as usize;
-        sys::fs::make(Sysno::socket, [AF_NETLINK as usize, kind, NETLINK_SOCK_DIAG as usize, 0])
-            .map(|fd| Self(Owned::new(fd)))
+        sys::socket::make(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG).map(Self)
     }
 
     /// Asks about the Unix socket with this inode.
@@ -245,13 +243,10 @@ pub fn is_told_of<T: Target>(target: &T) -> bool {
 
 /// Whether an IP address is one of this machine's, here.
 pub fn is_of_this_machine(at: &Address) -> bool {
-    let kind = (SOCK_DGRAM | SOCK_CLOEXEC) as usize;
-    let Ok(probe) = sys::fs::make(Sysno::socket, [at.family() as usize, kind, 0, 0]).map(Owned::new) else {
+    let Ok(probe) = sys::socket::make(at.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0) else {
         return false;
     };
-    let at = at.with_port(0);
-    let bind = [probe.fd() as usize, at.bytes().as_ptr() as usize, at.bytes().len(), 0, 0];
-    sys::socket::request(Sysno::bind, bind).is_ok()
+    sys::socket::bind(probe.fd(), at.with_port(0).bytes()).is_ok()
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.

@@ -6,11 +6,10 @@
 use core::convert::Infallible;
 
 use image_format::record::socket::Step;
-use sys::abi::net::SIOCUNIXFILE;
+use sys::Errno;
 use sys::abi::{O_DIRECTORY, O_PATH};
-use sys::fs::{Fd, Owned};
+use sys::fs::Fd;
 use sys::text::Text;
-use sys::{Errno, Sysno};
 
 use super::Address;
 use super::one::{One, Role, failed, refuse};
@@ -48,9 +47,8 @@ pub fn find<T: Target>(target: &T, one: &mut One) -> Result<()> {
 fn is_gone<T: Target>(target: &T, one: &One, path: &[u8]) -> Result<bool> {
     let cannot = || failed(one, "has a file that cannot be examined");
     let own = target.borrow(one.fd as Fd).map_err(cannot())?;
-    match sys::socket::request(Sysno::ioctl, [own.fd() as usize, SIOCUNIXFILE, 0, 0, 0]) {
+    match sys::socket::file(own.fd()) {
         Ok(file) => {
-            let file = Owned::new(file as Fd);
             return sys::fs::fstat(file.fd()).map(|stat| stat.nlink == 0).map_err(cannot());
         }
         Err(Errno::EPERM) => {}

@@ -1,14 +1,14 @@
 //! The steps that make a connection to another process again: by repair mode, with all numbers, and closed as far as it was.
 
 use image_format::record::socket::Step;
+use sys::Errno;
 use sys::abi::net::{
     AF_INET, AF_INET6, IPPROTO_TCP, SO_BUF_LOCK, SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_SNDBUF, SO_SNDBUFFORCE,
     SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, SOL_TCP, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2,
     TCP_INFO,
 };
-use sys::fs::{Fd, Owned};
+use sys::fs::Fd;
 use sys::socket::{number, set_option};
-use sys::{Errno, Sysno};
 
 use super::one::{One, READS, Role, WRITES, failed, refuse};
 use super::option;
@@ -186,8 +186,7 @@ fn send<T: Target>(steps: &mut Steps<'_, '_, '_, T>, one: &One, bytes: &[u8]) ->
 /// Whether a user with these rights could have room for what is in the queues.
 fn check_room(one: &One, received: usize, sent: usize) -> Result<()> {
     let cannot = || failed(one, "has no like for comparison");
-    let fresh = [one.family, SOCK_STREAM | SOCK_CLOEXEC, 0, 0].map(|n| n as usize);
-    let fresh = sys::fs::make(Sysno::socket, fresh).map(Owned::new).map_err(cannot())?;
+    let fresh = sys::socket::make(one.family, SOCK_STREAM | SOCK_CLOEXEC, 0).map_err(cannot())?;
     let set = |fd: Fd, name, value: usize| set_option(fd, SOL_SOCKET, name, &(value.min(1 << 30) as u32).to_le_bytes());
     // Whoever may have any room may have this.
     if set(fresh.fd(), SO_SNDBUFFORCE, 4 * sent) != Err(Errno::EPERM) {

@@ -4,13 +4,13 @@
 //! Must never be done before the image is durable, nor tell another process's side of a connection anything but what it would have been
 //! told.
 
+use sys::Errno;
 use sys::abi::net::{
     AF_INET, AF_INET6, IPPROTO_TCP, SO_LINGER, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
     TCP_CLOSE, TCP_CLOSING, TCP_LAST_ACK, TCP_TIME_WAIT,
 };
-use sys::fs::{Fd, Owned};
-use sys::socket::{number, request, set_option};
-use sys::{Errno, Sysno};
+use sys::fs::Fd;
+use sys::socket::{bind, connect, number, set_option};
 
 use super::Address;
 use super::diag::{Diag, InetFacts, is_of_this_machine};
@@ -116,18 +116,13 @@ pub fn clear(is_listener: impl Fn(&Address) -> bool) -> sys::Result<()> {
 /// Connects once more from where that connection came, for a moment: the first packet takes that one's place, also where the listener has
 /// no room for more connections.
 fn replace(facts: &InetFacts) -> sys::Result<()> {
-    let kind = (SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK) as usize;
-    let family = facts.local.family() as usize;
-    let socket = Owned::new(sys::fs::make(Sysno::socket, [family, kind, IPPROTO_TCP as usize, 0])?);
+    let kind = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    let socket = sys::socket::make(facts.local.family(), kind, IPPROTO_TCP)?;
     one(socket.fd(), Leaving::Sharing)?;
     one(socket.fd(), Leaving::Abruptly)?;
-    let on = |number, address: &Address| {
-        let bytes = address.bytes();
-        request(number, [socket.fd() as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0])
-    };
-    on(Sysno::bind, &facts.remote)?;
-    match on(Sysno::connect, &facts.local) {
-        Ok(_) => Ok(()),
+    bind(socket.fd(), facts.remote.bytes())?;
+    match connect(socket.fd(), facts.local.bytes()) {
+        Ok(()) => Ok(()),
         Err(Errno::EINPROGRESS) => Ok(()),
         Err(e) => Err(e),
     }

@@ -1,13 +1,13 @@
 //! Options: those in which a socket differs from one that was just made. One table for all families.
 
 use image_format::record::socket::Step;
+use sys::Errno;
 use sys::abi::net::{
     BPF_MAXINSNS, SO_ATTACH_FILTER, SO_BUF_LOCK, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
     SO_SNDBUFFORCE, SOCK_CLOEXEC, SOL_PACKET, SOL_SOCKET, SOL_TCP, TCP_ULP,
 };
 use sys::fs::{Fd, Owned};
 use sys::socket::{number, option, set_option};
-use sys::{Errno, Sysno};
 
 use super::one::{One, Role, failed, refuse};
 use super::steps::Steps;
@@ -159,9 +159,8 @@ fn differences<'l, T: Target>(
     mut put: impl FnMut(&mut Steps<'_, '_, '_, T>, (u32, u32), &[u8]) -> Result<()>,
 ) -> Result<Owned> {
     let own = steps.borrow(one)?;
-    let fresh = [one.family, one.kind | SOCK_CLOEXEC, one.protocol, 0].map(|n| n as usize);
-    let fresh =
-        sys::fs::make(Sysno::socket, fresh).map(Owned::new).map_err(failed(one, "has no like for comparison"))?;
+    let fresh = sys::socket::make(one.family, one.kind | SOCK_CLOEXEC, one.protocol);
+    let fresh = fresh.map_err(failed(one, "has no like for comparison"))?;
     let (fd, fresh) = (own.fd(), fresh.fd());
     let unconnected: &[u8] =
         if one.is_tcp() && (one.is(Role::Plain) || one.is(Role::Listens)) { &UNCONNECTED } else { &[] };

@@ -4,12 +4,12 @@
 //! From [`hold`] on nothing comes in any more: what the kernel acknowledged and nobody has saved would be lost to both sides.
 //! Whoever holds a connection must [`release`] it, if the process does not end after all.
 
+use sys::Errno;
 use sys::abi::net::{
     ADDRESS_MAX, SIOCOUTQ, SIOCOUTQNSD, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, SOL_TCP, TCP_INFO,
 };
-use sys::fs::{Fd, Owned};
+use sys::fs::Fd;
 use sys::socket::{number, option, peek, set_option};
-use sys::{Errno, Sysno};
 
 use super::arrival::at_no_offset;
 use super::one::{One, Role, WRITES, failed, refuse};
@@ -44,8 +44,7 @@ fn set(fd: Fd, name: u32, value: u32) -> sys::Result<()> {
 /// Whether this user may put connections into repair mode.
 #[must_use]
 pub fn is_allowed(family: u32) -> bool {
-    let fresh = [family, SOCK_STREAM | SOCK_CLOEXEC, 0, 0].map(|n| n as usize);
-    let fresh = sys::fs::make(Sysno::socket, fresh).map(Owned::new);
+    let fresh = sys::socket::make(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     fresh.is_ok_and(|fresh| set(fresh.fd(), TCP_REPAIR, ON).is_ok())
 }
 
@@ -89,12 +88,14 @@ pub(super) fn read<'b, T: Target>(save: &mut Save<'_, 'b, T>, one: &One, fd: Fd)
     let undo = || {
         let _ = end(fd, reuse);
     };
-    let done = target.guarded(undo, || {
+    let act = || {
         set(fd, TCP_REPAIR, ON).map_err(cannot())?;
         let read = in_repair(scratch, one, fd);
         end(fd, reuse).map_err(failed(one, "is changed"))?;
         read
-    });
+    };
+    // SAFETY: it makes system calls alone.
+    let done = unsafe { target.guarded(undo, act) };
     done.map_err(cannot())?
 }
 

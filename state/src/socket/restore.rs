@@ -175,11 +175,13 @@ impl<'i> Calls<'i, '_> {
         if what == Step::Unlink && !self.bound {
             return Ok(fd);
         }
-        let mut done = request(number, args);
+        // SAFETY: a call of the table, which reads the bytes, the address or the filter, or closes a socket that was made here.
+        let call = || unsafe { request(number, args) };
+        let mut done = call();
         if what == Step::Bind && is_named && len > ANY_LEN {
             if done == Err(Errno::EADDRINUSE) && a == 0 {
                 make_way(bytes, args)?;
-                done = request(number, args);
+                done = call();
             }
             self.bound = done.is_ok();
         }
@@ -188,7 +190,7 @@ impl<'i> Calls<'i, '_> {
             (Step::Close, _) => return Ok(-1),
             (Step::Owner, Err(e)) => {
                 let path = bytes.get(2..).unwrap_or_default();
-                sys::text::say("restart-stub: @: cannot have its owner and group (!)\n", 0, path, e.into_raw());
+                sys::message::say("restart-stub: @: cannot have its owner and group (!)\n", 0, path, e.into_raw());
             }
             (_, Ok(_)) | (Step::Connect, Err(Errno::EINPROGRESS)) | (Step::Shutdown, Err(Errno::ENOTCONN)) => {}
             _ => return done,
@@ -206,7 +208,7 @@ impl<'i> Calls<'i, '_> {
     ) -> sys::Result<Fd> {
         match what {
             Step::Pair => {
-                let [one, two] = sys::socket::pair(kind)?;
+                let [one, two] = sys::socket::pair(kind)?.map(Owned::release);
                 self.put(a, two);
                 return Ok(one);
             }
@@ -269,11 +271,10 @@ fn name_of(fd: Fd, family: u32, address: &mut Words) -> sys::Result<u32> {
 /// Accepts the connection of this client. Those of others, who came in between, are ended.
 fn accept(listener: Fd, client: Fd) -> sys::Result<Fd> {
     let client = whose(client, false)?;
-    let new = request(Sysno::accept4, [listener as usize, 0, 0, NEW as usize, 0])?;
-    if client == whose(new, true).unwrap_or_default() {
-        return Ok(new);
+    let new = sys::socket::accept(listener, NEW)?;
+    if client == whose(new.fd(), true).unwrap_or_default() {
+        return Ok(new.release());
     }
-    sys::fs::close(new);
     Err(Errno::EAGAIN)
 }
 
@@ -300,9 +301,11 @@ fn make_way(address: &[u8], args: [usize; 5]) -> sys::Result<()> {
     let [_, _, path @ .., 0] = address else { return Err(Errno::EADDRINUSE) };
     let mode = sys::fs::lstat_path(path)?.mode;
     // A socket of another type there has its own message: this is about none at all.
-    let probe = Owned::new(sys::fs::make(Sysno::socket, [AF_UNIX as usize, (SOCK_DGRAM | NEW) as usize, 0, 0])?);
-    let on_file = |number, value| request(number, [AT_FDCWD as usize, at + 2, value, 0, 0]);
-    let connect = || request(Sysno::connect, [probe.fd() as usize, at, len, 0, 0]);
+    let probe = sys::socket::make(AF_UNIX, SOCK_DGRAM | NEW, 0)?;
+    // SAFETY: the kernel only reads the path, which ends with a NUL.
+    let on_file = |number, value| unsafe { request(number, [AT_FDCWD as usize, at + 2, value, 0, 0]) };
+    // SAFETY: the kernel only reads the address.
+    let connect = || unsafe { request(Sysno::connect, [probe.fd() as usize, at, len, 0, 0]) };
     let mut answer = connect();
     if mode & S_IFMT == S_IFSOCK {
         if answer == Err(Errno::EACCES) {

@@ -3,9 +3,9 @@
 //!
 //! Nothing here allocates: messages of netfilter's netlink are built in place. Must never touch a table of another name.
 
+use sys::Errno;
 use sys::abi::net::{AF_INET, AF_INET6, AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW};
 use sys::fs::Owned;
-use sys::{Errno, Sysno};
 
 use super::Address;
 use super::one::One;
@@ -277,8 +277,7 @@ pub fn family(remote: &Address) -> u32 {
 /// # Errors
 /// This kernel has no nftables.
 pub fn open() -> sys::Result<Owned> {
-    let kind = (SOCK_RAW | SOCK_CLOEXEC) as usize;
-    sys::fs::make(Sysno::socket, [AF_NETLINK as usize, kind, NETFILTER as usize, 0]).map(Owned::new)
+    sys::socket::make(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETFILTER)
 }
 
 /// A socket that takes batches, as the restart makes it.

@@ -231,7 +231,8 @@ impl Holder {
             if level == SOL_SOCKET && matches!(kind, SCM_RIGHTS | SCM_PIDFD) {
                 let fds = body.get(16..len).unwrap_or_default().as_chunks::<4>().0;
                 for (place, fd) in got.fds.iter_mut().skip(got.count).zip(fds) {
-                    *place = Some(Owned::new(i32::from_le_bytes(*fd)));
+                    // SAFETY: the kernel has just made it, for this message.
+                    *place = Some(unsafe { Owned::new(i32::from_le_bytes(*fd)) });
                 }
                 // A pidfd is the receiver's wish, and no part of the message.
                 got.count += if kind == SCM_RIGHTS { fds.len() } else { 0 };

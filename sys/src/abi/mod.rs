@@ -6,9 +6,12 @@
 pub mod mm;
 pub mod net;
 pub mod ptrace;
+mod requests;
 pub mod signal;
 
 use static_assertions::const_assert_eq;
+
+pub use requests::*;
 
 // fcntl.h
 pub const AT_FDCWD: i32 = -100;
@@ -33,25 +36,14 @@ pub const O_PATH: u32 = 0o10_000_000;
 pub const O_TMPFILE_BIT: u32 = 0o20_000_000;
 pub const O_TMPFILE: u32 = O_TMPFILE_BIT | O_DIRECTORY;
 pub const O_ASYNC: u32 = 0o20_000;
-pub const F_DUPFD_CLOEXEC: usize = 1030;
-pub const F_DUPFD_QUERY: usize = 1027;
-pub const F_GETFD: usize = 1;
-pub const F_GETFL: usize = 3;
-pub const F_SETFL: usize = 4;
-pub const F_SETLK: usize = 6;
-pub const F_OFD_GETLK: usize = 36;
-pub const F_OFD_SETLK: usize = 37;
-pub const F_SETOWN: usize = 8;
-pub const F_SETSIG: usize = 10;
-pub const F_GETSIG: usize = 11;
-pub const F_GETOWN_EX: usize = 16;
-pub const F_SETOWN_EX: usize = 15;
-pub const FIOASYNC: usize = 0x5452;
-pub const F_GETOWNER_UIDS: usize = 17;
+pub(crate) const F_OFD_GETLK: usize = 36;
+pub(crate) const F_GETOWN_EX: usize = 16;
+pub(crate) const F_SETOWN_EX: usize = 15;
+pub(crate) const FIOASYNC: usize = 0x5452;
+pub(crate) const F_GETOWNER_UIDS: usize = 17;
 pub const F_OWNER_TID: i32 = 0;
 pub const F_OWNER_PID: i32 = 1;
 pub const F_OWNER_PGRP: i32 = 2;
-pub const F_SETLEASE: usize = 1024;
 pub const FD_CLOEXEC: usize = 1;
 pub const F_RDLCK: i16 = 0;
 pub const F_WRLCK: i16 = 1;
@@ -263,27 +255,6 @@ pub struct PrctlMmMap {
 }
 const_assert_eq!(size_of::<PrctlMmMap>(), 104);
 
-// ioctls.h
-pub const TCGETS: usize = 0x5401;
-pub const TCSETS: usize = 0x5402;
-pub const TIOCSCTTY: usize = 0x540e;
-pub const TIOCGPGRP: usize = 0x540f;
-pub const TIOCSPGRP: usize = 0x5410;
-pub const TIOCGWINSZ: usize = 0x5413;
-pub const TIOCGSID: usize = 0x5429;
-pub const TIOCSWINSZ: usize = 0x5414;
-pub const TIOCPKT: usize = 0x5420;
-pub const TIOCGPTN: usize = 0x8004_5430;
-pub const TIOCSPTLCK: usize = 0x4004_5431;
-pub const TIOCGPKT: usize = 0x8004_5438;
-pub const TIOCGPTLCK: usize = 0x8004_5439;
-pub const TIOCGEXCL: usize = 0x8004_5440;
-pub const TIOCGPTPEER: usize = 0x5441;
-pub const TCXONC: usize = 0x540a;
-pub const TIOCGETD: usize = 0x5424;
-pub const TIOCEXCL: usize = 0x540c;
-pub const TIOCNXCL: usize = 0x540d;
-
 /// `struct winsize`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -311,8 +282,6 @@ pub const EPIOCGPARAMS: usize = 0x8008_8a02;
 pub const O_DIRECT: u32 = 0o40_000;
 /// `O_LARGEFILE` as the kernel has it: of all that open(2) has opened.
 pub const O_LARGEFILE: u32 = 0o100_000;
-pub const F_SETPIPE_SZ: usize = 1031;
-pub const F_GETPIPE_SZ: usize = 1032;
 pub const FIONREAD: usize = 0x541b;
 pub const POLLIN: u16 = 1;
 pub const POLLPRI: u16 = 2;
@@ -339,8 +308,6 @@ pub const KCMP_EPOLL_TFD: usize = 7;
 // memfd, execveat
 pub const MFD_CLOEXEC: usize = 1;
 pub const MFD_ALLOW_SEALING: usize = 2;
-pub const F_ADD_SEALS: usize = 1033;
-pub const F_GET_SEALS: usize = 1034;
 pub const F_SEAL_SEAL: u32 = 1;
 pub const SEEK_DATA: usize = 3;
 pub const SEEK_HOLE: usize = 4;

@@ -70,7 +70,7 @@ pub const MSG_NOSIGNAL: usize = 0x4000;
 pub const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 pub const SIOCOUTQ: usize = 0x5411;
 /// `SIOCPROTOPRIVATE`: opens the file that a Unix socket is bound to.
-pub const SIOCUNIXFILE: usize = 0x89e0;
+pub(crate) const SIOCUNIXFILE: usize = 0x89e0;
 pub const SIOCOUTQNSD: usize = 0x894b;
 
 pub const POLLRDHUP: u16 = 0x2000;

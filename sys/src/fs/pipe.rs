@@ -1,6 +1,6 @@
 //! Pipes: made, looked at, copied without taking anything out.
 
-use super::{Fd, arg, ioctl};
+use super::{Fd, Owned, arg, ioctl};
 use crate::{Result, Sysno, abi, call};
 
 /// struct pollfd.
@@ -17,12 +17,12 @@ struct Polled {
 ///
 /// # Errors
 /// The call's.
-pub fn pipe(flags: u32) -> Result<[Fd; 2]> {
+pub fn pipe(flags: u32) -> Result<[Owned; 2]> {
     let mut ends = [-1; 2];
     let flags = (flags | abi::O_CLOEXEC) as usize;
     // SAFETY: the kernel writes two numbers.
     unsafe { call(Sysno::pipe2, [ends.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) }?;
-    Ok(ends)
+    Ok(ends.map(Owned::own))
 }
 
 /// tee(2) without waiting: what one pipe holds is in another, too; returns how many bytes.

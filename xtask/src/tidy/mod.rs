@@ -12,6 +12,7 @@ use xshell::cmd;
 
 use crate::workspace::Workspace;
 
+mod circles;
 mod code;
 mod docs;
 mod exit_codes;
@@ -86,7 +87,7 @@ impl fmt::Display for Violation {
 pub fn run(ws: &Workspace) -> Result<()> {
     let tree = Tree::of(ws)?;
     let mut found = Vec::new();
-    for rule in [code::check, objects::check, docs::check, exit_codes::check] {
+    for rule in [code::check, circles::check, objects::check, docs::check, exit_codes::check] {
         rule(&tree, &mut found);
     }
     found.sort();

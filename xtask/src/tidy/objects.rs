@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{Tree, Violation};
 
 /// Modules of `state` and of the records that are no kernel objects.
-const STATE_HELPERS: [&str; 9] = ["error", "gate", "index", "lib", "owner", "policy", "restart", "target", "wait"];
+const STATE_HELPERS: [&str; 10] =
+    ["error", "gate", "index", "inside", "lib", "owner", "policy", "restart", "target", "wait"];
 const RECORD_HELPERS: [&str; 3] = ["mod", "header", "job"];
 
 /// Files of an object that needs more than one: the file's name, and whose it is.

@@ -80,7 +80,9 @@ fn waiting_for(remote: &mut Remote, signals: u64) -> Waiting {
     for signal in (1..=NSIG).filter(|n| signals & bit(*n) != 0) {
         let mut data = [0; 32];
         let [number, zero, size] = [signal as usize, 0, 8].map(state::Arg::Value);
-        let asked = remote.call(Sysno::rt_sigaction, [number, zero, state::Arg::Data(0), size, zero, zero], &mut data);
+        let args = [number, zero, state::Arg::Data(0), size, zero, zero];
+        // SAFETY: without a new action it fills the structure.
+        let asked = unsafe { remote.call(Sysno::rt_sigaction, args, &mut data) };
         let [_, flags, ..] = data.as_chunks::<8>().0 else { continue };
         if asked.is_ok() && u64::from_le_bytes(*flags) & SA_RESTART == 0 {
             return Waiting::Interrupts;

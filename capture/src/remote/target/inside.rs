@@ -13,7 +13,7 @@ impl Inside for Remote {
         let _ = self.ask(questions);
     }
 
-    fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
+    unsafe fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize> {
         let tid = self.other.as_ref().map_or(self.outer, Injected::tid);
         // What a copy inherits is asked of it, when the process may have gone on with something else.
         let pid = self.copy.as_ref().filter(|_| self.stopped.is_none()).map_or(self.outer, Copy::pid);

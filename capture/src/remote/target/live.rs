@@ -43,7 +43,9 @@ pub enum Making {
 }
 
 /// Asks whether the process adopts orphaned ones.
-pub const ADOPTS: Question = Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), 8);
+// SAFETY: fills a number.
+pub const ADOPTS: Question =
+    unsafe { Question::new(Sysno::prctl, Arg::Value(sys::abi::PR_GET_CHILD_SUBREAPER), Arg::Data(0), 8) };
 
 /// Whether a process has shared mappings, or it cannot be told.
 pub(super) fn asks_shares(proc: Fd) -> bool {
@@ -187,13 +189,15 @@ impl Remote {
         self.copy = Some(Copy::new(pid, end_signal)?);
         self.answers.clear();
         let all = [0, u32::MAX as usize, sys::abi::CLOSE_RANGE_UNSHARE, 0, 0, 0];
-        let close = Question { number: Sysno::close_range, args: all.map(Arg::Value), len: 0 };
+        // SAFETY: touches no memory; the descriptors that are closed are the copy's, which uses none.
+        let close = unsafe { Question::of(Sysno::close_range, all.map(Arg::Value), 0) };
         self.ask(&[&[close, state::mm::BREAK][..], &state::setting::questions()].concat())?;
         let outer = self.outer;
         let failed = |e| Error::failed(format_args!("copy of process {outer}"), "cannot be used", e);
-        self.call(close.number, close.args, &mut []).map_err(failed)?;
+        close.ask::<0>(self).map_err(failed)?;
         // Once it has ended, its parent, init, may take its time to reap it: until then nobody else could have the program's group and session ids.
-        self.call(Sysno::setsid, [Arg::Value(0); 6], &mut []).map_err(failed)?;
+        // SAFETY: touches no memory.
+        unsafe { self.call(Sysno::setsid, [Arg::Value(0); 6], &mut []) }.map_err(failed)?;
         let Some(copy) = &self.copy else { return Ok(()) };
         let mut text = [0; 64];
         let text = sys::fs::read_file_at(copy.proc(), c"statm", &mut text).map_err(failed)?;

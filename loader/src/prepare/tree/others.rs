@@ -36,11 +36,14 @@ pub fn pidfds(plan: &Plan, image: &Checked<'_>) -> sys::Result<()> {
         if sys::fs::closes_at_exec(first)? {
             let Some(made) = again() else { continue };
             let made = made?;
-            sys::fs::dup_to(made, first, false)?;
-            sys::fs::close(made);
+            // SAFETY: numbers that wait for the program, and what was made for one of them.
+            unsafe { sys::fs::dup_to(made, first, false) }?;
+            // SAFETY: numbers that wait for the program, and what was made for one of them.
+            unsafe { sys::fs::close(made) };
         }
         if *open != first {
-            sys::fs::dup_to(first, *open, false)?;
+            // SAFETY: numbers that wait for the program, and what was made for one of them.
+            unsafe { sys::fs::dup_to(first, *open, false) }?;
         }
         if other.is_some() && descriptor.fd == descriptor.file {
             state::epoll::control_one(image, plan.descriptors, id, *open)?;
