@@ -138,7 +138,9 @@ impl<'a> Check<'_, 'a> {
     fn memory(&self) -> Result {
         let backings = self.image.rows::<Backing>();
         for backing in backings {
-            self.path(backing.path, backing.as_bytes())?;
+            if backing.flags.get() & BackingFlags::RING.bits() == 0 {
+                self.path(backing.path, backing.as_bytes())?;
+            }
             if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !self.is_nameless(backing.content.get()) {
                 return self.bad(Rule::FileSharedContentsNotThere, backing);
             }

@@ -22,6 +22,7 @@ pub mod gate;
 pub mod guard;
 pub mod index;
 pub mod inotify;
+pub mod io_uring;
 pub mod itimer;
 pub mod lock;
 pub mod memory;

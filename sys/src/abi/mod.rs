@@ -7,6 +7,7 @@ pub mod mm;
 pub mod net;
 pub mod ptrace;
 pub mod signal;
+pub mod uring;
 
 use static_assertions::const_assert_eq;
 
