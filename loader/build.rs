@@ -52,6 +52,8 @@ fn build(here: &Path, root: &Path, dir: &Path) -> PathBuf {
     {
         cargo.env_remove(name);
     }
+    // As `cargo xtask dist` builds it.
+    cargo.env("RUSTFLAGS", "-Cno-redzone=yes");
     cargo.env("CKPT_WITHOUT_STUB", "1").current_dir(here);
     cargo.args(["rustc", "--locked", "--bin", "restart-stub", "--features", "freestanding", "--profile", "stub"]);
     cargo.args(["--target", &target, "--target-dir"]).arg(dir.join("stub"));

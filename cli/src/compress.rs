@@ -16,7 +16,7 @@ use std::thread::available_parallelism;
 use ckpt::output::begins_image;
 use image_format::elf::ZSTD_MAGIC;
 use image_format::reader::PROBE_LEN;
-use image_format::{ExitCode, Fault, Image, Need};
+use image_format::{ExitCode, Fault, Image, Need, Rule};
 use sys::fs::Fd;
 use zerocopy::IntoBytes;
 use zstd::stream::read::Decoder;
@@ -198,7 +198,7 @@ impl<'n, R: Read> Packed<'n, R> {
         let mut more = [0];
         match self.decoder.read(&mut more).map_err(|e| self.broken(&e))? {
             0 => Ok(()),
-            _ => Err(Failure::image(self.name, Fault::malformed("bytes follow the seal", self.whole))),
+            _ => Err(Failure::image(self.name, Fault::malformed(Rule::BytesFollowSeal, self.whole))),
         }
     }
 }

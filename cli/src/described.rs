@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image_format::reader::PROBE_LEN;
-use image_format::{Fault, Image, Need};
+use image_format::{Fault, Image, Need, Rule};
 use zerocopy::IntoBytes;
 
 use crate::compress::{Packed, room};
@@ -41,7 +41,7 @@ impl Parts {
         parts.push((0, stream.begin().to_vec()));
         describe(stream.prefix(), (0, stream.whole), &mut wanted).map_err(fault)?;
         while let Some((place, what)) = wanted.pop_first() {
-            let beyond = Fault::malformed("parts that lie in each other", place);
+            let beyond = Fault::malformed(Rule::PartsLieEachOther, place);
             stream.pass(place.checked_sub(at).ok_or_else(|| fault(beyond))?)?;
             match what {
                 Wanted::Seal(len) => parts.push((place, stream.take(Vec::new(), len)?)),

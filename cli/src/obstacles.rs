@@ -10,6 +10,7 @@ use image_format::record::content::{Content, ContentFile, ContentKind};
 use image_format::record::descriptor::Descriptor;
 use image_format::record::device::Device;
 use image_format::record::directory::Directory;
+use image_format::record::io_uring::IoUring;
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaFlags, VmaKind};
 use image_format::record::pipe::Pipe;
 use image_format::record::process::FD_MASK;
@@ -64,6 +65,9 @@ fn of_one(
         }
     }
     mapped(&image, policy, &mut note);
+    for ring in image.each::<IoUring>().filter(|_| is_root) {
+        state::io_uring::check(ring).err().into_iter().for_each(&mut note);
+    }
     let carried = |path: &[u8]| policy == FilesPolicy::Rollback && state::content::is_carried(&image, path);
     if policy != FilesPolicy::Ignore {
         // Room for the largest piece, which is a part of a segment.
@@ -134,7 +138,7 @@ fn mapped(image: &Checked<'_>, policy: FilesPolicy, note: &mut impl FnMut(Error)
                 && vma.flags.get() & VmaFlags::READ_ALONG.bits() == 0
         };
         let path = image.string(backing.path);
-        let of_image = backing.flags.get() & BackingFlags::CONTENT.bits() != 0
+        let of_image = backing.flags.get() & (BackingFlags::CONTENT | BackingFlags::RING).bits() != 0
             || sys::fs::lstat_path(path).is_err() && has(image, path)
             || policy == FilesPolicy::Rollback && state::content::is_carried(image, path);
         if let Some(vma) = vmas.iter().find(is_shared).filter(|_| !of_image) {

@@ -12,14 +12,12 @@ mod frame;
 mod job;
 mod pipe;
 mod process;
-mod rule;
 mod seccomp;
 mod semaphore;
 mod sysv;
 
 use core::cell::Cell;
 
-use self::rule::Rule;
 use crate::note;
 use crate::record::cwd::Cwd;
 use crate::record::deadline::Deadline;
@@ -40,7 +38,7 @@ use crate::record::thread::{Thread, ThreadFlags};
 use crate::record::umask::Umask;
 use zerocopy::IntoBytes;
 
-use crate::{Fault, Image, PAGE, Record, SEGMENT_MAX, StrRef, USER_END};
+use crate::{Fault, Image, PAGE, Record, Rule, SEGMENT_MAX, StrRef, USER_END};
 
 /// `PROT_READ | PROT_WRITE | PROT_EXEC`.
 const PROT_ALL: u32 = 7;
@@ -107,7 +105,7 @@ impl<'a> Check<'_, 'a> {
     #[cold]
     #[inline(never)]
     fn malformed(&self, what: Rule, address: usize) -> Broken {
-        self.fault.set(Fault::malformed(what.text(), self.image.offset_of(address)));
+        self.fault.set(Fault::malformed(what, self.image.offset_of(address)));
         Broken
     }
 
@@ -140,7 +138,9 @@ impl<'a> Check<'_, 'a> {
     fn memory(&self) -> Result {
         let backings = self.image.rows::<Backing>();
         for backing in backings {
-            self.path(backing.path, backing.as_bytes())?;
+            if backing.flags.get() & BackingFlags::RING.bits() == 0 {
+                self.path(backing.path, backing.as_bytes())?;
+            }
             if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 && !self.is_nameless(backing.content.get()) {
                 return self.bad(Rule::FileSharedContentsNotThere, backing);
             }

@@ -8,7 +8,7 @@ pub use goblin::elf64::header::{
 pub use goblin::elf64::program_header::{PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, ProgramHeader, SIZEOF_PHDR};
 pub use goblin::elf64::section_header::{SIZEOF_SHDR, SectionHeader};
 
-use crate::Fault;
+use crate::{Fault, Rule};
 
 /// `e_phnum` when the real count is in `sh_info` of section header 0 (elf(5)).
 pub const PN_XNUM: u16 = 0xffff;
@@ -71,7 +71,7 @@ pub fn header(first: &[u8]) -> Result<Header, Fault> {
 /// # Errors
 /// The buffer ends before them, or is not aligned.
 pub fn program_headers(bytes: &[u8], off: u64, count: u64) -> Result<&[ProgramHeader], Fault> {
-    let bad = Fault::malformed("the program headers do not fit, or are not aligned", off);
+    let bad = Fault::malformed(Rule::ProgramHeadersDoNotFitNotAligned, off);
     let len = count.checked_mul(SIZEOF_PHDR as u64).ok_or(bad)?;
     let end = off.checked_add(len).ok_or(bad)?;
     let range = usize::try_from(off).map_err(|_| bad)?..usize::try_from(end).map_err(|_| bad)?;

@@ -4,7 +4,7 @@
 
 use core::fmt::{self, Write as _};
 
-use crate::ExitCode;
+use crate::{ExitCode, Rule};
 
 /// A checksummed part of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +48,14 @@ pub enum Fault {
     /// A rule of the format is broken at a byte offset of the file.
     Malformed {
         /// The rule.
-        what: &'static str,
+        what: Rule,
         /// Offset in the file, in bytes.
         at: u64,
     },
     /// A rule about addresses is broken.
     Address {
         /// The rule.
-        what: &'static str,
+        what: Rule,
         /// The address.
         addr: u64,
     },
@@ -68,13 +68,13 @@ pub enum Fault {
 impl Fault {
     /// A broken rule of the format, at this offset of the file.
     #[must_use]
-    pub fn malformed(what: &'static str, at: u64) -> Self {
+    pub fn malformed(what: Rule, at: u64) -> Self {
         Self::Malformed { what, at }
     }
 
     /// A broken rule about this address.
     #[must_use]
-    pub fn address(what: &'static str, addr: u64) -> Self {
+    pub fn address(what: Rule, addr: u64) -> Self {
         Self::Address { what, addr }
     }
 
@@ -131,8 +131,8 @@ impl Fault {
                 };
                 (what, number, " does not match: copy it again")
             }
-            Self::Malformed { what, at } => ("malformed at file offset #: ", at, what),
-            Self::Address { what, addr } => ("bad address 0x*: ", addr, what),
+            Self::Malformed { what, at } => ("malformed at file offset #: ", at, what.text()),
+            Self::Address { what, addr } => ("bad address 0x*: ", addr, what.text()),
             Self::Newer(version) => ("written in format #, newer than this program's: update it", version.into(), ""),
             Self::Feature(bits) => ("needs features that this program does not know (bits 0x*): update it", bits, ""),
         };

@@ -25,6 +25,7 @@ pub mod note;
 pub mod reader;
 pub mod record;
 pub mod rows;
+pub mod rule;
 pub mod seal;
 pub mod segment;
 pub mod texts;
@@ -35,6 +36,7 @@ pub use exit::ExitCode;
 pub use fault::{Fault, Part};
 pub use reader::{Image, Need};
 pub use record::{NoteType, Record, StrRef};
+pub use rule::Rule;
 pub use segment::{Segment, Segments};
 pub use writer::{Layout, Notes};
 

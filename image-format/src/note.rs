@@ -2,7 +2,7 @@
 //!
 //! Must never trust a size: the iterator ends with a fault at the first one that does not fit.
 
-use crate::{Fault, NoteType};
+use crate::{Fault, NoteType, Rule};
 
 /// Owner of the notes that every core has (`NT_PRSTATUS` …).
 pub const CORE: &[u8] = b"CORE";
@@ -98,7 +98,7 @@ impl<'a> Iterator for NoteIter<'a> {
         if note.is_none() {
             self.rest = &[];
         }
-        Some(note.ok_or(Fault::malformed("a note does not fit into its segment", at)))
+        Some(note.ok_or(Fault::malformed(Rule::NoteDoesNotFitIntoSegment, at)))
     }
 }
 

@@ -18,13 +18,10 @@ use crate::record::header::{Features, Header, MAGIC, VERSION};
 use crate::record::memory::{Vma, VmaKind};
 use crate::rows::Rows;
 use crate::segment::Segments;
-use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, StrRef, USER_END, seal};
+use crate::{Fault, NoteType, PAGE, PREFIX_MAX, Part, Record, Rule, StrRef, USER_END, seal};
 
 /// How many bytes [`Need::probe`] wants to see: ELF header, section header 0, first program header.
 pub const PROBE_LEN: usize = SIZEOF_EHDR + SIZEOF_SHDR + SIZEOF_PHDR;
-
-/// The fault of a table that does not consist of whole records.
-const TORN: &str = "a table's length is no multiple of its records'";
 
 /// What must be read before an image can be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +61,7 @@ impl Need {
         }
         let table = phnum.checked_mul(SIZEOF_PHDR as u64).and_then(|n| n.checked_add(phoff)).unwrap_or(u64::MAX);
         if table > PREFIX_MAX {
-            return Err(Fault::malformed("an absurd number of program headers", 56));
+            return Err(Fault::malformed(Rule::AbsurdNumberProgramHeaders, 56));
         }
         if table > file_len {
             return Err(Fault::truncated(table, file_len));
@@ -78,7 +75,7 @@ impl Need {
         }
         let prefix_len = notes.p_offset.saturating_add(notes.p_filesz);
         if prefix_len > PREFIX_MAX {
-            return Err(Fault::malformed("an absurd length of the notes", phoff + 32));
+            return Err(Fault::malformed(Rule::AbsurdLengthNotes, phoff + 32));
         }
         if prefix_len > file_len {
             return Err(Fault::truncated(prefix_len, file_len));
@@ -127,10 +124,10 @@ impl<'a> Image<'a> {
         let table = elf::program_headers(prefix, need.phoff, need.phnum)?;
         let at = need.phoff;
         let [notes, all @ .., last] = table else {
-            return Err(Fault::malformed("too few program headers", at));
+            return Err(Fault::malformed(Rule::TooFewProgramHeaders, at));
         };
         let start = usize::try_from(notes.p_offset).unwrap_or(usize::MAX);
-        let body = prefix.get(start..).ok_or(Fault::malformed("the notes do not follow the headers", at))?;
+        let body = prefix.get(start..).ok_or(Fault::malformed(Rule::NotesDoNotFollowHeaders, at))?;
         // The first of another kind; a wrong order is found with the headers' other rules.
         let kinds = || all.iter().map(|ph| ph.p_type);
         let of_memory = kinds().take_while(|kind| *kind == PT_LOAD).count() as u32;
@@ -200,16 +197,16 @@ impl<'a> Image<'a> {
             let (start, stop) = (vma.start.get(), vma.end.get());
             let bad = |what| Err(Fault::address(what, start));
             if start % PAGE != 0 || stop % PAGE != 0 || stop <= start {
-                return bad("a mapping is not page-aligned, or empty");
+                return bad(Rule::MappingNotPageAlignedEmpty);
             }
             if start < end {
-                return bad("a mapping is out of order, or overlaps another");
+                return bad(Rule::MappingOutOrderOverlapsAnother);
             }
             if stop > USER_END {
-                return bad("a mapping reaches into kernel space");
+                return bad(Rule::MappingReachesIntoKernelSpace);
             }
             if VmaKind::from_number(vma.kind.get()).is_none() {
-                return bad("a mapping of an unknown kind");
+                return bad(Rule::MappingUnknownKind);
             }
             end = stop;
         }
@@ -218,7 +215,7 @@ impl<'a> Image<'a> {
             while rest.next_if(|vma| vma.end.get() <= segment.addr).is_some() {}
             let end = segment.addr + segment.len;
             if !rest.peek().is_some_and(|v| v.start.get() <= segment.addr && end <= v.end.get()) {
-                return Err(Fault::address("a segment lies in no mapping", segment.addr));
+                return Err(Fault::address(Rule::SegmentLiesNoMapping, segment.addr));
             }
         }
         Ok(())
@@ -235,10 +232,10 @@ impl<'a> Image<'a> {
             };
             let bad = |what| Err(Fault::malformed(what, self.offset_of(note.desc.as_ptr().addr())));
             if !note.desc.len().is_multiple_of(size) {
-                return bad(TORN);
+                return bad(Rule::TableLengthNoMultipleRecords);
             }
             if seen & bit != 0 {
-                return bad("two notes of the same type");
+                return bad(Rule::TwoNotesSameType);
             }
             seen |= bit;
         }
@@ -307,7 +304,7 @@ impl<'a> Image<'a> {
     pub fn note(&self, kind: NoteType) -> Result<&'a [u8], Fault> {
         let (at, len) = self.places.of(kind.number()).unwrap_or_default();
         let note = self.notes.get(at..at.saturating_add(len));
-        note.ok_or(Fault::malformed("a note does not fit into its segment", self.notes_at))
+        note.ok_or(Fault::malformed(Rule::NoteDoesNotFitIntoSegment, self.notes_at))
     }
 
     /// The contents of the first note of this owner and type; empty when there is none.
@@ -331,7 +328,8 @@ impl<'a> Image<'a> {
     /// The note's length is no multiple of the record's.
     pub fn table<R: Record>(&self) -> Result<&'a [R], Fault> {
         let bytes = self.note(R::TYPE)?;
-        <[R]>::ref_from_bytes(bytes).map_err(|_| Fault::malformed(TORN, self.offset_of(bytes.as_ptr().addr())))
+        <[R]>::ref_from_bytes(bytes)
+            .map_err(|_| Fault::malformed(Rule::TableLengthNoMultipleRecords, self.offset_of(bytes.as_ptr().addr())))
     }
 
     /// Each record of one type, of an image whose notes were checked: there is nothing left to go wrong.
@@ -358,7 +356,7 @@ impl<'a> Image<'a> {
     pub fn single<R: Record>(&self) -> Result<&'a R, Fault> {
         match self.table::<R>()? {
             [one] => Ok(one),
-            _ => Err(Fault::malformed("a record that must be there once is missing or repeated", self.notes_at)),
+            _ => Err(Fault::malformed(Rule::RecordNotThereOnce, self.notes_at)),
         }
     }
 
@@ -370,7 +368,7 @@ impl<'a> Image<'a> {
     pub fn string(&self, reference: StrRef) -> Result<&'a [u8], Fault> {
         self.bytes(reference)
             .filter(|bytes| bytes.iter().all(|byte| *byte != 0))
-            .ok_or(Fault::malformed("a string lies outside its note, or contains a NUL", u64::from(reference.at.get())))
+            .ok_or(Fault::malformed(Rule::StringLiesOutsideNoteContainsNUL, u64::from(reference.at.get())))
     }
 
     /// The bytes that a reference means, any bytes; `None` when it points outside the strings.

@@ -13,6 +13,7 @@ use image_format::record::frame::{Component, Frame, SignalFrame};
 use image_format::record::guard::Guard;
 use image_format::record::header::Header;
 use image_format::record::inotify::{Inotify, InotifyWatch};
+use image_format::record::io_uring::IoUring;
 use image_format::record::itimer::Itimer;
 use image_format::record::job::Job;
 use image_format::record::lock::Lock;
@@ -105,6 +106,7 @@ fn each_record_is_described() {
     described::<PtyStep>();
     described::<Socket>();
     described::<SocketStep>();
+    described::<IoUring>();
     described::<Inotify>();
     described::<InotifyWatch>();
     described::<Pidfd>();

@@ -173,6 +173,7 @@ pub fn features(files: &[OpenFile]) -> Features {
         (Features::INNER_PIPES, files.iter().any(|f| f.kind == Kind::InnerPipe as u32)),
         (Features::CONTENTS, files.iter().any(|f| f.kind == Kind::Content as u32)),
         (Features::NOTICES, files.iter().any(|f| f.kind == Kind::Inotify as u32 || f.kind == Kind::Pidfd as u32)),
+        (Features::RINGS, files.iter().any(|f| f.kind == Kind::IoUring as u32)),
         (Features::PTYS, files.iter().any(|f| f.kind == Kind::Pty as u32)),
         (Features::SOCKETS, files.iter().any(|f| f.kind == Kind::Socket as u32)),
         (Features::EVENTS, files.iter().any(|f| EVENTS.contains(&f.kind))),

@@ -192,7 +192,10 @@ pub fn restore() -> sys::Result<Fd> {
 #[inline(never)]
 pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::result::Result<(), (Fd, Errno)> {
     for watch in image.each::<Watch>() {
-        let [epoll, file] = [watch.epoll, watch.file].map(|id| now(image, open, id.get()).unwrap_or(-1));
+        let [Some(epoll), Some(file)] = [watch.epoll, watch.file].map(|id| now(image, open, id.get())) else {
+            // An io_uring instance is made later, by the process whose it is.
+            continue;
+        };
         let number = watch.fd.get() as Fd;
         // Not there yet, see `control_one`.
         if operation == 0 && image.each::<PidfdOf>().any(|other| other.id == watch.file) {
@@ -215,7 +218,7 @@ pub fn control(image: &Checked<'_>, operation: usize, open: &[Fd]) -> core::resu
     Ok(())
 }
 
-/// Adds what stands for another process of the tree to the sets that watch it, now that this process has it as `file`.
+/// Adds what stands for another process of the tree, or could be made by its own one alone, to the sets that watch it, now that this process has it as `file`.
 ///
 /// # Errors
 /// The kernel's.

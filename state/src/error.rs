@@ -28,6 +28,8 @@ pub enum Kind {
     Changed,
     /// Events wait in it, which the program may read soon.
     EventsWait,
+    /// Requests are in flight in it, which may be done soon.
+    InFlight,
     /// It is memory that a fork wipes: a copy of the process lacks it.
     Wiped,
     /// The process has ended, or is about to.

@@ -23,6 +23,7 @@ pub mod guard;
 pub mod index;
 pub mod inotify;
 pub mod inside;
+pub mod io_uring;
 pub mod itimer;
 pub mod lock;
 pub mod memory;

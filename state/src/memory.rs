@@ -2,28 +2,26 @@
 
 use core::ops::Range;
 
-use image_format::record::header::Features;
+use image_format::USER_END;
 use image_format::record::memory::{Backing, BackingFlags, NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::record::pkey::Pkey;
-use image_format::{Checked, ExitCode, USER_END};
 use sys::Errno;
-use sys::abi::mm::{
-    MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
-    MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE,
-};
+use sys::abi::mm::{PROT_EXEC, PROT_READ, PROT_WRITE};
 use sys::text::{Shown, Text, cut, hex, words};
 
 use self::backing::Backings;
 use self::leftover::Leftover;
 use crate::content::{Contents, DELETED};
-use crate::{Error, ErrorKind, Result, Save, Target, restart};
+use crate::{Error, ErrorKind, Result, Save, Target};
 
 mod along;
 mod backing;
 mod leftover;
 pub mod reopened;
+mod restore;
 pub mod shared;
+
+pub use restore::{advise, check, finish, restore};
 
 /// Longest line of smaps: numbers, a path of PATH_MAX, and what the kernel adds.
 const LINE_MAX: usize = 8192;
@@ -158,7 +156,7 @@ pub fn collect<T: Target>(
                     vma.flags = (flags | VmaFlags::READ_ALONG).bits().into();
                 }
                 Ok(flags) if kind == Some(VmaKind::FileShared) => {
-                    vma.flags = flags.bits().into();
+                    vma.flags = (flags.bits() | vma.flags.get()).into();
                     if flags.contains(VmaFlags::MAY_WRITE) {
                         vma.backing = (backing::writable(vma.backing.get() as usize, &mut backings)? as u32).into();
                     }
@@ -186,6 +184,12 @@ pub fn collect<T: Target>(
             };
         }
     }
+    // Also of an instance that is not mapped: a restart makes what is behind mappings.
+    for [ino, id] in contents.rings() {
+        if belongs(save.target, *id as u32) {
+            backing::ring(save, *ino, *id as u32, &mut backings)?;
+        }
+    }
     let vmas = leftover.leave_out(vmas.get_mut(..count).unwrap_or(&mut []));
     Ok(Collected { vmas, backings: backings.count, restarts: leftover.restarts })
 }
@@ -198,6 +202,14 @@ fn outside(vma: Vma, ours: &Range<u64>) -> [Option<Vma>; 2] {
         return [Some(vma), None];
     }
     [piece(start, ours.start.max(start)), piece(ours.end.min(end), end)]
+}
+
+/// What the kernel calls mappings of io_uring's.
+pub(super) const RING: &[u8] = b"anon_inode:[io_uring]";
+
+/// Whether a descriptor of the table is the process's that is entered.
+fn belongs<T: Target>(target: &T, fd: u32) -> bool {
+    target.at(fd).0 == target.proc()
 }
 
 fn refuse(start: u64, end: u64, name: &[u8], what: &'static str) -> Error {
@@ -253,6 +265,14 @@ fn vma_of<T: Target>(
         }
         // A private mapping of /dev/zero is anonymous memory to the kernel, too.
         b"/dev/zero" => {}
+        RING => {
+            let Some(id) = contents.ring(head.ino).filter(|id| shared && belongs(save.target, *id)) else {
+                return refuse("a kernel object's memory, of which it has no descriptor:");
+            };
+            vma.kind = (VmaKind::FileShared as u32).into();
+            (vma.offset, vma.flags) = (head.offset.into(), VmaFlags::RING.bits().into());
+            vma.backing = (backing::ring(save, head.ino, id, backings)? as u32).into();
+        }
         name if name.starts_with(b"anon_inode:") => return refuse("a kernel object's memory"),
         _ => {
             vma.kind = (if shared { VmaKind::FileShared } else { VmaKind::FilePrivate } as u32).into();
@@ -277,6 +297,9 @@ pub fn save<T: Target>(
     contents: &Contents<'_>,
 ) -> Result<()> {
     for b in &mut *backings {
+        if b.flags.get() & BackingFlags::RING.bits() != 0 {
+            continue;
+        }
         let held = b.flags.get() & BackingFlags::CONTENT.bits() != 0;
         let id = contents.id(b.identity.dev.get(), b.identity.ino.get()).filter(|_| held);
         b.content = id.unwrap_or(0).into();
@@ -284,109 +307,4 @@ pub fn save<T: Target>(
     save.notes.table(vmas)?;
     save.notes.table(backings)?;
     Ok(())
-}
-
-/// Maps one mapping at its place, from `file` when there is one, as empty anonymous memory else, with its advice: contents that come
-/// later must find it, as huge pages have no holes. Advice that the kernel no longer offers is a matter of speed and left out silently.
-///
-/// # Errors
-/// The kernel's; EEXIST when something is in the way.
-///
-/// # Safety
-/// Nothing that Rust uses lies there (the kernel refuses to replace, but the range becomes the program's).
-pub unsafe fn restore(vma: &Vma, file: Option<i32>) -> sys::Result<()> {
-    let flags = VmaFlags::from_bits_truncate(vma.flags.get());
-    let along = file.is_some() && flags.contains(VmaFlags::READ_ALONG);
-    let shared = along || vma.kind.get() == VmaKind::FileShared as u32;
-    let mut how = MAP_FIXED_NOREPLACE | if shared { MAP_SHARED } else { MAP_PRIVATE };
-    if flags.contains(VmaFlags::NO_RESERVE) {
-        how |= MAP_NORESERVE;
-    }
-    let (fd, offset) = match file {
-        Some(fd) => (fd, vma.offset.get()),
-        None => {
-            how |= MAP_ANONYMOUS;
-            (-1, 0)
-        }
-    };
-    if flags.contains(VmaFlags::GROWS_DOWN) && file.is_none() {
-        how |= MAP_GROWSDOWN;
-    }
-    let start = vma.start.get() as usize;
-    let len = (vma.end.get() - vma.start.get()) as usize;
-    // SAFETY: the caller vouches for the range.
-    let map = |how| unsafe { sys::memory::map(start, len, vma.prot.get(), how, fd, offset) };
-    let at = match flags.contains(VmaFlags::DROPPABLE) && file.is_none() {
-        // A kernel before Linux 6.11 gives memory that it does not drop.
-        true => map(how & !MAP_PRIVATE | MAP_DROPPABLE).or_else(|_| map(how)),
-        false => map(how),
-    }?;
-    // Kernels before 4.17 do not know MAP_FIXED_NOREPLACE and take the address for a hint.
-    if at != start {
-        return Err(sys::Errno::EEXIST);
-    }
-    advise(vma);
-    Ok(())
-}
-
-/// Gives a mapping its advice.
-#[inline(always)] // The smaller stub has one caller.
-pub fn advise(vma: &Vma) {
-    let flags = VmaFlags::from_bits_truncate(vma.flags.get());
-    let (start, len) = (vma.start.get() as usize, (vma.end.get() - vma.start.get()) as usize);
-    for (flag, advice) in &ADVICE {
-        if flags.contains(*flag) {
-            // SAFETY: this advice keeps all contents.
-            let _ = unsafe { sys::memory::advise(start, len, usize::from(*advice)) };
-        }
-    }
-}
-
-/// Advice by the flag that tells of it.
-const ADVICE: [(VmaFlags, u8); 8] = [
-    (VmaFlags::DONT_FORK, MADV_DONTFORK as u8),
-    (VmaFlags::DONT_DUMP, MADV_DONTDUMP as u8),
-    (VmaFlags::WIPE_ON_FORK, MADV_WIPEONFORK as u8),
-    (VmaFlags::HUGE_PAGE, MADV_HUGEPAGE as u8),
-    (VmaFlags::NO_HUGE_PAGE, MADV_NOHUGEPAGE as u8),
-    (VmaFlags::SEQUENTIAL, MADV_SEQUENTIAL as u8),
-    (VmaFlags::RANDOM, MADV_RANDOM as u8),
-    (VmaFlags::MERGEABLE, MADV_MERGEABLE as u8),
-];
-
-/// Gives a mapping its protection key, locks one that was locked, and seals one that was sealed, when its contents are in place.
-///
-/// # Errors
-/// pkey_mprotect(2)'s, mlock2(2)'s, mseal(2)'s.
-pub fn finish(vma: &Vma) -> sys::Result<()> {
-    let flags = VmaFlags::from_bits_truncate(vma.flags.get());
-    let start = vma.start.get() as usize;
-    let len = (vma.end.get() - vma.start.get()) as usize;
-    if vma.key.get() != 0 {
-        // SAFETY: the program's memory, not in use yet.
-        unsafe { sys::memory::protect_by_key(start, len, vma.prot.get(), vma.key.get()) }?;
-    }
-    if flags.contains(VmaFlags::LOCKED) {
-        sys::memory::lock_on_fault(start, len)?;
-        if !flags.contains(VmaFlags::ON_FAULT) {
-            // Pages that cannot be had (guards, PROT_NONE, behind the end of a file) do not keep the others from being locked.
-            // A limit does, and was told by the call that asks for none of them.
-            let _ = sys::memory::lock(start, len);
-        }
-    }
-    if flags.contains(VmaFlags::SEALED) { sys::memory::seal(start, len) } else { Ok(()) }
-}
-
-/// Whether this kernel can seal memory, if the image has some that is sealed.
-///
-/// # Errors
-/// It is older than Linux 6.10.
-pub fn check(image: &Checked<'_>) -> restart::Result<()> {
-    if image.header().required.get() & Features::SEALED.bits() == 0 {
-        return Ok(());
-    }
-    sys::memory::seal(0, 0).map_err(|e| {
-        let what = "sealed memory: is not known to this kernel (!): use Linux 6.10 or newer";
-        restart::Error::about(ExitCode::Kernel, what, 0u32, b"", e)
-    })
 }

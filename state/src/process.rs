@@ -7,6 +7,7 @@ pub mod restarting;
 mod stat;
 
 use sys::abi::{ARCH_GET_XCOMP_PERM, XTILEDATA};
+use sys::fs::Fd;
 use sys::signal::bit;
 use sys::text::Text;
 use sys::{Errno, Sysno};
@@ -118,6 +119,41 @@ pub fn is_dead<T: Target>(target: &T, tid: i32) -> bool {
     let mut buffer = [0; 64];
     matches!(status_value(target.proc(), path.as_c_str(), b"State", &mut buffer), Ok(Some([b'Z' | b'X', ..])))
 }
+
+/// Whether a thread is one of those that the kernel makes for requests of io_uring's: it runs no code of the program's, and is made again
+/// when there are requests again.
+#[must_use]
+pub fn is_worker(proc: Fd, tid: i32) -> bool {
+    kernel_flags(proc, tid) & PF_IO_WORKER != 0
+}
+
+/// How many threads a process has, without those that the kernel has made for requests of io_uring's.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn threads(proc: Fd) -> sys::Result<usize> {
+    let dir = sys::fs::open_at(proc, c"task", sys::abi::O_DIRECTORY, 0)?;
+    let mut count = 0;
+    sys::fs::for_each_name(dir.fd(), |name| {
+        let tid = sys::text::decimal(name).unwrap_or(0) as i32;
+        count += usize::from(!is_worker(proc, tid));
+        Ok::<_, Errno>(())
+    })??;
+    Ok(count)
+}
+
+/// The kernel's flags of a thread (proc_pid_stat(5)); 0 when it is gone.
+#[must_use]
+pub fn kernel_flags(proc: Fd, tid: i32) -> i64 {
+    const FLAGS: usize = 9;
+    let path = Text::<48>::of(format_args!("task/{tid}/stat"));
+    Stat::read_at(proc, path.as_c_str()).map_or(0, |stat| stat.field(FLAGS))
+}
+
+/// `PF_IO_WORKER` and `PF_USER_WORKER` (include/linux/sched.h): of threads that the kernel has made for a process.
+pub const PF_IO_WORKER: i64 = 0x10;
+#[allow(missing_docs, reason = "as above")]
+pub const PF_USER_WORKER: i64 = 0x4000;
 
 /// Whether a thread blocks a signal, so that it cannot be asked to stop with it.
 #[must_use]

@@ -170,7 +170,7 @@ pub trait Target: Inside + Sync {
     /// Nobody can see to that: nothing was done.
     ///
     /// # Safety
-    /// `undo` makes system calls alone.
+    /// `undo` makes system calls and atomic stores alone.
     unsafe fn guarded<R>(&mut self, _undo: impl FnOnce(), act: impl FnOnce() -> R) -> sys::Result<R> {
         Ok(act())
     }

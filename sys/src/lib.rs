@@ -23,6 +23,7 @@ pub mod terminal;
 pub mod text;
 pub mod thread;
 pub mod time;
+pub mod uring;
 
 #[cfg(feature = "mem")]
 mod mem;

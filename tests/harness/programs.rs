@@ -116,3 +116,103 @@ pub fn tool(name: &str, package: &'static str) -> Result<PathBuf> {
     let found = places.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
     found.ok_or_else(|| left_out::whole(Needs::Package(package), format!("{name} is not installed")))
 }
+
+/// Packages of other registries than Debian's, installed once into the target directory by their own clients.
+#[derive(Debug)]
+pub struct Provided {
+    dir: PathBuf,
+}
+
+impl Provided {
+    /// A package of npm.
+    ///
+    /// # Errors
+    /// [`left_out::LeftOut`]: it cannot be had here.
+    pub fn by_npm(package: &'static str) -> Result<Self> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let Some(npm) = env::split_paths(&path).map(|dir| dir.join("npm")).find(|npm| npm.exists()) else {
+            return Err(left_out::whole(Needs::Machine, "npm is not installed"));
+        };
+        Self::by(package, |dir| {
+            let mut command = Command::new(npm);
+            command.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(dir).arg(package);
+            command
+        })
+    }
+
+    /// A package of Python's index.
+    ///
+    /// # Errors
+    /// [`left_out::LeftOut`]: it cannot be had here.
+    pub fn by_pip(package: &'static str) -> Result<Self> {
+        let python = tool("python3", "python3")?;
+        Self::by(package, |dir| {
+            let mut command = Command::new(python);
+            command.args(["-m", "pip", "install", "--quiet", "--target"]).arg(dir).arg(package);
+            command
+        })
+    }
+
+    fn by(package: &str, install: impl FnOnce(&Path) -> Command) -> Result<Self> {
+        let exe = env::current_exe()?;
+        let target = exe.parent().and_then(Path::parent).context("the test lies in target/PROFILE/deps")?;
+        let all = target.join("provided");
+        fs::create_dir_all(&all)?;
+        let dir = all.join(package);
+        if !dir.exists() {
+            let partial = all.join(format!("{package}.{}", std::process::id()));
+            let done = install(&partial).output();
+            let failed = match &done {
+                Ok(done) if done.status.success() => None,
+                Ok(done) => Some(String::from_utf8_lossy(&done.stderr).into_owned()),
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(why) = failed {
+                drop(fs::remove_dir_all(&partial));
+                return Err(left_out::whole(Needs::Machine, format!("{package} cannot be installed: {}", why.trim())));
+            }
+            // Another test may have been faster.
+            if fs::rename(&partial, &dir).is_err() {
+                fs::remove_dir_all(&partial)?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// The program of this name in it, the largest file of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let found = files(&self.dir)?.into_iter().filter(|path| path.file_name().is_some_and(|own| own == name));
+        let found = found.max_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()));
+        found.with_context(|| format!("no {name} in {}", self.dir.display()))
+    }
+
+    /// Copies all of it, for everybody.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn copy_to(&self, to: &Path) -> Result<()> {
+        for from in files(&self.dir)? {
+            let to = to.join(from.strip_prefix(&self.dir)?);
+            fs::create_dir_all(to.parent().context("a file lies in a directory")?)?;
+            fs::copy(from, to)?;
+        }
+        Ok(())
+    }
+}
+
+/// All regular files below a directory.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => found.extend(files(&entry.path())?),
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    Ok(found)
+}

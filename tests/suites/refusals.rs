@@ -20,6 +20,8 @@ use rustix::process::Signal;
 mod foretold;
 #[path = "refusals/frozen.rs"]
 mod frozen;
+#[path = "refusals/rings.rs"]
+mod rings;
 #[path = "refusals/uncarried.rs"]
 mod uncarried;
 
@@ -139,7 +141,7 @@ refusals! {
         "N = must(libc.inotify_init()); f = open('gone', 'w'); must(libc.inotify_add_watch(N, b'gone', 2)); os.unlink('gone'); N = None",
         &[&["inotify"], &["path cannot be found"]];
     a_pidfd_of_another: "N = os.pidfd_open(os.getppid())", &[&["pidfd"], &["is not saved"]];
-    an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"]];
+    an_io_uring: "p = ctypes.create_string_buffer(120); N = must(libc.syscall(425, 4, p))", &[&["io_uring"], &["saves itself"]];
     an_epoll_for_busy_polling:
         "import fcntl; e = select.epoll(); N = e.fileno()\n\
          try: fcntl.ioctl(N, 0x40088a01, b'\\x0a\\0\\0\\0\\x08\\0\\0\\0')\n\

@@ -200,13 +200,17 @@ impl Stop {
     fn rounds(&mut self, window: &Window, target: &impl Target) -> Result<()> {
         let failed = |e| Error::failed(format_args!("threads"), "/proc/PID/task cannot be read", e);
         let dir = sys::fs::open_at(target.proc(), c"task", sys::abi::O_DIRECTORY, 0).map_err(failed)?;
-        let me = sys::thread::tid();
+        let (me, dir_of) = (sys::thread::tid(), target.proc());
         loop {
             let before = self.count;
             sys::fs::for_each_name(dir.fd(), |name| {
                 let Some(tid) = decimal(name).and_then(|n| i32::try_from(n).ok()) else { return Ok(()) };
                 let known = (1..self.count).any(|i| signs(window, i).tid.load(Ordering::Acquire) == tid);
-                if tid == me || known { Ok(()) } else { self.send(window, target, tid) }
+                if tid == me || known || state::process::is_worker(dir_of, tid) {
+                    Ok(())
+                } else {
+                    self.send(window, target, tid)
+                }
             })
             .map_err(failed)??;
             if self.count == before {

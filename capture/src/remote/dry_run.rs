@@ -70,7 +70,10 @@ struct Found {
 
 impl Found {
     fn of(error: Error) -> Self {
-        let passes = error.errno().is_some() || error.is_passing() || error.is(ErrorKind::EventsWait);
+        let passes = error.errno().is_some()
+            || error.is_passing()
+            || error.is(ErrorKind::EventsWait)
+            || error.is(ErrorKind::InFlight);
         Self { line: error.to_string(), passes }
     }
 }
@@ -143,7 +146,7 @@ fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
             dry_run.note(|l| super::member::belongs((outer, l.proc()), (pid, l.proc_of(0))));
         }
         for &tid in &threads {
-            dry_run.note(|l| super::kind::check_thread(l.proc(), tid));
+            dry_run.note(|l| super::kind::check_thread(l.proc(), tid).map(drop));
             dry_run.note(|l| state::process::check_thread(l, tid));
             dry_run.note(|l| super::filters::check(l.proc(), tid));
         }

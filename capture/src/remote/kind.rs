@@ -2,6 +2,7 @@
 //!
 //! Must never stop anything.
 
+use state::process::{PF_IO_WORKER, PF_USER_WORKER};
 use state::{Error, ErrorKind, Result};
 use sys::Errno;
 use sys::fs::{Fd, Owned};
@@ -113,21 +114,17 @@ fn is_kernel_thread(proc: &Owned) -> bool {
     matches!(parent, Some(b"0" | b"2"))
 }
 
-/// Refuses a thread that the kernel has made for a process (io_uring's, vhost's): it never runs code of the program's, so that a call
-/// inside would be waited for in vain.
-pub fn check_thread(proc: Fd, tid: i32) -> Result<()> {
-    /// The kernel's flags for a thread (proc_pid_stat(5)).
-    const FLAGS: usize = 9;
-    /// `PF_IO_WORKER`, `PF_USER_WORKER` (include/linux/sched.h).
-    const WORKER: i64 = 0x10 | 0x4000;
-    let path = Text::<48>::of(format_args!("task/{tid}/stat"));
-    match state::process::Stat::read_at(proc, path.as_c_str()) {
-        Ok(stat) if stat.field(FLAGS) & WORKER != 0 => Err(Error::refused(
-            format_args!("thread {tid} (the kernel's own, for io_uring or vhost)"),
+/// Whether a thread is the program's own. The kernel makes some for requests of io_uring's: they never run code of the program's, and what they
+/// are at is asked of its instances. Refuses others that it has made (vhost's).
+pub fn check_thread(proc: Fd, tid: i32) -> Result<bool> {
+    match state::process::kernel_flags(proc, tid) {
+        flags if flags & PF_IO_WORKER != 0 => Ok(false),
+        flags if flags & PF_USER_WORKER != 0 => Err(Error::refused(
+            format_args!("thread {tid} (the kernel's own, for vhost)"),
             "cannot be carried",
-            "start the program without them",
+            "start the program without it",
         )),
         // One that has ended blocks nothing.
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }

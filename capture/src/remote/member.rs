@@ -220,7 +220,8 @@ impl Seized {
             registers.extend(one);
         }
         // One may have been made while the last ones were being seized.
-        let all = registers.first().is_none_or(|first| first.status.threads == registers.len() as u64);
+        let all = registers.first().is_none_or(|first| first.status.threads == registers.len() as u64)
+            || state::process::threads(proc.fd()) == Ok(registers.len());
         if stopped.has_changed() || !all {
             return Ok(None);
         }

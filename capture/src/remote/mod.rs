@@ -144,7 +144,7 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options<'_>) -> Result<R
                 continue;
             }
             Err(e) if e.is(ErrorKind::NoRoomInside) => waits.for_exec(e)?,
-            Err(e) if e.is(ErrorKind::EventsWait) => waits.for_reader(e)?,
+            Err(e) if e.is(ErrorKind::EventsWait) || e.is(ErrorKind::InFlight) => waits.for_reader(e)?,
             Ok(Attempt::Raced(e)) | Err(e) if e.is_passing() && raced < ATTEMPTS => {
                 raced += 1;
                 if raced >= LIVE_ATTEMPTS && pause == Pause::Live {

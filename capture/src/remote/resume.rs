@@ -15,7 +15,7 @@ const EINTR: i64 = -4;
 const SYSCALL_LEN: u64 = 2;
 
 /// Calls that end with `EINTR` when their thread is stopped by a tracer, and have done nothing then (signal(7)).
-const NEVER_RESTARTED: [Sysno; 20] = [
+const NEVER_RESTARTED: [Sysno; 21] = [
     Sysno::epoll_wait,
     Sysno::epoll_pwait,
     Sysno::epoll_pwait2,
@@ -23,6 +23,7 @@ const NEVER_RESTARTED: [Sysno; 20] = [
     Sysno::semtimedop,
     Sysno::rt_sigtimedwait,
     Sysno::io_getevents,
+    Sysno::io_uring_enter,
     Sysno::io_pgetevents,
     Sysno::read,
     Sysno::readv,

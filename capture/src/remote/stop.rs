@@ -131,8 +131,8 @@ impl Stopped {
         .unwrap_or_else(|never| match never {});
         let (before, known) = (self.tids.len(), self.tids.iter().copied().collect::<HashSet<_>>());
         for tid in found.into_iter().filter(|tid| !known.contains(tid)) {
-            if tid != self.pid {
-                super::kind::check_thread(proc, tid)?;
+            if tid != self.pid && !super::kind::check_thread(proc, tid)? {
+                continue;
             }
             match ptrace::seize(tid, OPTIONS) {
                 Ok(()) => {}

@@ -24,7 +24,15 @@ use super::target::Remote;
 const ADDRESS_BITS: u32 = 48;
 
 /// Calls whose first argument is a descriptor's number, of those that the objects make.
-pub const OF_DESCRIPTORS: [Sysno; 5] = [Sysno::ioctl, Sysno::fcntl, Sysno::timerfd_gettime, Sysno::read, Sysno::write];
+pub const OF_DESCRIPTORS: [Sysno; 7] = [
+    Sysno::ioctl,
+    Sysno::fcntl,
+    Sysno::timerfd_gettime,
+    Sysno::read,
+    Sysno::write,
+    Sysno::io_uring_enter,
+    Sysno::io_uring_register,
+];
 
 /// Processes that stand still, the root first.
 #[derive(Debug)]

@@ -31,6 +31,7 @@ pub fn shared_objects<T: Target>(
     save.part(|save| state::inotify::save(save, files))?;
     save.part(|save| state::pidfd::save(save, files))?;
     save.part(|save| state::epoll::save(save, files))?;
+    save.part(|save| state::io_uring::save(save, files))?;
     save.part(|save| state::sigio::save(save, files).map(|found| features |= found))?;
     save.part(|save| state::lock::save(save, files))?;
     save.part(|save| state::descriptor::save(save, files))?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use image_format::record::content::Content;
-use image_format::{Fault, PAGE, Part, Segment, align_up};
+use image_format::{Fault, PAGE, Part, Rule, Segment, align_up};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ fn padding(file: &ImageFile, prefix: u64) -> Result<(), Failure> {
     if pad.iter().all(|&byte| byte == 0) {
         return Ok(());
     }
-    Err(file.fault(Fault::malformed("the padding behind the notes is not zero", prefix)))
+    Err(file.fault(Fault::malformed(Rule::PaddingBehindNotesNotZero, prefix)))
 }
 
 /// Compares the memory with its checksums, on all processors; the fault is that of the first wrong segment.

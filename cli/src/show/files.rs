@@ -15,7 +15,7 @@ use image_format::record::regular::Regular;
 use image_format::record::sigio::{DRIVEN, Sigio};
 use image_format::record::socket::Socket;
 use image_format::record::terminal::Terminal;
-use image_format::{Fault, Image};
+use image_format::{Fault, Image, Rule};
 use serde::Serialize;
 
 use super::object::{self, State};
@@ -98,7 +98,7 @@ pub fn descriptors(image: &Image<'_>, place: usize) -> Result<Vec<Descriptor>, F
     }
     let describe = |descriptor: &descriptor::Descriptor| {
         let (fd, id) = (descriptor.fd.get() & FD_MASK, descriptor.file.get());
-        let unknown = Fault::malformed("a descriptor of an open file that the image does not describe", 0);
+        let unknown = Fault::malformed(Rule::DescriptorOpenFileImageDoesNotDescribe, 0);
         let file = files.get(&id).ok_or(unknown)?;
         Ok(Descriptor {
             fd,

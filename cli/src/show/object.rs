@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::inotify::{Inotify, InotifyWatch};
+use image_format::record::io_uring::{IoUring, word};
 use image_format::record::pipe::{Pipe, PipeData};
 use image_format::record::pty::{Pty, PtyStep, WRITE};
 use image_format::record::signalfd::Signalfd;
@@ -56,6 +57,17 @@ pub enum State {
     Inotify {
         /// What it watches.
         watched: Vec<Noticed>,
+    },
+    /// An io_uring instance.
+    IoUring {
+        /// Entries of its submissions.
+        submissions: u32,
+        /// Entries of its completions.
+        completions: u32,
+        /// `IORING_SETUP_*` bits.
+        setup: String,
+        /// Requests that it has taken so far, modulo 2^32.
+        requests: u32,
     },
     /// A socket.
     Socket {
@@ -156,6 +168,16 @@ pub fn events(image: &Image<'_>) -> Result<HashMap<u32, (&'static str, u32, Stat
         let id = one.id.get();
         let watched = watched.remove(&id).unwrap_or_default();
         out.insert(id, ("inotify", one.flags.get(), State::Inotify { watched }));
+    }
+    for one in image.table::<IoUring>()? {
+        let rings = image.bytes(one.rings).unwrap_or_default();
+        let state = State::IoUring {
+            submissions: one.params.sq_entries.get(),
+            completions: one.params.cq_entries.get(),
+            setup: format!("{:#x}", one.params.flags.get()),
+            requests: word(rings, one.params.sq_head),
+        };
+        out.insert(one.id.get(), ("io_uring", one.flags.get(), state));
     }
     let mut watches: HashMap<u32, Vec<Watched>> = HashMap::new();
     for one in image.table::<Watch>()? {
@@ -305,6 +327,9 @@ impl State {
                 vec![format!("watches {what}")]
             }
             Self::Inotify { watched } => watched.iter().map(|one| format!("{}: {}", one.wd, one.path)).collect(),
+            Self::IoUring { submissions, completions, requests, .. } => {
+                vec![format!("{submissions} and {completions} entries"), count(*requests as usize, "request")]
+            }
             Self::Socket { listens, sends, .. } => {
                 let mut words = Vec::new();
                 words.extend(listens.then(|| "listens".to_owned()));

@@ -1,7 +1,7 @@
 //! Rules of contents: each segment belongs to one of them, lies within its size, and ascends.
 
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 use crate::record::content::{Content, ContentFile, ContentKind};
 use crate::record::header::Features;
 use crate::{PAGE, align_up};

@@ -12,6 +12,7 @@ use crate::record::epoll::Epoll;
 use crate::record::eventfd::Eventfd;
 use crate::record::header::Features;
 use crate::record::inotify::Inotify;
+use crate::record::io_uring::IoUring;
 use crate::record::pidfd::Pidfd;
 use crate::record::pipe::Pipe;
 use crate::record::pty::Pty;
@@ -35,7 +36,7 @@ pub(crate) struct Kind {
 }
 
 /// All kinds, regular files first.
-pub(crate) static KINDS: [Kind; 14] = [
+pub(crate) static KINDS: [Kind; 15] = [
     Kind::of::<Regular>(offset_of!(Regular, path)),
     Kind::of::<Directory>(offset_of!(Directory, path)),
     Kind::of::<Device>(offset_of!(Device, path)),
@@ -54,6 +55,7 @@ pub(crate) static KINDS: [Kind; 14] = [
     Kind::pathless::<Inotify>(Features::NOTICES),
     Kind::pathless::<Pidfd>(Features::NOTICES),
     Kind::pathless::<Epoll>(Features::EVENTS),
+    Kind::pathless::<IoUring>(Features::RINGS),
 ];
 
 impl Kind {

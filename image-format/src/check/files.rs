@@ -4,8 +4,8 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use super::description::{Files, Table, word};
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 use crate::record::descriptor::Descriptor;
 use crate::record::epoll::Watch;
 use crate::record::header::Features;

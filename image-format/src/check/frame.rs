@@ -10,8 +10,8 @@ use crate::record::header::Features;
 use crate::record::memory::VmaKind;
 use crate::record::thread::Thread;
 
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 
 /// `__USER_CS` and `__USER_DS`: the segments of every 64-bit program.
 const USER_CS: u64 = 0x33;

@@ -2,8 +2,8 @@
 
 use zerocopy::IntoBytes;
 
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 use crate::record::job::Job;
 
 impl Check<'_, '_> {

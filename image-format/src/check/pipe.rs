@@ -3,9 +3,9 @@
 use zerocopy::FromBytes;
 
 use super::description::Files;
-use super::rule::Rule;
 use super::{Check, Result};
 use crate::NoteType;
+use crate::Rule;
 use crate::record::header::Features;
 use crate::record::pipe::{HUNG_UP, NONE, OPENED, Pipe, PipeData};
 

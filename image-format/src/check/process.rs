@@ -1,7 +1,7 @@
 //! Rules of trees: each process has a parent before it that lives, an id of its own, and an image if it lives.
 
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 use crate::record::credentials::{Credentials, GROUPS_MAX};
 use crate::record::descriptor::Descriptor;
 use crate::record::header::Features;

@@ -7,8 +7,8 @@ use crate::record::header::Features;
 use crate::record::seccomp::{CHAIN_MAX, FILTER_COST, How, Instruction, PROGRAM_MAX, Seccomp};
 use crate::record::thread::Thread;
 
-use super::rule::Rule;
 use super::{Check, MATCH_MAX, Result};
+use crate::Rule;
 
 /// Codes that the kernel takes in a filter (kernel/seccomp.c, `seccomp_check_filter`), a bit for each; `LD|W|ABS`, `LD|W|LEN`,
 /// `LDX|W|LEN` and what computes, compares, keeps and returns.

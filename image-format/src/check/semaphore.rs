@@ -1,7 +1,7 @@
 //! Rules of System V semaphore sets: as many values as semaphores, none that the kernel would not take.
 
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 use crate::record::header::Features;
 use crate::record::semaphore::{Semaphore, users, values};
 

@@ -1,7 +1,7 @@
 //! Rules of System V segments: each is contents of that kind and of its size, and each mapping of them is a part of a whole attachment.
 
-use super::rule::Rule;
 use super::{Check, Result};
+use crate::Rule;
 use crate::record::content::{Content, ContentKind};
 use crate::record::header::Features;
 use crate::record::memory::{Backing, BackingFlags, Vma, VmaKind};

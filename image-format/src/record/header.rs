@@ -64,6 +64,8 @@ bitflags::bitflags! {
         const SEMAPHORES = 1 << 34;
         /// Ends of pipes that were opened again ([`super::pipe::Pipe::again`]).
         const PIPES_AGAIN = 1 << 35;
+        /// io_uring instances ([`super::io_uring::IoUring`]).
+        const RINGS = 1 << 36;
         /// Descriptors that nobody has but a message in transit: their numbers are of a process behind the last one.
         const IN_TRANSIT = 1 << 40;
         /// Processes of a tree share pages, copy-on-write: those of a child that has some of its parent's

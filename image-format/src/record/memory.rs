@@ -72,6 +72,8 @@ bitflags::bitflags! {
         const SEALED = 1 << 14;
         /// With [`Self::LOCKED`]: each page when it is touched (`lf`), mlock2(2).
         const ON_FAULT = 1 << 15;
+        /// Shared memory of an io_uring instance ([`BackingFlags::RING`]), which the kernel maps where there is a hole alone.
+        const RING = 1 << 16;
     }
 }
 
@@ -114,6 +116,8 @@ bitflags::bitflags! {
         const WRITTEN = 1 << 1;
         /// It has no name any more, and all of it is in the image: [`Backing::content`] says where.
         const CONTENT = 1 << 2;
+        /// It is the io_uring instance whose id is [`Backing::content`], and the path what the kernel calls such mappings.
+        const RING = 1 << 3;
     }
 }
 
@@ -126,7 +130,8 @@ record! {
         identity: Identity,
         /// [`BackingFlags`].
         flags: U32,
-        /// With [`BackingFlags::CONTENT`] the id of the [`super::content::Content`], else zero.
+        /// With [`BackingFlags::CONTENT`] the id of the [`super::content::Content`], with [`BackingFlags::RING`] that of the
+        /// [`super::io_uring::IoUring`], else zero.
         content: U32,
     }
 }

@@ -20,6 +20,7 @@ pub mod frame;
 pub mod guard;
 pub mod header;
 pub mod inotify;
+pub mod io_uring;
 pub mod itimer;
 pub mod job;
 pub mod lock;
@@ -162,6 +163,8 @@ pub enum NoteType {
     Sigio = 0x434b_003d,
     /// [`pidfd::PidfdOf`], ascending by id.
     PidfdOf = 0x434b_003e,
+    /// [`io_uring::IoUring`], ascending by id.
+    IoUring = 0x434b_003a,
     /// [`semaphore::Semaphore`].
     Semaphore = 0x434b_003f,
     /// The seal (`seal.rs`), the very last note of the file.
@@ -212,7 +215,7 @@ const SIZES: [u8; TYPES] = {
     put!(socket::Socket, socket::SocketStep, inotify::Inotify, inotify::InotifyWatch, pidfd::Pidfd);
     put!(pkey::Pkey, sysv::Sysv);
     put!(seccomp::Instruction, seccomp::Seccomp, credentials::Credentials, sigio::Sigio, pidfd::PidfdOf, job::Job);
-    put!(semaphore::Semaphore);
+    put!(semaphore::Semaphore, io_uring::IoUring);
     sizes
 };
 

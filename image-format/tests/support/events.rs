@@ -6,6 +6,8 @@ use image_format::record::epoll::{Epoll, Watch};
 use image_format::record::eventfd::Eventfd;
 use image_format::record::header::Features;
 use image_format::record::inotify::{Inotify, InotifyWatch};
+use image_format::record::io_uring::IoUring;
+use image_format::record::memory::{Backing, BackingFlags};
 use image_format::record::pidfd::Pidfd;
 use image_format::record::pipe::{NONE, Pipe, PipeData};
 use image_format::record::signalfd::Signalfd;
@@ -28,6 +30,7 @@ pub struct Events {
     pub inotifies: Vec<Inotify>,
     pub noticed: Vec<InotifyWatch>,
     pub pidfds: Vec<Pidfd>,
+    pub rings: Vec<IoUring>,
 }
 
 impl Events {
@@ -43,6 +46,7 @@ impl Events {
         put(notes, &self.inotifies);
         put(notes, &self.noticed);
         put(notes, &self.pidfds);
+        put(notes, &self.rings);
     }
 }
 
@@ -113,6 +117,19 @@ impl Parts {
             cloexec: 0.into(),
             reserved: 0.into(),
         }));
+    }
+
+    /// An io_uring instance as descriptor 19, of which nothing is mapped.
+    pub fn give_ring(&mut self) {
+        self.header.required = (self.header.required.get() | Features::RINGS.bits()).into();
+        let mut ring: IoUring = zeroed();
+        (ring.id, ring.rings) = (19.into(), self.string(&[0; 4096]));
+        self.events.rings = vec![ring];
+        let mut backing: Backing = zeroed();
+        (backing.path, backing.content) = (self.string(b"anon_inode:[io_uring]"), 19.into());
+        backing.flags = BackingFlags::RING.bits().into();
+        self.backings.push(backing);
+        self.descriptors.push(Descriptor { fd: 19.into(), file: 19.into(), cloexec: 1.into(), reserved: 0.into() });
     }
 
     /// A listener as descriptor 15, and a pair of which 16 is one; a descriptor waits in it.

@@ -6,6 +6,7 @@ use image_format::Checked;
 use image_format::note::{self, standard};
 use image_format::record::content::Content;
 use image_format::record::descriptor::Descriptor;
+use image_format::record::io_uring::IoUring;
 use image_format::record::lock::Lock;
 use image_format::record::mm::Mm;
 use image_format::record::pipe::Pipe;
@@ -68,6 +69,13 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
     for (descriptor, open) in owned(plan, image) {
         if let Err(e) = state::descriptor::restore(descriptor, *open) {
             die(Stage::PlacingDescriptor, e);
+        }
+    }
+    for ring in image.each::<IoUring>() {
+        if let Some(fd) = first(plan, image, ring.id)
+            && let Err(e) = state::io_uring::finish(image, ring, fd)
+        {
+            die(Stage::RegisteringWithIoUring, e);
         }
     }
     for terminal in image.each::<Terminal>() {

@@ -8,11 +8,11 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use image_format::record::deadline::Deadline;
 use image_format::record::frame::SignalFrame;
 use image_format::record::guard::Guard;
-use image_format::record::memory::{NO_BACKING, Vma, VmaKind};
+use image_format::record::memory::{NO_BACKING, Vma, VmaFlags, VmaKind};
 use image_format::seal;
 use image_format::{Checked, Segment, USER_END};
 use sys::Errno;
-use sys::abi::mm::{PROT_READ, PROT_WRITE};
+use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use sys::abi::{CLOCK_MONOTONIC, Timespec};
 use sys::arch::DETOUR;
 use sys::fs::Fd;
@@ -34,30 +34,55 @@ pub fn clear(plan: &Plan, image: &Checked<'_>) {
         }
         at += len;
     }
-    let end = plan.start + plan.len;
+    if vmas(image).iter().any(is_ring) {
+        // The kernel maps these wherever there is a hole: there is one for each.
+        each_gap(plan, image, true);
+        map(plan, image, true);
+    }
+    each_gap(plan, image, false);
+}
+
+/// Unmaps all that lies between the region and what is filled, or a part of an io_uring instance, already; or, for those, maps something there.
+fn each_gap(plan: &Plan, image: &Checked<'_>, occupy: bool) {
     let mut from = 0;
-    let mut unmap = |to: u64, next| {
+    let mut up_to = |to: u64, next: u64| {
+        if occupy {
+            // Nor does it look for holes below.
+            from = from.max(1 << 32);
+        }
+        let (at, len) = (from as usize, to.saturating_sub(from) as usize);
+        let how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
         // SAFETY: all that is used from here on lies in the region, or is the program's.
-        let gone = || unsafe { sys::memory::unmap(from as usize, (to - from) as usize) };
-        if from < to
-            && let Err(e) = gone()
-        {
+        let done = unsafe {
+            match occupy {
+                _ if len == 0 => Ok(()),
+                true => sys::memory::map(at, len, 0, how, -1, 0).map(drop),
+                false => sys::memory::unmap(at, len),
+            }
+        };
+        if let Err(e) = done {
             die(Stage::UnmappingStub, e);
         }
         from = next;
     };
+    let region = (plan.start, plan.start + plan.len);
     let mut before = true;
-    for vma in vmas(image).iter().filter(|vma| plan.tree.filled_by(vma).is_some()) {
-        if before && vma.start.get() > plan.start {
-            unmap(plan.start, end);
+    let stays = |vma: &&Vma| plan.tree.filled_by(vma).is_some() || !occupy && is_ring(vma);
+    for vma in vmas(image).iter().filter(stays) {
+        if before && vma.start.get() > region.0 {
+            up_to(region.0, region.1);
             before = false;
         }
-        unmap(vma.start.get(), vma.end.get());
+        up_to(vma.start.get(), vma.end.get());
     }
     if before {
-        unmap(plan.start, end);
+        up_to(region.0, region.1);
     }
-    unmap(USER_END, 0);
+    up_to(USER_END, 0);
+}
+
+fn is_ring(vma: &Vma) -> bool {
+    vma.flags.get() & VmaFlags::RING.bits() != 0
 }
 
 fn vmas<'i>(image: &Checked<'i>) -> &'i [Vma] {
@@ -77,9 +102,10 @@ fn original(plan: &Plan, vma: &Vma) -> Option<Fd> {
     plan.backings.get(vma.backing.get() as usize).copied().filter(|fd| *fd >= 0 || *fd < -1)
 }
 
-/// Maps everything at its place, empty or from its file, with its advice.
-pub fn map(plan: &Plan, image: &Checked<'_>) {
-    for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v)) {
+/// Maps everything at its place, empty or from its file, with its advice; `rings`: all that is io_uring's, or all else.
+#[inline(never)] // So that it exists once.
+pub fn map(plan: &Plan, image: &Checked<'_>, rings: bool) {
+    for vma in vmas(image).iter().filter(|v| !is_kernels(plan, v) && is_ring(v) == rings) {
         if let Some(by) = plan.tree.filled_by(vma) {
             if by != image.header().pid.get() {
                 let seal = (plan.seal, image.image().seal_span().0);

@@ -89,7 +89,7 @@ unsafe extern "C" fn in_the_copy(plan: *const Plan) -> ! {
     tree::meets_at(&plan.tree);
     let Ok(image) = Checked::again(plan.prefix, plan.file_len) else { die(Stage::ReadingPlan, Errno::EINVAL) };
     memory::clear(plan, &image);
-    memory::map(plan, &image);
+    memory::map(plan, &image, false);
     memory::load(plan, &image);
     memory::mend_deadlines(plan, &image);
     memory::mend_frames(plan, &image);

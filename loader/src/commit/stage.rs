@@ -28,6 +28,7 @@ image_format::texts! {
         ReadingMemoryThatWasCut = "reading memory: the image was cut meanwhile",
         ReadingPlan = "reading the plan",
         ReadingSeal = "reading the seal",
+        RegisteringWithIoUring = "registering with io_uring",
         SealingSharedContents = "sealing shared contents",
         SettingCredentials = "setting credentials",
         SettingLimits = "setting limits",

@@ -2,7 +2,7 @@
 
 use image_format::record::process::Process;
 use image_format::record::thread::{Thread, ThreadFlags};
-use image_format::{Checked, Fault};
+use image_format::{Checked, Fault, Rule};
 use loader::options::Options;
 use state::restart::{Error, Result};
 
@@ -65,7 +65,7 @@ impl Tasks {
                 continue;
             }
             let parent = (0..).zip(processes).find(|(_, one)| one.pid == process.parent);
-            let no_parent = Fault::malformed("a process without its parent", 0);
+            let no_parent = Fault::malformed(Rule::ProcessWithoutParent, 0);
             let (maker, _) = parent.ok_or_else(|| Error::of_image(options.image, no_parent))?;
             add(process.pid.get(), maker, What::Process(place));
             if process.ended == 0 {

@@ -78,8 +78,8 @@ pub fn open(image: &Checked<'_>, options: &Options<'_>, base: Fd, files: &mut Fi
             sys::fs::dup_above(known, base)
         } else if inherited {
             inherit(image, fd, file)?
-        } else if file.kind == NoteType::Socket {
-            // Made when all others are there: descriptors may wait in them.
+        } else if matches!(file.kind, NoteType::Socket | NoteType::IoUring) {
+            // Made when all others are there: descriptors may wait in them. Or by the process whose it is.
             continue;
         } else {
             reopen(image, options, (fd, file), files)?

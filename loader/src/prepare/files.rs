@@ -1,5 +1,6 @@
 //! The files behind mappings: the original where it is still the same, the image's copy else.
 
+use image_format::record::descriptor::Descriptor;
 use image_format::record::memory::{Backing, BackingFlags, Vma, VmaFlags, VmaKind};
 use image_format::{Checked, ExitCode, PAGE};
 use loader::options::Options;
@@ -25,11 +26,17 @@ pub struct Files {
     pub exe: Fd,
 }
 
-/// Opens the file of each backing that is still what it was.
+/// Opens the file of each backing that is still what it was; what takes a place of the program's as `base` or a greater number.
 ///
 /// # Errors
 /// A file mapped shared is missing or has changed: its contents are not in the image.
-pub fn open_backings(image: &Checked<'_>, input: &Input, options: &Options<'_>, files: &mut Files) -> Result<()> {
+pub fn open_backings(
+    image: &Checked<'_>,
+    input: &Input,
+    options: &Options<'_>,
+    base: Fd,
+    files: &mut Files,
+) -> Result<()> {
     let exe = image.string(image.single::<image_format::record::mm::Mm>().exe);
     let vmas = image.table::<Vma>();
     let users = users(image, files.backings.len())?;
@@ -38,6 +45,16 @@ pub fn open_backings(image: &Checked<'_>, input: &Input, options: &Options<'_>, 
         // The file that was mapped is shared again, or says that it was written; its copy is for where it is not.
         let shared = shared.or(along.filter(|_| is_same(image, backing)));
         let fd = match shared {
+            _ if backing.flags.get() & BackingFlags::RING.bits() != 0 => {
+                let id = backing.content.get();
+                let made = state::io_uring::restore(image, id, base)?;
+                for (descriptor, place) in image.table::<Descriptor>().iter().zip(&mut *files.descriptors) {
+                    if descriptor.file == id {
+                        *place = made;
+                    }
+                }
+                made
+            }
             _ if backing.flags.get() & BackingFlags::CONTENT.bits() != 0 => {
                 let made = files.contents.get(backing.content.get() as usize).copied().unwrap_or(-1);
                 let failed = |e| Error::about(ExitCode::NoRoom, "shared contents: cannot be opened (!)", 0u32, b"", e);

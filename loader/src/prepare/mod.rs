@@ -94,7 +94,7 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
             }
         }
         files.backings = heap::descriptors(image.each::<Backing>().len())?;
-        files::open_backings(&image, &input, options, &mut files)?;
+        files::open_backings(&image, &input, options, base, &mut files)?;
         if options.files == FilesPolicy::Rollback && tree.place() == 0 {
             for file in image.each().filter(|file| !given::replaces(&image, files.descriptors, file)) {
                 state::regular::rollback(&image, file)?;

@@ -73,6 +73,8 @@ pub struct Contents<'b> {
     /// By inode.
     index: Index<'b>,
     views: &'b mut [View],
+    /// io_uring instances: their inodes and ids.
+    rings: &'b [[u64; 2]],
 }
 
 impl Drop for Contents<'_> {
@@ -122,10 +124,14 @@ impl<'b> Contents<'b> {
         let result =
             found.descriptors(save, files).and_then(|()| found.mappings(save)).and_then(|()| found.named(save, files));
         let Finder { objects, index, count, views, seen, .. } = found;
+        let rings = || files.iter().filter(|file| file.is_first(Kind::IoUring));
+        let table = save.scratch.take::<[u64; 2]>(rings().count())?;
+        table.iter_mut().zip(rings()).for_each(|(place, file)| *place = [file.ino, file.id.into()]);
         let contents = Self {
             objects: objects.get_mut(..count).unwrap_or_default(),
             index,
             views: views.get_mut(..seen).unwrap_or_default(),
+            rings: table,
         };
         // What was opened is closed also when something failed.
         result.map(|()| contents.arranged(save.target))
@@ -189,6 +195,19 @@ impl<'b> Contents<'b> {
     /// The first object of this inode for which `is_it` holds.
     fn of(&self, ino: u64, is_it: impl Fn(&Object) -> bool) -> Option<usize> {
         first(self.objects, &self.index, ino, is_it)
+    }
+
+    /// io_uring instances: their inodes and ids.
+    #[must_use]
+    pub fn rings(&self) -> &[[u64; 2]] {
+        self.rings
+    }
+
+    /// The id of the io_uring instance with this inode; `None` for several, before Linux 5.12.
+    #[must_use]
+    pub fn ring(&self, ino: u64) -> Option<u32> {
+        let mut found = self.rings.iter().filter(|[own, _]| *own == ino).map(|[_, id]| *id as u32);
+        found.next().filter(|_| found.next().is_none())
     }
 
     /// The index of an object.

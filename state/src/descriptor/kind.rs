@@ -92,6 +92,7 @@ fn classify<T: Target>(save: &mut Save<'_, '_, T>, file: &mut OpenFile, link: &C
             b"anon_inode:[signalfd]" => Ok(Kind::Signalfd),
             b"anon_inode:[eventpoll]" => Ok(Kind::Epoll),
             b"anon_inode:inotify" => Ok(Kind::Inotify),
+            b"anon_inode:[io_uring]" => Ok(Kind::IoUring),
             b"anon_inode:[pidfd]" => pidfd::check(save.target, file).map(|other| {
                 file.other = u32::from(other);
                 Kind::Pidfd
@@ -107,7 +108,6 @@ fn anonymous_kind(name: &[u8]) -> &'static str {
     [
         ("fanotify", "fanotify"),
         ("pidfd", "pidfd"),
-        ("io_uring", "io_uring"),
         ("userfaultfd", "userfaultfd"),
         ("perf_event", "perf event"),
         ("bpf", "bpf object"),

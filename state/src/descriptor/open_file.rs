@@ -38,6 +38,8 @@ pub enum Kind {
     Pidfd = 34,
     /// Either end of a pseudo-terminal whose master is inside.
     Pty = 35,
+    /// An io_uring instance.
+    IoUring = 36,
 }
 
 /// One descriptor as it was found.

@@ -60,6 +60,23 @@ pub fn writable(index: usize, backings: &mut Backings<'_, '_>) -> Result<usize> 
     Ok(backings.add(Backing { flags: (plain.flags.get() | written).into(), ..plain })?)
 }
 
+/// The index of the io_uring instance behind a mapping: its id in the place of contents. All that is mapped of it may be written.
+pub fn ring<T: Target>(
+    save: &mut Save<'_, '_, T>,
+    ino: u64,
+    id: u32,
+    backings: &mut Backings<'_, '_>,
+) -> Result<usize> {
+    let flags = BackingFlags::RING | BackingFlags::WRITTEN;
+    let is_it = |b: &Backing| b.flags.get() == flags.bits() && b.content.get() == id;
+    if let Some(found) = backings.find(ino, is_it) {
+        return Ok(found);
+    }
+    let identity = Identity { ino: ino.into(), ..Identity::default() };
+    let path = save.notes.string(super::RING)?;
+    Ok(backings.add(Backing { path, identity, flags: flags.bits().into(), content: id.into() })?)
+}
+
 /// The index of the file behind a mapping, entered into the table when it is new.
 pub fn backing<T: Target>(
     save: &mut Save<'_, '_, T>,

@@ -16,6 +16,8 @@ pub const MCL_ONFAULT: u64 = 4;
 pub const MAP_GROWSDOWN: u32 = 0x100;
 pub const MAP_NORESERVE: u32 = 0x4000;
 pub const MAP_POPULATE: u32 = 0x8000;
+/// Linux 6.6.
+pub const MAP_ABOVE4G: u32 = 0x80;
 pub const MAP_STACK: u32 = 0x2_0000;
 pub const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
 pub const MREMAP_MAYMOVE: usize = 1;
@@ -30,6 +32,7 @@ pub const MADV_NOHUGEPAGE: usize = 15;
 pub const MADV_DONTDUMP: usize = 16;
 pub const MADV_WIPEONFORK: usize = 18;
 pub const MADV_GUARD_INSTALL: usize = 102;
+pub const MADV_POPULATE_READ: usize = 22;
 pub const MADV_POPULATE_WRITE: usize = 23;
 
 /// `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)`.

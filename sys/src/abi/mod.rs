@@ -8,6 +8,7 @@ pub mod net;
 pub mod ptrace;
 mod requests;
 pub mod signal;
+pub mod uring;
 
 use static_assertions::const_assert_eq;
 

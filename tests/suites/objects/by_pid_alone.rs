@@ -53,6 +53,33 @@ mod transit {
     }
 }
 
+/// What an io_uring instance is, another process is told.
+mod io_uring {
+    use super::*;
+
+    #[test]
+    fn undisturbed() -> Result<()> {
+        User::each(|user| play("io_uring", user, Fate::Undisturbed))
+    }
+
+    #[test]
+    fn by_signal() -> Result<()> {
+        refused_by_signal("io_uring", "io_uring")
+    }
+
+    #[test]
+    fn by_pid() -> Result<()> {
+        User::each(|user| {
+            for (times, ids) in
+                [(1, Ids::Auto), (1, Ids::New), (1, Ids::Namespace), (10, Ids::Auto), (10, Ids::Namespace)]
+            {
+                play("io_uring", user, Fate::ByPid(times, ids)).with_context(|| format!("{times} times, {ids:?}"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Filters are told to root alone: by pid, and not to the process itself.
 macro_rules! filters {
     ($($name:ident)*) => { $(
