@@ -295,7 +295,7 @@ impl<'a> Check<'_, 'a> {
     fn ascending_by_thread<R: Record>(&self) -> Result {
         let mut least = 0;
         for record in self.image.each::<R>() {
-            let tid = description::word(record.as_bytes(), 0);
+            let tid = crate::word::word(record.as_bytes(), 0);
             if tid < least {
                 return self.bad(Rule::ThreadsOutOrder, record);
             }

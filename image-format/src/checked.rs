@@ -2,13 +2,14 @@
 //!
 //! Must never be made without the checks: [`Checked::new`] runs them, [`Checked::again`] is for a copy of one that was.
 
-use crate::check::description::{KINDS, Kind, Table, word};
+use crate::check::description::{KINDS, Kind, Table};
 use crate::check::records;
 use crate::record::content::Content;
 use crate::record::frame::Frame;
 use crate::record::header::Header;
 use crate::rows::Rows;
 use crate::segment::{Segment, Segments};
+use crate::word::word;
 use crate::{Fault, Image, NoteType, Record, StrRef};
 use zerocopy::little_endian::U64;
 

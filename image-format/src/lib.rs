@@ -29,6 +29,7 @@ pub mod rule;
 pub mod seal;
 pub mod segment;
 pub mod texts;
+mod word;
 pub mod writer;
 
 pub use checked::{Checked, OpenFile};

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::Record;
-use crate::check::description::word;
+use crate::word::word;
 
 /// Iterator over the records of one table.
 #[derive(Clone, Debug)]

@@ -5,12 +5,12 @@ use image_format::writer::Full;
 use image_format::{Checked, ExitCode, NoteType};
 use sys::abi::{AT_FDCWD, O_DIRECTORY, O_NONBLOCK, O_PATH, PATH_MAX};
 use sys::fs::{Fd, FileHandle, Lines};
-use sys::text::{Text, cut, decimal, hex, words};
+use sys::text::{Text, cut, hex, words};
 use zerocopy::FromZeros;
 
 mod search;
 
-use self::search::{FOUND, NOWHERE, Path, Search, Watched};
+use self::search::{FOUND, NOWHERE, Path, Search, Watched, mount_of};
 use crate::descriptor::{Kind, OpenFile, each_fact};
 use crate::{Error, ErrorKind, Object, Result, Save, Target, restart};
 
@@ -41,13 +41,6 @@ fn parse(value: &[u8]) -> Option<(Watched, FileHandle)> {
         }
     }
     Some((watched, handle))
-}
-
-/// The device of a line of `mountinfo`, in the kernel's own form, and where it is mounted.
-fn mount_of(line: &[u8]) -> Option<(u64, &[u8])> {
-    let mut fields = words(line);
-    let (major, minor) = fields.nth(2).and_then(|field| cut(field, b':'))?;
-    Some((decimal(major)? << 20 | decimal(minor)?, fields.nth(1)?))
 }
 
 /// The path of a watched inode by its handle, for who may; of one that has none any more nothing is in it.

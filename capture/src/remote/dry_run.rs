@@ -235,7 +235,7 @@ impl Inside for DryRun {
             return Ok(0);
         }
         let mut one = self.one(self.entered);
-        if let ([Arg::Value(first), ..], true) = (&mut args, super::stopped_tree::OF_DESCRIPTORS.contains(&number)) {
+        if let ([Arg::Value(first), ..], true) = (&mut args, super::target::OF_DESCRIPTORS.contains(&number)) {
             (one, *first) = (self.one(*first >> FD_BITS), *first & FD_MASK as usize);
         }
         let made = outside::call(one.outer, one.outer, one.pidfd.fd(), number, args, data);

@@ -18,21 +18,10 @@ use sys::{Errno, Sysno};
 
 use super::connections::{self, Connections, Shielded};
 use super::copy;
-use super::target::Remote;
+use super::target::{OF_DESCRIPTORS, Remote};
 
 /// Bits of an address; those above tell whose it is, counted from 1.
 const ADDRESS_BITS: u32 = 48;
-
-/// Calls whose first argument is a descriptor's number, of those that the objects make.
-pub const OF_DESCRIPTORS: [Sysno; 7] = [
-    Sysno::ioctl,
-    Sysno::fcntl,
-    Sysno::timerfd_gettime,
-    Sysno::read,
-    Sysno::write,
-    Sysno::io_uring_enter,
-    Sysno::io_uring_register,
-];
 
 /// Processes that stand still, the root first.
 #[derive(Debug)]

@@ -28,6 +28,17 @@ use super::thread::Registers;
 use live::Making;
 pub use live::{ADOPTS, Pause};
 
+/// Calls whose first argument is a descriptor's number, of those that the objects make.
+pub const OF_DESCRIPTORS: [Sysno; 7] = [
+    Sysno::ioctl,
+    Sysno::fcntl,
+    Sysno::timerfd_gettime,
+    Sysno::read,
+    Sysno::write,
+    Sysno::io_uring_enter,
+    Sysno::io_uring_register,
+];
+
 /// What is known of a stopped process before anything is put into it.
 #[derive(Debug)]
 pub struct Subject {

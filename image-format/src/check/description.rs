@@ -22,6 +22,7 @@ use crate::record::size_of_type;
 use crate::record::socket::Socket;
 use crate::record::terminal::Terminal;
 use crate::record::timerfd::Timerfd;
+use crate::word::word;
 use crate::{Image, NoteType, Record};
 
 /// A kind of open file description. Each record begins with its id and its `O_*` flags.
@@ -77,13 +78,6 @@ pub(crate) struct Table<'a> {
     /// Records.
     count: usize,
     pub(super) kind: &'static Kind,
-}
-
-/// A little-endian word of a record.
-#[inline(never)] // A smaller frame has shorter addresses.
-pub(crate) fn word(record: &[u8], at: u8) -> u32 {
-    let bytes = record.get(usize::from(at)..).and_then(<[u8]>::first_chunk);
-    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 impl<'a> Table<'a> {

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
-use super::description::{Files, Table, word};
+use super::description::{Files, Table};
 use super::{Check, Result};
 use crate::Rule;
 use crate::record::descriptor::Descriptor;
@@ -15,6 +15,7 @@ use crate::record::process::FD_MASK;
 use crate::record::pty::{ARGUMENT, CHMOD, HUNG_UP, Pty, PtyStep, REQUESTS, WRITE, WRITE_MAX};
 use crate::record::socket::{FILTER_MAX, Socket, SocketStep, Step};
 use crate::record::timerfd::Timerfd;
+use crate::word::word;
 use crate::{NoteType, StrRef};
 
 /// The greatest number of a clock (time.h).

@@ -40,7 +40,7 @@ static_assertions::const_assert_eq!(size_of::<Params>(), 120);
 /// A word of rings that lies within 256 bytes from their beginning, as all do that the kernel and a program share.
 #[must_use]
 pub fn word(rings: &[u8], at: U32) -> u32 {
-    crate::check::description::word(rings, at.get() as u8)
+    crate::word::word(rings, at.get() as u8)
 }
 
 record! {

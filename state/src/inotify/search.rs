@@ -9,7 +9,7 @@ use image_format::record::StrRef;
 use sys::Errno;
 use sys::abi::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLOCK_MONOTONIC, O_DIRECTORY, PATH_MAX, S_IFDIR, S_IFMT, Stat};
 use sys::fs::{Entry, Lines};
-use sys::text::Text;
+use sys::text::{Text, cut, decimal, words};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::descriptor::{Kind, OpenFile};
@@ -180,7 +180,7 @@ impl<'s, 't, 'b, T: Target> Search<'s, 't, 'b, T> {
             let mut lines = Lines::open_at(self.save.target.proc(), c"mountinfo", &mut buffer)?.pass_long();
             self.goes_deeper = false;
             while let Some(line) = lines.next_line()? {
-                let Some((dev, root)) = super::mount_of(line) else { continue };
+                let Some((dev, root)) = mount_of(line) else { continue };
                 if self.wanted.iter().any(|one| one.found == 0 && one.dev == dev) {
                     self.dev = dev;
                     self.go(root)?;
@@ -279,4 +279,11 @@ impl<'s, 't, 'b, T: Target> Search<'s, 't, 'b, T> {
         }
         self.list(depth - 1)
     }
+}
+
+/// The device of a line of `mountinfo`, in the kernel's own form, and where it is mounted.
+pub fn mount_of(line: &[u8]) -> Option<(u64, &[u8])> {
+    let mut fields = words(line);
+    let (major, minor) = fields.nth(2).and_then(|field| cut(field, b':'))?;
+    Some((decimal(major)? << 20 | decimal(minor)?, fields.nth(1)?))
 }

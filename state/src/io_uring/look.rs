@@ -16,7 +16,7 @@ use zerocopy::FromZeros;
 use zerocopy::little_endian::U32;
 
 use super::registered;
-use super::told::{self, Told};
+use super::told::{self, Told, failed, refuse};
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Arg, Error, ErrorKind, Object, Result, Save, Target};
 
@@ -60,15 +60,6 @@ impl Drop for Mapped {
     fn drop(&mut self) {
         self.0.take().into_iter().for_each(Memory::unmap);
     }
-}
-
-pub(super) fn refuse(file: &OpenFile, why: &'static str, remedy: &'static str) -> Error {
-    Error::refused(Object::descriptor(file.fd, format_args!("io_uring")), why, remedy)
-}
-
-pub(super) fn failed(file: &OpenFile) -> impl Fn(Errno) -> Error {
-    let fd = file.fd;
-    move |e| Error::failed(Object::descriptor(fd, format_args!("io_uring")), "cannot be examined", e)
 }
 
 fn one<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile], file: &OpenFile) -> Result<IoUring> {

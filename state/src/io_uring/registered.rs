@@ -8,8 +8,7 @@ use sys::text::{Shown, cut, decimal, hex};
 use sys::{Errno, Sysno, uring};
 use zerocopy::IntoBytes;
 
-use super::look::{failed, refuse};
-use super::told::{self, Told};
+use super::told::{self, Told, failed, refuse};
 use crate::Arg;
 use crate::descriptor::{Kind, OpenFile};
 use crate::{Error, Object, Result, Save, Target};

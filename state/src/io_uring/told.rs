@@ -4,7 +4,9 @@ use sys::Errno;
 use sys::fs::{Fd, Lines};
 use sys::text::{Text, cut, decimal, hex, words};
 
+use crate::descriptor::OpenFile;
 use crate::target::Target;
+use crate::{Error, Object};
 
 /// The names of requests, by their numbers, as far as they are told of as waiting (`enum io_uring_op`).
 const OPERATIONS: [&str; 58] = [
@@ -167,4 +169,13 @@ impl Told {
             && self.waiting.is_none()
             && !self.overflow
     }
+}
+
+pub(super) fn refuse(file: &OpenFile, why: &'static str, remedy: &'static str) -> Error {
+    Error::refused(Object::descriptor(file.fd, format_args!("io_uring")), why, remedy)
+}
+
+pub(super) fn failed(file: &OpenFile) -> impl Fn(Errno) -> Error {
+    let fd = file.fd;
+    move |e| Error::failed(Object::descriptor(fd, format_args!("io_uring")), "cannot be examined", e)
 }
