@@ -90,7 +90,7 @@ pub trait Inside {
     /// The call's.
     ///
     /// # Safety
-    /// The kernel changes no memory of the process but `data`, or what is nobody's.
+    /// The kernel changes no memory of the process but `data`, or memory that is mapped for this call alone.
     unsafe fn call(&mut self, number: Sysno, args: [Arg; 6], data: &mut [u8]) -> sys::Result<usize>;
     /// These calls come next: where each one costs much, they are made at once.
     fn prefetch(&mut self, _: &[Question]) {}

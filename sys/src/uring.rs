@@ -23,7 +23,8 @@ pub fn setup(entries: u32, params: &mut [u8; PARAMS]) -> Result<Fd> {
     unsafe { call(Sysno::io_uring_setup, [entries as usize, params.as_mut_ptr() as usize]) }.map(|fd| fd as Fd)
 }
 
-/// io_uring_enter(2) that submits nothing and waits for nothing: what has completed is told. With [`ENTER_EXT_ARG`] `argument` is that.
+/// io_uring_enter(2) that submits nothing and waits for nothing: completions that are due come into the ring. `argument` is read with
+/// [`ENTER_EXT_ARG`].
 ///
 /// # Errors
 /// The call's.
@@ -77,7 +78,7 @@ pub fn probe(fd: Fd) -> Errno {
     unsafe { call(Sysno::io_uring_register, none) }.err().unwrap_or(Errno::EBADFD)
 }
 
-/// Whether an eventfd is told of completions: one more is tried that there is not.
+/// Whether an eventfd is registered: asks to register one that does not exist, and looks at the error.
 ///
 /// # Errors
 /// The call's.

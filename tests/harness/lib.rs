@@ -20,6 +20,7 @@ pub mod relaid;
 pub mod remote;
 pub mod slurm;
 pub mod sshd;
+pub mod steps;
 pub mod systemd;
 pub mod table;
 pub mod tmux;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
+use ckpt_tests::steps::expected;
 use ckpt_tests::{Job, Place, User, proc, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -24,16 +25,6 @@ for step in range(1, 21):
 
 /// Steps of the job.
 const STEPS: u64 = 20;
-
-/// What an undisturbed run writes up to a step.
-fn expected(step: u64) -> String {
-    let mut sum = 4711;
-    let line = |step| {
-        sum = (sum * 31 + step) % 1_000_003;
-        format!("step {step} {sum}\n")
-    };
-    (1..=step).map(line).collect()
-}
 
 /// The words of a line of the file.
 fn words(instruction: &str) -> Result<Vec<String>> {

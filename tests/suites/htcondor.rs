@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
+use ckpt_tests::steps::expected;
 use ckpt_tests::{Job, Place, User, proc, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -27,16 +28,6 @@ for step in range(1, 31):
 
 /// Steps of the job.
 const STEPS: u64 = 30;
-
-/// What an undisturbed run prints up to a step.
-fn expected(step: u64) -> String {
-    let mut sum = 4711;
-    let line = |step| {
-        sum = (sum * 31 + step) % 1_000_003;
-        format!("step {step} {sum}\n")
-    };
-    (1..=step).map(line).collect()
-}
 
 /// The value of a line of the submit file.
 fn submitted(name: &str) -> Result<&'static str> {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
 use ckpt_tests::programs::tool;
+use ckpt_tests::steps::expected;
 use ckpt_tests::systemd::Systemd;
 use ckpt_tests::{Place, User, wait};
 
@@ -22,16 +23,6 @@ for step in range(1, 31):
 
 /// Steps of the job.
 const STEPS: u64 = 30;
-
-/// What an undisturbed run prints up to a step.
-fn expected(step: u64) -> String {
-    let mut sum = 4711;
-    let line = |step| {
-        sum = (sum * 31 + step) % 1_000_003;
-        format!("step {step} {sum}\n")
-    };
-    (1..=step).map(line).collect()
-}
 
 /// Lets the job make its steps up to this one, and waits until it has.
 fn go_on(place: &Place, machine: &Systemd, step: u64) -> Result<()> {

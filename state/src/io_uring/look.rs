@@ -111,7 +111,7 @@ fn one<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile], file: &OpenFil
     Ok(ring)
 }
 
-/// What is told when nothing is in flight: waited for while completions that are there already find their way.
+/// The instance by its fdinfo, once nothing is in flight: waits while completions are on their way into the ring.
 fn settled<T: Target>(target: &mut T, file: &OpenFile) -> Result<Told> {
     let (mut looks, mut first) = (0, None);
     loop {

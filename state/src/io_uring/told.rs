@@ -70,7 +70,7 @@ const OPERATIONS: [&str; 58] = [
     "LISTEN",
 ];
 
-/// What is told of one instance.
+/// The fdinfo of one instance (io_uring/fdinfo.c).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     /// Entries of both rings.
@@ -101,7 +101,7 @@ pub(super) struct Told {
     pub long_completion: bool,
 }
 
-/// Reads it; `each` is called for each registered file (`UserFiles`) and buffer (`UserBufs`), with its index and what is told of it.
+/// Reads it; `each` is called for each registered file (`UserFiles`) and buffer (`UserBufs`), with its index and the text behind it.
 pub(super) fn read<T: Target>(target: &T, fd: u32, each: impl FnMut(&[u8], u32, &[u8])) -> sys::Result<Told> {
     read_at(target.at(fd), each)
 }

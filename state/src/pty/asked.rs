@@ -1,4 +1,4 @@
-//! What keeps a terminal from being carried, as far as it is told without a change of it.
+//! What keeps a terminal from being carried, as far as it shows without a change of the terminal.
 //!
 //! Must never change a terminal, nor take anything out of it: its programs may run.
 
