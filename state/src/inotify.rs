@@ -85,17 +85,13 @@ pub fn save<T: Target>(save: &mut Save<'_, '_, T>, files: &[OpenFile]) -> Result
         }
     }
     let watches = read(save, files)?;
-    let in_time = Search::of(save, watches).run(files)?;
+    Search::of(save, watches).run(files)?;
     watches.sort_unstable_by_key(|one| (one.inotify, one.wd));
     for one in &*watches {
         if one.found != FOUND {
             let object =
                 Object::descriptor(one.inotify, format_args!("inotify, watch {} on inode {}", one.wd, one.ino));
-            let why = if in_time {
-                "leads to something whose path cannot be found"
-            } else {
-                "leads to something whose path cannot be found within 2 seconds"
-            };
+            let why = "leads to something whose path cannot be found within 2 seconds";
             save.target.blocked(Error::refused(object, why, "remove the watch, or let root save"))?;
         }
         let (inotify, wd, mask) = (one.inotify.into(), one.wd.into(), one.mask.into());

@@ -41,12 +41,23 @@ static int peer_port(int fd) {
 
 static int port(int fd) { return ntohs(name(fd).v4.sin_port); }
 
+/* Binds it to a port below those that the kernel gives to anybody: nobody else has it at the restart. */
+static void take_port(int fd, int family) {
+    static unsigned next;
+    if (!next) next = 10000 + (unsigned)getpid() * 41 % 20000;
+    address at = loopback(family);
+    do {
+        at.v4.sin_port = htons((uint16_t)next);
+        next = next < 32000 ? next + 1 : 10000;
+    } while (bind(fd, &at.any, sizeof at) && errno == EADDRINUSE);
+    CHECK(port(fd) != 0, "set-up: bind: %s", strerror(errno));
+}
+
 static int listens(int family, int backlog) {
     int fd = socket(family, SOCK_STREAM, 0), one = 1;
     MUST(fd);
-    address at = loopback(family);
     MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
-    MUST(bind(fd, &at.any, sizeof at));
+    take_port(fd, family);
     MUST(listen(fd, backlog));
     return fd;
 }
@@ -57,6 +68,7 @@ static int client(int listener, int how) {
     MUST(fd);
     /* What is left of it for a minute does not keep its port from it. */
     MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
+    take_port(fd, at.any.sa_family);
     int done = connect(fd, &at.any, sizeof at);
     CHECK(done == 0 || (how && errno == EINPROGRESS), "set-up: connect: %s", strerror(errno));
     return fd;

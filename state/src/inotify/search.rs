@@ -101,13 +101,13 @@ impl<'s, 't, 'b, T: Target> Search<'s, 't, 'b, T> {
         Self { save, wanted, left, tells_opening, path: Path::new(), end, dev: 0, goes_deeper: false }
     }
 
-    /// Looks for all; false: not until its time was over.
+    /// Looks for all, until its time is over.
     ///
     /// # Errors
     /// The process, or the list of its mounts, cannot be asked.
-    pub fn run(mut self, files: &[OpenFile]) -> Result<bool> {
+    pub fn run(mut self, files: &[OpenFile]) -> Result<()> {
         if self.left == 0 {
-            return Ok(true);
+            return Ok(());
         }
         let searched = (|| {
             self.near(files)?;
@@ -116,9 +116,8 @@ impl<'s, 't, 'b, T: Target> Search<'s, 't, 'b, T> {
             self.everywhere(DEPTH_FIRST..DEPTH_MAX)
         })();
         match searched {
-            // All are found.
-            Err(Errno::ECANCELED) | Ok(()) => Ok(true),
-            Err(Errno::ETIMEDOUT) => Ok(false),
+            // All are found, or there was no time for more.
+            Err(Errno::ECANCELED | Errno::ETIMEDOUT) | Ok(()) => Ok(()),
             Err(e) => Err(Error::failed(format_args!("paths of inotify watches"), "cannot be searched for", e)),
         }
     }
