@@ -1,5 +1,11 @@
 //! What a job of the examples' tests computes: a number that depends on each step before, so that a step lost or made twice shows.
 
+use std::fs;
+
+use anyhow::Result;
+
+use crate::Place;
+
 /// What an undisturbed run writes up to a step, which begins with the number 4711.
 #[must_use]
 pub fn expected(step: u64) -> String {
@@ -9,4 +15,14 @@ pub fn expected(step: u64) -> String {
         format!("step {step} {sum}\n")
     };
     (1..=step).map(line).collect()
+}
+
+/// Lets a job make its steps up to this one: as many bytes has the file `pass` then. A job asks for its size and never opens it: a file that a save
+/// finds open, and that is replaced after it, is rightly refused at the restart.
+///
+/// # Errors
+/// The disk is full.
+pub fn allow(place: &Place, step: u64) -> Result<()> {
+    let new = place.write("pass.new", vec![b'x'; usize::try_from(step)?])?;
+    Ok(fs::rename(new, place.file("pass"))?)
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use ckpt_tests::image::Mark;
 use ckpt_tests::programs::tool;
+use ckpt_tests::steps::allow;
 use ckpt_tests::{Job, Place, READY, User, proc, wait};
 use rustix::process::Signal;
 
@@ -166,9 +167,9 @@ fn a_static_program_is_as_good() -> Result<()> {
     })
 }
 
-/// Each step waits until the number in the file `pass` is as high. Parts get their names when they are whole, as recipes of `make` do it.
+/// Each step waits until the file `pass` has as many bytes. Parts get their names when they are whole, as recipes of `make` do it.
 const RENAMES: &str = "#!/bin/bash
-step() { while [ $1 -gt $(cat pass) ]; do sleep 0.02; done; echo $1; }
+step() { while [ $1 -gt $(stat -c %s pass) ]; do sleep 0.02; done; echo $1; }
 for i in 1 2 3 4 5; do step $i; done > first.tmp
 mv first.tmp first
 (for i in 6 7 8 9 10; do step $i; done) > second.tmp
@@ -184,28 +185,28 @@ fn what_was_renamed_behind_the_save() -> Result<()> {
         let place = Place::new(user)?;
         let (image, bash) = (place.file("job.ckpt"), tool("bash", "bash")?);
         place.write("job.sh", RENAMES)?;
-        let allow = |step: u32| -> Result<()> {
-            Ok(std::fs::rename(place.write("pass.new", step.to_string())?, place.file("pass"))?)
-        };
         let is = |name: &str, lines: &str| {
             let (path, lines) = (place.file(name), lines.to_owned());
             move || Ok(std::fs::read_to_string(&path).is_ok_and(|text| text == lines).then_some(()))
         };
-        allow(3)?;
+        allow(&place, 3)?;
         let mut command = run(&place, &image, &[], &bash, &["job.sh"]);
         // In the midst of each part: a shell's own output, and that of a child.
         for (name, half, then) in [("first.tmp", "1\n2\n3\n", 8), ("second.tmp", "6\n7\n8\n", 10)] {
+            // What the run before may have made of it is made again.
+            std::fs::write(place.file(name), "")?;
+            place.give(&place.file(name))?;
             let job = Job::start(&mut command)?;
             wait::until(is(name, half), || job.story())?;
             let before = Mark::of(&image);
             job.send(Signal::USR1)?;
             wait_new(&job, &image, before)?;
-            allow(then)?;
+            allow(&place, then)?;
             let renamed = || Ok((!place.file(name).exists()).then_some(()));
             wait::until(renamed, || job.story())?;
             job.kill_session()?;
         }
-        allow(11)?;
+        allow(&place, 11)?;
         let ended = Job::start(&mut command)?.end()?;
         ensure!(ended.code() == Some(0), "{ended:#?}");
         let all: String = (1..=11).map(|step| format!("{step}\n")).collect();

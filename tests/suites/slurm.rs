@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::{sources, tool};
 use ckpt_tests::slurm::{Batch, Slurm};
+use ckpt_tests::steps;
 use ckpt_tests::{Job, Place, User, wait};
 
 const SCRIPT: &str = include_str!("../../examples/slurm/job.sh");
@@ -22,7 +23,7 @@ const STEPS: usize = 60;
 /// Steps that it makes before something happens to it, and that it has to make again or not.
 const SOME: usize = 8;
 
-/// What `./job input.dat` is. Before each step it waits until the number in the file `pass` is as high.
+/// What `./job input.dat` is. Before each step it waits until the file `pass` has as many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     OneProcess,
@@ -34,17 +35,17 @@ enum Kind {
 }
 
 const ONE_PROCESS: &str = "#!/usr/bin/python3
-import sys, time
+import os, sys, time
 sum = int(open(sys.argv[1]).read())
 for step in range(1, 61):
-    while step > int(open('pass').read()): time.sleep(0.02)
+    while step > os.stat('pass').st_size: time.sleep(0.02)
     sum = (sum * 31 + step) % 1000003
     print('step', step, sum, flush=True)
 ";
 
 const PIPELINE: &str = "#!/bin/bash
 for step in $(seq 60); do
-    while [ $step -gt $(cat pass) ]; do sleep 0.05; done
+    while [ $step -gt $(stat -c %s pass) ]; do sleep 0.05; done
     echo $step
 done | while read step; do
     echo step $step $((sum += step * step + $(cat $1)))
@@ -56,7 +57,7 @@ const MAKE: &str = "#!/bin/sh\nexec make -s -j2\n";
 const MAKEFILE: &str = "PARTS := $(shell seq 60)
 all: $(PARTS:%=part.%)
 part.%:
-\t@while [ $* -gt $$(cat pass) ]; do sleep 0.05; done
+\t@while [ $* -gt $$(stat -c %s pass) ]; do sleep 0.05; done
 \t@echo $* | awk '{ print \"part\", $$1, $$1 * $$1 }' > $@; cat $@
 ";
 
@@ -117,7 +118,7 @@ impl Kind {
                 script.to_owned()
             }
         };
-        allow(&place, SOME)?;
+        steps::allow(&place, SOME as u64)?;
         let job = place.write("job", program)?;
         fs::set_permissions(job, fs::Permissions::from_mode(0o755))?;
         Ok(place)
@@ -140,17 +141,12 @@ impl Kind {
     /// Of a run without Slurm and `ckpt`.
     fn undisturbed(self) -> Result<BTreeMap<String, String>> {
         let place = self.place(User::Own)?;
-        allow(&place, STEPS)?;
+        steps::allow(&place, STEPS as u64)?;
         let ended = Job::start(place.command(place.file("job")).arg("input.dat"))?.end()?;
         ensure!(ended.code() == Some(0), "{ended:#?}");
         place.write("job.out", &ended.out)?;
         self.results(&place)
     }
-}
-
-/// Lets a job make its steps up to this one.
-fn allow(place: &Place, step: usize) -> Result<()> {
-    Ok(fs::rename(place.write("pass.new", step.to_string())?, place.file("pass"))?)
 }
 
 /// A job in the queue and what it is.
@@ -169,7 +165,7 @@ impl Submitted<'_> {
 
     /// Lets it go on to this step, and waits until it has come so far.
     fn go_on(&self, step: usize) -> Result<()> {
-        allow(self.place, step)?;
+        steps::allow(self.place, step as u64)?;
         self.has_come(step)
     }
 }
@@ -193,7 +189,7 @@ fn each(kinds: &[Kind], options: &[&str], play: impl Fn(&Slurm, &[Submitted<'_>]
     }
     play(&slurm, &jobs)?;
     for job in &jobs {
-        allow(job.place, STEPS)?;
+        steps::allow(job.place, STEPS as u64)?;
     }
     for job in &jobs {
         let what = || format!("{:?} as {:?}", job.kind, job.place.user());
