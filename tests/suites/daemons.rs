@@ -11,8 +11,8 @@ use ckpt_tests::{Job, Place, User, wait};
 /// How often a daemon is saved.
 const GENERATIONS: u32 = 6;
 
-/// Saves a daemon again and again, and restarts each image twice, by turns with its own ids and in a namespace: `works` uses it, and is told
-/// how often it has before in the daemon's own time.
+/// Saves a daemon again and again, and restarts each image twice, by turns with its own ids and in a namespace: `works` uses it;
+/// its second argument: how often it has been used in the daemon's own time.
 fn generations(place: &Place, mut job: Job, mut works: impl FnMut(&Job, u32) -> Result<()>) -> Result<()> {
     let image = place.file("daemon.ckpt");
     let mut pid = job.pid();
@@ -92,7 +92,7 @@ fn dbus_daemon() -> Result<()> {
         command.args(["--session", "--nofork", "--nopidfile"]).arg(format!("--address={address}"));
         let job = Job::start(command.env("XDG_DATA_HOME", place.file("data")))?;
         generations(&place, job, |job, times| {
-            // It is told of the new service by inotify.
+            // It learns of the new service by inotify.
             let service = format!("org.example.Service{times}");
             let text = format!("[D-BUS Service]\nName={service}\nExec=/bin/false\n");
             let listed = || {
@@ -135,7 +135,7 @@ fn inotifywait() -> Result<()> {
                 fs::write(far.path().join(format!("new{number}")), "")?;
                 Ok(job.out().contains("CREATE new").then_some(()))
             };
-            wait::until(told, || format!("it is told of no file: {}", job.story()))
+            wait::until(told, || format!("it learns of no file: {}", job.story()))
         })
     })
 }

@@ -8,26 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use ckpt_tests::programs::tool;
-use ckpt_tests::steps::{allow, expected};
+use ckpt_tests::steps::{JOB, STEPS, allow, expected};
 use ckpt_tests::{Job, Place, User, proc, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 const SUBMIT: &str = include_str!("../../examples/htcondor/job.sub");
 const SCRIPT: &str = include_str!("../../examples/htcondor/job.sh");
-
-/// Before each step it waits until the file `pass`, whose name it is given, has as many bytes.
-const JOB: &str = "#!/usr/bin/python3
-import os, sys, time
-sum, name = open(sys.argv[1]).read().split()
-sum = int(sum)
-for step in range(1, 31):
-    while step > os.stat(name).st_size: time.sleep(0.02)
-    sum = (sum * 31 + step) % 1000003
-    print('step', step, sum, flush=True)
-";
-
-/// Steps of the job.
-const STEPS: u64 = 30;
 
 /// The value of a line of the submit file.
 fn submitted(name: &str) -> Result<&'static str> {

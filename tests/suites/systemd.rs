@@ -5,24 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
 use ckpt_tests::programs::tool;
-use ckpt_tests::steps::{allow, expected};
+use ckpt_tests::steps::{JOB, STEPS, allow, expected};
 use ckpt_tests::systemd::Systemd;
 use ckpt_tests::{Place, User, wait};
 
 const UNIT: &str = include_str!("../../examples/systemd/job.service");
-
-/// Before each step it waits until the file `pass` has as many bytes.
-const JOB: &str = "#!/usr/bin/python3
-import os, sys, time
-sum = int(open(sys.argv[1]).read())
-for step in range(1, 31):
-    while step > os.stat('pass').st_size: time.sleep(0.02)
-    sum = (sum * 31 + step) % 1000003
-    print('step', step, sum, flush=True)
-";
-
-/// Steps of the job.
-const STEPS: u64 = 30;
 
 /// Lets the job make its steps up to this one, and waits until it has.
 fn go_on(place: &Place, machine: &Systemd, step: u64) -> Result<()> {

@@ -104,7 +104,7 @@ rings! {
         ["io_uring", "no descriptor"];
 }
 
-/// Only its own thread is told of the eventfd of such an instance, which `ckpt check` does not ask.
+/// Only its own thread can ask for the eventfd of such an instance, and `ckpt check` makes no call inside the process.
 #[test]
 fn an_eventfd_that_one_thread_is_told_of() -> Result<()> {
     let set_up = "e = os.eventfd(0); N = ring(0x1000); register(N, 4, struct.pack('i', e), 1)";
