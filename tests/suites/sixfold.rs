@@ -12,15 +12,18 @@ use anyhow::{Context, Result, ensure};
 use ckpt_tests::image::Mark;
 use ckpt_tests::programs::{sources, tool};
 use ckpt_tests::remote::{ends_within, random};
+use ckpt_tests::steps::allow;
 use ckpt_tests::{Job, Place, User, wait};
 use rustix::process::Signal;
 
 /// How often a job is ended and goes on.
 const GENERATIONS: usize = 6;
 
-/// A job: its command, the file that tells how far it is, and what the names of its results begin with.
+/// A job: its command, its steps, the file that tells how far it is, and what the names of its results begin with. It makes no step before the test has
+/// allowed it, see [`allow`]: it has never ended before the test ends it, however slow the machine is.
 struct Long {
     command: Vec<String>,
+    steps: u64,
     log: &'static str,
     results: &'static str,
     /// Whether kill -9 of everything leaves its ports taken for a minute, as its sockets do without `SO_REUSEADDR`: once is enough then.
@@ -28,8 +31,8 @@ struct Long {
 }
 
 impl Long {
-    fn of(words: &[&str], log: &'static str) -> Self {
-        Self { command: words.iter().map(|word| (*word).to_owned()).collect(), log, results: log, waits: false }
+    fn of(words: &[&str], steps: u64, log: &'static str) -> Self {
+        Self { command: words.iter().map(|word| (*word).to_owned()).collect(), steps, log, results: log, waits: false }
     }
 
     /// Lines that its log has.
@@ -37,10 +40,15 @@ impl Long {
         fs::read_to_string(place.file(self.log)).map_or(0, |text| text.lines().count())
     }
 
-    /// Waits until it has come some lines further than `from`.
+    /// Lets it go on, and waits until it has come some lines further than `from`.
     fn goes_on(&self, place: &Place, job: &Job, from: usize) -> Result<usize> {
         /// Of a log that a rollback has cut first.
         const FURTHER: usize = 3;
+        /// So that it is at work when it is ended.
+        const ALLOWED: u64 = 8;
+        let allowed = u64::try_from(from)? + ALLOWED;
+        ensure!(allowed < self.steps, "it has too few steps");
+        allow(place, allowed)?;
         let look = || {
             let lines = self.lines(place);
             Ok((lines >= from + FURTHER).then_some(lines))
@@ -64,6 +72,7 @@ impl Long {
     fn undisturbed(&self, user: User, prepare: &dyn Fn(&Place) -> Result<()>) -> Result<BTreeMap<String, String>> {
         let place = Place::new(user)?;
         prepare(&place)?;
+        allow(&place, self.steps)?;
         let mut command = place.command(&self.command[0]);
         Job::start(command.args(&self.command[1..]))?.end()?.expect_code(0)?;
         self.written(&place)
@@ -85,6 +94,7 @@ fn wait_goes_on(long: &Long, job: &Job) -> Result<()> {
 
 /// The last one: to its end, with the results of an undisturbed run.
 fn finish(place: &Place, long: &Long, expected: &BTreeMap<String, String>) -> Result<()> {
+    allow(place, long.steps)?;
     let mut job = Job::start(&mut run(place, long, &[]))?;
     wait_goes_on(long, &job)?;
     let last = job.end()?;
@@ -101,6 +111,7 @@ fn six(long: &Long, prepare: impl Fn(&Place) -> Result<()>) -> Result<()> {
         let expected = long.undisturbed(user, &prepare)?;
         let place = Place::new(user)?;
         prepare(&place)?;
+        allow(&place, 0)?;
         let image = place.file("job.ckpt");
         let mut at = 0;
         for generation in 0..GENERATIONS {
@@ -140,6 +151,7 @@ fn every(long: &Long, prepare: impl Fn(&Place) -> Result<()>) -> Result<()> {
         let expected = long.undisturbed(user, &prepare)?;
         let place = Place::new(user)?;
         prepare(&place)?;
+        allow(&place, long.steps - 1)?;
         let image = place.file("job.ckpt");
         for generation in 0..if long.waits { 1 } else { GENERATIONS } {
             let before = Mark::of(&image);
@@ -167,18 +179,19 @@ fn every(long: &Long, prepare: impl Fn(&Place) -> Result<()>) -> Result<()> {
 }
 
 /// A script of so many steps.
-fn script(steps: u32) -> Result<Long> {
+fn script(steps: u64) -> Result<Long> {
     let bash = tool("bash", "bash")?;
     // Its log is open for as long as it runs: one that each line opens anew nobody could cut back.
     let script = format!(
         "exec >> log
 for i in $(seq {steps}); do
+    until [ $(stat -c %s pass) -ge $i ]; do sleep 0.02; done
     double=$(echo $i | awk '{{ print 2 * $1 }}')
     echo \"step $i $double $(printf '%s\\n' c a b | sort | tr -d '\\n')\"
     sleep 0.03
 done"
     );
-    Ok(Long::of(&[&bash.to_string_lossy(), "-c", &script], "log"))
+    Ok(Long::of(&[&bash.to_string_lossy(), "-c", &script], steps, "log"))
 }
 
 #[test]
@@ -192,7 +205,7 @@ fn a_shell_script_saved_every_second() -> Result<()> {
 }
 
 /// As many parts, made by two jobs, with the file that says how.
-fn make(parts: u32) -> Result<(Long, String)> {
+fn make(parts: u64) -> Result<(Long, String)> {
     let make = tool("make", "make")?;
     // What is to be made is for make's memory to say: a file may be there that a killed recipe has opened, and not written.
     let makefile = format!(
@@ -200,12 +213,12 @@ fn make(parts: u32) -> Result<(Long, String)> {
 all: $(PARTS:%=part.%)
 .PHONY: all $(PARTS:%=part.%)
 $(PARTS:%=part.%): part.%:
-\t@sleep 0.04; echo $* | awk '{{ print \"part\", $$1, $$1 * $$1 }}' > $@; cat $@
+\t@until [ $$(stat -c %s pass) -ge $$(($* - 999)) ]; do sleep 0.02; done; sleep 0.04; echo $* | awk '{{ print \"part\", $$1, $$1 * $$1 }}' > $@; cat $@
 ",
         999 + parts
     );
     let line = format!("exec {} -s -j2 >> lines", make.display());
-    Ok((Long { results: "part.", ..Long::of(&["/bin/sh", "-c", &line], "lines") }, makefile))
+    Ok((Long { results: "part.", ..Long::of(&["/bin/sh", "-c", &line], parts, "lines") }, makefile))
 }
 
 #[test]
@@ -230,20 +243,20 @@ fn ranks(place: &Place, compiler: &Path) -> Result<PathBuf> {
 }
 
 /// OpenMPI's, for so many steps.
-fn of_openmpi(steps: &str, go: impl Fn(&Long, &dyn Fn(&Place) -> Result<()>) -> Result<()>) -> Result<()> {
+fn of_openmpi(steps: u64, go: impl Fn(&Long, &dyn Fn(&Place) -> Result<()>) -> Result<()>) -> Result<()> {
     let (mpirun, compiler) = (tool("mpirun.openmpi", "openmpi-bin")?, tool("mpicc.openmpi", "libopenmpi-dev")?);
     let mpirun = mpirun.to_string_lossy();
     // What one leaves is not told from what another one has.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let words = [&*mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "2", "./ranks", steps, "sums"];
+    let words = [&*mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "2", "./ranks", &steps.to_string(), "sums", "pass"];
     // Ranks that are killed leave their shared memory, and a restart keeps aside what was written there since.
     let left = || -> Result<BTreeSet<PathBuf>> {
         let all = fs::read_dir("/dev/shm")?.map(|entry| Ok(entry?.path())).collect::<Result<BTreeSet<_>>>()?;
         Ok(all.into_iter().filter(|path| path.to_string_lossy().contains("/vader_segment.")).collect())
     };
     let before = left()?;
-    let long = Long { waits: true, ..Long::of(&words, "sums") };
+    let long = Long { waits: true, ..Long::of(&words, steps, "sums") };
     let done = go(&long, &|place| ranks(place, &compiler).map(drop));
     left()?.difference(&before).try_for_each(fs::remove_file)?;
     done
@@ -251,28 +264,28 @@ fn of_openmpi(steps: &str, go: impl Fn(&Long, &dyn Fn(&Place) -> Result<()>) -> 
 
 #[test]
 fn openmpi() -> Result<()> {
-    of_openmpi("90", |long, prepare| six(long, prepare))
+    of_openmpi(90, |long, prepare| six(long, prepare))
 }
 
 #[test]
 fn openmpi_saved_every_second() -> Result<()> {
-    of_openmpi("250", |long, prepare| every(long, prepare))
+    of_openmpi(250, |long, prepare| every(long, prepare))
 }
 
 /// MPICH's.
-fn of_mpich(steps: &str, go: impl Fn(&Long, &dyn Fn(&Place) -> Result<()>) -> Result<()>) -> Result<()> {
+fn of_mpich(steps: u64, go: impl Fn(&Long, &dyn Fn(&Place) -> Result<()>) -> Result<()>) -> Result<()> {
     let (mpirun, compiler) = (tool("mpirun.mpich", "mpich")?, tool("mpicc.mpich", "libmpich-dev")?);
     let mpirun = mpirun.to_string_lossy();
-    let command = [&*mpirun, "-np", "2", "./ranks", steps, "sums"];
-    go(&Long::of(&command, "sums"), &|place| ranks(place, &compiler).map(drop))
+    let command = [&*mpirun, "-np", "2", "./ranks", &steps.to_string(), "sums", "pass"];
+    go(&Long::of(&command, steps, "sums"), &|place| ranks(place, &compiler).map(drop))
 }
 
 #[test]
 fn mpich() -> Result<()> {
-    of_mpich("90", |long, prepare| six(long, prepare))
+    of_mpich(90, |long, prepare| six(long, prepare))
 }
 
 #[test]
 fn mpich_saved_every_second() -> Result<()> {
-    of_mpich("500", |long, prepare| every(long, prepare))
+    of_mpich(500, |long, prepare| every(long, prepare))
 }
