@@ -117,6 +117,38 @@ fn by_the_capability_of_the_file() -> Result<()> {
     Ok(())
 }
 
+/// Somebody is given the id of a thread when the restart has already seen that it is free: another way is taken.
+#[test]
+fn a_threads_id_that_is_taken_meanwhile() -> Result<()> {
+    left_out::unless_root("only root can take an id at once")?;
+    let taken = Taken::new(User::Own, "threads8", &[])?;
+    let pid = taken.job.pid();
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task"))?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<Result<Vec<_>>>()?;
+    threads.sort();
+    let last = threads.pop().context("no thread")?;
+    let (place, image) = taken.freed()?;
+    place.go()?;
+    // Whoever is faster: it goes on. Until the id was taken in time.
+    let mut ways = String::new();
+    for _ in 0..100 {
+        let taker = Job::start(place.command(place.guest("taker")?).arg(pid.to_string()).arg(&last))?;
+        taker.wait_line(READY)?;
+        let ended = Job::start(&mut restart(&place, &image, &[]))?.end()?;
+        ended.expect_pass()?;
+        let was_faster = taker.out().contains("taken");
+        taker.kill_process()?;
+        ways.push_str(&ended.err);
+        if was_faster && ended.err.contains(BY_RIGHT) {
+            let other = ended.err.contains(NEW) || ended.err.contains(IN_NAMESPACES);
+            ensure!(other, "no other way: {ended:#?}");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the id was never taken in time:\n{ways}")
+}
+
 /// `ckpt run` in a container, as its first process or that one's child, saved on SIGTERM; then in two containers at once.
 #[test]
 fn by_counting_in_the_next_container() -> Result<()> {

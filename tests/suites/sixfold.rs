@@ -249,7 +249,8 @@ fn of_openmpi(steps: u64, go: impl Fn(&Long, &dyn Fn(&Place) -> Result<()>) -> R
     // What one leaves is not told from what another one has.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let words = [&*mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "2", "./ranks", &steps.to_string(), "sums", "pass"];
+    let words =
+        [&*mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "2", "./ranks", &steps.to_string(), "sums", "pass"];
     // Ranks that are killed leave their shared memory, and a restart keeps aside what was written there since.
     let left = || -> Result<BTreeSet<PathBuf>> {
         let all = fs::read_dir("/dev/shm")?.map(|entry| Ok(entry?.path())).collect::<Result<BTreeSet<_>>>()?;

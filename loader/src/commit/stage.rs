@@ -13,7 +13,6 @@ image_format::texts! {
         JoiningProcessGroup = "joining a process group",
         MakingPOSIXTimer = "making a POSIX timer",
         SettingOwner = "setting the owner of a descriptor",
-        MakingThread = "making a thread",
         MappingMemory = "mapping memory",
         MovingVdso = "moving the vdso",
         MovingVdsoAside = "moving the vdso aside",

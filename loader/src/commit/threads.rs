@@ -1,4 +1,4 @@
-//! Threads: all are made, each gets what it had, and none runs an instruction of the program before all are ready.
+//! Threads: each that waits gets what it had, and none runs an instruction of the program before all are ready.
 //!
 //! Legal here: the program's memory; of the region each thread uses its own stack and this code until it jumps. The
 //! program frees the region when its last thread has left (capture/src/local/save.rs); where threads have full frames there
@@ -18,8 +18,8 @@ use sys::Errno;
 use sys::abi::signal::SIGWINCH;
 
 use super::{Stage, die, die_while, finish, gate};
+use crate::launch::drop_rights;
 use crate::launch::standby::{self, Begin};
-use crate::launch::{Ids, drop_rights};
 use crate::prepare::{Plan, tree};
 
 /// Threads that are ready.
@@ -30,7 +30,7 @@ static GO: AtomicU32 = AtomicU32::new(0);
 /// The arguments of a new thread; they lie at the low end of its stack.
 #[repr(C)]
 struct Start<'a> {
-    /// For one that waits already.
+    /// What it begins with.
     begin: Begin,
     plan: &'a Plan,
     image: &'a Checked<'a>,
@@ -49,7 +49,7 @@ struct Start<'a> {
 const START: u64 = 128;
 const _: () = assert!(size_of::<Start<'_>>() <= START as usize);
 
-/// Makes the other threads, completes this one as the process's first, and lets all go.
+/// Lets the other threads begin, completes this one as the process's first, and lets all go.
 pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     let threads = image.table::<Thread>();
     let is_leader = |t: &Thread| t.flags.get() & ThreadFlags::LEADER.bits() != 0;
@@ -68,43 +68,10 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
         }
         let stack = plan.thread_stacks + index as u64 * plan.thread_stack;
         let start = stack as usize as *mut Start<'_>;
-        let top = (stack + plan.thread_stack) as usize;
-        // SAFETY: this thread's own stack in the region; the start record lies at its low end, out of the way.
-        let made = unsafe {
-            let entry: unsafe extern "C" fn(*mut u8) -> ! = begin;
-            start.write(Start {
-                begin: Begin::at(entry),
-                plan,
-                image,
-                index,
-                thread,
-                tid: 0,
-                others,
-                restriction: first,
-            });
-            match plan.ids {
-                Ids::New => sys::thread::spawn(top, core::ptr::null_mut(), begin, start.cast()),
-                Ids::Chosen => {
-                    let mut tries = TRIES;
-                    loop {
-                        let room = plan.thread_stack as usize;
-                        match sys::thread::spawn_as(thread.tid.get(), top, room, begin, start.cast()) {
-                            // It was free: whoever has it now may be gone at once.
-                            Err(Errno::EEXIST) if tries != 0 => tries -= 1,
-                            made => break made,
-                        }
-                        sys::time::nap();
-                    }
-                }
-                // It waits on this very stack.
-                Ids::Counted(_) => Ok(thread.tid.get().cast_signed()),
-            }
-        };
-        match made {
-            // SAFETY: as above; the thread itself does not look at this field.
-            Ok(tid) => unsafe { (*start).tid = tid as u32 },
-            Err(e) => die(Stage::MakingThread, e),
-        }
+        let entry: unsafe extern "C" fn(*mut u8) -> ! = begin;
+        let begin = Begin::at(entry);
+        // SAFETY: the low end of a stack in the region, whose thread waits near the other end (`launch/standby.rs`).
+        unsafe { start.write(Start { begin, plan, image, index, thread, tid: 0, others, restriction: first }) };
     }
     standby::begin_all();
     loop {
@@ -138,14 +105,14 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     finish::settings(image, When::Last);
     super::close_error_fd();
     // Others' locks are free by now; and all are ready, or none goes on.
-    tree::meet(&plan.tree, 4);
+    tree::meet(&plan.tree, 5);
     finish::owners(plan, image, |id| tid_now(plan, threads, id));
     finish::locks(plan, image);
     tree::stops::await_all(&plan.tree);
     if gate::is_stopped(image) && plan.tree.place() != 0 {
         tree::come(&plan.tree);
     } else {
-        tree::meet(&plan.tree, 5);
+        tree::meet(&plan.tree, 6);
     }
     finish::timers(plan, image);
     for timer in image.each::<Itimer>() {
@@ -171,16 +138,15 @@ fn tid_now(plan: &Plan, threads: &[Thread], tid: u32) -> u32 {
         return sys::process::pid() as u32;
     }
     let start = (plan.thread_stacks + index as u64 * plan.thread_stack) as usize as *const Start<'_>;
-    // SAFETY: every other thread's record was written before it was made.
+    // SAFETY: every other thread's record was written before it began, and its id before it was ready.
     unsafe { (*start).tid }
 }
 
-/// How often an id that was free is asked for, 10 ms each.
-const TRIES: u32 = 100;
-
 /// A new thread's first function.
 unsafe extern "C" fn begin(at: *mut u8) -> ! {
-    // SAFETY: written by `resume_all` before this thread was made.
+    // SAFETY: this thread's own; others read it when this one is ready.
+    unsafe { (*at.cast::<Start<'_>>()).tid = sys::thread::tid() as u32 };
+    // SAFETY: written by `resume_all` before this thread began.
     let &Start { plan, image, index, thread, others, restriction, .. } = unsafe { &*at.cast::<Start<'_>>() };
     complete(image, thread);
     tree::rights(plan, image, false);

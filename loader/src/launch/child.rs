@@ -1,7 +1,7 @@
 //! A child that becomes the program, and what its parent does meanwhile. Must never return in the parent once the program is under way.
 
 use image_format::ExitCode;
-use loader::identity::{Way, words};
+use loader::identity::{Way, Wish, words};
 use loader::options::Options;
 use loader::supervise::{Inbox, Place, SAYS_PID, Terminal, end_with_parent};
 use state::restart::Result;
@@ -93,6 +93,10 @@ impl Plan {
         // With `--pid keep` there is no other way.
         let counting = match ids {
             Ids::Counted(deadline) if deadline.is_set() => pipe_above(around.base)?,
+            // Somebody may be given one of the others' ids meanwhile: then a way is chosen again, once.
+            Ids::Chosen if self.way == Way::Right && options.wish == Wish::Auto && !around.has_tried => {
+                pipe_above(around.base)?
+            }
             _ => [-1; 2],
         };
         let birth = Birth {
@@ -147,6 +151,7 @@ impl Plan {
             unsafe { sys::fs::close(counted) };
             if read == Ok(1) && said == [LATE] {
                 child::reap(pid.cast_unsigned());
+                around.has_tried = true;
                 return Ok(None);
             }
         }

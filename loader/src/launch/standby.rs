@@ -1,5 +1,5 @@
-//! Threads that were made before their time, while their ids came up: they wait, first in the stub's own memory, then in the region, until the
-//! program's memory is there.
+//! Threads that were made before their time, as long as somebody else may still be given their ids: they wait, first in the stub's own memory, then in
+//! the region, until the program's memory is there.
 //!
 //! Must never use thread-local storage, nor anything of the stub's own memory once a thread has moved.
 
@@ -47,11 +47,11 @@ impl Begin {
 }
 
 impl Waiting {
-    /// Makes a thread that waits; returns it and its id. It blocks all signals.
+    /// Makes a thread that waits, with this id or else the one that comes next; returns it and its id. It blocks all signals.
     ///
     /// # Errors
-    /// No memory; clone(2)'s.
-    pub fn make() -> Result<(Self, i32)> {
+    /// No memory; clone(2)'s; EEXIST: the id is taken.
+    pub fn make(id: Option<u32>) -> Result<(Self, i32)> {
         let stack = memory(PAGE)?;
         let at = stack.as_mut_ptr();
         let top = at as usize + stack.len();
@@ -60,7 +60,12 @@ impl Waiting {
         let standby = unsafe { &*at.cast::<Standby>() };
         let mask = signal::set_mask(signal::ALL)?;
         // SAFETY: the stack lives for as long as the thread, which uses no thread-local storage.
-        let made = unsafe { thread::spawn(top, core::ptr::null_mut(), wait, at) };
+        let made = unsafe {
+            match id {
+                Some(id) => thread::spawn_as(id, top, stack.len(), wait, at),
+                None => thread::spawn(top, core::ptr::null_mut(), wait, at),
+            }
+        };
         signal::set_mask(mask)?;
         made.map(|tid| (Self(standby), tid))
     }

@@ -4,7 +4,6 @@
 //! by `--files rollback`, which comes last and keeps what it cuts.
 
 mod contents;
-mod counted;
 pub mod deadline;
 pub mod descriptors;
 mod files;
@@ -14,6 +13,7 @@ mod input;
 pub mod kernel;
 mod region;
 mod sysv;
+mod tasks;
 pub mod tree;
 mod vdso;
 
@@ -26,8 +26,8 @@ use state::FilesPolicy;
 use state::restart::{self, Error, Result};
 use sys::text::Line;
 
-use self::counted::Waiting;
 use self::files::Files;
+use self::tasks::Waiting;
 use self::tree::Tree;
 use crate::heap;
 use crate::launch::{Launched, standby};
@@ -93,6 +93,7 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
                 continue;
             }
         }
+        waiting.complete(&tree, launched)?;
         files.backings = heap::descriptors(image.each::<Backing>().len())?;
         files::open_backings(&image, &input, options, base, &mut files)?;
         if options.files == FilesPolicy::Rollback && tree.place() == 0 {
@@ -121,7 +122,7 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
             tree::meets_at(&plan.tree);
             state::semaphore::restore(&image, options.files == FilesPolicy::Ignore)?;
         }
-        tree::meet(&plan.tree, 1);
+        tree::meet(&plan.tree, 2);
         return Ok(plan);
     }
 }

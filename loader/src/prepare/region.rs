@@ -21,7 +21,7 @@ use super::kernel::{Components, own_mappings};
 use super::tree::{MEETING_LEN, Tree};
 use super::vdso::Vdso;
 use crate::commit::{gate, relocate};
-use crate::launch::{Ids, Launched};
+use crate::launch::Launched;
 
 /// Bytes of the stack on which the commit runs.
 const STACK: u64 = 64 << 10;
@@ -67,8 +67,6 @@ pub struct Plan {
     pub descriptors: &'static [Fd],
     /// The files of contents that have no name.
     pub contents: &'static [Fd],
-    /// How threads get their ids.
-    pub ids: Ids,
     /// Rights that this process has, and the program is not to have.
     pub drops_rights: bool,
     /// Start of the worker threads' stacks.
@@ -210,7 +208,6 @@ pub fn build(
         backings,
         descriptors: descriptor_table,
         contents,
-        ids: launched.ids,
         drops_rights: launched.drops_rights,
         worker_stacks: start + worker_stacks,
         thread_stacks: start + thread_stacks,

@@ -1,6 +1,6 @@
 //! Trees: this process makes the others, which have copies of all that it has opened, and goes on as their root.
 //!
-//! They meet several times: when each is prepared, and none could fail any more because of the image; when groups are
+//! They meet several times: when each has its threads; when each is prepared, and none could fail any more because of the image; when groups are
 //! joined; when all memory is mapped; and when all threads are ready. Whoever fails before tells the others, who end, too.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -25,10 +25,10 @@ mod others;
 pub mod stops;
 
 use super::Input;
-use super::counted::{self, Waiting};
 use super::files::Files;
 use super::inherited::Inherited;
 use super::region::Plan;
+use super::tasks::{self, Waiting};
 use crate::commit::{Stage, die, error_fd, finish};
 use crate::launch::{Ids, Launched};
 use crate::start::tell;
@@ -241,7 +241,7 @@ pub fn grow(
     if processes.is_empty() {
         return match launched.ids {
             Ids::Counted(deadline) => {
-                counted::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal)
+                tasks::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal)
             }
             Ids::New | Ids::Chosen => Ok(()),
         };
@@ -263,7 +263,7 @@ pub fn grow(
     // Whoever ignores SIGCHLD loses children that end.
     sys::signal::set_default(SIGCHLD).map_err(|e| no_id(0, e))?;
     if let Ids::Counted(deadline) = launched.ids {
-        return counted::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal);
+        return tasks::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal);
     }
     let mut own = processes.first();
     for (place, process) in (0..).zip(processes) {
@@ -273,7 +273,7 @@ pub fn grow(
         let pid = process.pid.get();
         let birth = Birth { id: Some(pid), exit_signal: process.exit_signal.get(), ..Birth::default() };
         // SAFETY: one thread, and the child relies on nothing that is not in its copy of this memory.
-        if unsafe { child::fork_as(&birth) }.map_err(|e| no_id(pid, e))? != 0 {
+        if unsafe { child::fork_as(&birth) }.map_err(|e| tasks::not_made(launched, pid, e))? != 0 {
             made(process);
             continue;
         }
@@ -350,7 +350,7 @@ pub fn join(plan: &Plan) {
             die(Stage::PuttingProcessHasEndedGroup, e)
         }
     }
-    meet(&plan.tree, 2);
+    meet(&plan.tree, 3);
     for one in processes.iter().filter(|one| one.parent == own.pid && one.ended.get() == 2) {
         child::reap(one.pid.get());
     }

@@ -1,22 +1,23 @@
-//! Processes and threads that are made as their ids come up, in ascending order over the whole tree, before the program's memory is there.
+//! Processes and threads that are made before the program's memory is there, so that nobody else is given their ids meanwhile: under chosen ids, or as
+//! their ids come up, in ascending order over the whole tree.
 //!
-//! Must never make one whose turn has not come: its id would pass another's.
+//! Must never make one of those whose turn has not come: its id would pass another's.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use image_format::ExitCode;
 use image_format::record::process::Process;
-use state::restart::Result;
+use state::restart::{Error, Result};
 use sys::Errno;
 use sys::child::{self, Birth};
 use sys::fs::Fd;
 
-use super::tree::{LOOK, Meeting, Tree, fail, made, no_id, page};
+use super::tree::{self, LOOK, Meeting, Tree, fail, made, no_id, page};
 use crate::heap;
 use crate::launch::count::{self, Deadline};
 use crate::launch::tasks::What;
-use crate::launch::{HAVE_IDS, LATE, Launched, standby};
+use crate::launch::{HAVE_IDS, Ids, LATE, Launched, standby};
 
 /// Threads of this process that were made before its memory is there, by their places in the table.
 #[derive(Debug, Default)]
@@ -33,11 +34,45 @@ impl Waiting {
         self.0.iter().enumerate().filter_map(|(place, thread)| thread.map(|thread| (place, thread)))
     }
 
+    /// Makes those of this process's threads that were not counted up to, and waits until all processes have theirs: nothing has changed yet, should
+    /// somebody have one of the ids by now.
+    ///
+    /// # Errors
+    /// Ids that cannot be had. When there is another way to have them this process ends instead.
+    pub fn complete(&mut self, tree: &Tree, launched: &Launched) -> Result<()> {
+        for task in launched.tasks.iter().filter(|task| task.maker == tree.place()) {
+            if let What::Thread(place) = task.what {
+                let id = match launched.ids {
+                    Ids::Counted(_) => break,
+                    Ids::Chosen => Some(task.id),
+                    Ids::New => None,
+                };
+                let made = standby::Waiting::make(id);
+                let (thread, _) = made.map_err(|e| not_made(launched, task.id, e))?;
+                *self.place(place, launched)? = Some(thread);
+            }
+        }
+        tree::meet(tree, 1);
+        if tree.place() == 0 {
+            all_made(launched);
+        }
+        Ok(())
+    }
+
+    /// Where the thread of this place belongs.
+    fn place(&mut self, place: u32, launched: &Launched) -> Result<&mut Option<standby::Waiting>> {
+        if self.0.is_empty() {
+            let threads = launched.tasks.iter().filter(|task| matches!(task.what, What::Thread(_))).count();
+            self.0 = heap::list(threads + 1, None)?;
+        }
+        self.0.get_mut(place as usize).ok_or_else(|| no_id(place, Errno::E2BIG))
+    }
+
     /// Makes the thread of this place as its id comes up.
-    fn make(&mut self, place: u32, id: u32, last: u32, deadline: Deadline) -> sys::Result<()> {
+    fn make(place: &mut Option<standby::Waiting>, id: u32, last: u32, deadline: Deadline) -> sys::Result<()> {
         let waiting = Cell::new(None);
         let make = || {
-            standby::Waiting::make().map(|(thread, tid)| {
+            standby::Waiting::make(None).map(|(thread, tid)| {
                 waiting.set(Some(thread));
                 tid
             })
@@ -48,9 +83,26 @@ impl Waiting {
             }
         };
         count::make_with_id(id, Some(last), deadline, make, undo)?;
-        *self.0.get_mut(place as usize).ok_or(Errno::E2BIG)? = waiting.take();
+        *place = waiting.take();
         Ok(())
     }
+}
+
+/// Why a task has not got its id. When there is another way this process ends instead, and its parent tries that.
+pub(super) fn not_made(launched: &Launched, id: u32, e: Errno) -> Error {
+    if matches!(e, Errno::ETIMEDOUT | Errno::EEXIST) && launched.counting >= 0 {
+        let _ = sys::fs::write_all(launched.counting, &[LATE]);
+        fail(i32::from(ExitCode::Kernel as u8));
+        sys::process::exit(i32::from(ExitCode::Kernel as u8));
+    }
+    no_id(id, e)
+}
+
+/// All tasks have their ids: no other way need be tried.
+fn all_made(launched: &Launched) {
+    let _ = sys::fs::write_all(launched.counting, &[HAVE_IDS]);
+    // SAFETY: the restart's own, of no use any more.
+    unsafe { sys::fs::close(launched.counting) };
 }
 
 /// Makes the tasks, each by the process that it belongs to; each new process returns from here, with its place.
@@ -65,7 +117,6 @@ pub fn grow(
     waiting: &mut Waiting,
     terminal: impl Fn(&Process) -> Fd,
 ) -> Result<()> {
-    let threads = launched.tasks.iter().filter(|task| matches!(task.what, What::Thread(_))).count();
     // What was dealt last: the root's own, and then each task's.
     let (mut turn, mut dealt) = (0, root);
     for task in launched.tasks {
@@ -75,20 +126,10 @@ pub fn grow(
             continue;
         }
         wait_for_turn(tree, turn - 1);
-        let failed = |e| {
-            if e == Errno::ETIMEDOUT && launched.counting >= 0 {
-                let _ = sys::fs::write_all(launched.counting, &[LATE]);
-                fail(i32::from(ExitCode::Kernel as u8));
-                sys::process::exit(i32::from(ExitCode::Kernel as u8));
-            }
-            no_id(task.id, e)
-        };
+        let failed = |e| not_made(launched, task.id, e);
         match task.what {
             What::Thread(place) => {
-                if waiting.0.is_empty() {
-                    waiting.0 = heap::list(threads + 1, None)?;
-                }
-                waiting.make(place, task.id, last, deadline).map_err(failed)?;
+                Waiting::make(waiting.place(place, launched)?, task.id, last, deadline).map_err(failed)?;
             }
             What::Process(place) => {
                 let Some(process) = tree.processes().get(place as usize) else { continue };
@@ -104,10 +145,6 @@ pub fn grow(
     }
     if tree.place() == 0 {
         wait_for_turn(tree, turn);
-        // No other way need be tried.
-        let _ = sys::fs::write_all(launched.counting, &[HAVE_IDS]);
-        // SAFETY: the restart's own, of no use any more.
-        unsafe { sys::fs::close(launched.counting) };
     }
     Ok(())
 }
