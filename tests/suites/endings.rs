@@ -193,8 +193,9 @@ fn to_everybody_at_once() -> Result<()> {
 /// A restart that waits for a port is no program yet: it ends at once, and its image is as it was.
 #[test]
 fn while_a_port_is_waited_for() -> Result<()> {
-    const SCRIPT: &str = "import os, socket, time\nserver = socket.create_server(('127.0.0.1', 0))\n\
-        print('port', server.getsockname()[1])\nprint('ready')\nwhile not os.path.exists('go'): time.sleep(0.001)\nprint('PASS')\n";
+    // With a second thread, whose id is had before the port is waited for.
+    const SCRIPT: &str = "import os, socket, threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n\
+        server = socket.create_server(('127.0.0.1', 0))\nprint('port', server.getsockname()[1])\nprint('ready')\nwhile not os.path.exists('go'): time.sleep(0.001)\nprint('PASS')\n";
     User::each(|user| {
         let place = Place::new(user)?;
         let image = place.file("job.ckpt");

@@ -89,7 +89,7 @@ pub fn descriptors(plan: &Plan, image: &Checked<'_>) {
         }
     }
     // All have mapped what may not be mapped any more once it is sealed.
-    tree::meet(&plan.tree, 4);
+    tree::meet(&plan.tree, 3);
     for (content, made) in image.each::<Content>().zip(plan.contents).filter(|_| plan.tree.place() == 0) {
         if let Err(e) = state::content::finish(content, *made) {
             die(Stage::SealingSharedContents, e);

@@ -105,14 +105,14 @@ pub fn resume_all(plan: &'static Plan, image: &Checked<'static>) -> ! {
     finish::settings(image, When::Last);
     super::close_error_fd();
     // Others' locks are free by now; and all are ready, or none goes on.
-    tree::meet(&plan.tree, 5);
+    tree::meet(&plan.tree, 4);
     finish::owners(plan, image, |id| tid_now(plan, threads, id));
     finish::locks(plan, image);
     tree::stops::await_all(&plan.tree);
     if gate::is_stopped(image) && plan.tree.place() != 0 {
         tree::come(&plan.tree);
     } else {
-        tree::meet(&plan.tree, 6);
+        tree::meet(&plan.tree, 5);
     }
     finish::timers(plan, image);
     for timer in image.each::<Itimer>() {

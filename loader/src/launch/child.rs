@@ -1,7 +1,7 @@
 //! A child that becomes the program, and what its parent does meanwhile. Must never return in the parent once the program is under way.
 
 use image_format::ExitCode;
-use loader::identity::{Way, Wish, words};
+use loader::identity::{Way, words};
 use loader::options::Options;
 use loader::supervise::{Inbox, Place, SAYS_PID, Terminal, end_with_parent};
 use state::restart::Result;
@@ -14,7 +14,7 @@ use super::count::{self, Deadline};
 use super::namespaces::{self, Namespaces};
 use super::pidfile::PidFile;
 use super::supervisor::Supervisor;
-use super::tasks::Task;
+use super::tasks::{Task, What};
 use super::{Ids, LATE, Launched, ids_of, pipe_above};
 use crate::start::tell;
 
@@ -90,13 +90,12 @@ impl Plan {
     ) -> Result<Option<Launched>> {
         let mut namespaces = self.namespaces(options, around)?;
         let ids = ids_of(self.way, options.wish);
+        let has_threads = !tasks.is_empty() && tasks.iter().all(|task| matches!(task.what, What::Thread(_)));
         // With `--pid keep` there is no other way.
         let counting = match ids {
             Ids::Counted(deadline) if deadline.is_set() => pipe_above(around.base)?,
-            // Somebody may be given one of the others' ids meanwhile: then a way is chosen again, once.
-            Ids::Chosen if self.way == Way::Right && options.wish == Wish::Auto && !around.has_tried => {
-                pipe_above(around.base)?
-            }
+            // Somebody may be given the id of a thread meanwhile: then a way is chosen again, once.
+            Ids::Chosen if has_threads && !around.has_tried => pipe_above(around.base)?,
             _ => [-1; 2],
         };
         let birth = Birth {

@@ -3,6 +3,7 @@
 //!
 //! Must never use thread-local storage, nor anything of the stub's own memory once a thread has moved.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use image_format::PAGE;
@@ -17,6 +18,9 @@ struct Standby {
     entry: AtomicUsize,
     argument: AtomicUsize,
     stack: AtomicUsize,
+    /// Which thread of its process it is, and another one that waits: for its maker alone.
+    place: Cell<u32>,
+    next: Cell<Option<Waiting>>,
 }
 
 /// A thread that waits.
@@ -70,6 +74,23 @@ impl Waiting {
         made.map(|tid| (Self(standby), tid))
     }
 
+    /// Says which thread of its process it is, and puts it before others.
+    pub fn put_before(self, next: Option<Self>, place: u32) -> Self {
+        self.0.next.set(next);
+        self.0.place.set(place);
+        self
+    }
+
+    /// The next one behind it.
+    pub fn next(&self) -> Option<Self> {
+        self.0.next.get()
+    }
+
+    /// Which thread of its process it is.
+    pub fn place(self) -> u32 {
+        self.0.place.get()
+    }
+
     fn tell(self, order: u32) {
         self.0.order.store(order, Ordering::Release);
         thread::wake(&self.0.order);
@@ -112,7 +133,7 @@ pub fn begin_all() {
 }
 
 unsafe extern "C" fn wait(at: *mut u8) -> ! {
-    // SAFETY: this thread's own standby.
+    // SAFETY: this thread's own standby, of whose cells it knows nothing.
     let standby = unsafe { &*at.cast::<Standby>() };
     thread::wait_while(&standby.order, 0);
     if standby.order.load(Ordering::Acquire) == 2 {

@@ -66,6 +66,7 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
     // Twice in a process of a tree that is not its root: that begins as a copy of the root, which has opened everything.
     loop {
         let image = input.image().renamed(Renames { pairs, room: heap::bytes });
+        waiting.make_threads(&mut tree, &image, launched)?;
         if tree.place() != 0 {
             kernel::check(&image, options)?;
         }
@@ -93,7 +94,6 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
                 continue;
             }
         }
-        waiting.complete(&tree, launched)?;
         files.backings = heap::descriptors(image.each::<Backing>().len())?;
         files::open_backings(&image, &input, options, base, &mut files)?;
         if options.files == FilesPolicy::Rollback && tree.place() == 0 {
@@ -109,11 +109,13 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
             deadline::warn(&image);
         }
         // Threads that wait leave the stub's own memory, which goes with the old mappings.
-        for (place, thread) in waiting.each() {
-            let stack = plan.thread_stacks + place as u64 * plan.thread_stack;
+        let mut threads = 0;
+        for thread in waiting.each() {
+            threads += 1;
+            let stack = plan.thread_stacks + u64::from(thread.place()) * plan.thread_stack;
             thread.move_to(plan.delta, stack as usize, (stack + plan.thread_stack) as usize);
         }
-        standby::wait_until_moved(waiting.count() as u32, plan.delta);
+        standby::wait_until_moved(threads, plan.delta);
         // Closing what is not the program's goes by rising numbers.
         let ready = if tree.place() == 0 { launched.ready } else { -1 };
         plan.ready = sys::fs::dup_above(ready, plan.error_fd.max(base) + 1).unwrap_or(-1);
@@ -122,7 +124,7 @@ pub fn prepare(options: &Options<'static>, input: Input, launched: &Launched) ->
             tree::meets_at(&plan.tree);
             state::semaphore::restore(&image, options.files == FilesPolicy::Ignore)?;
         }
-        tree::meet(&plan.tree, 2);
+        tree::meet(&plan.tree, 1);
         return Ok(plan);
     }
 }

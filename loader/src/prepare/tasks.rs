@@ -6,70 +6,67 @@
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
-use image_format::ExitCode;
 use image_format::record::process::Process;
+use image_format::{Checked, ExitCode};
 use state::restart::{Error, Result};
 use sys::Errno;
 use sys::child::{self, Birth};
 use sys::fs::Fd;
 
-use super::tree::{self, LOOK, Meeting, Tree, fail, made, no_id, page};
-use crate::heap;
+use super::tree::{LOOK, Meeting, Tree, fail, made, no_id, page};
 use crate::launch::count::{self, Deadline};
 use crate::launch::tasks::What;
 use crate::launch::{HAVE_IDS, Ids, LATE, Launched, standby};
 
-/// Threads of this process that were made before its memory is there, by their places in the table.
+/// Threads of this process that were made before its memory is there.
 #[derive(Debug, Default)]
-pub struct Waiting(&'static mut [Option<standby::Waiting>]);
+pub struct Waiting(Option<standby::Waiting>);
 
 impl Waiting {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.iter().flatten().count()
+    /// All of them.
+    pub fn each(&self) -> impl Iterator<Item = standby::Waiting> {
+        core::iter::successors(self.0, standby::Waiting::next)
     }
 
-    /// Each with its place.
-    pub fn each(&self) -> impl Iterator<Item = (usize, standby::Waiting)> {
-        self.0.iter().enumerate().filter_map(|(place, thread)| thread.map(|thread| (place, thread)))
+    fn add(&mut self, thread: standby::Waiting, place: u32) {
+        self.0 = Some(thread.put_before(self.0, place));
     }
 
-    /// Makes those of this process's threads that were not counted up to, and waits until all processes have theirs: nothing has changed yet, should
-    /// somebody have one of the ids by now.
+    /// Makes this process's threads, before anything that takes time: somebody else may be given one of the ids meanwhile. Those that are counted up to
+    /// in a tree have their turns later.
     ///
     /// # Errors
     /// Ids that cannot be had. When there is another way to have them this process ends instead.
-    pub fn complete(&mut self, tree: &Tree, launched: &Launched) -> Result<()> {
+    pub fn make_threads(&mut self, tree: &mut Tree, image: &Checked<'_>, launched: &Launched) -> Result<()> {
+        let is_alone = image.table::<Process>().is_empty() && tree.place() == 0;
+        let chosen = match launched.ids {
+            Ids::Counted(deadline) if is_alone => {
+                return grow(tree, image.header().pid.get(), launched, deadline, self, &|_| -1);
+            }
+            Ids::Counted(_) => return Ok(()),
+            Ids::Chosen => true,
+            Ids::New => false,
+        };
         for task in launched.tasks.iter().filter(|task| task.maker == tree.place()) {
             if let What::Thread(place) = task.what {
-                let id = match launched.ids {
-                    Ids::Counted(_) => break,
-                    Ids::Chosen => Some(task.id),
-                    Ids::New => None,
-                };
-                let made = standby::Waiting::make(id);
+                let made = standby::Waiting::make(chosen.then_some(task.id));
                 let (thread, _) = made.map_err(|e| not_made(launched, task.id, e))?;
-                *self.place(place, launched)? = Some(thread);
+                self.add(thread, place);
             }
         }
-        tree::meet(tree, 1);
-        if tree.place() == 0 {
+        if is_alone {
             all_made(launched);
         }
         Ok(())
     }
 
-    /// Where the thread of this place belongs.
-    fn place(&mut self, place: u32, launched: &Launched) -> Result<&mut Option<standby::Waiting>> {
-        if self.0.is_empty() {
-            let threads = launched.tasks.iter().filter(|task| matches!(task.what, What::Thread(_))).count();
-            self.0 = heap::list(threads + 1, None)?;
-        }
-        self.0.get_mut(place as usize).ok_or_else(|| no_id(place, Errno::E2BIG))
+    /// In a process that was just made: its parent's are not its own.
+    pub fn leave(&mut self) {
+        self.0 = None;
     }
 
     /// Makes the thread of this place as its id comes up.
-    fn make(place: &mut Option<standby::Waiting>, id: u32, last: u32, deadline: Deadline) -> sys::Result<()> {
+    fn make(&mut self, place: u32, id: u32, last: u32, deadline: Deadline) -> sys::Result<()> {
         let waiting = Cell::new(None);
         let make = || {
             standby::Waiting::make(None).map(|(thread, tid)| {
@@ -83,13 +80,15 @@ impl Waiting {
             }
         };
         count::make_with_id(id, Some(last), deadline, make, undo)?;
-        *place = waiting.take();
+        if let Some(thread) = waiting.take() {
+            self.add(thread, place);
+        }
         Ok(())
     }
 }
 
 /// Why a task has not got its id. When there is another way this process ends instead, and its parent tries that.
-pub(super) fn not_made(launched: &Launched, id: u32, e: Errno) -> Error {
+fn not_made(launched: &Launched, id: u32, e: Errno) -> Error {
     if matches!(e, Errno::ETIMEDOUT | Errno::EEXIST) && launched.counting >= 0 {
         let _ = sys::fs::write_all(launched.counting, &[LATE]);
         fail(i32::from(ExitCode::Kernel as u8));
@@ -109,13 +108,14 @@ fn all_made(launched: &Launched) {
 ///
 /// # Errors
 /// Ids that cannot be had. When there is another way to have them this process ends instead.
+#[inline(never)] // Called twice.
 pub fn grow(
     tree: &mut Tree,
     root: u32,
     launched: &Launched,
     deadline: Deadline,
     waiting: &mut Waiting,
-    terminal: impl Fn(&Process) -> Fd,
+    terminal: &dyn Fn(&Process) -> Fd,
 ) -> Result<()> {
     // What was dealt last: the root's own, and then each task's.
     let (mut turn, mut dealt) = (0, root);
@@ -129,12 +129,12 @@ pub fn grow(
         let failed = |e| not_made(launched, task.id, e);
         match task.what {
             What::Thread(place) => {
-                Waiting::make(waiting.place(place, launched)?, task.id, last, deadline).map_err(failed)?;
+                waiting.make(place, task.id, last, deadline).map_err(failed)?;
             }
             What::Process(place) => {
                 let Some(process) = tree.processes().get(place as usize) else { continue };
                 if make_process(process, last, deadline).map_err(failed)? {
-                    waiting.0 = &mut [];
+                    waiting.leave();
                     tree.begin(place, process, terminal(process))?;
                     continue;
                 }
@@ -145,6 +145,7 @@ pub fn grow(
     }
     if tree.place() == 0 {
         wait_for_turn(tree, turn);
+        all_made(launched);
     }
     Ok(())
 }

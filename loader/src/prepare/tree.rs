@@ -1,6 +1,6 @@
 //! Trees: this process makes the others, which have copies of all that it has opened, and goes on as their root.
 //!
-//! They meet several times: when each has its threads; when each is prepared, and none could fail any more because of the image; when groups are
+//! They meet several times: when each is prepared, and none could fail any more because of the image; when groups are
 //! joined; when all memory is mapped; and when all threads are ready. Whoever fails before tells the others, who end, too.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -239,12 +239,7 @@ pub fn grow(
     tree.group = sys::process::group() as u32;
     tree.terminal = processes.first().map_or(-1, terminal);
     if processes.is_empty() {
-        return match launched.ids {
-            Ids::Counted(deadline) => {
-                tasks::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal)
-            }
-            Ids::New | Ids::Chosen => Ok(()),
-        };
+        return Ok(());
     }
     let how = MAP_SHARED | MAP_ANONYMOUS;
     // SAFETY: a new mapping at a free place.
@@ -263,7 +258,7 @@ pub fn grow(
     // Whoever ignores SIGCHLD loses children that end.
     sys::signal::set_default(SIGCHLD).map_err(|e| no_id(0, e))?;
     if let Ids::Counted(deadline) = launched.ids {
-        return tasks::grow(tree, image.header().pid.get(), launched, deadline, waiting, terminal);
+        return tasks::grow(tree, image.header().pid.get(), launched, deadline, waiting, &terminal);
     }
     let mut own = processes.first();
     for (place, process) in (0..).zip(processes) {
@@ -272,11 +267,12 @@ pub fn grow(
         }
         let pid = process.pid.get();
         let birth = Birth { id: Some(pid), exit_signal: process.exit_signal.get(), ..Birth::default() };
-        // SAFETY: one thread, and the child relies on nothing that is not in its copy of this memory.
-        if unsafe { child::fork_as(&birth) }.map_err(|e| tasks::not_made(launched, pid, e))? != 0 {
+        // SAFETY: other threads of this process wait, and the child relies on nothing that is not in its copy of this memory.
+        if unsafe { child::fork_as(&birth) }.map_err(|e| no_id(pid, e))? != 0 {
             made(process);
             continue;
         }
+        waiting.leave();
         own = Some(process);
         tree.begin(place, process, terminal(process))?;
         if processes.iter().any(|one| one.parent == process.pid && one.ended == 0) {
@@ -350,7 +346,7 @@ pub fn join(plan: &Plan) {
             die(Stage::PuttingProcessHasEndedGroup, e)
         }
     }
-    meet(&plan.tree, 3);
+    meet(&plan.tree, 2);
     for one in processes.iter().filter(|one| one.parent == own.pid && one.ended.get() == 2) {
         child::reap(one.pid.get());
     }
