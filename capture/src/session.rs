@@ -22,6 +22,7 @@ use image_format::record::thread::Thread;
 use image_format::{Layout, NoteType, Notes, PAGE, align_up};
 use state::content::Contents;
 use state::credentials::Found;
+use state::descriptor::OpenFile;
 use state::guard::Guards;
 use state::{Result, Save, Scratch, Target};
 use sys::abi::signal::Siginfo;
@@ -148,7 +149,7 @@ pub fn save<T: Target>(
     save.target.copy_ahead();
     state::process::check(save.target)?;
     let (files, queues) = state::descriptor::collect(&mut save)?;
-    let mut header = begin(&mut save, threads, facts, (state::descriptor::features(files), line))?;
+    let mut header = begin(&mut save, threads, facts, (files, state::descriptor::features(files), line))?;
     if let Some(found) = credentials(save.target, threads, facts)? {
         header.uid = found.user().into();
         state::credentials::save(&mut save, &found)?;
@@ -212,16 +213,16 @@ fn begin<T: Target>(
     save: &mut Save<'_, '_, T>,
     threads: &impl Threads,
     facts: &Facts<'_>,
-    (files, line): (Features, &[u8]),
+    (files, features, line): (&[OpenFile], Features, &[u8]),
 ) -> Result<Header> {
     let ids = Owner { pid: save.target.pid(), uid: header::owner(save.target.proc()) };
-    let mut header = header::new(ids, facts, files, header::clocks(save.target)?);
+    let mut header = header::new(ids, facts, features, header::clocks(save.target)?);
     if (0..threads.count()).any(|i| !threads.get(i).seccomp.is_empty()) {
         header.required = (header.required.get() | Features::SECCOMP.bits()).into();
     }
     save.notes.table(&[header])?;
     write_threads(save, threads, facts, (ids, line))?;
-    facts.job.as_ref().map_or(Ok(()), |job| job::save(save, job))?;
+    facts.job.as_ref().map_or(Ok(()), |job| job::save(save, job, files))?;
     Ok(header)
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use image_format::ExitCode;
-use image_format::record::job::Job;
+use image_format::record::job::{Job, NO_STREAM};
 use support::Parts;
 
 #[test]
@@ -16,6 +16,8 @@ fn jobs_that_cannot_be() {
         directory: sound.string(b"/srv/job"),
         host: sound.string(b"here"),
         command_sum: 7.into(),
+        streams: [NO_STREAM.into(); 3],
+        told: 1.into(),
     };
     sound.jobs.push(record);
     support::check(&sound.image()).expect("a job");

@@ -165,6 +165,69 @@ fn a_tree_whose_log_was_truncated() -> Result<()> {
     })
 }
 
+/// A shell that has redirected a command keeps its own output under a high number meanwhile. That is the job's stream all the same, in each generation;
+/// what the command writes is not.
+#[test]
+fn a_stream_that_a_shell_has_put_aside() -> Result<()> {
+    const SCRIPT: &str = "set -e; echo begun; python3 -c 'import time, os\nn = 0\nwhile not os.path.exists(\"go\"): n += 1; print(\"own\", n, flush=True); time.sleep(0.01)' >own.txt 2>&1; \
+        echo out last; echo err last >&2";
+    User::each(|user| {
+        for log in [Log::Truncated, Log::Appended, Log::Rotated, Log::Deleted, Log::Roots] {
+            let place = Place::new(user)?;
+            let (path, own) = (place.file("log"), place.file("own.txt"));
+            let start = |first: bool| -> Result<Child> {
+                let file = log.open(&path, first)?;
+                let mut command = run(&place, &[], &["/bin/dash", "-c", SCRIPT]);
+                command.env("PATH", "/usr/bin:/bin");
+                Ok(command.stdout(file.try_clone()?).stderr(file).spawn()?)
+            };
+            let story = |e: anyhow::Error| e.context(format!("{log:?}: {:?}", read(&path)));
+            let further =
+                |from: usize| until(&own, |text| text.contains(&format!("own {}\n", from + 5))).map_err(story);
+            let mut child = start(true)?;
+            for _ in 0..3 {
+                further(lines(&read(&own), "own").len())?;
+                send(&child, Signal::TERM)?;
+                end(child, 85).map_err(story)?;
+                child = start(false)?;
+            }
+            further(lines(&read(&own), "own").len())?;
+            place.go()?;
+            end(child, 0).map_err(story)?;
+            let text = read(&path);
+            ensure!(
+                !text.contains('\0') && text.ends_with("out last\nerr last\n") && !text.contains("own"),
+                "{log:?}: {text:?}"
+            );
+            ensure!(matches!(log, Log::Appended | Log::Roots) == text.starts_with("begun\n"), "{log:?}: {text:?}");
+            ensure!(expect_row(&read(&own), "own")? == 1, "{log:?}: {}", read(&own));
+        }
+        Ok(())
+    })
+}
+
+/// A file of the program's own that is gone is missed: standard output of the moment does not take its place.
+#[test]
+fn a_large_file_that_is_gone_is_missed() -> Result<()> {
+    const SCRIPT: &str = "import os, sys, time\nf = open('large', 'w'); f.write('x' * 3000000); f.flush()\nos.dup2(f.fileno(), 1)\nprint('ready', file=sys.stderr, flush=True)\n\
+        while not os.path.exists('go'): time.sleep(0.01)\nos.write(1, b'end')\n";
+    User::each(|user| {
+        let place = Place::new(user)?;
+        let mut job = Job::start(&mut python(&place, &[], SCRIPT)?)?;
+        job.wait_err("ready")?;
+        job.send(Signal::TERM)?;
+        job.end()?.expect_code(85)?;
+        fs::rename(place.file("large"), place.file("kept"))?;
+        let refused = Job::start(&mut python(&place, &[], SCRIPT)?)?.end()?;
+        ensure!(refused.code() == Some(81) && refused.err.contains("/large"), "{refused:#?}");
+        fs::rename(place.file("kept"), place.file("large"))?;
+        place.go()?;
+        Job::start(&mut python(&place, &[], SCRIPT)?)?.end()?.expect_code(0)?;
+        ensure!(read(&place.file("large")).len() == 3_000_003);
+        Ok(())
+    })
+}
+
 /// Input that is not what it was is never taken for it.
 #[test]
 fn another_input_is_refused() -> Result<()> {

@@ -98,7 +98,7 @@ fn walk<T: Target, H: Threads>(
         save.notes.adopt(strings)?;
         let mut line = [0; 80];
         let line = super::command_line(save.target, &mut line);
-        let mut header = super::begin(&mut save, member.threads, &member.facts, (features, line))?;
+        let mut header = super::begin(&mut save, member.threads, &member.facts, (files, features, line))?;
         header.required = (header.required.get() | Features::TREE.bits()).into();
         save.notes.bytes(notes)?;
         super::own_objects(&mut save, member.threads, &member.facts)?;

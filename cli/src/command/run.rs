@@ -155,7 +155,7 @@ impl Args {
             every: self.every,
             exit_code: self.exit_code,
             saved: from.as_ref().map(|from| from.saved),
-            how: How { generation: from.as_ref().map_or(0, |from| from.generation), ..how.clone() },
+            how: from.as_ref().map_or_else(|| how.clone(), |from| how.after(from.generation, from.reopened)),
             resumed: from.map(|from| (from.words, from.rollback)),
             has_older,
         }

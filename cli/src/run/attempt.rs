@@ -50,6 +50,15 @@ pub struct How {
     pub compression: Option<Compression>,
 }
 
+impl How {
+    /// How a program is saved that was restarted: this often, with these files in the place of standard streams, see [`Job::reopened`].
+    pub fn after(&self, generation: u32, reopened: [(u64, u64); 3]) -> Self {
+        let mut how = Self { generation, ..self.clone() };
+        how.job.reopened = reopened;
+        how
+    }
+}
+
 /// A save under way.
 #[derive(Debug)]
 pub struct Attempt {

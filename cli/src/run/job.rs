@@ -29,6 +29,8 @@ pub struct Job {
     /// The working directory.
     pub directory: PathBuf,
     host: OsString,
+    /// Files that were standard streams of `ckpt run` before the last restart, see [`remote::Job::reopened`].
+    pub reopened: [(u64, u64); 3],
 }
 
 /// How an image's job is this one.
@@ -47,7 +49,7 @@ impl Job {
             .map_err(|e| Failure::new(ExitCode::SaveFailed, format_args!("working directory: {}", reason(&e))))?;
         let host = OsStr::from_bytes(rustix::system::uname().nodename().to_bytes()).to_owned();
         let command = joined(words.iter().map(OsString::as_os_str));
-        Ok(Self { words: words.to_vec(), command, directory, host })
+        Ok(Self { words: words.to_vec(), command, directory, host, reopened: Default::default() })
     }
 
     /// What an image says of it, after so many restarts.
@@ -57,6 +59,7 @@ impl Job {
             directory: self.directory.as_os_str().as_bytes(),
             host: self.host.as_bytes(),
             generation,
+            reopened: self.reopened,
         }
     }
 
@@ -157,7 +160,7 @@ mod tests {
     fn job(words: &[&str]) -> Job {
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
         let command = joined(words.iter().map(OsString::as_os_str));
-        Job { words, command, directory: "/".into(), host: "here".into() }
+        Job { words, command, directory: "/".into(), host: "here".into(), reopened: Default::default() }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Resumed {
     pub words: Vec<String>,
     /// The files that it finds cut back.
     pub rollback: Rollback,
+    /// Files that were standard streams, and are opened again, see [`super::job::Job::reopened`].
+    pub reopened: [(u64, u64); 3],
 }
 
 impl Resumed {
@@ -97,8 +99,8 @@ impl Resumed {
         let policy = options.files.unwrap_or(Files::Verify);
         let maps = options.map_path.clone();
         let asked = |fd: u32| options.fd.iter().any(|one| one.as_bytes().starts_with(format!("{fd}=").as_bytes()));
-        let mut taken = streams::taken(&file, policy, |path| place(&maps, path))?;
-        taken.retain(|one| !asked(one.fd));
+        let (mut taken, reopened) = streams::taken(&file, policy, |path| place(&maps, path))?;
+        taken.retain(|one| !asked(one.stream));
         let rollback = match policy {
             Files::Rollback => {
                 let left = |id| taken.iter().any(|one| one.left == Some(id));
@@ -107,10 +109,10 @@ impl Resumed {
             Files::Verify | Files::Ignore => Rollback::default(),
         };
         for one in taken {
-            options.fd.push(format!("{}=inherit", one.fd).into());
+            options.fd.push(one.option().into());
             words.extend(one.words);
         }
-        Ok(Self { path: path.to_owned(), source, generation, saved, words, rollback })
+        Ok(Self { path: path.to_owned(), source, generation, saved, words, rollback, reopened })
     }
 }
 

@@ -6,28 +6,53 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use image_format::Checked;
 use image_format::record::content::Content;
 use image_format::record::descriptor::Descriptor;
+use image_format::record::job::{Job, NO_STREAM};
+use image_format::record::pipe::Pipe;
 use image_format::record::regular::Regular;
+use image_format::record::terminal::Terminal;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use state::WithFiles;
 use state::regular::{Change, compare};
 use sys::abi::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, Stat};
+use zerocopy::little_endian::U32;
 
 use crate::failure::Failure;
 use crate::image::ImageFile;
 use crate::stub::Files;
 use crate::text;
 
-/// A standard stream that is this command's own.
+/// Descriptors of the program that get a standard stream of this command's own.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Its number.
-    pub fd: u32,
+    /// Which stream: 0, 1 or 2.
+    pub stream: u32,
+    to: To,
     /// The file that the program had, if it is left as it is: not cut back.
     pub left: Option<u32>,
     /// What is to be said of it.
     pub words: Option<String>,
+}
+
+/// Who gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    /// The descriptor of the same number.
+    Same,
+    /// All descriptors of the open file with this id.
+    All(u32),
+}
+
+impl Taken {
+    /// The `--fd` that says so to the stub.
+    pub fn option(&self) -> String {
+        match self.to {
+            To::Same => format!("{}=inherit", self.stream),
+            To::All(id) => format!("{id}=stream:{}", self.stream),
+        }
+    }
 }
 
 /// Which files are carried without being asked for: small ones, but not this command's own standard streams. Who rotates a log does not want it
@@ -37,34 +62,72 @@ pub fn but_own() -> WithFiles {
     WithFiles::Small([own(0), own(1), own(2)])
 }
 
+/// Who gets the standard streams of this command, and the files that were such streams and are opened again, see [`super::job::Job::reopened`].
+pub type Streams = (Vec<Taken>, [(u64, u64); 3]);
+
 /// Those of an image; `place`: where a path of it leads now.
-pub fn taken(file: &ImageFile, policy: Files, place: impl Fn(&Path) -> PathBuf) -> Result<Vec<Taken>, Failure> {
-    let checked = file.checked()?;
-    let (image, fault) = (&checked.image, |fault| file.fault(fault));
-    let (descriptors, regular) =
-        (image.table::<Descriptor>().map_err(fault)?, image.table::<Regular>().map_err(fault)?);
-    let contents = image.table::<Content>().map_err(fault)?;
-    let mut all = Vec::new();
-    for fd in 0..=2 {
-        let Some(id) = descriptors.iter().find(|d| d.fd.get() == fd).map(|d| d.file) else { continue };
-        let Some(record) = regular.iter().find(|record| record.id == id) else { continue };
-        let named = image.string(record.path).map_err(fault)?;
+pub fn taken(file: &ImageFile, policy: Files, place: impl Fn(&Path) -> PathBuf) -> Result<Streams, Failure> {
+    let image = Checked::new(file.checked()?.image).map_err(|fault| file.fault(fault))?;
+    let descriptors = image.table::<Descriptor>();
+    let record = |id: U32| image.table::<Regular>().iter().find(|record| record.id == id);
+    let of = |fd: u32| descriptors.iter().find(|d| d.fd.get() == fd).map(|d| d.file);
+    let found = |stream: u32, record: &Regular| {
+        let own = sys::fs::fstat(stream.cast_signed()).ok()?;
+        let path = place(Path::new(OsStr::from_bytes(image.string(record.path))));
+        let found = classify(record, &path, &own, policy)?;
+        let words = found.why.map(|why| {
+            let (name, path) = (["input", "output", "error"].get(stream as usize).unwrap_or(&""), text::path(&path));
+            format!("standard {name}: {path} {why}: it is that of this command now")
+        });
+        Some((found.left.then_some(record.id.get()), words))
+    };
+    let (mut all, mut reopened) = (Vec::new(), [(0, 0); 3]);
+    if let Some(job) = image.table::<Job>().first().filter(|job| job.told == 1) {
+        let streams = (0..).zip(job.streams);
+        for ((stream, id), reopened) in streams.zip(&mut reopened) {
+            let (left, words) = match record(id) {
+                _ if id == NO_STREAM => continue,
+                Some(record) => match found(stream, record) {
+                    Some(found) => found,
+                    None => {
+                        let path = place(Path::new(OsStr::from_bytes(image.string(record.path))));
+                        *reopened = sys::fs::stat_path(path.as_os_str().as_bytes()).map_or((0, 0), |s| (s.dev, s.ino));
+                        continue;
+                    }
+                },
+                None if is_outside(&image, id.get()) && sys::fs::fstat(stream.cast_signed()).is_ok() => (None, None),
+                None => continue,
+            };
+            // Two streams that were one may be two by now: each number gets its own.
+            let same = (of(stream) == Some(id)).then_some(To::Same);
+            all.extend(same.map(|to| Taken { stream, to, left, words: None }));
+            all.push(Taken { stream, to: To::All(id.get()), left, words });
+        }
+        all.sort_by_key(|one| one.to != To::Same);
+        return Ok((all, reopened));
+    }
+    // The image does not say which they were: those of the first process, where they are what this command has.
+    for stream in 0..=2 {
+        let Some(record) = of(stream).and_then(record) else { continue };
+        let named = image.string(record.path);
         let path = place(Path::new(OsStr::from_bytes(named)));
         // What the image has was no stream of `ckpt run`, and is made again.
         if sys::fs::stat_path(path.as_os_str().as_bytes()).is_err_and(|e| e == sys::Errno::ENOENT)
-            && contents.iter().any(|content| image.string(content.name) == Ok(named))
+            && image.table::<Content>().iter().any(|content| image.string(content.name) == named)
         {
             continue;
         }
-        let Ok(own) = sys::fs::fstat(fd.cast_signed()) else { continue };
-        let Some(found) = classify(record, &path, &own, policy) else { continue };
-        let words = found.why.map(|why| {
-            let (name, path) = (["input", "output", "error"].get(fd as usize).unwrap_or(&""), text::path(&path));
-            format!("standard {name}: {path} {why}: it is that of this command now")
-        });
-        all.push(Taken { fd, left: found.left.then_some(id.get()), words });
+        if let Some((left, words)) = found(stream, record) {
+            all.push(Taken { stream, to: To::Same, left, words });
+        }
     }
-    Ok(all)
+    Ok((all, reopened))
+}
+
+/// Whether an open file is a terminal, or a pipe whose other end nobody of the job has.
+fn is_outside(image: &Checked<'_>, id: u32) -> bool {
+    let pipe = |pipe: &Pipe| pipe.named == 0 && !state::pipe::is_inner(image, pipe);
+    image.open_file(id).is_some_and(|file| file.of::<Terminal>().is_some() || file.of().is_some_and(pipe))
 }
 
 /// Why a stream is this command's own.

@@ -94,8 +94,8 @@ impl Plan {
         // With `--pid keep` there is no other way.
         let counting = match ids {
             Ids::Counted(deadline) if deadline.is_set() => pipe_above(around.base)?,
-            // Somebody may be given the id of a thread meanwhile: then a way is chosen again, once.
-            Ids::Chosen if has_threads && !around.has_tried => pipe_above(around.base)?,
+            // Somebody may be given the id of a thread meanwhile: then a way is chosen again, where that id is not free.
+            Ids::Chosen if has_threads => pipe_above(around.base)?,
             _ => [-1; 2],
         };
         let birth = Birth {
@@ -129,7 +129,7 @@ impl Plan {
                 return Ok(None);
             }
             // Who has it now is seen, and named, when a way is chosen again.
-            Err(sys::Errno::EEXIST) if self.way == Way::Right && !around.has_tried => {
+            Err(sys::Errno::EEXIST) if !around.has_tried => {
                 around.has_tried = true;
                 return Ok(None);
             }
@@ -150,7 +150,6 @@ impl Plan {
             unsafe { sys::fs::close(counted) };
             if read == Ok(1) && said == [LATE] {
                 child::reap(pid.cast_unsigned());
-                around.has_tried = true;
                 return Ok(None);
             }
         }

@@ -16,6 +16,9 @@ use sys::fs::{Fd, Owned};
 
 use super::is_in_transit;
 
+/// `--fd ID=stream:N`, which `ckpt run` says: all descriptors of the open file with this id are to be this process's own descriptor N: 0, 1 or 2.
+const STREAM: &[u8] = b"stream:";
+
 /// What is asked for a descriptor of the program's table.
 pub fn asked_for<'o>(image: &Checked<'_>, options: &Options<'o>, descriptor: &Descriptor) -> Option<&'o [u8]> {
     if is_in_transit(image, descriptor) {
@@ -23,9 +26,11 @@ pub fn asked_for<'o>(image: &Checked<'_>, options: &Options<'o>, descriptor: &De
         return None;
     }
     let fd = descriptor.fd.get() & FD_MASK;
-    let (_, what) = options.fds.iter().flatten().find(|(n, _)| *n == fd)?;
-    let of_root = image.each::<Descriptor>().any(|d| d.fd.get() == fd);
-    (descriptor.fd.get() == fd || !of_root).then_some(*what)
+    let is_meant = descriptor.fd.get() == fd || !image.each::<Descriptor>().any(|d| d.fd.get() == fd);
+    let asked = options.fds.iter().flatten();
+    let mut asked =
+        asked.filter(|(n, what)| if what.starts_with(STREAM) { descriptor.file == *n } else { *n == fd && is_meant });
+    asked.next().map(|(_, what)| *what)
 }
 
 /// The root's descriptor of the same number as this one of another process, if it leads to the same open file and something is asked
@@ -44,6 +49,9 @@ pub fn shared_with(image: &Checked<'_>, options: &Options<'_>, descriptor: &Desc
 pub fn open(image: &Checked<'_>, fd: u32, file: OpenFile<'_>, what: &[u8]) -> Result<Fd> {
     let mode = file.flags() & O_ACCMODE;
     let failed = |e| Error::about(ExitCode::Descriptor, "--fd #=@: cannot be opened (!)", fd, what, e);
+    if let Some([digit]) = what.strip_prefix(STREAM) {
+        return inherit(image, u32::from(digit & 3), file).map_err(failed);
+    }
     match what {
         b"inherit" => inherit(image, fd, file).map_err(failed),
         b"closed" => closed(file, mode).map_err(failed),

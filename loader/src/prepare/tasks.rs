@@ -38,6 +38,9 @@ impl Waiting {
     /// # Errors
     /// Ids that cannot be had. When there is another way to have them this process ends instead.
     pub fn make_threads(&mut self, tree: &mut Tree, image: &Checked<'_>, launched: &Launched) -> Result<()> {
+        /// How often ids that were free are asked for, 10 ms each: whoever has one now may be gone at once.
+        const TRIES: u32 = 100;
+        let mut tries = TRIES;
         let is_alone = image.table::<Process>().is_empty() && tree.place() == 0;
         let chosen = match launched.ids {
             Ids::Counted(deadline) if is_alone => {
@@ -49,14 +52,17 @@ impl Waiting {
         };
         for task in launched.tasks.iter().filter(|task| task.maker == tree.place()) {
             if let What::Thread(place) = task.what {
-                let made = standby::Waiting::make(chosen.then_some(task.id));
-                let (thread, _) = made.map_err(|e| not_made(launched, task.id, e))?;
+                let (thread, _) = loop {
+                    match standby::Waiting::make(chosen.then_some(task.id)) {
+                        Err(Errno::EEXIST) if tries != 0 => tries -= 1,
+                        made => break made.map_err(|e| not_made(launched, task.id, e))?,
+                    }
+                    sys::time::nap();
+                };
                 self.add(thread, place);
             }
         }
-        if is_alone {
-            all_made(launched);
-        }
+        all_made(launched);
         Ok(())
     }
 
@@ -97,7 +103,7 @@ fn not_made(launched: &Launched, id: u32, e: Errno) -> Error {
     no_id(id, e)
 }
 
-/// All tasks have their ids: no other way need be tried.
+/// All tasks have their ids: no other way need be tried, where somebody awaits that.
 fn all_made(launched: &Launched) {
     let _ = sys::fs::write_all(launched.counting, &[HAVE_IDS]);
     // SAFETY: the restart's own, of no use any more.
