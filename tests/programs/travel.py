@@ -20,7 +20,9 @@ thread.start()
 for step in range(150):
     if step % 10 == 0:
         print("at", step, flush=True)
-    while step == 100 and "GUEST_GO" in os.environ and not os.path.exists(os.environ["GUEST_GO"]):
+    # Nobody has to be quick to save it on its way.
+    variable = {50: "GUEST_HALF", 100: "GUEST_GO"}.get(step, "none")
+    while variable in os.environ and not os.path.exists(os.environ[variable]):
         time.sleep(0.1)
     for _ in range(300):
         digest = hashlib.sha256(digest + bytes(61)).digest()

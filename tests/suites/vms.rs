@@ -56,23 +56,29 @@ impl Traveller {
     }
 }
 
+/// A file beside `go` without which it makes no more than half of its way.
+const HALF: &str = "half";
+
 /// Starts a program so that it runs on other CPUs too, as `ckpt run --portable` does, and saves it in the middle.
 fn depart(name: &str, program: &PathBuf, arguments: &[String], user: User) -> Result<Traveller> {
     let place = Place::new(user)?;
+    let half = place.file(HALF);
     let command = |portable: bool| {
         let mut command = if portable { place.ckpt() } else { place.command(program) };
         if portable {
             command.args(["run", "--portable", "-o"]).arg(place.file("job.ckpt")).arg("--").arg(program);
         }
         // A directory that every virtual machine has.
-        command.args(arguments).current_dir("/tmp");
+        command.args(arguments).current_dir("/tmp").env("GUEST_HALF", &half);
         job::with_no_other_descriptors(&mut command);
         command
     };
     place.go()?;
+    place.write(HALF, "")?;
     let whole = Job::start(&mut command(false))?.end()?;
     whole.expect_pass()?;
     place.halt()?;
+    std::fs::remove_file(&half)?;
     let mut job = Job::start(&mut command(true))?;
     job.wait_line("at 30")?;
     job.send(rustix::process::Signal::TERM)?;
@@ -105,6 +111,14 @@ type Journey = (usize, String, String);
 /// Where a traveller was saved, its number, the image, and what it had written by then.
 type Saved = (&'static str, usize, Vec<u8>, String);
 
+/// All may go on in a virtual machine until they have made half of their ways, or to their ends.
+fn may_go(machine: &mut Machine, travellers: &[Traveller], file: &str) -> Result<()> {
+    travellers.iter().try_for_each(|traveller| {
+        let (dir, file) = (traveller.place.work(), traveller.place.file(file));
+        machine.must(&format!("mkdir -p {0}; chmod -R 755 {0}; touch {1}", dir.display(), file.display())).map(drop)
+    })
+}
+
 /// What one virtual machine does: lets all programs go on, saves them on their way, and later lets go on what was saved in the others.
 fn one_box(
     kernel: &Kernel,
@@ -119,6 +133,7 @@ fn one_box(
         let guests = travellers.iter();
         let guests = guests.map(|t| Guest { name: t.name.clone(), user: t.user, image: &t.image, command: command(t) });
         let guests: Vec<_> = guests.collect();
+        may_go(&mut machine, travellers, HALF)?;
         machine.go_on(&guests)?;
         for (i, traveller) in travellers.iter().enumerate() {
             let (image, said) = machine.save_there(&traveller.name, traveller.user, "at 60")?;
@@ -142,11 +157,7 @@ fn one_box(
             Guest { name: name(from, *i), user: travellers[*i].user, image, command }
         })
         .collect();
-    for traveller in travellers {
-        let go = traveller.place.file("go");
-        let dir = go.parent().unwrap_or(&go).display();
-        machine.must(&format!("mkdir -p {dir}; chmod -R 755 {dir}; touch {}", go.display()))?;
-    }
+    may_go(&mut machine, travellers, "go")?;
     machine.go_on(&guests)?;
     for (from, i, _, before) in others {
         let said = machine.end(&name(from, *i))?;
