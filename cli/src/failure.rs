@@ -10,19 +10,47 @@ use image_format::{ExitCode, Fault};
 
 use crate::text;
 
-/// Shown below `--help`; `docs/cli.md` has the same table with remedies.
-pub const EXIT_CODES: &str = "\
-Exit codes (after a restart the status is the program's own):
-   0  done                     76  bad address in the image     85  saved and ended, as asked
-  64  wrong command line       77  image of a newer format      86  no room
-  66  no such image            78  image of somebody else       87  restart failed half-way
-  69  part not installed       79  CPU lacks features           88  save refused or failed
-  70  empty file               80  kernel or limit forbids it   89  damaged memory in the image
-  71  not an image             81  open file is missing         90  image of another job
-  72  image of other machine   82  open file shrank             91  image in use by another run
-  73  truncated image          83  open file changed           126  program cannot be executed
-  74  damaged image            84  descriptor cannot be given  127  program not found
-  75  malformed image";
+/// What each status means, besides 0; `docs/cli.md` has the same table with remedies.
+pub const EXIT_CODES: [(u8, &str); 27] = [
+    (64, "wrong command line"),
+    (66, "no such image"),
+    (69, "part not installed"),
+    (70, "empty file"),
+    (71, "not an image"),
+    (72, "image of another machine"),
+    (73, "truncated image"),
+    (74, "damaged image"),
+    (75, "malformed image"),
+    (76, "bad address in the image"),
+    (77, "image of a newer format"),
+    (78, "somebody else may have written it"),
+    (79, "CPU lacks features"),
+    (80, "kernel or limit forbids it"),
+    (81, "open file is missing"),
+    (82, "open file shrank"),
+    (83, "open file changed"),
+    (84, "descriptor cannot be given"),
+    (85, "saved and ended, as asked"),
+    (86, "no room"),
+    (87, "restart failed half-way"),
+    (88, "save refused or failed"),
+    (89, "damaged memory in the image"),
+    (90, "image of another job"),
+    (91, "image in use by another run"),
+    (126, "program cannot be executed"),
+    (127, "program not found"),
+];
+
+/// The same as text below `--help`, in two columns.
+pub fn exit_codes() -> String {
+    let mut out = String::from("Exit codes (after a restart the status is the program's own):");
+    let rows = EXIT_CODES.len().div_ceil(2);
+    for (row, (code, meaning)) in EXIT_CODES.iter().enumerate().take(rows) {
+        out += &format!("\n{code:>5}  {meaning:<34}");
+        out += &EXIT_CODES.get(row + rows).map_or_else(String::new, |(code, meaning)| format!("{code:>4}  {meaning}"));
+    }
+    out + "\n"
+}
 
 /// A failed command. An empty message is not printed.
 #[derive(Debug)]

@@ -23,7 +23,9 @@ use crate::text;
 
 /// List the images of a directory: program, time, size, restarts, and which is the newest
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What is an image is known by its contents. Of a compressed one only size and time are told.")]
+#[command(
+    after_long_help = "What is an image is known by its contents. Of a compressed one only size and time are told."
+)]
 pub struct Args {
     /// The directory [default: the working directory]
     directory: Option<PathBuf>,

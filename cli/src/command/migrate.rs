@@ -22,7 +22,7 @@ use crate::{saver, stub, text};
 /// Move a running process to another box: save, send and restart it there by ssh, and end it here when it runs there
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The process stands still until the other side says that it runs there; if anything fails before, it goes on \
+    after_long_help = "The process stands still until the other side says that it runs there; if anything fails before, it goes on \
 here. What was a terminal or a pipe is /dev/null for reading there, and a file for writing."
 )]
 pub struct Args {

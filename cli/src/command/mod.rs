@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod list;
+pub mod man;
 pub mod migrate;
 pub mod receive;
 pub mod restart;

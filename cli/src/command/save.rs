@@ -23,7 +23,7 @@ use crate::text;
 /// Save a running process, which needs no preparation, and let it go on
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The process stands still only while a copy-on-write copy of it is made; the copy is then written while the \
+    after_long_help = "The process stands still only while a copy-on-write copy of it is made; the copy is then written while the \
 process goes on. `ckpt check PID` lists what would block a save."
 )]
 pub struct Args {

@@ -13,7 +13,9 @@ use crate::text;
 
 /// Say what is inside an image: process, threads, memory, files, sizes
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Reads headers, notes and seal only, whatever the image's size; `ckpt verify` reads it all.")]
+#[command(
+    after_long_help = "Reads headers, notes and seal only, whatever the image's size; `ckpt verify` reads it all."
+)]
 pub struct Args {
     /// The image
     image: PathBuf,

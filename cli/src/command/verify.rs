@@ -19,7 +19,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Check every checksum and every rule of an image
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exits with 0 and one line, or with the code and the name of the first fault.")]
+#[command(after_long_help = "Exits with 0 and one line, or with the code and the name of the first fault.")]
 pub struct Args {
     /// The image
     image: PathBuf,
