@@ -15,6 +15,7 @@ mod obstacles;
 mod outside;
 mod pidfile;
 mod probe;
+mod progress;
 mod reach;
 mod restart;
 mod run;
@@ -88,7 +89,11 @@ const PARSER_STACK: usize = 1 << 20;
 
 fn main() -> process::ExitCode {
     let outcome = parse().map_err(usage).and_then(|cli| match cli.command {
-        Command::Save(args) => apart::work(|| command::save::main(args)),
+        Command::Save(args) => {
+            // Who saves has a session of its own.
+            progress::draws();
+            apart::work(|| command::save::main(args))
+        }
         Command::Run(args) => command::run::main(args),
         Command::Restart(args) => command::restart::main(args),
         Command::Migrate(args) => command::migrate::main(args),
