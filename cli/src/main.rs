@@ -3,6 +3,7 @@
 //! Must never do the restart itself: `restart-stub` does, with or without this command.
 
 mod apart;
+mod bundle;
 mod command;
 mod compress;
 mod described;
@@ -57,6 +58,7 @@ enum Command {
     List(command::list::Args),
     Verify(command::verify::Args),
     Check(command::check::Args),
+    Bundle(command::bundle::Args),
     Completions(command::completions::Args),
     Man(command::man::Args),
 }
@@ -102,6 +104,7 @@ fn main() -> process::ExitCode {
         Command::List(args) => command::list::main(args),
         Command::Verify(args) => command::verify::main(args),
         Command::Check(args) => command::check::main(args),
+        Command::Bundle(args) => command::bundle::main(args),
         Command::Completions(args) => command::completions::main::<Cli>(args),
         Command::Man(args) => command::man::main::<Cli>(args),
     });

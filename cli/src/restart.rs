@@ -60,6 +60,10 @@ impl Source {
     /// What was read into memory, and is called `name`, when every checksum is right.
     pub fn kept(name: &Path, memory: File) -> Result<Self, Failure> {
         let image = ImageFile::of(name, memory)?;
+        if image.start() != 0 {
+            let what = format_args!("{}: is a bundle: start the file itself", crate::text::path(name)).to_string();
+            return Err(Failure::new(ExitCode::NotImage, what));
+        }
         // The stub does not look at memory that it takes from the program's own files; but who knows where a stream went wrong.
         let bar = Bar::new("checking", &command::verify::PROGRESS);
         let checked = command::verify::all(&image);

@@ -26,9 +26,20 @@ fn options(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn options_are_those_of_help() {
-    for command in
-        ["save", "run", "restart", "migrate", "receive", "show", "list", "verify", "check", "completions", "man"]
-    {
+    for command in [
+        "save",
+        "run",
+        "restart",
+        "migrate",
+        "receive",
+        "show",
+        "list",
+        "verify",
+        "check",
+        "bundle",
+        "completions",
+        "man",
+    ] {
         let help = run(&[command.as_ref(), "--help".as_ref()]);
         let text = stdout(&help);
         let mut offered = options(&text);

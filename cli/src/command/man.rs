@@ -31,7 +31,7 @@ const PROSE: [(&str, &str); 3] = [
 ];
 
 /// What a page of a command has behind its options, in roff.
-const BEHIND: [(&str, &str); 8] = [
+const BEHIND: [(&str, &str); 9] = [
     ("ckpt", include_str!("../../man/ckpt.roff")),
     ("ckpt-save", include_str!("../../man/ckpt-save.roff")),
     ("ckpt-run", include_str!("../../man/ckpt-run.roff")),
@@ -39,6 +39,7 @@ const BEHIND: [(&str, &str); 8] = [
     ("ckpt-migrate", include_str!("../../man/ckpt-migrate.roff")),
     ("ckpt-show", include_str!("../../man/ckpt-show.roff")),
     ("ckpt-check", include_str!("../../man/ckpt-check.roff")),
+    ("ckpt-bundle", include_str!("../../man/ckpt-bundle.roff")),
     ("ckpt-man", include_str!("../../man/ckpt-man.roff")),
 ];
 

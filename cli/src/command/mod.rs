@@ -1,5 +1,6 @@
 //! The subcommands, one file each: its arguments and its `main`.
 
+pub mod bundle;
 pub mod check;
 pub mod completions;
 pub mod list;
