@@ -2,6 +2,7 @@
 //!
 //! Messages name the object, the reason and the remedy. Must never print bytes of an image as they are.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -102,13 +103,22 @@ impl Failure {
 
     /// A wrong command line; `rendered` is clap's text, whose first paragraph says what is wrong.
     pub fn usage(rendered: &str) -> Self {
+        Self::wrong(rendered, &help_of(std::env::args_os().nth(1)))
+    }
+
+    /// The same where there is no such command.
+    pub fn no_command(rendered: &str) -> Self {
+        Self::wrong(rendered, "ckpt -h")
+    }
+
+    fn wrong(rendered: &str, help: &str) -> Self {
         let mut parts = rendered.trim_start_matches("error: ").split("\n\n");
         let what = parts.next().unwrap_or_default();
         let tip = parts.find_map(|part| part.trim_start().strip_prefix("tip: ")?.lines().next());
         let what = core::iter::once(what).chain(tip);
         let what = what.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
         let what = what.map(|part| part.trim_end_matches('.').to_owned()).collect::<Vec<_>>().join(": ");
-        Self::new(ExitCode::Usage, format_args!("{what}: see ckpt --help"))
+        Self::new(ExitCode::Usage, format_args!("{what}: see {help}"))
     }
 
     /// What another part has said already: only the status.
@@ -133,6 +143,15 @@ impl Failure {
             let _ = writeln!(io::stderr(), "ckpt: {}", self.message);
         }
         self.code.into()
+    }
+}
+
+/// What to type for the help that fits: that of the command which was given, if it is a word.
+fn help_of(command: Option<OsString>) -> String {
+    let command = command.and_then(|word| word.into_string().ok());
+    match command.filter(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())) {
+        Some(command) => format!("ckpt {command} -h"),
+        None => "ckpt -h".to_owned(),
     }
 }
 

@@ -124,6 +124,7 @@ fn usage(error: clap::Error) -> Failure {
             let _ = io::stderr().write_all(FIRST.as_bytes());
             Failure::status(ExitCode::Usage as u8)
         }
+        ErrorKind::InvalidSubcommand => Failure::no_command(&error.render().to_string()),
         ErrorKind::UnknownArgument if is_program_of_run(&error) => {
             Failure::usage("the program of ckpt run comes behind two dashes: ckpt run [OPTIONS] -- PROG [ARG]...")
         }
