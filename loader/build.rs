@@ -1,6 +1,7 @@
 //! Links the stub by `linker.ld`, and puts a built stub where `embedded.rs` includes it: what `CKPT_STUB` names; else one that is built here.
 //!
-//! In this repository `cargo xtask` builds the stub, and says so by `CKPT_WITHOUT_STUB` (.cargo/config.toml): without `CKPT_STUB` there is none.
+//! In this repository `cargo xtask` builds the stub: `CKPT_WITHOUT_STUB` is `debug` there (.cargo/config.toml), and a debug build without `CKPT_STUB` has
+//! none. Any other value means all builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,14 +32,20 @@ fn main() {
     if let Some(stub) = env::var_os("CKPT_STUB").map(PathBuf::from) {
         println!("cargo::rerun-if-changed={}", stub.display());
         fs::copy(&stub, &out).expect("CKPT_STUB names the built stub");
-    } else if env::var_os("CKPT_WITHOUT_STUB").is_some() || env::var_os("CARGO_FEATURE_EMBED").is_none() {
+    } else if env::var_os("CARGO_FEATURE_EMBED").is_none() || is_unwanted() {
         fs::write(&out, []).expect("OUT_DIR is writable");
     } else {
         fs::copy(build(&here, &root, &dir), &out).expect("the stub was built");
     }
 }
 
-/// Builds the stub for a crate elsewhere that depends on `ckpt`, with this repository's profile and locked versions.
+/// Whether this build does without.
+fn is_unwanted() -> bool {
+    let debug = env::var("PROFILE").is_ok_and(|profile| profile == "debug");
+    env::var_os("CKPT_WITHOUT_STUB").is_some_and(|builds| builds != "debug" || debug)
+}
+
+/// Builds the stub for `cargo install`, or for a crate elsewhere that depends on `ckpt`, with this repository's profile and locked versions.
 fn build(here: &Path, root: &Path, dir: &Path) -> PathBuf {
     for part in ["Cargo.toml", "sys", "image-format", "state", "loader"] {
         println!("cargo::rerun-if-changed={}", root.join(part).display());

@@ -2,6 +2,7 @@
 //!
 //! Messages name the object, the reason and the remedy. Must never print bytes of an image as they are.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,19 +11,47 @@ use image_format::{ExitCode, Fault};
 
 use crate::text;
 
-/// Shown below `--help`; `docs/cli.md` has the same table with remedies.
-pub const EXIT_CODES: &str = "\
-Exit codes (after a restart the status is the program's own):
-   0  done                     76  bad address in the image     85  saved and ended, as asked
-  64  wrong command line       77  image of a newer format      86  no room
-  66  no such image            78  image of somebody else       87  restart failed half-way
-  69  part not installed       79  CPU lacks features           88  save refused or failed
-  70  empty file               80  kernel or limit forbids it   89  damaged memory in the image
-  71  not an image             81  open file is missing         90  image of another job
-  72  image of other machine   82  open file shrank             91  image in use by another run
-  73  truncated image          83  open file changed           126  program cannot be executed
-  74  damaged image            84  descriptor cannot be given  127  program not found
-  75  malformed image";
+/// What each status means, besides 0; `docs/cli.md` has the same table with remedies.
+pub const EXIT_CODES: [(u8, &str); 27] = [
+    (64, "wrong command line"),
+    (66, "no such image"),
+    (69, "part not installed"),
+    (70, "empty file"),
+    (71, "not an image"),
+    (72, "image of another machine"),
+    (73, "truncated image"),
+    (74, "damaged image"),
+    (75, "malformed image"),
+    (76, "bad address in the image"),
+    (77, "image of a newer format"),
+    (78, "somebody else may have written it"),
+    (79, "CPU lacks features"),
+    (80, "kernel or limit forbids it"),
+    (81, "open file is missing"),
+    (82, "open file shrank"),
+    (83, "open file changed"),
+    (84, "descriptor cannot be given"),
+    (85, "saved and ended, as asked"),
+    (86, "no room"),
+    (87, "restart failed half-way"),
+    (88, "save refused or failed"),
+    (89, "damaged memory in the image"),
+    (90, "image of another job"),
+    (91, "image in use by another run"),
+    (126, "program cannot be executed"),
+    (127, "program not found"),
+];
+
+/// The same as text below `--help`, in two columns.
+pub fn exit_codes() -> String {
+    let mut out = String::from("Exit codes (after a restart the status is the program's own):");
+    let rows = EXIT_CODES.len().div_ceil(2);
+    for (row, (code, meaning)) in EXIT_CODES.iter().enumerate().take(rows) {
+        out += &format!("\n{code:>5}  {meaning:<34}");
+        out += &EXIT_CODES.get(row + rows).map_or_else(String::new, |(code, meaning)| format!("{code:>4}  {meaning}"));
+    }
+    out + "\n"
+}
 
 /// A failed command. An empty message is not printed.
 #[derive(Debug)]
@@ -74,13 +103,22 @@ impl Failure {
 
     /// A wrong command line; `rendered` is clap's text, whose first paragraph says what is wrong.
     pub fn usage(rendered: &str) -> Self {
+        Self::wrong(rendered, &help_of(std::env::args_os().nth(1)))
+    }
+
+    /// The same where there is no such command.
+    pub fn no_command(rendered: &str) -> Self {
+        Self::wrong(rendered, "ckpt -h")
+    }
+
+    fn wrong(rendered: &str, help: &str) -> Self {
         let mut parts = rendered.trim_start_matches("error: ").split("\n\n");
         let what = parts.next().unwrap_or_default();
         let tip = parts.find_map(|part| part.trim_start().strip_prefix("tip: ")?.lines().next());
         let what = core::iter::once(what).chain(tip);
         let what = what.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
         let what = what.map(|part| part.trim_end_matches('.').to_owned()).collect::<Vec<_>>().join(": ");
-        Self::new(ExitCode::Usage, format_args!("{what}: see ckpt --help"))
+        Self::new(ExitCode::Usage, format_args!("{what}: see {help}"))
     }
 
     /// What another part has said already: only the status.
@@ -105,6 +143,15 @@ impl Failure {
             let _ = writeln!(io::stderr(), "ckpt: {}", self.message);
         }
         self.code.into()
+    }
+}
+
+/// What to type for the help that fits: that of the command which was given, if it is a word.
+fn help_of(command: Option<OsString>) -> String {
+    let command = command.and_then(|word| word.into_string().ok());
+    match command.filter(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())) {
+        Some(command) => format!("ckpt {command} -h"),
+        None => "ckpt -h".to_owned(),
     }
 }
 

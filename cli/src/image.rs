@@ -11,6 +11,7 @@ use image_format::{ExitCode, Fault, Image, Need, Part, Segment, check};
 use rustix::fs::OFlags;
 use zerocopy::IntoBytes;
 
+use crate::bundle;
 use crate::described::Parts;
 use crate::failure::Failure;
 use crate::spool;
@@ -42,8 +43,8 @@ pub struct Checked<'a> {
 /// Where its bytes are.
 #[derive(Debug)]
 enum Store {
-    /// All of them.
-    File(File),
+    /// All of them, in a file, and where they begin there: behind the stub of a bundle, or at 0.
+    File(File, u64),
     /// Those that describe it, of a compressed one.
     Parts(Parts),
 }
@@ -93,7 +94,8 @@ impl ImageFile {
     /// Reads the prefix of an open file that messages call `path`.
     pub fn of(path: &Path, file: File) -> Result<Self, Failure> {
         let meta = file.metadata().map_err(|e| Failure::unreadable(path, "the image cannot be examined", &e))?;
-        Self::part(path, Store::File(file), (0, meta.len()))
+        let start = bundle::start(&file).map_err(|e| Failure::unreadable(path, "the image cannot be read", &e))?;
+        Self::part(path, Store::File(file, start), (0, meta.len() - start))
     }
 
     /// The images of the tree's other processes, whose checksums are right.
@@ -103,7 +105,7 @@ impl ImageFile {
         let mut all = Vec::new();
         for (segment, sum) in checked.image.processes().zip(sums) {
             let store = match &self.store {
-                Store::File(file) => file.try_clone().map(Store::File),
+                Store::File(file, start) => file.try_clone().map(|file| Store::File(file, *start)),
                 Store::Parts(parts) => Ok(Store::Parts(parts.clone())),
             };
             let store = store.map_err(|e| Failure::unreadable(&self.path, "the image cannot be opened again", &e))?;
@@ -159,7 +161,7 @@ impl ImageFile {
 
     fn read_file(&self, out: &mut [u8], offset: u64) -> Result<(), Failure> {
         let read = match &self.store {
-            Store::File(file) => file.read_exact_at(out, offset),
+            Store::File(file, start) => file.read_exact_at(out, start + offset),
             Store::Parts(parts) => parts.read(out, offset),
         };
         read.map_err(|e| Failure::unreadable(&self.path, "the image cannot be read", &e))
@@ -178,9 +180,14 @@ impl ImageFile {
     /// The open file, if all of the image is in one.
     pub fn file(&self) -> Option<&File> {
         match &self.store {
-            Store::File(file) => Some(file),
+            Store::File(file, _) => Some(file),
             Store::Parts(_) => None,
         }
+    }
+
+    /// Where the image begins in that file.
+    pub fn start(&self) -> u64 {
+        if let Store::File(_, start) = self.store { start } else { 0 }
     }
 
     /// Size of the compressed file, if it is one.

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::image::ImageFile;
 use crate::obstacles;
 use crate::pidfile::PidFile;
+use crate::progress::Bar;
 use crate::spool;
 use crate::stub::{Options, Stub};
 use crate::supervise::Child;
@@ -59,8 +60,15 @@ impl Source {
     /// What was read into memory, and is called `name`, when every checksum is right.
     pub fn kept(name: &Path, memory: File) -> Result<Self, Failure> {
         let image = ImageFile::of(name, memory)?;
+        if image.start() != 0 {
+            let what = format_args!("{}: is a bundle: start the file itself", crate::text::path(name)).to_string();
+            return Err(Failure::new(ExitCode::NotImage, what));
+        }
         // The stub does not look at memory that it takes from the program's own files; but who knows where a stream went wrong.
-        command::verify::all(&image)?;
+        let bar = Bar::new("checking", &command::verify::PROGRESS);
+        let checked = command::verify::all(&image);
+        drop(bar);
+        checked?;
         let file = image.file().ok_or_else(|| image.fault(image_format::Fault::Unsealed))?;
         let (file, path) = spool::hand_on(file, above(&image)?)?;
         Ok(Self { path: name.to_owned(), spooled: Some(Spooled { _file: file, path }) })

@@ -18,6 +18,7 @@ use rustix::stdio::dup2_stdin;
 use crate::compress;
 use crate::described::Parts;
 use crate::failure::{Failure, errno};
+use crate::progress::{Bar, Progress};
 use crate::text;
 
 /// Whether `path` names a stream: standard input (`-`), a FIFO or another end of a pipe.
@@ -54,6 +55,7 @@ pub fn unpacked(path: &Path, file: &File, distrust: bool) -> Result<Option<File>
     if distrust {
         check_owner(path, file)?;
     }
+    PROGRESS.at_least(file.metadata().map_or(0, |meta| meta.len()));
     keep(path, true, file).map(Some)
 }
 
@@ -75,8 +77,24 @@ pub fn unpacked_file(path: &Path, trust: bool) -> Result<Option<File>, Failure> 
     }
 }
 
+/// How far it is.
+static PROGRESS: Progress = Progress::new();
+
+/// A stream whose bytes are counted.
+struct Counted<R>(R);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(to)?;
+        PROGRESS.add(n as u64);
+        Ok(n)
+    }
+}
+
 /// Keeps a stream in memory.
-fn keep(name: &Path, compressed: bool, mut from: impl Read) -> Result<File, Failure> {
+fn keep(name: &Path, compressed: bool, from: impl Read) -> Result<File, Failure> {
+    let _bar = Bar::new("reading", &PROGRESS);
+    let mut from = Counted(from);
     let memory = memfd_create("image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| errno("memory for the image: cannot be had", e))?;
     let mut file = File::from(memory);

@@ -17,6 +17,7 @@ use loader::embedded;
 use rustix::fs::MemfdFlags;
 use sys::credentials::{self, CHECKPOINT_RESTORE};
 
+use crate::bundle;
 use crate::failure::{Failure, reason};
 use crate::text;
 
@@ -143,7 +144,10 @@ pub struct Stub {
 impl Stub {
     /// Finds it.
     pub fn new(image: &Path, options: &Options, more: &[OsString]) -> Result<Self, Failure> {
-        let (file, program) = find()?;
+        // A bundle is its own stub.
+        let joined = bundle::is_one(image);
+        let (file, program) =
+            if joined { (None, std::path::absolute(image).unwrap_or_else(|_| image.into())) } else { find()? };
         let mut command = Command::new(&program);
         command.arg0(NAME).args(options.arguments()).args(more);
         if has_right_by_file() {
@@ -153,7 +157,9 @@ impl Stub {
             unsafe { command.pre_exec(keep) };
         }
         // The dashes end the options, whatever the image is called.
-        command.arg("--").arg(image);
+        if !joined {
+            command.arg("--").arg(image);
+        }
         Ok(Self { command, _file: file })
     }
 
@@ -181,6 +187,15 @@ pub fn use_right_by_file() -> sys::Result<bool> {
         credentials::set_capabilities([effective | right, permitted, inheritable])?;
     }
     Ok(right != 0)
+}
+
+/// The stub's bytes: those in this program, else of the file beside it.
+pub fn bytes() -> Result<Vec<u8>, Failure> {
+    if embedded::is_present() {
+        return Ok(embedded::STUB.to_vec());
+    }
+    let (_, path) = find()?;
+    std::fs::read(&path).map_err(|e| Failure::unreadable(&path, "the restart stub cannot be read", &e))
 }
 
 /// The stub as something to execute: in memory, else beside this program. The file is open until the exec closes it.

@@ -151,7 +151,10 @@ fn wrong_command_lines() {
         (&["restart", "--fd", "x", "y"], "N=PATH"),
         (&["restart", "--files", "some", "x"], "verify"),
         (&["fly"], "fly"),
+        (&["fly"], ": see ckpt -h\n"),
+        (&["--fly"], ": see ckpt -h\n"),
         (&["show"], "<IMAGE>"),
+        (&["show"], ": see ckpt show -h\n"),
     ] {
         let arguments: Vec<_> = arguments.iter().map(|a| a.as_ref()).collect();
         failed(&run(&arguments), 64, says);

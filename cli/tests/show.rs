@@ -11,6 +11,12 @@ use std::process::Stdio;
 use common::{ckpt, failed, file, run, stdout};
 use support::Parts;
 
+/// Lines without the ends of others, which go on below, and with single spaces: the columns' widths are the table's own affair.
+fn squeezed(text: &str) -> Vec<String> {
+    let text = text.replace(&format!("\n{:12}", ""), " ");
+    text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
 #[test]
 fn a_table_for_people() {
     let dir = tempfile::tempdir().unwrap();
@@ -18,8 +24,7 @@ fn a_table_for_people() {
     let output = run(&["show".as_ref(), image.as_ref()]);
     assert!(output.status.success());
     let text = stdout(&output);
-    // Spaces are squeezed: the columns' widths are the table's own affair.
-    let lines: Vec<String> = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let lines = squeezed(&text);
     for expected in [
         "saved 2001-09-09T01:46:40Z by uid 1000",
         "kernel 6.18.0 on x86_64",
@@ -50,6 +55,47 @@ fn a_table_for_people() {
     ] {
         assert!(lines.iter().any(|line| line == expected), "{expected}\nnot in\n{text}");
     }
+}
+
+#[test]
+fn it_fits_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = file(dir.path(), "job.ckpt", &support::image());
+    let text = stdout(&ckpt().current_dir(&dir).args(["show", "job.ckpt"]).output().unwrap());
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(
+        image.exists() && text.lines().any(|line| line.starts_with("            ")),
+        "nothing goes on below: {text}"
+    );
+}
+
+#[test]
+fn a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = file(dir.path(), "<job> & \"co\".ckpt", &support::image());
+    let picture = dir.path().join("job.svg");
+    let drawn = run(&["show".as_ref(), "--svg".as_ref(), picture.as_ref(), image.as_ref()]);
+    assert!(drawn.status.success() && drawn.stdout.is_empty() && drawn.stderr.is_empty(), "{drawn:?}");
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("&lt;job&gt; &amp; &quot;co&quot;.ckpt: ") && svg.contains(">4242</tspan>"), "{svg}");
+    // Each element is one of these, and ends where it should.
+    let mut open = Vec::new();
+    for tag in svg.split('<').skip(1).map(|rest| rest.split('>').next().unwrap()) {
+        let name: String = tag.trim_start_matches('/').chars().take_while(|c| c.is_ascii_lowercase()).collect();
+        assert!(["svg", "rect", "text", "tspan", "title"].contains(&&*name), "<{tag}>");
+        match (tag.starts_with('/'), tag.ends_with('/')) {
+            (true, _) => assert_eq!(open.pop(), Some(name)),
+            (_, true) => {}
+            _ => open.push(name),
+        }
+    }
+    assert!(open.is_empty() && svg.matches("<title>").count() > 4);
+    failed(
+        &run(&["show".as_ref(), "--svg".as_ref(), "/nowhere/x.svg".as_ref(), image.as_ref()]),
+        64,
+        "cannot be written",
+    );
 }
 
 #[test]
@@ -92,7 +138,7 @@ fn objects_that_are_no_files() {
     let output = run(&["show".as_ref(), image.as_ref()]);
     assert!(output.status.success());
     let text = stdout(&output);
-    let lines: Vec<String> = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let lines = squeezed(&text);
     for expected in [
         "format 1.0, requires jmp-context, locks, inner-pipes, events",
         "7 pipe pipe:[777] read - - cloexec, other end 8, holds 7 B, 2 packets",

@@ -11,11 +11,8 @@ pub const FDS_MAX: usize = 32;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-Usage: restart-stub [OPTIONS] IMAGE
-
-Becomes the process saved to IMAGE, or supervises it. `ckpt restart --help` explains:
---files verify|rollback|ignore --cpu verify|ignore --fd N=PATH --map-path OLD=NEW
---pid auto|keep|new --namespace --clock auto|keep|new --pidfile FILE --retry SECONDS
+Usage: restart-stub [OPTIONS] IMAGE, see restart-stub(1)
+--files --cpu --fd --map-path --pid --namespace --clock --pidfile --retry
 --trust --as-root -v --help --version
 ";
 
@@ -77,10 +74,10 @@ pub type Wrong<'a> = (&'static str, &'a [u8]);
 const MANY: &str = "one too many";
 
 /// Options without a value, in pairs of one meaning, known by their places.
-const PLAIN: &[u8] = b"--help -h --version -V -v --verbose --trust --trust --as-root --as-root --lent --lent --namespace --namespace -- --";
+const PLAIN: &[u8] = b"help -h version -V -v verbose trust trust as-root as-root lent lent namespace namespace";
 
 /// Options with a value, known by their places: first those of [`CHOICES`].
-const VALUED: &[u8] = b"--files --cpu --pid --clock --place --fd --map-path --pidfile --ready --retry";
+const VALUED: &[u8] = b"files cpu pid clock place fd map-path pidfile ready retry";
 
 /// The values of an option, the default one first, as the message that lists them: its first three words are no values.
 const CHOICES: [&str; 5] = [
@@ -91,7 +88,10 @@ const CHOICES: [&str; 5] = [
     "not one of: group with session",
 ];
 
-/// Parses the arguments behind the program's name; returns a text when that is all that is asked for.
+/// Parses the arguments behind the program's name; returns a text when that is all that is asked for. An image that the options name already
+/// is the only one.
+///
+/// `--ckpt-files` is `--files`: so it is written where the image is behind the stub, and the command is the saved program.
 ///
 /// # Errors
 /// The first argument that is wrong.
@@ -100,18 +100,22 @@ pub fn parse<'a>(
     mut args: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Option<&'static str>, Wrong<'a>> {
     let (mut only_names, mut namespace) = (false, false);
-    let mut image = None;
     while let Some(arg) = args.next() {
         if only_names || !arg.starts_with(b"-") || arg == b"-" {
-            if image.replace(arg).is_some() {
+            if !options.image.is_empty() {
                 return Err(("more than one image", arg));
             }
+            options.image = arg;
+            continue;
+        }
+        if arg == b"--" {
+            only_names = true;
             continue;
         }
         // Both `--option value` and `--option=value`.
-        let (name, attached) = match cut(arg, b'=') {
-            Some((name, value)) if name.starts_with(b"--") => (name, Some(value)),
-            _ => (arg, None),
+        let (name, attached) = match arg.strip_prefix(b"--ckpt-").or_else(|| arg.strip_prefix(b"--")) {
+            Some(long) => cut(long, b'=').map_or((long, None), |(name, value)| (name, Some(value))),
+            None => (arg, None),
         };
         match choice(name, PLAIN).map(|place| place / 2) {
             Some(0) => return Ok(Some(HELP)),
@@ -120,8 +124,7 @@ pub fn parse<'a>(
             Some(3) => options.trust = true,
             Some(4) => options.as_root = true,
             Some(5) => options.lent = true,
-            Some(6) => namespace = true,
-            Some(_) => only_names = true,
+            Some(_) => namespace = true,
             None => {
                 let option = choice(name, VALUED).ok_or(("unknown option", arg))?;
                 let value = attached.or_else(|| args.next()).ok_or(("a value is missing behind", arg))?;
@@ -138,7 +141,9 @@ pub fn parse<'a>(
     if namespace {
         options.wish = Wish::Namespace;
     }
-    options.image = image.ok_or(("no image named", b"" as &[u8]))?;
+    if options.image.is_empty() {
+        return Err(("no image named", b""));
+    }
     Ok(None)
 }
 
@@ -236,6 +241,8 @@ mod tests {
         assert_eq!(parsed("--place with i")?.place, Place::WithUs);
         assert_eq!(parsed("--namespace --pid keep i")?.wish, Wish::Namespace);
         assert_eq!(parsed("i")?.wish, Wish::Auto);
+        let joined = parsed("--ckpt-files=ignore --ckpt-pid new --ckpt-verbose -- i")?;
+        assert_eq!((joined.files, joined.wish, joined.verbose), (FilesPolicy::Ignore, Wish::New, true));
         Ok(())
     }
 
@@ -250,6 +257,9 @@ mod tests {
             ("--retry 1m i", "not a number"),
             ("--ready -1 i", "not a number"),
             ("--nope i", "unknown option"),
+            ("-files i", "unknown option"),
+            ("--=3 i", "unknown option"),
+            ("-v=3 i", "unknown option"),
             ("i --files", "a value is missing behind"),
             ("i j", "more than one image"),
             ("-v", "no image named"),

@@ -32,6 +32,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: as above.
     let args = (1..unsafe { *sp }).map(arg);
     let mut options = Options::new();
+    if prepare::image_start() != 0 {
+        options.image = b"/proc/self/exe";
+    }
     match parse(&mut options, args) {
         Ok(Some(text)) => {
             let _ = sys::fs::write_all(1, Line::filled(text, 0, b"", 0).as_bytes());
@@ -42,9 +45,8 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
             Err(error) => error.never(),
         },
         Err((why, argument)) => {
-            let mut line = Line::filled("argument @: ", 0, argument, 0);
+            let mut line = Line::filled("argument @ (see --help): ", 0, argument, 0);
             line.fill(why, 0, b"", 0);
-            line.fill(": see --help", 0, b"", 0);
             restart_failed(ExitCode::Usage as u8, &line)
         }
     }

@@ -1,13 +1,16 @@
 //! Images on their way: compressed or not, into files and through pipes; what comes whole goes on, what does not is named.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use ckpt_tests::job::in_own_session;
 use ckpt_tests::remote::{ends_within, random, undisturbed};
-use ckpt_tests::{Job, Place, READY, User};
+use ckpt_tests::{Job, Place, Pty, READY, User};
 
 /// The first bytes of a zstd stream.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -173,4 +176,52 @@ fn a_fifo() -> Result<()> {
     let fifo: &Path = &place.file("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
     through(&place, r#"("$CKPT" save "$GUEST" --kill -q -o - --compress zstd >fifo) & "$CKPT" restart fifo"#)
+}
+
+/// Long work says on a terminal how far it is. Anywhere else its last line is the only one. What makes it long here is the reader of the image.
+#[test]
+fn progress_is_for_terminals() -> Result<()> {
+    let place = Place::new(User::Own)?;
+    let guest = place.guest("umask")?;
+    let start = || Job::start(&mut place.command(&guest));
+    let jobs = [start()?, start()?];
+    let save = |job: &Job| {
+        let mut save = place.bare(place.bin().join("ckpt"));
+        save.args(["save", "-o", "-", &job.pid().to_string()]).stdout(Stdio::piped());
+        save
+    };
+    for job in &jobs {
+        job.wait_line(READY)?;
+    }
+    let mut begun = [0];
+    let mut silent = save(&jobs[0]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut image = silent.stdout.take().context("a pipe")?;
+    image.read_exact(&mut begun)?;
+
+    // It begins later; so when it shows something, the other one takes long enough to show something, too.
+    let pty = Pty::new(User::Own, 24, 80)?;
+    let mut shown = save(&jobs[1]);
+    in_own_session(&mut shown, true);
+    let mut shown = shown.stdin(pty.other_end()?).stderr(pty.other_end()?).spawn()?;
+    let mut other = shown.stdout.take().context("a pipe")?;
+    let screen = pty.screen();
+    other.read_exact(&mut begun)?;
+    let says = |text: &str| text.contains("saving: ") && text.contains("/s, ") && text.contains(" left");
+    ensure!(screen.wait(says), "no progress: {:?}", screen.text());
+    let text = screen.text().replace("\u{1b}[2K", "");
+    ensure!(text.split(['\r', '\n']).all(|line| line.chars().count() <= 80), "wider than the terminal: {text:?}");
+
+    for (from, child) in [(&mut image, &mut silent), (&mut other, &mut shown)] {
+        std::io::copy(from, &mut std::io::sink())?;
+        ensure!(child.wait()?.success(), "{child:?}");
+    }
+    let last = |line: &str| line.starts_with("standard output: ") && line.contains(", paused ");
+    let mut said = String::new();
+    silent.stderr.take().context("a pipe")?.read_to_string(&mut said)?;
+    ensure!(said.lines().count() == 1 && last(&said), "more than its line: {said:?}");
+    // What was drawn is wiped away.
+    let wiped = |text: &str| text.rsplit("\u{1b}[2K").next().is_some_and(|rest| last(rest.trim_start_matches('\r')));
+    ensure!(screen.wait(wiped), "{:?}", screen.text());
+    place.go()?;
+    jobs.into_iter().try_for_each(|mut job| job.end()?.expect_pass())
 }

@@ -48,6 +48,15 @@ pub fn formatting(listed: &[u8]) -> Result<Property> {
     Ok(("messages", verdict(!linked, "made by patterns, without core::fmt", no)))
 }
 
+/// Whether an executable needs no library of the machine that it runs on.
+///
+/// # Errors
+/// Not an ELF64 file at all.
+pub fn is_static(bytes: &[u8]) -> Result<bool> {
+    let file: ElfFile64<'_, Endianness> = ElfFile64::parse(bytes).context("no 64-bit ELF file")?;
+    Ok(!file.elf_program_headers().iter().any(|ph| ph.p_type(file.endian()) == elf::PT_INTERP))
+}
+
 /// The stub's properties: a small static executable that asks nothing of the kernel but to be mapped. `bytes`: as it was linked;
 /// `size`: bytes of what ships.
 ///

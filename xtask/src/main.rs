@@ -18,7 +18,9 @@ mod dist;
 mod elf_check;
 mod fresh;
 mod fuzz;
+mod machine;
 mod objects;
+mod package;
 mod stub_words;
 mod test;
 mod tidy;
@@ -38,6 +40,8 @@ enum Command {
     BuildStub,
     /// Build all that users get into dist/.
     Dist,
+    /// Make a Debian package and a tarball of it, and try them.
+    Package(package::Options),
     /// Save, kill and restart real programs, and say what was seen.
     Demo,
     /// Set up, build dist/ and run all tests.
@@ -69,6 +73,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::BuildStub => build_stub::run(&ws).map(drop),
         Command::Dist => dist::run(&ws),
+        Command::Package(options) => package::run(&ws, &options),
         Command::Demo => demo::run(&ws),
         Command::Test(options) => test::run(&ws, &options),
         Command::Vms => vms::run(&ws),

@@ -4,6 +4,7 @@ mod file;
 mod older;
 #[cfg(feature = "std")]
 mod parallel;
+mod progress;
 #[cfg(feature = "std")]
 mod written;
 
@@ -20,6 +21,7 @@ use sys::fs::Fd;
 
 use self::file::NewFile;
 pub use self::file::{Placing, begins_image};
+pub use self::progress::Progress;
 use crate::pages::Run;
 use crate::traces::Search;
 
@@ -41,6 +43,8 @@ pub struct Output {
     base: u64,
     /// Tells that nobody wants it any more.
     given_up: Option<fn() -> bool>,
+    /// Where it says how far it is.
+    progress: Option<&'static Progress>,
     /// What describes the image is checked before it is complete.
     is_checked: bool,
 }
@@ -74,13 +78,19 @@ impl Output {
     /// # Errors
     /// The directory is not there or not writable; what has the name is no image.
     pub fn create(path: &[u8], placing: Placing) -> Result<Self> {
-        Ok(Self { to: To::File(NewFile::new(path, placing)?), base: 0, given_up: None, is_checked: false })
+        Ok(Self {
+            to: To::File(NewFile::new(path, placing)?),
+            base: 0,
+            given_up: None,
+            progress: None,
+            is_checked: false,
+        })
     }
 
     /// Writes to a descriptor of the caller's that need not be a file.
     #[must_use]
     pub const fn stream(fd: Fd) -> Self {
-        Self { to: To::Stream { fd, at: 0 }, base: 0, given_up: None, is_checked: false }
+        Self { to: To::Stream { fd, at: 0 }, base: 0, given_up: None, progress: None, is_checked: false }
     }
 
     /// Its file, which is created by the first call; none of a stream.
@@ -127,6 +137,9 @@ impl Output {
             }
             To::Done => Err(Errno::EBADF),
         };
+        if let Some(progress) = self.progress {
+            progress.add(bytes.len() as u64);
+        }
         done.or_else(|e| check(given_up).and(Err(self.failed(e))))
     }
 
@@ -135,6 +148,9 @@ impl Output {
     /// # Errors
     /// A stream has begun: what is written is written.
     pub fn restart(&mut self) -> Result<()> {
+        if let Some(progress) = self.progress {
+            progress.restart();
+        }
         match &mut self.to {
             To::File(file) => file.restart().map_err(|e| self.failed(e)),
             To::Stream { at: 0, .. } => Ok(()),
@@ -178,6 +194,9 @@ impl Output {
         marks: Marks<'_>,
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
+        if let Some(progress) = self.progress {
+            progress.at_least(self.base + layout.file_len());
+        }
         #[cfg(feature = "std")]
         let written =
             !T::IN_PROCESS && self.write_other(target, self.base + layout.segments, (runs, contents, sums), marks.1)?;
@@ -229,8 +248,8 @@ impl Output {
             _ => None,
         };
         if file.is_some() || search.is_some() {
-            let given_up = self.given_up;
-            parallel::Job { file, target, contents, search, given_up, failed: &|e| self.failed(e) }
+            let (given_up, progress) = (self.given_up, self.progress);
+            parallel::Job { file, target, contents, search, given_up, progress, failed: &|e| self.failed(e) }
                 .run(at, runs, sums)?;
         }
         Ok(file.is_some())
@@ -317,10 +336,11 @@ impl Output {
         }
     }
 
-    /// From here on `given_up` is asked whether anybody still wants the image, which is checked before it is complete. Not for a process that
-    /// saves itself.
-    pub const fn asks(&mut self, given_up: Option<fn() -> bool>) {
+    /// From here on `given_up` is asked whether anybody still wants the image, which is checked before it is complete, and `progress` says how
+    /// far it is. Not for a process that saves itself.
+    pub const fn asks(&mut self, given_up: Option<fn() -> bool>, progress: Option<&'static Progress>) {
         self.given_up = given_up;
+        self.progress = progress;
         self.is_checked = true;
     }
 

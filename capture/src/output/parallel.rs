@@ -12,6 +12,7 @@ use state::content::Contents;
 use state::{Error, Result, Target};
 use sys::fs::Fd;
 
+use super::Progress;
 use crate::pages::Run;
 use crate::traces::Search;
 
@@ -47,6 +48,8 @@ pub struct Job<'a, T, F> {
     pub search: Option<&'a Search<'a>>,
     /// Tells that nobody wants it any more.
     pub given_up: Option<fn() -> bool>,
+    /// Where it says how far it is.
+    pub progress: Option<&'static Progress>,
     /// Makes an error of what the kernel says of the file.
     pub failed: &'a F,
 }
@@ -143,6 +146,9 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
         super::check(self.given_up)?;
         if let Some(file) = self.file {
             sys::fs::pwrite_all(file, bytes, *at).map_err(self.failed)?;
+            if let Some(progress) = self.progress {
+                progress.add(bytes.len() as u64);
+            }
         }
         *at += bytes.len() as u64;
         Ok(())

@@ -122,7 +122,7 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options<'_>) -> Result<R
         }
         Destination::Stream(fd) | Destination::Arrives(fd, _) => Output::stream(std::os::fd::AsRawFd::as_raw_fd(fd)),
     };
-    output.asks(options.given_up);
+    output.asks(options.given_up, options.progress);
     let mut pause = if options.freeze || options.kill { Pause::Frozen } else { Pause::Live };
     let waits = Waits::since(started);
     let (mut frozen, mut executed, mut raced) = (None, 0, 0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::connections::Shielded;
-use crate::output::Placing;
+use crate::output::{Placing, Progress};
 use crate::session::Job;
 
 /// How to save.
@@ -23,6 +23,8 @@ pub struct Options<'a> {
     pub ending: Option<Ending<'a>>,
     /// Tells that nobody wants the save any more: it is given up, and what was changed is put back.
     pub given_up: Option<fn() -> bool>,
+    /// Where the save says how far it is.
+    pub progress: Option<&'static Progress>,
     /// The job that the process is the root of, which the image names.
     pub job: Option<Job<'a>>,
 }

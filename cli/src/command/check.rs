@@ -27,7 +27,7 @@ use crate::text;
 /// Say what this kernel and user allow, or what would block a save of a process or a restart of an image
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Without PID it tries everything in child processes that end at once: exit code 0 when save and restart \
+    after_long_help = "Without PID it tries everything in child processes that end at once: exit code 0 when save and restart \
 can work here, else 80. With PID it lists what would block a save, without stopping the process: exit code 0 when nothing \
 does, else 88. With IMAGE: what of this CPU, kernel, user and of its files would prevent a restart: exit code 0, 79, 80, or that of the first file."
 )]

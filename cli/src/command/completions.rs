@@ -8,7 +8,7 @@ use crate::stdout;
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
-#[command(after_help = "For bash: ckpt completions bash > ~/.local/share/bash-completion/completions/ckpt")]
+#[command(after_long_help = "For bash: ckpt completions bash > ~/.local/share/bash-completion/completions/ckpt")]
 pub struct Args {
     /// Which shell
     shell: Shell,

@@ -17,13 +17,15 @@ use crate::failure::Failure;
 use crate::image::ImageFile;
 use crate::job;
 use crate::run::{images, lock};
-use crate::show::table;
+use crate::show::layout::table;
 use crate::stdout;
 use crate::text;
 
 /// List the images of a directory: program, time, size, restarts, and which is the newest
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What is an image is known by its contents. Of a compressed one only size and time are told.")]
+#[command(
+    after_long_help = "What is an image is known by its contents. Of a compressed one only size and time are told."
+)]
 pub struct Args {
     /// The directory [default: the working directory]
     directory: Option<PathBuf>,
@@ -94,7 +96,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         ]
     });
     let head = ["IMAGE", "PROGRAM", "SAVED", "SIZE", "RESTARTS", "STATE"];
-    stdout::print(format_args!("{}\n", table::table(&head, &[3, 4], rows.collect())))
+    stdout::print(format_args!("{}\n", table(&head, &[3, 4], rows.collect())))
 }
 
 /// None: it is no image, or this user may not read it.

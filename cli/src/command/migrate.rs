@@ -16,13 +16,17 @@ use crate::command::save::{Tcp, WithFiles, milliseconds};
 use crate::compress::{self, Compression};
 use crate::failure::{Failure, reason};
 use crate::handover::{GO, HELLO, Pieces, RECEIVED, line};
+use crate::progress::{Bar, Progress};
 use crate::whose::Whose;
 use crate::{saver, stub, text};
+
+/// How far it is.
+static PROGRESS: Progress = Progress::new();
 
 /// Move a running process to another box: save, send and restart it there by ssh, and end it here when it runs there
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The process stands still until the other side says that it runs there; if anything fails before, it goes on \
+    after_long_help = "The process stands still until the other side says that it runs there; if anything fails before, it goes on \
 here. What was a terminal or a pipe is /dev/null for reading there, and a file for writing."
 )]
 pub struct Args {
@@ -101,7 +105,8 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let mut there = There::reach(&args)?;
     let with_files = args.with_files.map_or(state::WithFiles::None, WithFiles::into);
     let tcp = args.tcp.checked(false)?;
-    let options = remote::Options { kill: true, tcp, with_files, ..remote::Options::default() };
+    let options =
+        remote::Options { kill: true, tcp, with_files, progress: Some(&PROGRESS), ..remote::Options::default() };
     let to = there.to.take();
     let compression = args.compress.0;
     let (mut runs, mut told) = (None, false);
@@ -115,6 +120,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         Ok((bytes, Some(to.0)))
     };
     let gone = |_: std::io::Error| Failure::QUIET;
+    let bar = (!args.quiet).then(|| Bar::new("moving", &PROGRESS));
     let saved = saver::through(
         args.process,
         options,
@@ -125,6 +131,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
             Ok(bytes)
         },
     );
+    drop(bar);
     match (saved, runs) {
         (Ok(report), Some(runs)) => {
             let _ = there.ssh.wait();

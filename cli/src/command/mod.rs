@@ -1,8 +1,10 @@
 //! The subcommands, one file each: its arguments and its `main`.
 
+pub mod bundle;
 pub mod check;
 pub mod completions;
 pub mod list;
+pub mod man;
 pub mod migrate;
 pub mod receive;
 pub mod restart;

@@ -25,7 +25,7 @@ use crate::{spool, stub, text};
 /// The other end of `ckpt migrate`, which starts it there
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Takes the image from standard input and answers on standard output, in a language of their own."
+    after_long_help = "Takes the image from standard input and answers on standard output, in a language of their own."
 )]
 pub struct Args {
     #[command(flatten)]

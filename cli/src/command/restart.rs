@@ -11,7 +11,7 @@ use crate::whose::Whose;
 /// Let the program in an image go on where it was saved
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The program keeps its process and thread ids wherever they can be had: as root, with the capability CHECKPOINT_RESTORE, \
+    after_long_help = "The program keeps its process and thread ids wherever they can be had: as root, with the capability CHECKPOINT_RESTORE, \
 where they come up next, or in a pid namespace of its own. It is a child of this command then, which supervises it: signals, job control, exit \
 status. Where nothing in the program keeps its old id, it takes this command's place: same process id."
 )]

@@ -34,7 +34,7 @@ use crate::text;
 /// Start a program that can be saved, or let it go on from its image
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "If IMAGE is there, the program goes on from it and PROG is not started; an image of another command is refused. \
+    after_long_help = "If IMAGE is there, the program goes on from it and PROG is not started; an image of another command is refused. \
 On SIGTERM the program is saved and ends with the exit code of --exit-code, so that a batch system starts the same command again. \
 When the program has ended with 0, its image is IMAGE.done, and the next run begins anew."
 )]

@@ -15,15 +15,19 @@ use crate::compress::Compression;
 use crate::failure::{Failure, reason};
 use crate::ipc;
 use crate::outside;
+use crate::progress::{Bar, Progress};
 use crate::reach;
 use crate::saver::{self, To};
 use crate::stdout;
 use crate::text;
 
+/// How far it is.
+static PROGRESS: Progress = Progress::new();
+
 /// Save a running process, which needs no preparation, and let it go on
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The process stands still only while a copy-on-write copy of it is made; the copy is then written while the \
+    after_long_help = "The process stands still only while a copy-on-write copy of it is made; the copy is then written while the \
 process goes on. `ckpt check PID` lists what would block a save."
 )]
 pub struct Args {
@@ -126,6 +130,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         with_files,
         placing: Placing { force: args.force, ..Placing::default() },
         given_up: Some(apart::is_given_up),
+        progress: Some(&PROGRESS),
         ..remote::Options::default()
     };
     // Asked for while all of its processes are there.
@@ -137,7 +142,10 @@ pub fn main(args: Args) -> Result<(), Failure> {
         may_lead = !stream && args.compress.is_none() && outside::may_lead(&all);
         [reach::beyond(&all), ipc::used(args.pid, all)].concat()
     };
-    let report = saver::save(args.pid, to, options, args.compress)?;
+    let bar = (!args.quiet).then(|| Bar::new("saving", &PROGRESS));
+    let saved = saver::save(args.pid, to, options, args.compress);
+    drop(bar);
+    let report = saved?;
     if args.quiet {
         return Ok(());
     }

@@ -11,15 +11,19 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::failure::Failure;
 use crate::image::{Checked, ImageFile};
+use crate::progress::{Bar, Progress};
 use crate::stdout;
 use crate::text;
 
 /// Bytes that each thread reads at once: large enough for the disk, small enough for the cache.
 const CHUNK: usize = 1 << 20;
 
+/// How far it is.
+pub static PROGRESS: Progress = Progress::new();
+
 /// Check every checksum and every rule of an image
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exits with 0 and one line, or with the code and the name of the first fault.")]
+#[command(after_long_help = "Exits with 0 and one line, or with the code and the name of the first fault.")]
 pub struct Args {
     /// The image
     image: PathBuf,
@@ -28,7 +32,10 @@ pub struct Args {
 /// Prints one line about a sound image.
 pub fn main(args: Args) -> Result<(), Failure> {
     let file = ImageFile::open(&args.image)?;
-    let n = all(&file)?;
+    let bar = Bar::new("checking", &PROGRESS);
+    let checked = all(&file);
+    drop(bar);
+    let n = checked?;
     let line = format_args!(
         "{}: sound: {}, {} and all records checked\n",
         text::path(file.path()),
@@ -41,6 +48,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
 
 /// Checks all that an image holds; returns the number of segments.
 pub fn all(file: &ImageFile) -> Result<usize, Failure> {
+    PROGRESS.at_least(file.len());
     let checked = file.checked()?;
     padding(file, checked.image.prefix().len() as u64)?;
     segments(file, &checked)?;
@@ -114,6 +122,7 @@ fn segment_sum(
         file.read_segment(chunk, segment, done)?;
         hasher.update(chunk);
         done += len as u64;
+        PROGRESS.add(len as u64);
     }
     if hasher.digest() == sum { Ok(()) } else { Err(file.fault(Fault::Checksum(part))) }
 }

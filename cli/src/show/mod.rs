@@ -2,10 +2,13 @@
 
 pub mod credentials;
 pub mod files;
+pub mod layout;
 pub mod memory;
 pub mod object;
+pub mod overview;
 pub mod report;
 pub mod semaphore;
 pub mod setting;
+pub mod svg;
 pub mod table;
 pub mod thread;

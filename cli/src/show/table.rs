@@ -2,11 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, CellAlignment, Table};
-
 use super::files::{Descriptor, Lock};
+use super::layout::{line, table};
 use super::object::State;
+use super::overview;
 use super::report::{Limit, Process, Report};
 use crate::text::{count, size};
 
@@ -34,6 +33,9 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     line(out, "id", &image.uuid)?;
     if let Some(job) = &report.job {
         line(out, "job", &format!("{}, in {} on {}", job.line, job.directory, job.host))?;
+    }
+    if report.processes.len() > 1 {
+        writeln!(out, "\n{}", overview::render(&report.processes))?;
     }
     // From outside no thread of it has made the save.
     let by_itself = !image.requires.iter().any(|feature| feature == "full-frame");
@@ -100,10 +102,6 @@ fn ids(process: &Process) -> String {
         (_, Some(at)) => format!("its memory may hold one (at {at}): a restart keeps them"),
         _ => "its memory was not searched for them: a restart keeps them".to_owned(),
     }
-}
-
-fn line(out: &mut String, what: &str, value: &str) -> fmt::Result {
-    writeln!(out, "  {what:<9} {value}")
 }
 
 fn time(microseconds: u64) -> String {
@@ -184,19 +182,4 @@ fn lock_text(lock: &Lock) -> String {
         (start, None) => format!("{mode} lock from {start} ({})", lock.kind),
         (start, Some(bytes)) => format!("{mode} lock {start}+{bytes} ({})", lock.kind),
     }
-}
-
-/// Rows below a head; `right` are the columns of numbers. Lines are as long as they are: paths are not cut.
-pub fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(head.to_vec());
-    for row in rows {
-        table.add_row(row.into_iter().map(Cell::new));
-    }
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
 }

@@ -87,7 +87,7 @@ fn fill(
     for index in first..first.saturating_add(content.segments.get() as usize) {
         let (Some(segment), Some(expected)) = (segments.get(index), sums.get(index)) else { return Ok(false) };
         let piece = buffer.get_mut(..segment.len as usize).unwrap_or_default();
-        sys::fs::pread_exact(input.file, piece, segment.offset)?;
+        input::pread(input.file, piece, segment.offset)?;
         if expected.get() != seal::sum(piece) {
             return Ok(false);
         }

@@ -10,7 +10,7 @@ use state::restart::{Error, Result};
 use sys::abi::{O_RDONLY, O_RDWR};
 use sys::fs::{Fd, Owned};
 
-use super::Input;
+use super::{Input, input};
 use crate::heap;
 
 /// What was opened.
@@ -122,7 +122,7 @@ fn open_private(image: &Checked<'_>, backing: &Backing, begins: Option<&Vma>, in
     let segment = begins.and_then(|first| image.segments().at(first.start.get()));
     if let Some(segment) = segment.filter(|segment| segment.file_bytes) {
         let (mut then, mut now) = ([0; PAGE as usize], [0; PAGE as usize]);
-        sys::fs::pread_exact(input.file, &mut then, segment.place(input.base)).ok()?;
+        input::pread(input.file, &mut then, segment.place(input.base)).ok()?;
         sys::fs::pread(file.fd(), &mut now, 0).ok()?;
         if then != now {
             return None;

@@ -10,7 +10,7 @@ use sys::abi::mm::{MADV_DONTNEED, PROT_READ, PROT_WRITE};
 use sys::fs::Fd;
 use zerocopy::little_endian::U64;
 
-use super::Input;
+use super::{Input, input};
 use crate::commit::{Stage, die, die_damaged};
 
 /// Mappings that a process shares at most: beyond them each reads its own.
@@ -117,7 +117,9 @@ pub fn read((file, base): (Fd, u64), segment: &Segment, sum: Option<&U64>) {
     let mut done = 0;
     while done < len {
         // SAFETY: the program's memory, mapped and not in use yet.
-        match unsafe { sys::fs::pread_to(file, at + done, len - done, segment.place(base) + done as u64) } {
+        match unsafe {
+            sys::fs::pread_to(file, at + done, len - done, input::start() + segment.place(base) + done as u64)
+        } {
             Ok(0) => die(Stage::ReadingMemoryThatWasCut, Errno::EIO),
             Ok(n) => done += n,
             Err(e) => die(Stage::ReadingMemory, e),

@@ -36,6 +36,26 @@ pub struct Span {
     sum: u64,
 }
 
+unsafe extern "C" {
+    /// This program's ELF header.
+    static __stub_start: [u32; 16];
+}
+
+/// Where the image begins in its file: 0, or behind this program, when `ckpt bundle` has joined the two and said so in `e_flags` of the ELF header.
+pub fn start() -> u64 {
+    // SAFETY: the linker's symbol, where the header is mapped; volatile, as somebody writes there after the compiler.
+    unsafe { (&raw const __stub_start).cast::<u32>().add(12).read_volatile() }.into()
+}
+
+/// Reads a part of the image.
+///
+/// # Errors
+/// As pread(2).
+#[inline(never)] // So that it exists once.
+pub fn pread(file: Fd, to: &mut [u8], at: u64) -> sys::Result<()> {
+    sys::fs::pread_exact(file, to, start() + at)
+}
+
 /// Opens the file that the options name, and reads and checks the image in it.
 ///
 /// # Errors
@@ -50,7 +70,7 @@ pub fn open(options: &Options<'_>) -> Result<Input> {
     if !options.trust {
         check_owner(&stat, options.image)?;
     }
-    Input::read(file.release(), options, Span { at: 0, len: stat.size as u64, sum: 0 })
+    Input::read(file.release(), options, Span { at: 0, len: (stat.size as u64).wrapping_sub(start()), sum: 0 })
 }
 
 impl Input {
@@ -64,7 +84,7 @@ impl Input {
         let mut first = [0; PROBE_LEN];
         let have = PROBE_LEN.min(len as usize);
         let first = first.get_mut(..have).unwrap_or_default();
-        sys::fs::pread_exact(file, first, base).map_err(failed)?;
+        pread(file, first, base).map_err(failed)?;
         let need = Need::probe(first, len).map_err(bad)?;
         let prefix = read(file, need.prefix_len, base).map_err(failed)?;
         let image = Image::parse(prefix, len).map_err(bad)?;
@@ -130,7 +150,7 @@ pub fn memory(len: u64) -> sys::Result<&'static mut [u8]> {
 /// Reads a part of the file into memory of its own.
 fn read(file: Fd, len: u64, at: u64) -> sys::Result<&'static [u8]> {
     let bytes = memory(len)?;
-    sys::fs::pread_exact(file, bytes, at)?;
+    pread(file, bytes, at)?;
     Ok(bytes)
 }
 

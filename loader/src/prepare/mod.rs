@@ -34,7 +34,7 @@ use crate::launch::{Launched, standby};
 use crate::start::tell;
 
 pub use descriptors::{is_fragile, is_in_transit};
-pub use input::{Input, memory};
+pub use input::{Input, memory, start as image_start};
 pub use region::{Plan, WORKER_STACK, WORKERS_MAX};
 pub use vdso::Special;
 
@@ -44,7 +44,7 @@ pub use vdso::Special;
 /// What is wrong with it; rights that nobody is to have.
 pub fn open(options: &Options<'static>, privileged: bool) -> Result<Input> {
     if privileged {
-        let what = "restart-stub: will not run with rights of its own: remove its set-uid bit or capabilities";
+        let what = "will not run with rights of its own: remove its set-uid bit or capabilities";
         return Err(Error::about(ExitCode::Untrusted, what, 0u32, b"", None));
     }
     input::open(options)
@@ -133,7 +133,6 @@ fn say(image: &Checked<'_>, files: &files::Files) {
     let kept = files.backings.iter().filter(|b| **b >= 0).count();
     let mut line = Line::filled("process # goes on as ", image.header().pid.into(), b"", 0);
     line.fill("#; ", sys::process::pid() as u64, b"", 0);
-    line.fill("# of ", kept as u64, b"", 0);
-    line.fill("# mapped files from disk, the others from the image", files.backings.len() as u64, b"", 0);
+    line.fill("# mapped files from disk, the others from the image", kept as u64, b"", 0);
     tell(2, "@", 0, line.as_bytes(), 0);
 }

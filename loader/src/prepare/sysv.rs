@@ -49,7 +49,7 @@ pub fn open(
     for segment in image.segments_of(content) {
         let piece = buffer.get_mut(..segment.len as usize).unwrap_or_default();
         let place = (at as u64).wrapping_add(segment.addr);
-        let (from, offset) = if is_new { (input.file, segment.offset) } else { (memory.fd(), place) };
+        let (from, offset) = if is_new { (input.file, segment.offset + input::start()) } else { (memory.fd(), place) };
         if !is_new && options.files == FilesPolicy::Ignore {
             break;
         }

@@ -10,7 +10,7 @@ use state::restart::{Error, Result};
 use sys::arch::ENTRIES;
 
 use super::Input;
-use super::input::memory;
+use super::input::{self, memory};
 use super::kernel::{Own, own_mappings};
 
 /// Most mappings of the kernel that can be moved.
@@ -135,7 +135,7 @@ fn bridge<'v>(
     let (start, size) = (code.start.get(), code.end.get() - code.start.get());
     let segment = image.segments().find(|segment| segment.addr == start && segment.len == size && size <= LONGEST)?;
     let old = memory(segment.len).ok()?;
-    sys::fs::pread_exact(input.file, old, segment.place(input.base)).ok()?;
+    input::pread(input.file, old, segment.place(input.base)).ok()?;
     let old = entries(old);
     // Without any, the program's calls would end nowhere.
     old.iter().find(|entry| **entry != 0)?;
