@@ -26,6 +26,10 @@ use crate::traces::Search;
 /// Bytes that are checksummed and written at a time: they stay in the core's cache in between.
 const CHUNK: usize = 128 << 10;
 
+/// Bytes whose way from the page cache to the disk begins at a time, while others are still being written: so little is left for fsync(2) to
+/// wait for.
+const WRITEBACK: u64 = 1 << 20;
+
 /// Longest path of an image, bytes.
 pub const PATH_MAX: usize = 4096;
 
@@ -246,9 +250,16 @@ impl Output {
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
         let bounce = scratch.bytes(CHUNK)?;
+        let mut begun = at;
         for (run, sum) in runs.iter().zip(sums.iter_mut()) {
             *sum = self.write_run(target, (run, contents), at, marks, bounce)?;
             at += run.stored();
+            if let To::File(file) = &mut self.to
+                && at - begun >= WRITEBACK
+            {
+                sys::fs::begin_writeback(file.open()?, self.base + begun, at - begun);
+                begun = at;
+            }
         }
         Ok(())
     }
