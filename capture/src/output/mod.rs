@@ -16,7 +16,7 @@ use state::content::Contents;
 use state::{Error, ErrorKind, Result, Scratch, Target};
 use sys::Errno;
 use sys::abi::POLLOUT;
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 
 use self::file::NewFile;
 pub use self::file::{Placing, begins_image};
@@ -68,8 +68,8 @@ enum To {
     File(NewFile),
     /// A pipe: bytes can only follow each other; how many did so far.
     Stream { fd: Fd, at: u64 },
-    /// The file has its name.
-    Done,
+    /// The file has its name, and the image that had it before is held.
+    Done(Option<Owned>),
 }
 
 impl Output {
@@ -104,7 +104,7 @@ impl Output {
         match &self.to {
             To::File(file) => file.descriptors(),
             To::Stream { fd, .. } => [*fd, -1],
-            To::Done => [-1, -1],
+            To::Done(_) => [-1, -1],
         }
     }
 
@@ -129,7 +129,7 @@ impl Output {
                 let gap = zeros.get(..gap).ok_or(Errno::ESPIPE);
                 gap.and_then(|gap| write_to(*fd, gap, given_up)).and_then(|()| write_to(*fd, bytes, given_up))
             }
-            To::Done => Err(Errno::EBADF),
+            To::Done(_) => Err(Errno::EBADF),
         };
         done.or_else(|e| check(given_up).and(Err(self.failed(e))))
     }
@@ -343,7 +343,7 @@ impl Output {
         self.check()?;
         if let To::File(file) = &mut self.to {
             file.finish()?;
-            self.to = To::Done;
+            self.to = To::Done(file.take_replaced());
         }
         // A pipe takes the bytes and tells nothing; a file behind standard output can be made durable.
         if let To::Stream { fd, .. } = &self.to
@@ -352,6 +352,14 @@ impl Output {
             return Err(self.failed(e));
         }
         Ok(())
+    }
+
+    /// The image whose name the new one has got, unless there was none: the kernel frees what it occupies when this is dropped, which takes time.
+    pub const fn take_replaced(&mut self) -> Option<Owned> {
+        match &mut self.to {
+            To::Done(replaced) => replaced.take(),
+            _ => None,
+        }
     }
 }
 

@@ -265,5 +265,6 @@ fn attempt(
     let confined = known.iter().filter(|one| one.confined).count();
     let threads = known.iter().map(|one| session::Threads::count(&one.threads)).sum();
     let processes = known.len();
-    Ok(Attempt::Done(Report { bytes, pause, total: pause, threads, processes, frozen, confined, shielded }))
+    let replaced = output.take_replaced();
+    Ok(Attempt::Done(Report { bytes, pause, total: pause, threads, processes, frozen, confined, shielded, replaced }))
 }
