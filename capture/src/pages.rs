@@ -164,12 +164,12 @@ pub(crate) fn unread(errno: Errno) -> Error {
     Error::failed(format_args!("page map"), "/proc/PID/pagemap cannot be read", errno)
 }
 
-/// The page map of the memory that is saved.
+/// The page map of a process of this directory in `/proc`.
 ///
 /// # Errors
 /// It cannot be opened.
-pub(crate) fn pagemap<T: Target>(target: &T) -> Result<Owned> {
-    sys::fs::open_at(target.memory_proc(), c"pagemap", sys::abi::O_RDONLY, 0).map_err(unread)
+pub(crate) fn pagemap(proc: Fd) -> Result<Owned> {
+    sys::fs::open_at(proc, c"pagemap", sys::abi::O_RDONLY, 0).map_err(unread)
 }
 
 /// Finds the runs of all mappings.
@@ -183,8 +183,7 @@ pub fn plan<T: Target>(
     runs: &mut Runs<'_>,
     guards: &mut Guards<'_>,
 ) -> Result<()> {
-    let pagemap = pagemap(target)?;
-    let mut scanner = Scanner { pagemap: pagemap.fd(), ioctl: true, guards: PAGE_IS_GUARD };
+    let mut scanner = Scanner::open(target.memory_proc())?;
     for vma in vmas {
         let (start, end) = (vma.start.get(), vma.end.get());
         match VmaKind::from_number(vma.kind.get()) {
@@ -245,11 +244,11 @@ fn file_end<T: Target>(target: &T, vma: &Vma, backings: &[Backing]) -> u64 {
 }
 
 /// Told of each run: from, to, and whether it is a guard region.
-type Found<'f> = &'f mut dyn FnMut(u64, u64, bool) -> Result<()>;
+pub(crate) type Found<'f> = &'f mut dyn FnMut(u64, u64, bool) -> Result<()>;
 
 /// Finds private pages that have contents, and guard regions.
-struct Scanner {
-    pagemap: Fd,
+pub(crate) struct Scanner {
+    pagemap: Owned,
     /// Whether to try `PAGEMAP_SCAN` (Linux 6.7) still.
     ioctl: bool,
     /// [`PAGE_IS_GUARD`] where the kernel tells of guard regions (Linux 6.15), else 0.
@@ -257,8 +256,16 @@ struct Scanner {
 }
 
 impl Scanner {
+    /// Of a process of this directory in `/proc`.
+    ///
+    /// # Errors
+    /// Its page map cannot be opened.
+    pub(crate) fn open(proc: Fd) -> Result<Self> {
+        Ok(Self { pagemap: pagemap(proc)?, ioctl: true, guards: PAGE_IS_GUARD })
+    }
+
     /// Calls `f` for each run of private pages with contents, and each guard region, ascending.
-    fn scan(&mut self, start: u64, end: u64, f: Found<'_>) -> Result<()> {
+    pub(crate) fn scan(&mut self, start: u64, end: u64, f: Found<'_>) -> Result<()> {
         if self.ioctl {
             match self.scan_by_ioctl(start, end, f) {
                 Err(None) if self.guards != 0 => {
@@ -287,7 +294,7 @@ impl Scanner {
                 return_mask: PAGE_IS_PRESENT | self.guards,
                 ..PmScanArg::default()
             };
-            let count = match sys::memory::pagemap_scan(self.pagemap, &mut scan, &mut regions) {
+            let count = match sys::memory::pagemap_scan(self.pagemap.fd(), &mut scan, &mut regions) {
                 Ok(count) => count,
                 Err(Errno::ENOTTY | Errno::EINVAL) if at == start => return Err(None),
                 Err(e) => return Err(Some(Error::failed(format_args!("page map at {at:#x}"), "cannot be scanned", e))),
@@ -309,7 +316,7 @@ impl Scanner {
         while at < end {
             let want = (((end - at) / PAGE) as usize * 8).min(entries.len());
             let bytes = entries.get_mut(..want).ok_or(Full)?;
-            sys::fs::pread_exact(self.pagemap, bytes, at / PAGE * 8)
+            sys::fs::pread_exact(self.pagemap.fd(), bytes, at / PAGE * 8)
                 .map_err(|e| Error::failed(format_args!("page map at {at:#x}"), "cannot be read", e))?;
             for entry in bytes.as_chunks::<8>().0 {
                 let entry = u64::from_le_bytes(*entry);

@@ -53,7 +53,14 @@ pub fn save(pid: i32, to: To<'_>, options: Options<'_>, compression: Option<Comp
                 }
                 Ok((output, bytes))
             };
-            through(pid, options, take, |(mut output, bytes)| output.finish().map(|()| bytes).map_err(said))
+            let mut replaced = None;
+            let name = |(mut output, bytes): (Output, u64)| {
+                output.finish().map_err(said)?;
+                replaced = output.take_replaced();
+                Ok(bytes)
+            };
+            let report = through(pid, options, take, name)?;
+            Ok(Report { replaced, ..report })
         }
         (To::Stream(fd), None) => remote::save(pid, Destination::Stream(fd), options).map_err(said),
         (To::Stream(fd), Some(compression)) => {

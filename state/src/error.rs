@@ -30,7 +30,7 @@ pub enum Kind {
     EventsWait,
     /// Requests are in flight in it, which may be done soon.
     InFlight,
-    /// It is memory that a fork wipes: a copy of the process lacks it.
+    /// It is memory that a fork wipes or leaves out: a copy of the process lacks it.
     Wiped,
     /// The process has ended, or is about to.
     Ended,

@@ -120,7 +120,7 @@ pub fn collect<T: Target>(
     let failed = |e| Error::failed(format_args!("mappings"), "/proc/PID/smaps cannot be read", e);
     let ours = save.target.our_memory();
     let mut buffer = [0; LINE_MAX];
-    let mut lines = sys::fs::Lines::open_at(save.target.memory_proc(), c"smaps", &mut buffer).map_err(failed)?;
+    let mut lines = sys::fs::Lines::new(save.target.smaps().map_err(failed)?, &mut buffer);
     let (mut count, mut backings) = (0, Backings::new(&mut save.scratch, backings)?);
     let mut open: Option<Vma> = None;
     let mut leftover = Leftover::default();

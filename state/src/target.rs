@@ -86,6 +86,13 @@ pub trait Target: Inside + Sync {
     fn stands_in(&self, _: &core::ops::Range<u64>) -> bool {
         false
     }
+    /// What `/proc/PID/smaps` tells of its mappings, where they are those that are saved.
+    ///
+    /// # Errors
+    /// openat(2)'s.
+    fn smaps(&self) -> sys::Result<Owned> {
+        sys::fs::open_at(self.memory_proc(), c"smaps", sys::abi::O_RDONLY, 0)
+    }
     /// Whether its memory is that of a copy made by fork(2), which wipes what `MADV_WIPEONFORK` asks for.
     fn is_copy(&self) -> bool {
         false

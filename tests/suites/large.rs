@@ -43,6 +43,24 @@ fn five_hundred_threads() -> Result<()> {
     large("threads", 500, 64 << 20)
 }
 
+/// What a fork leaves out, wipes or does not lock does not hold up a live save; how it comes back the suite of objects shows.
+#[test]
+fn what_a_fork_leaves_out_is_saved_live() -> Result<()> {
+    User::each(|user| {
+        let place = Place::new(user)?;
+        for (guest, arguments) in [("memory", &[][..]), ("lockall", &["all"])] {
+            let mut job = Job::start(place.command(place.guest(guest)?).args(arguments))?;
+            job.wait_line(READY)?;
+            let said = place.save(job.pid(), &place.file("job.ckpt"), &["-v"])?;
+            ensure!(!said.out.contains("frozen"), "{guest}: {said:#?}");
+            place.go()?;
+            job.end()?.expect_pass()?;
+            place.halt()?;
+        }
+        Ok(())
+    })
+}
+
 /// Bytes of memory that can be had.
 fn available() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;

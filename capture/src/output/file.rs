@@ -49,6 +49,8 @@ pub struct NewFile {
     hidden: Option<Hidden>,
     /// The id of the child that would take this name away.
     guard: Option<i32>,
+    /// The image that had the name: the kernel frees what it occupied when nobody has it open any more, which takes time.
+    replaced: Option<Owned>,
 }
 
 impl NewFile {
@@ -71,7 +73,7 @@ impl NewFile {
         let dir = sys::fs::open(dir_name.as_c_str(), O_DIRECTORY | O_PATH, 0)
             .map_err(failed("its directory cannot be opened"))?;
         sys::fs::may_create_in(dir.fd()).map_err(failed("no file can be created in its directory"))?;
-        let this = Self { dir, name, placing, file: None, hidden: None, guard: None };
+        let this = Self { dir, name, placing, file: None, hidden: None, guard: None, replaced: None };
         this.stands_free()?;
         Ok(this)
     }
@@ -238,9 +240,15 @@ impl NewFile {
         }
         let hidden = self.hidden.as_ref().ok_or(Errno::EEXIST)?;
         older::shift(dir, &self.name, self.placing.older, &self.hidden_name(NAMES_MAX))?;
+        self.replaced = sys::fs::open_at(dir, self.name.as_c_str(), O_PATH | O_NOFOLLOW, 0).ok();
         sys::fs::rename_at(dir, hidden.as_c_str(), self.name.as_c_str())?;
         self.hidden = None;
         Ok(())
+    }
+
+    /// The image that was replaced.
+    pub fn take_replaced(&mut self) -> Option<Owned> {
+        self.replaced.take()
     }
 
     fn dismiss(&mut self) {

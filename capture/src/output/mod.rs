@@ -17,7 +17,7 @@ use state::content::Contents;
 use state::{Error, ErrorKind, Result, Scratch, Target};
 use sys::Errno;
 use sys::abi::POLLOUT;
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 
 use self::file::NewFile;
 pub use self::file::{Placing, begins_image};
@@ -27,6 +27,10 @@ use crate::traces::Search;
 
 /// Bytes that are checksummed and written at a time: they stay in the core's cache in between.
 const CHUNK: usize = 128 << 10;
+
+/// Bytes whose way from the page cache to the disk begins at a time, while others are still being written: so little is left for fsync(2) to
+/// wait for.
+const WRITEBACK: u64 = 1 << 20;
 
 /// Longest path of an image, bytes.
 pub const PATH_MAX: usize = 4096;
@@ -68,8 +72,8 @@ enum To {
     File(NewFile),
     /// A pipe: bytes can only follow each other; how many did so far.
     Stream { fd: Fd, at: u64 },
-    /// The file has its name.
-    Done,
+    /// The file has its name, and the image that had it before is held.
+    Done(Option<Owned>),
 }
 
 impl Output {
@@ -110,7 +114,7 @@ impl Output {
         match &self.to {
             To::File(file) => file.descriptors(),
             To::Stream { fd, .. } => [*fd, -1],
-            To::Done => [-1, -1],
+            To::Done(_) => [-1, -1],
         }
     }
 
@@ -135,7 +139,7 @@ impl Output {
                 let gap = zeros.get(..gap).ok_or(Errno::ESPIPE);
                 gap.and_then(|gap| write_to(*fd, gap, given_up)).and_then(|()| write_to(*fd, bytes, given_up))
             }
-            To::Done => Err(Errno::EBADF),
+            To::Done(_) => Err(Errno::EBADF),
         };
         if let Some(progress) = self.progress {
             progress.add(bytes.len() as u64);
@@ -265,9 +269,16 @@ impl Output {
         scratch: &mut Scratch<'_>,
     ) -> Result<()> {
         let bounce = scratch.bytes(CHUNK)?;
+        let mut begun = at;
         for (run, sum) in runs.iter().zip(sums.iter_mut()) {
             *sum = self.write_run(target, (run, contents), at, marks, bounce)?;
             at += run.stored();
+            if let To::File(file) = &mut self.to
+                && at - begun >= WRITEBACK
+            {
+                sys::fs::begin_writeback(file.open()?, self.base + begun, at - begun);
+                begun = at;
+            }
         }
         Ok(())
     }
@@ -352,7 +363,7 @@ impl Output {
         self.check()?;
         if let To::File(file) = &mut self.to {
             file.finish()?;
-            self.to = To::Done;
+            self.to = To::Done(file.take_replaced());
         }
         // A pipe takes the bytes and tells nothing; a file behind standard output can be made durable.
         if let To::Stream { fd, .. } = &self.to
@@ -361,6 +372,14 @@ impl Output {
             return Err(self.failed(e));
         }
         Ok(())
+    }
+
+    /// The image whose name the new one has got, unless there was none: the kernel frees what it occupies when this is dropped, which takes time.
+    pub const fn take_replaced(&mut self) -> Option<Owned> {
+        match &mut self.to {
+            To::Done(replaced) => replaced.take(),
+            _ => None,
+        }
     }
 }
 

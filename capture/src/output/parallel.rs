@@ -19,8 +19,8 @@ use crate::traces::Search;
 /// Bytes that are read, checksummed and written at a time: they stay in a core's cache in between.
 const CHUNK: usize = 256 << 10;
 
-/// Bytes that a worker takes at once.
-const BATCH: u64 = 4 << 20;
+/// Bytes that a worker takes at once, and whose way to the disk begins then.
+const BATCH: u64 = super::WRITEBACK;
 
 /// Bytes that are worth a second worker: to start it takes as long as to write a quarter of a MiB.
 const SHARED: u64 = 1 << 20;
@@ -61,7 +61,7 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
     /// Memory that cannot be read, a file that cannot be written.
     pub fn run(&self, mut at: u64, mut runs: &[Run], mut sums: &mut [u64]) -> Result<()> {
         let total: u64 = runs.iter().map(|run| run.len).sum();
-        let batch = if (SHARED..2 * BATCH).contains(&total) { total / 4 } else { BATCH };
+        let batch = if (SHARED..8 * BATCH).contains(&total) { total / 4 } else { BATCH };
         let mut batches = Vec::new();
         while !runs.is_empty() {
             let (mut count, mut bytes, mut stored) = (0, 0, 0);
@@ -79,7 +79,7 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
         // To ask how many there may be reads some files.
         let most = match batches.len() {
             0 | 1 => 1,
-            _ if total < 2 * BATCH => sys::thread::cpus().min(2),
+            _ if total < 8 * BATCH => sys::thread::cpus().min(2),
             _ => std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS),
         };
         let workers = most.min(batches.len());
@@ -139,7 +139,11 @@ impl<T: Target, F: Fn(sys::Errno) -> Error + Sync> Job<'_, T, F> {
             }
             *place = sum.digest();
         }
-        self.put(buffer.get(..filled).unwrap_or_default(), &mut at)
+        self.put(buffer.get(..filled).unwrap_or_default(), &mut at)?;
+        if let Some(file) = self.file {
+            sys::fs::begin_writeback(file, batch.at, at - batch.at);
+        }
+        Ok(())
     }
 
     fn put(&self, bytes: &[u8], at: &mut u64) -> Result<()> {

@@ -139,6 +139,12 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options<'_>) -> Result<R
             Ok(Attempt::Executed) => executed += 1,
             Ok(Attempt::Restarting) => waits.for_restart(pid)?,
             // Whatever a copy lacks, the process itself has; but a stream cannot begin anew.
+            Ok(Attempt::CopyFailed(_, why))
+                if why.is(ErrorKind::Wiped) && pause == Pause::Live && output.restart().is_ok() =>
+            {
+                pause = Pause::Whole;
+                continue;
+            }
             Ok(Attempt::CopyFailed(lacking, _)) if output.restart().is_ok() => {
                 (pause, frozen) = (Pause::Frozen, Some(lacking));
                 continue;
@@ -147,7 +153,7 @@ pub fn save(pid: i32, mut to: Destination<'_>, options: Options<'_>) -> Result<R
             Err(e) if e.is(ErrorKind::EventsWait) || e.is(ErrorKind::InFlight) => waits.for_reader(e)?,
             Ok(Attempt::Raced(e)) | Err(e) if e.is_passing() && raced < ATTEMPTS => {
                 raced += 1;
-                if raced >= LIVE_ATTEMPTS && pause == Pause::Live {
+                if raced >= LIVE_ATTEMPTS && pause != Pause::Frozen {
                     (pause, frozen) = (Pause::Frozen, Some("what it maps is gone as soon as it goes on"));
                 }
                 std::thread::sleep(MOMENT);
@@ -265,5 +271,6 @@ fn attempt(
     let confined = known.iter().filter(|one| one.confined).count();
     let threads = known.iter().map(|one| session::Threads::count(&one.threads)).sum();
     let processes = known.len();
-    Ok(Attempt::Done(Report { bytes, pause, total: pause, threads, processes, frozen, confined, shielded }))
+    let replaced = output.take_replaced();
+    Ok(Attempt::Done(Report { bytes, pause, total: pause, threads, processes, frozen, confined, shielded, replaced }))
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sys::fs::Owned;
+
 use super::connections::Shielded;
 use crate::output::{Placing, Progress};
 use crate::session::Job;
@@ -55,7 +57,7 @@ pub enum Tcp {
 }
 
 /// What a save took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Report {
     /// Length of the image, bytes.
     pub bytes: u64,
@@ -73,4 +75,6 @@ pub struct Report {
     pub shielded: Option<Shielded>,
     /// Processes that a security module (Landlock, AppArmor, …) restricts, as far as that can be known: that is in no image.
     pub confined: usize,
+    /// The image that was replaced: what it occupies is freed when this is dropped, and nobody need wait for that.
+    pub replaced: Option<Owned>,
 }

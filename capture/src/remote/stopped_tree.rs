@@ -295,12 +295,11 @@ impl Target for StoppedTree {
 
     fn thaw(&mut self) -> Result<()> {
         if self.is_live() {
-            match self.copies() {
+            match self.members.iter_mut().try_for_each(Remote::read_apart).and_then(|()| self.copies()) {
                 Ok(copies) => {
+                    self.members.iter_mut().zip(&copies).for_each(|(member, copy)| member.read_lacking(copy.0));
                     self.members.iter_mut().for_each(Remote::goes_on);
-                    for (member, copy) in self.members.iter_mut().zip(copies) {
-                        member.take_copy(copy)?;
-                    }
+                    self.members.iter_mut().zip(copies).try_for_each(|(member, copy)| member.take_copy(copy))?;
                 }
                 Err(why) => self.members.iter_mut().for_each(|member| member.held = Some(why)),
             }
@@ -314,6 +313,10 @@ impl Target for StoppedTree {
 
     fn stands_in(&self, range: &Range<u64>) -> bool {
         self.own().stands_in(range)
+    }
+
+    fn smaps(&self) -> sys::Result<Owned> {
+        self.own().smaps()
     }
 
     fn is_copy(&self) -> bool {

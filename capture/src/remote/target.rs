@@ -12,6 +12,7 @@ use sys::abi::signal::Siginfo;
 use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
+mod apart;
 mod inside;
 mod live;
 
@@ -25,6 +26,7 @@ use super::place::{DATA, LEN, Place};
 use super::stop::Stopped;
 use super::thread::Registers;
 
+use apart::Apart;
 use live::Making;
 pub use live::{ADOPTS, Pause};
 
@@ -77,6 +79,8 @@ pub struct Remote {
     other: Option<Injected>,
     stopped: Option<Stopped>,
     copy: Option<Copy>,
+    /// What a fork leaves out.
+    apart: Option<Apart>,
     making: Making,
     /// The copy is begun with the last answer.
     readies: bool,
@@ -142,6 +146,7 @@ impl Remote {
             other: None,
             stopped: Some(stopped),
             copy: None,
+            apart: None,
             making: Making::Not,
             readies: false,
             at,
@@ -285,7 +290,7 @@ impl Target for Remote {
     }
 
     fn is_live(&self) -> bool {
-        self.pause == Pause::Live
+        self.pause != Pause::Frozen
     }
 
     fn hold(&mut self, why: &'static str) {
@@ -323,8 +328,13 @@ impl Target for Remote {
         self.at.iter().any(|rip| range.contains(rip))
     }
 
+    fn smaps(&self) -> sys::Result<Owned> {
+        let of_memory = || sys::fs::open_at(self.memory_proc(), c"smaps", sys::abi::O_RDONLY, 0);
+        self.apart.as_ref().map_or_else(of_memory, Apart::smaps)
+    }
+
     fn is_copy(&self) -> bool {
-        self.copy.is_some()
+        self.copy.is_some() && self.apart.is_none()
     }
 
     fn is_ours(&self, _: Fd) -> bool {

@@ -36,7 +36,7 @@ struct Side {
 impl Side {
     fn new<T: Target>(target: &mut T, place: usize) -> Result<Self> {
         target.enter(place);
-        let pagemap = pages::pagemap(target)?;
+        let pagemap = pages::pagemap(target.memory_proc())?;
         let (bytes, entries) = (vec![0; CHUNK as usize], vec![0; (CHUNK / PAGE) as usize]);
         Ok(Self { place, pagemap, bytes, entries })
     }

@@ -93,16 +93,13 @@ impl<'b> Lines<'b> {
     /// # Errors
     /// openat(2)'s.
     pub fn open_at(dir: Fd, path: &CStr, buffer: &'b mut [u8]) -> Result<Self> {
-        Ok(Self {
-            fd: open_at(dir, path, abi::O_RDONLY, 0)?,
-            buffer,
-            start: 0,
-            end: 0,
-            done: false,
-            pass_long: false,
-            whole: false,
-            passing: false,
-        })
+        open_at(dir, path, abi::O_RDONLY, 0).map(|fd| Self::new(fd, buffer))
+    }
+
+    /// Reads an open file line by line, from where it is.
+    #[must_use]
+    pub fn new(fd: Owned, buffer: &'b mut [u8]) -> Self {
+        Self { fd, buffer, start: 0, end: 0, done: false, pass_long: false, whole: false, passing: false }
     }
 
     /// Passes over lines that do not fit: for files of which only some short lines are wanted.

@@ -85,3 +85,11 @@ pub fn pwrite_all(fd: Fd, mut bytes: &[u8], mut at: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// sync_file_range(2): writing these bytes of the page cache out begins, and goes on beside the caller. It makes nothing durable: fsync(2)
+/// does, and has the errors.
+pub fn begin_writeback(fd: Fd, at: u64, len: u64) {
+    const SYNC_FILE_RANGE_WRITE: usize = 2;
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(Sysno::sync_file_range, [arg(fd), at as usize, len as usize, SYNC_FILE_RANGE_WRITE]) };
+}

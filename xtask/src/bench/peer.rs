@@ -28,6 +28,14 @@ impl Peer {
         self.run(if sync { "sync" } else { "write" }, file, mib)
     }
 
+    /// Writes `mib` MiB to `file`, with fsync, by two threads.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write_by_two(&self, file: &Path, mib: u64) -> Result<Duration> {
+        self.run("sync2", file, mib)
+    }
+
     /// Reads `mib` MiB of `file` into anonymous memory.
     ///
     /// # Errors

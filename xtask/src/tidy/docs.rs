@@ -3,7 +3,7 @@
 use super::{Tree, Violation};
 
 /// Documents that a reader may expect.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -13,6 +13,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/image-format.md",
     "docs/restore.md",
     "docs/limits.md",
+    "docs/performance.md",
 ];
 
 /// Folders of the machine on which somebody works (written in halves: this file is checked too).

@@ -5,11 +5,13 @@
 use core::sync::atomic::Ordering;
 use std::time::Duration;
 
-use state::{Arg, Error, Inside, Question, Result};
+use state::{Arg, Error, ErrorKind, Inside, Question, Result, Target};
 use sys::fs::Fd;
+use sys::text::Text;
 use sys::{Errno, Sysno};
 
 use super::Remote;
+use super::apart::Apart;
 use crate::remote::copy::{self, Copy};
 use crate::remote::injected::{self, Injected};
 use crate::remote::place::LEN;
@@ -23,6 +25,8 @@ const AHEAD_MAX: u64 = 256 << 10;
 pub enum Pause {
     /// Its memory is copied on write, and it goes on at once.
     Live,
+    /// The same, and what a fork leaves out is read before it goes on.
+    Whole,
     /// It stands still until the image is written.
     Frozen,
 }
@@ -52,12 +56,17 @@ pub(super) fn asks_shares(proc: Fd) -> bool {
     !matches!(sys::memory::shares_any(proc), Ok(false))
 }
 
+/// Bytes that a process has mapped, KiB.
+fn address_space(proc: Fd) -> sys::Result<u64> {
+    let mut text = [0; 64];
+    let text = sys::fs::read_file_at(proc, c"statm", &mut text)?;
+    let pages = sys::text::words(text).next().and_then(sys::text::decimal).ok_or(Errno::EIO)?;
+    Ok(pages * image_format::PAGE / 1024)
+}
+
 impl Remote {
     /// Whether the process can be let go with a copy kept; else says why not.
     fn copyable(&mut self) -> Result<(), &'static str> {
-        if self.locks_memory {
-            return Err("it has locked memory");
-        }
         if self.inner == 1 {
             return Err("it is the first process of its namespace");
         }
@@ -79,7 +88,7 @@ impl Remote {
         // Asked once: the kernel answers when it has copied the memory, and in between it does not change.
         let shares = *self.shares.get_or_insert_with(|| asks_shares(self.proc.fd()));
         // Who counts the users of shared memory would count the copy.
-        self.pause == Pause::Live && !shares && self.resident <= AHEAD_MAX
+        self.is_live() && !shares && self.resident <= AHEAD_MAX
     }
 
     /// Begins to make a copy.
@@ -169,6 +178,23 @@ impl Remote {
         }
     }
 
+    /// Reads what a fork has left out of the copy with this id, if it has; where that cannot be read, [`Remote::take_copy`] finds it lacking.
+    pub(in crate::remote) fn read_lacking(&mut self, copy: i32) {
+        let proc = sys::fs::open(Text::<32>::of(format_args!("/proc/{copy}")).as_c_str(), sys::abi::O_DIRECTORY, 0);
+        if self.apart.is_none() && proc.and_then(|proc| address_space(proc.fd())) != Ok(self.size) {
+            self.apart = Apart::read(self.proc.fd(), self.mem.fd()).ok();
+        }
+    }
+
+    /// Reads what a fork leaves out, where that is known to be needed; or says why the process must stand still.
+    pub(in crate::remote) fn read_apart(&mut self) -> Result<(), &'static str> {
+        if self.pause == Pause::Whole || self.locks_memory {
+            self.complete_copy();
+            self.apart = Some(Apart::read(self.proc.fd(), self.mem.fd())?);
+        }
+        Ok(())
+    }
+
     /// All of the copy has been read: it ends while the image is made durable.
     pub fn end_copy(&mut self, bytes: u64) {
         self.copy.iter_mut().for_each(|copy| copy.end(bytes));
@@ -199,12 +225,12 @@ impl Remote {
         // SAFETY: touches no memory.
         unsafe { self.call(Sysno::setsid, [Arg::Value(0); 6], &mut []) }.map_err(failed)?;
         let Some(copy) = &self.copy else { return Ok(()) };
-        let mut text = [0; 64];
-        let text = sys::fs::read_file_at(copy.proc(), c"statm", &mut text).map_err(failed)?;
-        let pages = sys::text::words(text).next().and_then(sys::text::decimal);
-        if pages.map(|n| n * image_format::PAGE / 1024) != Some(self.size) {
+        if let Some(apart) = &self.apart {
+            apart.give(copy, &self.place).map_err(failed)?;
+        }
+        if address_space(copy.proc()).map_err(failed)? != self.size {
             self.lacking = Some("it has memory that is left out of copies (MADV_DONTFORK)");
-            return Err(failed(Errno::ENODATA));
+            return Err(failed(Errno::ENODATA).kind(ErrorKind::Wiped));
         }
         self.lacking = None;
         Ok(())
