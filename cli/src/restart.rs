@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use image_format::ExitCode;
 use image_format::record::descriptor::Descriptor;
-use image_format::record::process::FD_MASK;
+use image_format::record::header::Traces;
+use image_format::record::process::{FD_MASK, Process};
 use image_format::record::terminal::Terminal as SavedTerminal;
+use loader::identity::System;
+use loader::identity::system::Here;
 use loader::supervise::{Inbox, News, Place};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -151,7 +154,18 @@ pub fn detached(source: &Source, options: &Options, whose: &Whose, pidfile: Opti
 
 /// The program as a child of this process, which supervises it, for `ckpt run`.
 pub fn supervised(source: &Source, options: &Options, inbox: &Inbox, place: Place) -> Result<Child, Failure> {
-    started(source, options, Vec::new(), inbox, place)
+    let more =
+        if must_count(&ImageFile::open(source.path())?)? { vec!["--pid".into(), "keep".into()] } else { Vec::new() };
+    started(source, options, more, inbox, place)
+}
+
+/// Whether a program's ids can only be had by counting, as below a container's filter: a job takes the time that this takes, and is not refused for it.
+fn must_count(file: &ImageFile) -> Result<bool, Failure> {
+    let checked = file.checked()?;
+    let tree = !checked.image.table::<Process>().map_err(|fault| file.fault(fault))?.is_empty();
+    let here = Here { own: std::process::id(), counts: true };
+    let keeps = tree || checked.image.header().traces() != Traces::None;
+    Ok(keeps && here.may_choose().is_err() && here.may_make_namespaces().is_err())
 }
 
 fn started(

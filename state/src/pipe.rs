@@ -115,7 +115,7 @@ fn is_inside<T: Target>(target: &T, files: &mut [OpenFile], pipe: &[u32], standa
     if has(O_RDWR) || has(O_RDONLY) && has(O_WRONLY) {
         return Ok(true);
     }
-    let Some(first) = ends().next().copied() else { return Ok(false) };
+    let Some(first) = ends().next().copied().filter(|_| target.shows_descriptors()) else { return Ok(false) };
     let mut hung = false;
     for index in pipe {
         let Some(end) = files.get_mut(*index as usize) else { continue };

@@ -43,6 +43,10 @@ pub trait Target: Inside + Sync {
     fn takes_children(&self) -> bool {
         false
     }
+    /// Whether its descriptors can be looked into: a filter may forbid that to whoever looks at a process that runs.
+    fn shows_descriptors(&self) -> bool {
+        true
+    }
     /// Whether seccomp filters can be read; whether they are carried is found when they are.
     fn reads_filters(&self) -> bool {
         false

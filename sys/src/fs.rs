@@ -32,7 +32,7 @@ pub use names::{
 pub use owned::{Owned, close, close_range, close_range_on_exec, dup_above, dup_to, duplicate};
 pub use owner::{owner, owner_users, set_owner, set_signal_driven};
 pub use pipe::{hung_up, pipe, ready, ready_within, tee, wait_for_any, waiting};
-pub use same::{order_of_descriptions, same_description, same_description_between, same_description_in};
+pub use same::{order_of_descriptions, same_description, same_description_between, same_description_in, same_own};
 pub use transfer::{begin_writeback, pread, pread_exact, pread_to, pwrite_all, pwrite_from, read, write_all};
 
 /// A descriptor's number.

@@ -143,6 +143,21 @@ pub fn may_filter() -> Result<()> {
     }
 }
 
+/// Has a tracer decide about every further call of this process: a seccomp filter that answers `SECCOMP_RET_TRACE` to all. It stays until the end.
+///
+/// # Errors
+/// The call's.
+pub fn let_tracer_decide() -> Result<()> {
+    const NO_NEW_PRIVS: usize = 38;
+    // `BPF_RET | BPF_K`, as `struct sock_filter` has it.
+    let code = [0x06u64 | 0x7ff0_0000 << 32];
+    let program = [code.len(), code.as_ptr() as usize];
+    // SAFETY: sets a flag.
+    unsafe { prctl(NO_NEW_PRIVS, 1, 0, 0) }?;
+    // SAFETY: the kernel reads the program.
+    unsafe { call(Sysno::seccomp, [1, 0, (&raw const program) as usize]) }.map(drop)
+}
+
 /// personality(2).
 ///
 /// # Errors

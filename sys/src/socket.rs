@@ -285,6 +285,14 @@ pub struct Seen {
 /// # Errors
 /// The call's; EAGAIN when nothing waits.
 pub fn peek(fd: Fd, how: usize, to: &mut [u8], control: &mut [u8], from: &mut [u8; ADDRESS_MAX]) -> Result<Seen> {
+    receive(fd, how | MSG_PEEK, to, control, from)
+}
+
+/// recvmsg(2), without waiting. Descriptors that come with it are this process's from now on.
+///
+/// # Errors
+/// The call's; EAGAIN when nothing waits.
+pub fn receive(fd: Fd, how: usize, to: &mut [u8], control: &mut [u8], from: &mut [u8; ADDRESS_MAX]) -> Result<Seen> {
     let mut part = [to.as_mut_ptr() as usize, to.len()];
     let mut message = Msghdr {
         name: from.as_mut_ptr() as usize,
@@ -295,7 +303,7 @@ pub fn peek(fd: Fd, how: usize, to: &mut [u8], control: &mut [u8], from: &mut [u
         controllen: control.len(),
         flags: 0,
     };
-    let how = how | MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+    let how = how | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
     // SAFETY: the kernel writes into the three buffers, and how much of each was used.
     let len = unsafe { call(Sysno::recvmsg, [arg(fd), (&raw mut message) as usize, how, 0, 0, 0]) }?;
     Ok(Seen {

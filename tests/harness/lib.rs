@@ -5,6 +5,7 @@
 //! loop with a short nap is only for states that nothing announces (`/proc`, an image that is renamed into place).
 
 pub mod capture;
+pub mod container;
 pub mod dist;
 pub mod forge;
 pub mod image;

@@ -11,6 +11,7 @@ use sys::{Errno, Sysno};
 
 use super::injected::Injected;
 use super::place::Place;
+pub use super::spin::end;
 
 /// The copy; killed with the value.
 #[derive(Debug)]
@@ -114,10 +115,4 @@ impl Drop for Copy {
             end(pid);
         }
     }
-}
-
-/// Ends a copy, also one that nobody has taken over yet.
-pub fn end(pid: i32) {
-    let _ = sys::process::kill(pid, sys::abi::signal::SIGKILL);
-    while matches!(ptrace::wait(pid, true), Ok(Some(Event::Stopped(..)))) {}
 }

@@ -23,6 +23,7 @@ use sys::text::Text;
 use sys::{Errno, Sysno};
 
 use super::arena::Arena;
+use super::filters::Surroundings;
 use super::request::Tcp;
 use super::{kind, outside};
 use crate::pages::{self, Run, Runs};
@@ -35,18 +36,24 @@ struct One {
     proc: Owned,
     mem: Option<Owned>,
     pidfd: Owned,
+    surroundings: Surroundings,
 }
 
 impl One {
-    fn new(pid: i32, proc: Owned) -> Result<Self> {
+    fn new(pid: i32, proc: Owned, surroundings: Surroundings) -> Result<Self> {
         let gone = |e| Error::failed(format_args!("process {pid}"), "is not there, or may not be looked at", e);
         Ok(Self {
             outer: pid,
             inner: state::target::inner_id(proc.fd(), c"status").unwrap_or(pid),
             mem: sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDONLY, 0).ok(),
             pidfd: sys::process::pidfd(pid, 0).map_err(gone)?,
+            surroundings,
             proc,
         })
+    }
+
+    fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
+        sys::process::borrow_descriptor(self.pidfd.fd(), fd)
     }
 
     fn threads(&self) -> Vec<i32> {
@@ -84,6 +91,7 @@ struct DryRun {
     entered: usize,
     tcp: Tcp,
     found: Vec<Found>,
+    shows_descriptors: bool,
 }
 
 /// How often a process is looked at that seems to have something which blocks a save: it runs meanwhile.
@@ -115,6 +123,15 @@ pub fn blockers(pid: i32, tcp: Tcp) -> Result<Vec<String>> {
     Ok(lasting.into_iter().map(|one| one.line).collect())
 }
 
+/// Whether what descriptors of running processes lead to can be looked into (pidfd_getfd(2)): filters of containers forbid that. A save has them sent, and
+/// may refuse what [`blockers`] did not see.
+#[must_use]
+pub fn shows_descriptors() -> bool {
+    let own = sys::process::pidfd(sys::process::pid(), 0);
+    // No process has this one: the answer is whether it would be given.
+    own.and_then(|own| sys::process::borrow_descriptor(own.fd(), -1).map(drop)).err() == Some(Errno::EBADF)
+}
+
 /// The same at this moment.
 fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
     let pid = super::program(pid)?;
@@ -124,8 +141,16 @@ fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
     if let Err(error) = kind::check(pid, &proc).and_then(|()| kind::is_not_above(pid)) {
         return Ok(std::vec![Found::of(error)]);
     }
-    let mut dry_run = DryRun { all: std::vec![One::new(pid, proc)?], entered: 0, tcp, found: Vec::new() };
+    let surroundings = Surroundings::of(pid, false)?;
+    let mut dry_run = DryRun {
+        all: std::vec![One::new(pid, proc, surroundings)?],
+        entered: 0,
+        tcp,
+        found: Vec::new(),
+        shows_descriptors: shows_descriptors(),
+    };
     while let Some(one) = dry_run.all.get(dry_run.entered) {
+        let (surroundings, parent) = (one.surroundings.clone(), (one.inner, one.proc.fd()));
         let (outer, tracer) = (one.outer, super::tracer::tracer(one.proc.fd(), one.outer));
         let threads = one.threads();
         // One that ends meanwhile, or has ended, blocks nothing.
@@ -135,7 +160,8 @@ fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
         }
         for child in children {
             let proc = super::member::directory(child).and_then(|proc| kind::check(child, &proc).map(|()| proc));
-            match proc.and_then(|proc| One::new(child, proc)) {
+            let own = proc.and_then(|proc| Ok((surroundings.of_child((child, proc.fd()), parent)?, proc)));
+            match own.and_then(|(own, proc)| One::new(child, proc, own)) {
                 Ok(one) => dry_run.all.push(one),
                 Err(error) if kind::is_over(&error) => {}
                 Err(error) => dry_run.found.push(Found::of(error)),
@@ -148,7 +174,7 @@ fn look(pid: i32, tcp: Tcp) -> Result<Vec<Found>> {
         for &tid in &threads {
             dry_run.note(|l| super::kind::check_thread(l.proc(), tid).map(drop));
             dry_run.note(|l| state::process::check_thread(l, tid));
-            dry_run.note(|l| super::filters::check(l.proc(), tid));
+            dry_run.note(|_| super::filters::check(tid, &surroundings));
         }
         let owners = Owners::unknown();
         dry_run.note(|l| state::posix_timer::read(l, &owners).map(drop));
@@ -238,7 +264,7 @@ impl Inside for DryRun {
         if let ([Arg::Value(first), ..], true) = (&mut args, super::target::OF_DESCRIPTORS.contains(&number)) {
             (one, *first) = (self.one(*first >> FD_BITS), *first & FD_MASK as usize);
         }
-        let made = outside::call(one.outer, one.outer, one.pidfd.fd(), number, args, data);
+        let made = outside::call(one.outer, one.outer, |fd| one.borrow(fd), number, args, data);
         let made = made.or_else(|| outside::call_of_system(one.proc.fd(), number, args, data));
         made.unwrap_or(Err(Errno::ENOSYS))
     }
@@ -285,10 +311,18 @@ impl Target for DryRun {
     }
 
     fn blocked(&mut self, error: Error) -> Result<()> {
+        // What cannot be looked into from here sends its descriptors when it stands still.
+        if !self.shows_descriptors && matches!(error.errno(), Some(Errno::EPERM | Errno::ENOSYS)) {
+            return Ok(());
+        }
         let pid_of = |place: usize| self.all.get(place).map(|one| one.inner as u32);
         let error = error.with_processes(pid_of);
         self.found.push(Found::of(error));
         Ok(())
+    }
+
+    fn shows_descriptors(&self) -> bool {
+        self.shows_descriptors
     }
 
     fn stands_still(&self) -> bool {
@@ -336,7 +370,7 @@ impl Target for DryRun {
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
         let (whose, fd) = self.whose(fd);
-        sys::process::borrow_descriptor(whose.pidfd.fd(), fd)
+        whose.borrow(fd)
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

@@ -23,8 +23,10 @@ mod signals;
 
 use self::signals::{count_signals, waiting_signals};
 use super::confined;
-use super::filters::FilterChain;
+use super::filters::{FilterChain, Surroundings};
 use super::place::Place;
+pub use super::procfs::directory;
+use super::procfs::{gone, namespace};
 use super::resume;
 use super::stop::Stopped as StoppedProcess;
 use super::target::{self, Remote, Subject};
@@ -81,6 +83,8 @@ pub struct Seized {
     place: Place,
     stopped: StoppedProcess,
     look: Option<Question>,
+    /// What is known of its filters.
+    surroundings: Surroundings,
     /// Room for a thread's XSAVE area, there already.
     room: Vec<u8>,
 }
@@ -92,6 +96,7 @@ pub struct Halted {
     by_signal: bool,
     /// What tells whether a security module restricts it.
     look: Option<Question>,
+    surroundings: Surroundings,
     first: Registers,
     others: Vec<Registers>,
 }
@@ -113,19 +118,6 @@ pub struct Known {
     pub confined: bool,
     /// All threads have the same credentials.
     pub same_credentials: bool,
-}
-
-/// Its directory in `/proc`.
-///
-/// # Errors
-/// It is gone.
-pub fn directory(pid: i32) -> Result<Owned> {
-    let path = Text::<32>::of(format_args!("/proc/{pid}"));
-    sys::fs::open(path.as_c_str(), sys::abi::O_DIRECTORY, 0).map_err(gone(pid))
-}
-
-fn gone(pid: i32) -> impl Fn(Errno) -> Error {
-    move |e| Error::failed(format_args!("process {pid}"), "is not there, or may not be read", e)
 }
 
 /// Ids of the children that these threads of a process have.
@@ -164,16 +156,9 @@ pub fn belongs((child, proc): (i32, Fd), (root, of_root): (i32, Fd)) -> Result<(
         (sys::abi::KCMP_SIGHAND, "shares its signal handlers with another process"),
     ];
     let refuse = |why, remedy| Err(Error::refused(format_args!("child process {child}"), why, remedy));
-    let namespace = |proc, link| {
-        let mut buffer = [0; 64];
-        match sys::fs::read_link_at(proc, link, &mut buffer) {
-            // A kernel that has no such namespaces has no such file.
-            Ok(_) | Err(Errno::ENOENT) => Ok(buffer),
-            Err(e) => Err(Error::failed(format_args!("child process {child}"), "its namespaces cannot be read", e)),
-        }
-    };
+    let failed = |e| Error::failed(format_args!("child process {child}"), "its namespaces cannot be read", e);
     for link in NAMESPACES {
-        if namespace(proc, link)? != namespace(of_root, link)? {
+        if namespace(proc, link).map_err(failed)? != namespace(of_root, link).map_err(failed)? {
             return refuse("lives in other namespaces", "save it by itself");
         }
     }
@@ -189,13 +174,14 @@ impl Seized {
     ///
     /// # Errors
     /// It may not be traced, or is gone.
-    pub fn new(pid: i32, proc: Owned, withhold: Option<i32>) -> Result<Self> {
+    pub fn new(pid: i32, proc: Owned, withhold: Option<i32>, surroundings: Surroundings) -> Result<Self> {
+        surroundings.prepare()?;
         let stopped = StoppedProcess::seize(pid, proc.fd(), withhold)?;
         let pidfd = sys::process::pidfd(pid, 0).map_err(gone(pid))?;
         let mem = sys::fs::open_at(proc.fd(), c"mem", sys::abi::O_RDWR, 0).map_err(gone(pid))?;
         let place = Place::find(proc.fd(), mem.fd())?;
         let look = confined::question(proc.fd());
-        Ok(Self { pid, proc, pidfd, mem, place, stopped, look, room: std::vec![1; XSAVE_MAX] })
+        Ok(Self { pid, proc, pidfd, mem, place, stopped, look, surroundings, room: std::vec![1; XSAVE_MAX] })
     }
 
     /// How many threads it has.
@@ -209,13 +195,13 @@ impl Seized {
     /// # Errors
     /// It does not stop, or is gone.
     pub fn halt(self, origin: &Origin) -> Result<Option<Halted>> {
-        let Self { pid, proc, pidfd, mem, place, mut stopped, look, mut room } = self;
+        let Self { pid, proc, pidfd, mem, place, mut stopped, look, surroundings, mut room } = self;
         if !stopped.stop()? || !place.is_as_found(mem.fd()) {
             return Ok(None);
         }
         let mut registers = Vec::new();
         for tid in stopped.tids().to_vec() {
-            let others = (&origin.components, registers.last());
+            let others = (&origin.components, &surroundings, registers.last());
             let one = Registers::read(&mut stopped, tid, (&place, mem.fd()), others, &mut room)?;
             registers.extend(one);
         }
@@ -237,7 +223,7 @@ impl Seized {
         let inner = first.status.own;
         let by_signal = stopped.by_signal();
         let subject = Subject { outer: pid, inner, proc, mem, pidfd, stopped, place, at };
-        Ok(Some(Halted { subject, by_signal, look, first, others }))
+        Ok(Some(Halted { subject, by_signal, look, surroundings, first, others }))
     }
 }
 
@@ -260,6 +246,12 @@ impl Halted {
     #[must_use]
     pub fn proc(&self) -> Fd {
         self.subject.proc.fd()
+    }
+
+    /// What is known of its filters, its own id, and its directory in `/proc`.
+    #[must_use]
+    pub fn surroundings(&self) -> (Surroundings, (i32, Fd)) {
+        (self.surroundings.clone(), (self.subject.inner, self.proc()))
     }
 
     /// Ids of its children, also of those that have ended.
@@ -300,7 +292,7 @@ impl Halted {
         (reset_tcp, with_files): (bool, state::WithFiles),
         alone: bool,
     ) -> Result<Option<(Remote, Known)>> {
-        let Self { subject, by_signal: stopped, look, first, others } = self;
+        let Self { subject, by_signal: stopped, look, first, others, .. } = self;
         let own = first.status.credentials;
         let same_credentials = own.is_some() && others.iter().all(|other| other.status.credentials == own);
         let pid = subject.outer;

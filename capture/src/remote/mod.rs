@@ -21,6 +21,7 @@ mod kind;
 mod member;
 mod outside;
 mod place;
+mod procfs;
 mod request;
 mod resume;
 mod spin;
@@ -45,7 +46,8 @@ use state::{Error, ErrorKind, Result};
 
 use self::arena::Arena;
 pub use self::connections::Shielded;
-pub use self::dry_run::blockers;
+pub use self::dry_run::{blockers, shows_descriptors};
+use self::filters::Surroundings;
 pub use self::request::{Ending, Options, Report, Tcp};
 use self::target::Pause;
 use self::tree::Found;
@@ -200,7 +202,8 @@ fn attempt(
         return Ok(Attempt::Restarting);
     }
     // All that can be done while it runs.
-    let seized = member::Seized::new(pid, proc, options.ending.map(|ending| ending.signal))?;
+    let surroundings = Surroundings::of(pid, options.job.is_some())?;
+    let seized = member::Seized::new(pid, proc, options.ending.map(|ending| ending.signal), surroundings)?;
     let mut common = Arena::map()?;
     common.warm(seized.threads());
     let origin = Origin::now()?;

@@ -2,7 +2,7 @@
 
 use state::Arg;
 use sys::abi::F_GETFD;
-use sys::fs::Fd;
+use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
 /// Makes a call about a System V object of the process's IPC namespace, where that is this one's, too. `None`: it can only be made inside.
@@ -39,7 +39,7 @@ fn make(number: Sysno, numbers: [usize; 6]) -> Option<sys::Result<usize>> {
 pub fn call(
     pid: i32,
     tid: i32,
-    pidfd: Fd,
+    borrow: impl FnOnce(Fd) -> sys::Result<Owned>,
     number: Sysno,
     args: [Arg; 6],
     data: &mut [u8],
@@ -53,7 +53,7 @@ pub fn call(
         // A flag of the number, not of what is open: a borrowed one has its own.
         Sysno::fcntl if *second == F_GETFD.number() => return None,
         Sysno::ioctl | Sysno::fcntl | Sysno::timerfd_gettime => {
-            borrowed = sys::process::borrow_descriptor(pidfd, *first as Fd).ok()?;
+            borrowed = borrow(*first as Fd).ok()?;
             *first = borrowed.fd() as usize;
         }
         _ => return None,

@@ -51,3 +51,9 @@ pub fn wait(tid: i32) -> sys::Result<Option<Event>> {
     }
     ptrace::wait(tid, true)
 }
+
+/// Ends a process that is traced, also a copy that nobody has taken over yet.
+pub fn end(pid: i32) {
+    let _ = sys::process::kill(pid, sys::abi::signal::SIGKILL);
+    while matches!(ptrace::wait(pid, true), Ok(Some(Event::Stopped(..)))) {}
+}

@@ -15,6 +15,10 @@ pub struct Status {
     pub filtered: bool,
     /// It is strict mode.
     pub strict: bool,
+    /// How many filters it has; `None`: the kernel does not tell (before Linux 5.9).
+    pub filters: Option<u64>,
+    /// Capabilities that it has, or could get.
+    pub capabilities: u64,
     /// What it executes gets no privilege.
     pub no_new_privs: bool,
     /// The process has locked memory.
@@ -60,6 +64,8 @@ impl Status {
                     status.own = own.and_then(|n| i32::try_from(n).ok()).unwrap_or(tid);
                 }
                 b"Seccomp" => (status.filtered, status.strict) = (value != b"0", value == b"1"),
+                b"Seccomp_filters" => status.filters = sys::text::decimal(value),
+                b"CapPrm" | b"CapBnd" => status.capabilities |= set().unwrap_or(u64::MAX),
                 b"NoNewPrivs" => status.no_new_privs = value == b"1",
                 b"VmSize" => status.size = first_number(value),
                 b"VmRSS" => status.resident = first_number(value),

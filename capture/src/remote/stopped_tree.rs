@@ -17,8 +17,7 @@ use sys::fs::{Fd, Owned};
 use sys::{Errno, Sysno};
 
 use super::connections::{self, Connections, Shielded};
-use super::copy;
-use super::target::{OF_DESCRIPTORS, Remote};
+use super::{copy, target, target::Remote};
 
 /// Bits of an address; those above tell whose it is, counted from 1.
 const ADDRESS_BITS: u32 = 48;
@@ -191,7 +190,7 @@ impl Inside for StoppedTree {
             // SAFETY: the caller vouches for the call.
             return unsafe { self.member_mut(place).call(number, args, data) };
         };
-        if OF_DESCRIPTORS.contains(&number) {
+        if target::OF_DESCRIPTORS.contains(&number) {
             (place, *first) = (*first >> FD_BITS, *first & FD_MASK as usize);
             if place >= self.members.len() {
                 // SAFETY: as above.
@@ -332,7 +331,8 @@ impl Target for StoppedTree {
     }
 
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
-        sys::fs::same_description_between(self.holder(a), self.holder(b))
+        let borrowed = || sys::fs::same_own(self.borrow(a).ok()?.fd(), self.borrow(b).ok()?.fd());
+        sys::fs::same_description_between(self.holder(a), self.holder(b)).or_else(borrowed)
     }
 
     fn order_of_descriptions(&self, a: Fd, b: Fd) -> Option<Ordering> {
@@ -340,7 +340,8 @@ impl Target for StoppedTree {
     }
 
     fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
-        sys::fs::same_description_between((sys::process::pid(), own), self.holder(fd))
+        let borrowed = || sys::fs::same_own(own, self.borrow(fd).ok()?.fd());
+        sys::fs::same_description_between((sys::process::pid(), own), self.holder(fd)).or_else(borrowed)
     }
 
     fn carries_files(&self) -> state::WithFiles {

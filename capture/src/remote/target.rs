@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use state::{Error, Question, Result, Target};
+use state::{Error, Result, Target};
 use sys::abi::mm::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE};
 use sys::abi::signal::Siginfo;
 use sys::fs::{Fd, Owned};
@@ -15,8 +15,9 @@ use sys::{Errno, Sysno};
 mod apart;
 mod inside;
 mod live;
+mod sent;
 
-use super::ahead::{self, Answer, Table};
+use super::ahead::Answer;
 use super::connections::Connections;
 use super::copy::Copy;
 use super::filters::FilterChain;
@@ -103,6 +104,8 @@ pub struct Remote {
     lost: AtomicBool,
     /// Answers to calls that were made ahead.
     answers: Vec<Answer>,
+    /// Its descriptors, where they cannot be taken from it.
+    sent: Option<HashMap<Fd, Owned>>,
     /// The process has locked memory.
     locks_memory: bool,
     /// It has shared mappings; `None`: not asked since it stands still.
@@ -160,6 +163,7 @@ impl Remote {
             held: None,
             lost: AtomicBool::new(false),
             answers: Vec::new(),
+            sent: None,
             locks_memory: first.status.locks_memory,
             shares: None,
             resident: first.status.resident,
@@ -182,6 +186,7 @@ impl Remote {
         if let Some(injected) = remote.first.as_mut() {
             injected.settle(first, &place, mem)?;
         }
+        remote.have_descriptors_sent()?;
         Ok(remote)
     }
 
@@ -199,38 +204,6 @@ impl Remote {
             return Ok(());
         }
         self.other = Some(Injected::run(thread, &self.place, self.mem.fd())?);
-        Ok(())
-    }
-
-    /// Makes these calls on the thread in use, or in the copy, all at once where it can: each is answered when it is made next.
-    ///
-    /// # Errors
-    /// The thread has ended.
-    pub fn ask(&mut self, questions: &[Question]) -> Result<()> {
-        let failed = |e| Error::failed(format_args!("memory of the process"), "cannot be written by a tracer", e);
-        let at = self.place.data();
-        self.complete_copy();
-        let mut parts = ahead::parts(questions, DATA).peekable();
-        while let Some(some) = parts.next() {
-            let mut table = Table::new(some, at);
-            let mem = self.memory();
-            sys::fs::pwrite_all(mem, &table.bytes, at).map_err(failed)?;
-            let injected = self.other.as_mut().or(self.first.as_mut());
-            let made = match (self.copy.as_ref().filter(|_| self.stopped.is_none()), injected) {
-                (Some(copy), _) => copy.call_all(&self.place, at, &table.calls(some.len())).map_err(failed)?,
-                (None, Some(injected)) if self.readies && parts.peek().is_none() => {
-                    let (made, middle) = injected.call_all_and_fork(at, &table.calls(some.len()))?;
-                    self.making = middle.map_or(self.making, Making::Ready);
-                    made
-                }
-                (None, Some(injected)) => injected.call_all(at, &table.calls(some.len()))?,
-                (None, None) => false,
-            };
-            if made {
-                sys::fs::pread_exact(mem, &mut table.bytes, at).map_err(failed)?;
-                self.answers.extend(table.answers(some));
-            }
-        }
         Ok(())
     }
 
@@ -346,7 +319,8 @@ impl Target for Remote {
     }
 
     fn same_description(&self, a: Fd, b: Fd) -> Option<bool> {
-        sys::fs::same_description_in(self.outer, a, b)
+        let borrowed = || sys::fs::same_own(self.borrow(a).ok()?.fd(), self.borrow(b).ok()?.fd());
+        sys::fs::same_description_in(self.outer, a, b).or_else(borrowed)
     }
 
     fn order_of_descriptions(&self, a: Fd, b: Fd) -> Option<core::cmp::Ordering> {
@@ -354,7 +328,8 @@ impl Target for Remote {
     }
 
     fn is_same(&self, own: Fd, fd: Fd) -> Option<bool> {
-        sys::fs::same_description_between((sys::process::pid(), own), (self.outer, fd))
+        let borrowed = || sys::fs::same_own(own, self.borrow(fd).ok()?.fd());
+        sys::fs::same_description_between((sys::process::pid(), own), (self.outer, fd)).or_else(borrowed)
     }
 
     fn carries_files(&self) -> state::WithFiles {
@@ -378,7 +353,10 @@ impl Target for Remote {
     }
 
     fn borrow(&self, fd: Fd) -> sys::Result<Owned> {
-        sys::process::borrow_descriptor(self.pidfd.fd(), fd)
+        match &self.sent {
+            Some(sent) => sys::fs::duplicate(sent.get(&fd).ok_or(Errno::EPERM)?.fd()),
+            None => sys::process::borrow_descriptor(self.pidfd.fd(), fd),
+        }
     }
 
     fn read_memory(&self, addr: u64, to: &mut [u8]) -> sys::Result<()> {

@@ -14,7 +14,7 @@ use sys::fs::Fd;
 use sys::ptrace;
 use sys::signal::bit;
 
-use super::filters::{self, FilterChain};
+use super::filters::{self, FilterChain, Surroundings};
 use super::place::Place;
 use super::status::Status;
 use super::stop::Stopped;
@@ -83,7 +83,7 @@ impl Registers {
         stopped: &mut Stopped,
         tid: i32,
         (place, mem): (&Place, Fd),
-        (components, before): (&Components, Option<&Self>),
+        (components, surroundings, before): (&Components, &Surroundings, Option<&Self>),
         room: &mut [u8],
     ) -> Result<Option<Self>> {
         let mut regs;
@@ -108,7 +108,7 @@ impl Registers {
         leave_critical_section(tid, &mut regs, mem);
         let status = Status::read(tid).map_err(|_| ended(tid))?;
         // Asked before any call is made in it: a filter may end the process for one.
-        let chain = filters::read(tid, &status, before.and_then(|other| other.chain.as_ref()))?;
+        let chain = filters::read(tid, &status, (surroundings, before.and_then(|other| other.chain.as_ref())))?;
         if ptrace::dispatches_calls(tid) {
             let object = format_args!("thread {tid} (system call user dispatch)");
             return Err(Error::refused(object, "cannot be carried", "save it when it has switched that off"));

@@ -11,9 +11,10 @@ use image_format::record::process::PROCESSES_MAX;
 use state::process::Relation;
 use state::process::restarting::Part;
 use state::{Error, ErrorKind, Result};
-use sys::fs::Owned;
+use sys::fs::{Fd, Owned};
 
 use super::connections::Connections;
+use super::filters::Surroundings;
 use super::member::{self, Halted, Known, Seized};
 use super::stopped_tree::StoppedTree;
 use super::target::{Pause, Remote};
@@ -50,9 +51,9 @@ pub fn halt(root: Seized, origin: &Origin, how: (Pause, Instant), options: Optio
     let mut place = 0;
     while let (Some(parent), Some(own)) = (halted.get(place), relations.get(place)) {
         let own = own.record.pid.get();
-        let children = parent.children()?;
+        let (children, surroundings) = (parent.children()?, parent.surroundings());
         for child in children {
-            match stop(child, own, origin, options.ending.map(|ending| ending.signal))? {
+            match stop(child, (&surroundings, own), origin, options.ending.map(|ending| ending.signal))? {
                 Child::Stands(stopped) => {
                     let root = halted.first().map(|root| (root.pid(), root.proc()));
                     root.map_or(Ok(()), |root| member::belongs((child, stopped.proc()), root))?;
@@ -153,7 +154,12 @@ enum Child {
 }
 
 /// Stops a child. One that calls exec or makes a thread settles, as does one at its end: nobody who stands still has to run for that.
-fn stop(child: i32, parent: u32, origin: &Origin, withhold: Option<i32>) -> Result<Child> {
+fn stop(
+    child: i32,
+    ((surroundings, maker), parent): (&(Surroundings, (i32, Fd)), u32),
+    origin: &Origin,
+    withhold: Option<i32>,
+) -> Result<Child> {
     const ATTEMPTS: u32 = 50;
     const MOMENT: Duration = Duration::from_millis(1);
     for _ in 0..ATTEMPTS {
@@ -166,7 +172,9 @@ fn stop(child: i32, parent: u32, origin: &Origin, withhold: Option<i32>) -> Resu
             break;
         }
         let ends = kind::has_no_program(&proc);
-        let seized = kind::check(child, &proc).and_then(|()| Seized::new(child, proc, withhold));
+        let seized = kind::check(child, &proc)
+            .and_then(|()| surroundings.of_child((child, proc.fd()), *maker))
+            .and_then(|own| Seized::new(child, proc, withhold, own));
         let error = match seized.and_then(|seized| seized.halt(origin)) {
             Ok(Some(stopped)) => return Ok(Child::Stands(Box::new(stopped))),
             Ok(None) => None,

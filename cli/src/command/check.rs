@@ -113,7 +113,12 @@ fn process(pid: i32, tcp: Tcp, json: bool) -> Result<(), Failure> {
     } else if blocked {
         stdout::print(blockers.join("\n") + "\n")?;
     } else {
-        stdout::print(format_args!("process {pid}: nothing blocks a save\n"))?;
+        let unseen = if remote::shows_descriptors() {
+            ""
+        } else {
+            ", as far as can be seen from here: a filter forbids to look into its pipes and sockets while it runs (pidfd_getfd)"
+        };
+        stdout::print(format_args!("process {pid}: nothing blocks a save{unseen}\n"))?;
     }
     if blocked { Err(Failure::status(ExitCode::SaveFailed as u8)) } else { Ok(()) }
 }

@@ -237,7 +237,7 @@ fn limits() -> Vec<Fact> {
         plain(
             "seccomp",
             seccomp(),
-            "save, restart: system calls that a filter forbids fail; a program under one is saved by its PID, as root",
+            "save, restart: system calls that a filter forbids fail; what has no other than this is saved, and others by their PID, as root",
         ),
         plain("pid-max", read("/proc/sys/kernel/pid_max"), "restart --pid keep: ids below this one"),
         plain("nofile", limit(Resource::Nofile), "restart: descriptors below this one"),

@@ -69,6 +69,7 @@ fn tell_apart<T: Target>(
             match target.same_description(first.fd as Fd, file.fd as Fd) {
                 Some(false) => continue,
                 // What looks shared is taken for shared, as duplicates are the rule; but these all look the same.
+                None if file.mode & S_IFMT == 0 && !target.shows_descriptors() => continue,
                 None if file.mode & S_IFMT == 0 => {
                     return save.target.blocked(Error::refused(
                         Object::Descriptors([(first.fd, None), (file.fd, None)]),

@@ -186,6 +186,9 @@ struct Holder {
 
 impl Holder {
     fn of<T: Target>(target: &T, file: &OpenFile) -> Result<Option<Self>> {
+        if !target.shows_descriptors() {
+            return Ok(None);
+        }
         let failed = |e| Error::failed(Object::descriptor(file.fd, format_args!("socket")), "cannot be examined", e);
         let own = target.borrow(file.fd as Fd).map_err(failed)?;
         let is = |name| number(own.fd(), SOL_SOCKET, name).map_err(failed);

@@ -23,6 +23,7 @@ pub const SO_REUSEADDR: u32 = 2;
 pub const SO_ERROR: u32 = 4;
 pub const SO_LINGER: u32 = 13;
 pub const SO_REUSEPORT: u32 = 15;
+pub const SO_PASSCRED: u32 = 16;
 pub const SO_PEERCRED: u32 = 17;
 pub const SO_RCVLOWAT: u32 = 18;
 pub const TCP_DEFER_ACCEPT: u32 = 9;
@@ -57,6 +58,7 @@ pub const NETLINK_KOBJECT_UEVENT: u32 = 15;
 pub const NETLINK_GENERIC: u32 = 16;
 
 pub const SCM_RIGHTS: u32 = 1;
+pub const SCM_CREDENTIALS: u32 = 2;
 pub const SCM_PIDFD: u32 = 4;
 /// Most instructions of a packet filter.
 pub const BPF_MAXINSNS: usize = 4096;

@@ -25,11 +25,14 @@ pub const PEEKSIGINFO_SHARED: u32 = 1;
 pub const PTRACE_O_TRACESYSGOOD: usize = 1;
 pub const PTRACE_O_TRACECLONE: usize = 1 << 3;
 pub const PTRACE_O_TRACEEXEC: usize = 1 << 4;
+/// Stops for `SECCOMP_RET_TRACE`.
+pub const PTRACE_O_TRACESECCOMP: usize = 1 << 7;
 pub const PTRACE_O_EXITKILL: usize = 1 << 20;
 /// No filter is applied to the thread's calls while it is traced: for CAP_SYS_ADMIN in the first user namespace, below no filter.
 pub const PTRACE_O_SUSPEND_SECCOMP: usize = 1 << 21;
 pub const PTRACE_EVENT_CLONE: i32 = 3;
 pub const PTRACE_EVENT_EXEC: i32 = 4;
+pub const PTRACE_EVENT_SECCOMP: i32 = 7;
 pub const PTRACE_EVENT_STOP: i32 = 128;
 
 pub const NT_PRSTATUS: usize = 1;

@@ -30,6 +30,7 @@ pub const F_SETOWN: NumberCommand = NumberCommand(8);
 pub const F_SETSIG: NumberCommand = NumberCommand(10);
 pub const F_GETSIG: NumberCommand = NumberCommand(11);
 pub const F_SETLEASE: NumberCommand = NumberCommand(1024);
+pub const F_GETLEASE: NumberCommand = NumberCommand(1025);
 pub const F_SETPIPE_SZ: NumberCommand = NumberCommand(1031);
 pub const F_GETPIPE_SZ: NumberCommand = NumberCommand(1032);
 pub const F_ADD_SEALS: NumberCommand = NumberCommand(1033);

@@ -7,6 +7,7 @@ pub const SIGINT: i32 = 2;
 pub const SIGQUIT: i32 = 3;
 pub const SIGTRAP: i32 = 5;
 pub const SIGKILL: i32 = 9;
+pub const SIGSYS: i32 = 31;
 pub const SIGUSR1: i32 = 10;
 pub const SIGSEGV: i32 = 11;
 pub const SIGUSR2: i32 = 12;

@@ -30,11 +30,27 @@ impl Injected {
     /// # Errors
     /// The thread has ended.
     pub fn begin_fork(&mut self) -> Result<sys::Result<i32>> {
-        if !self.may_fork() {
+        let made = self.clone(MIDDLE)?;
+        made.iter().for_each(|middle| release(*middle));
+        Ok(made)
+    }
+
+    /// Makes a process that shares the program's memory and has its descriptors, to send them: it stands still before its first instruction.
+    /// [`Injected::abandon_fork`] must follow.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn make_sender(&mut self) -> Result<sys::Result<i32>> {
+        self.clone(sys::abi::CLONE_VM)
+    }
+
+    /// Makes a process, which stands still before its first instruction; the thread waits for its end.
+    fn clone(&mut self, flags: usize) -> Result<sys::Result<i32>> {
+        if !self.may_fork(flags) {
             return Ok(Err(Errno::EPERM));
         }
         let (signals_end, rip) = (self.signals_end(), self.code + Run::fork());
-        let (rax, rdi) = (Sysno::clone as u64, MIDDLE as u64);
+        let (rax, rdi) = (Sysno::clone as u64, flags as u64);
         self.set(&UserRegs { rip, rax, rdi, rsi: 0, rdx: 0, r10: 0, r8: 0, ..self.telling() })?;
         // No event: the call failed; the thread asks for the end of a child that does not exist and goes back.
         let failed = |result: u64| Ok(Err(Errno::from_ret(result as usize).err().unwrap_or(Errno::EAGAIN)));
@@ -46,9 +62,7 @@ impl Injected {
             let regs = ptrace::registers(self.tid).ok().flatten().ok_or_else(|| ended(self.tid))?;
             return failed(regs.rax);
         }
-        let middle = self.middle()?;
-        release(middle);
-        Ok(Ok(middle))
+        self.middle().map(Ok)
     }
 
     /// As [`Injected::call_all`], and when all calls are made begins to make a copy, at once: the process in the middle, if there is one,
@@ -57,7 +71,7 @@ impl Injected {
     /// # Errors
     /// The thread has ended.
     pub fn call_all_and_fork(&mut self, table: u64, calls: &[(usize, [usize; 6])]) -> Result<(bool, Option<i32>)> {
-        if !self.signals_end() || !self.may_fork() || !self.tolerates(calls) {
+        if !self.signals_end() || !self.may_fork(MIDDLE) || !self.tolerates(calls) {
             return self.call_all(table, calls).map(|made| (made, None));
         }
         self.set(&self.table_of(table, calls.len(), MIDDLE))?;
@@ -73,16 +87,28 @@ impl Injected {
     /// The thread has ended.
     pub fn abandon_fork(&mut self, middle: i32) -> Result<()> {
         copy::end(middle);
-        self.go().map(drop)
+        self.await_end()
+    }
+
+    /// Has come back from its wait for the process that it made.
+    fn await_end(&mut self) -> Result<()> {
+        if self.signals_end() {
+            return self.go().map(drop);
+        }
+        // Exit of clone, entry and exit of the wait for the other process.
+        for _ in 0..3 {
+            self.step()?;
+        }
+        Ok(())
     }
 
     /// Whether filters leave it alone for all of this.
-    fn may_fork(&self) -> bool {
+    fn may_fork(&self, flags: usize) -> bool {
         let wait = [P_PID, 1, 0, WEXITED | WALL, 0, 0];
         let clone = |flags| (Sysno::clone as usize, [flags, 0, 0, 0, 0, 0]);
         // The one in the middle has the thread's filters, and its memory: what ends it may end both.
         let end = (Sysno::exit_group as usize, [0; 6]);
-        self.tolerates(&[clone(MIDDLE), clone(sys::abi::CLONE_FILES), (Sysno::waitid as usize, wait), end])
+        self.tolerates(&[clone(flags), clone(sys::abi::CLONE_FILES), (Sysno::waitid as usize, wait), end])
     }
 
     /// Makes the thread, which was stopped in its clone(2), go over to code that needs no memory, and give that back.
@@ -130,14 +156,7 @@ impl Injected {
             }
             let _ = ptrace::resume(middle, 0);
         }
-        if self.signals_end() {
-            self.go()?;
-        } else {
-            // Exit of clone, entry and exit of the wait for the middle process.
-            for _ in 0..3 {
-                self.step()?;
-            }
-        }
+        self.await_end()?;
         Ok(copy)
     }
 }

@@ -275,6 +275,7 @@ impl Remote {
     /// Takes away what was put into the process and lets it go on.
     pub(in crate::remote) fn let_go(&mut self, kill: bool) {
         self.complete_copy();
+        self.sent = None;
         if self.stopped.is_some() && !self.lost.load(Ordering::Relaxed) {
             if let Some(other) = self.other.take() {
                 let _ = other.put_back();
