@@ -5,6 +5,7 @@ mod older;
 #[cfg(feature = "std")]
 mod parallel;
 mod progress;
+mod stream;
 #[cfg(feature = "std")]
 mod written;
 
@@ -16,7 +17,6 @@ use image_format::writer::Full;
 use state::content::Contents;
 use state::{Error, ErrorKind, Result, Scratch, Target};
 use sys::Errno;
-use sys::abi::POLLOUT;
 use sys::fs::{Fd, Owned};
 
 use self::file::NewFile;
@@ -137,7 +137,7 @@ impl Output {
                 let zeros = [0; image_format::PAGE as usize];
                 *at = offset + bytes.len() as u64;
                 let gap = zeros.get(..gap).ok_or(Errno::ESPIPE);
-                gap.and_then(|gap| write_to(*fd, gap, given_up)).and_then(|()| write_to(*fd, bytes, given_up))
+                gap.and_then(|gap| stream::write(*fd, gap, given_up)).and_then(|()| stream::write(*fd, bytes, given_up))
             }
             To::Done(_) => Err(Errno::EBADF),
         };
@@ -381,24 +381,6 @@ impl Output {
             _ => None,
         }
     }
-}
-
-/// Writes to a stream, whose reader may never come for it: what is given up must not wait there.
-fn write_to(fd: Fd, bytes: &[u8], given_up: Option<fn() -> bool>) -> sys::Result<()> {
-    /// `PIPE_BUF`: a pipe with room for anything has room for as much.
-    const PIECE: usize = 4096;
-    /// How long between two questions, milliseconds.
-    const PAUSE: i64 = 100;
-    let Some(given_up) = given_up else { return sys::fs::write_all(fd, bytes) };
-    for piece in bytes.chunks(PIECE) {
-        while sys::fs::ready_within(fd, POLLOUT, PAUSE)? == 0 {
-            if given_up() {
-                return Err(Errno::EINTR);
-            }
-        }
-        sys::fs::write_all(fd, piece)?;
-    }
-    Ok(())
 }
 
 /// Reads a part of a run, from this address or offset on.
