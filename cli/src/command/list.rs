@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::image::ImageFile;
 use crate::job;
 use crate::run::{images, lock};
-use crate::show::layout::table;
+use crate::show::layout::lines;
 use crate::stdout;
 use crate::text;
 
@@ -96,7 +96,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         ]
     });
     let head = ["IMAGE", "PROGRAM", "SAVED", "SIZE", "RESTARTS", "STATE"];
-    stdout::print(format_args!("{}\n", table(&head, &[3, 4], rows.collect())))
+    stdout::print(format_args!("{}\n", lines(&head, &[3, 4], rows.collect())))
 }
 
 /// None: it is no image, or this user may not read it.

@@ -17,16 +17,59 @@ static PID: AtomicI32 = AtomicI32::new(0);
 
 /// Whether it has ended, or is about to. One that there is not tells nothing.
 pub fn was_hit() -> bool {
+    /// How often it is looked at, a millisecond apart, until it is asleep or has ended.
+    const LOOKS: u32 = 1000;
     let pid = PID.load(Ordering::Relaxed);
     if pid == 0 {
         return false;
     }
-    // It is not waited for before the next save: its id is its own.
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let fatal = signal::bit(SIGTERM) | signal::bit(SIGKILL);
-    let waits = |name| field(name).and_then(|set| u64::from_str_radix(set, 16).ok()).is_none_or(|set| set & fatal != 0);
-    field("State:").is_none_or(|state| state.starts_with(['Z', 'X'])) || waits("SigPnd:") || waits("ShdPnd:")
+    let mut seen_asleep = false;
+    for _ in 0..LOOKS {
+        match Look::at(pid) {
+            Look::Hit => return true,
+            // Its signals are told after its state: in between it may have taken one. But then it is never asleep again.
+            Look::Asleep if seen_asleep => return false,
+            Look::Asleep => seen_asleep = true,
+            // It takes a signal, or is on its way to its end, where no signal waits any more (get_signal, kernel/signal.c).
+            Look::Awake => {
+                seen_asleep = false;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    true
+}
+
+/// What one look at it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It sleeps, or is stopped, and no signal to end waits for it.
+    Asleep,
+    /// It does something.
+    Awake,
+    /// A signal to end waits for it, or it has ended.
+    Hit,
+}
+
+impl Look {
+    fn at(pid: i32) -> Self {
+        // It is not waited for before the next save: its id is its own.
+        Self::of(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+    }
+
+    /// What its `status` in `/proc` tells; of one that is gone that is nothing.
+    fn of(status: &str) -> Self {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let fatal = signal::bit(SIGTERM) | signal::bit(SIGKILL);
+        let waits =
+            |name| field(name).and_then(|set| u64::from_str_radix(set, 16).ok()).is_none_or(|set| set & fatal != 0);
+        match field("State:").and_then(|state| state.chars().next()) {
+            None | Some('Z' | 'X') => Self::Hit,
+            Some(_) if waits("SigPnd:") || waits("ShdPnd:") => Self::Hit,
+            Some('S' | 'T' | 't') => Self::Asleep,
+            Some(_) => Self::Awake,
+        }
+    }
 }
 
 /// The process, if there is one.
@@ -104,4 +147,30 @@ fn hide_command() -> io::Result<()> {
     let start = fields.split_whitespace().nth(48 - 3).and_then(|word| word.parse().ok());
     let start = start.ok_or(io::ErrorKind::InvalidData)?;
     OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&vec![0; len], start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, own: u64, shared: u64) -> String {
+        format!("Name:\twitness\nState:\t{state}\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\n")
+    }
+
+    #[test]
+    fn each_state_is_told() {
+        let (term, kill) = (signal::bit(SIGTERM), signal::bit(SIGKILL));
+        for (text, look) in [
+            (status("S (sleeping)", 0, 0), Look::Asleep),
+            (status("T (stopped)", 0, 1), Look::Asleep),
+            (status("R (running)", 0, 0), Look::Awake),
+            (status("D (disk sleep)", 0, 0), Look::Awake),
+            (status("S (sleeping)", 0, term), Look::Hit),
+            (status("R (running)", kill, 0), Look::Hit),
+            (status("Z (zombie)", 0, 0), Look::Hit),
+            (String::new(), Look::Hit),
+        ] {
+            assert_eq!(Look::of(&text), look, "{text}");
+        }
+    }
 }

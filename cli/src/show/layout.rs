@@ -35,6 +35,16 @@ pub fn line(out: &mut String, what: &str, value: &str) -> fmt::Result {
 pub fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let words = rows.iter().filter_map(|row| row.last()).flat_map(|cell| cell.split(' '));
     let longest = words.map(|word| word.chars().count()).max().unwrap_or(0);
+    laid_out(head, right, rows, longest)
+}
+
+/// The same with a line for each row, however long it is.
+pub fn lines(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    laid_out(head, right, rows, usize::from(u16::MAX))
+}
+
+/// The same; `longest`: the least that the last column has room for.
+fn laid_out(head: &[&str], right: &[usize], rows: Vec<Vec<String>>, longest: usize) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head.to_vec());
     for row in rows {
