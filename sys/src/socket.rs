@@ -314,6 +314,18 @@ pub fn receive(fd: Fd, how: usize, to: &mut [u8], control: &mut [u8], from: &mut
     })
 }
 
+/// The control messages that have come with a message (`struct cmsghdr`, cmsg(3)): level, kind, and what each holds.
+pub fn control_messages(mut rest: &[u8]) -> impl Iterator<Item = (u32, u32, &[u8])> {
+    const HEAD: usize = 16;
+    core::iter::from_fn(move || {
+        let word = |at: usize| rest.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word));
+        let (len, level, kind) = (word(0)? as usize, word(8)?, word(12)?);
+        let body = rest.get(HEAD..len).unwrap_or_default();
+        rest = rest.get(len.max(HEAD).next_multiple_of(8)..).unwrap_or_default();
+        Some((level, kind, body))
+    })
+}
+
 /// How many bytes at the beginning of a Unix stream came in pieces that end within the first `len` (as `SO_PEEK_OFF` is
 /// set): the kernel copies whole pieces, and gives up at the first that it cannot.
 ///

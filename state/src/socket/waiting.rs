@@ -12,7 +12,7 @@ use sys::abi::net::{
     SO_PEEK_OFF, SO_TYPE, SOCK_STREAM, SOL_SOCKET,
 };
 use sys::fs::{Fd, Owned};
-use sys::socket::{number, peek, set_option, whole_pieces};
+use sys::socket::{control_messages, number, peek, set_option, whole_pieces};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Address;
@@ -228,11 +228,9 @@ impl Holder {
         let mut control = [0; CONTROL];
         let seen = peek(self.own.fd(), 0, to, &mut control, from).map_err(self.failed())?;
         let mut got = Got::none();
-        let mut rest = control.get(..seen.control).unwrap_or_default();
-        while let Some(([len, _, level, kind], body)) = rest.split_at_checked(16).map(|(head, _)| (words(head), rest)) {
-            let len = len as usize;
+        for (level, kind, body) in control_messages(control.get(..seen.control).unwrap_or_default()) {
             if level == SOL_SOCKET && matches!(kind, SCM_RIGHTS | SCM_PIDFD) {
-                let fds = body.get(16..len).unwrap_or_default().as_chunks::<4>().0;
+                let fds = body.as_chunks::<4>().0;
                 for (place, fd) in got.fds.iter_mut().skip(got.count).zip(fds) {
                     // SAFETY: the kernel has just made it, for this message.
                     *place = Some(unsafe { Owned::new(i32::from_le_bytes(*fd)) });
@@ -240,7 +238,6 @@ impl Holder {
                 // A pidfd is the receiver's wish, and no part of the message.
                 got.count += if kind == SCM_RIGHTS { fds.len() } else { 0 };
             }
-            rest = rest.get(len.max(16).next_multiple_of(8)..).unwrap_or_default();
         }
         // The kernel leaves out those for which no number is free.
         if seen.cut { Err(self.failed()(Errno::EMFILE)) } else { Ok((seen.len, got)) }
@@ -366,13 +363,4 @@ fn push<T: Target>(
     };
     list.pieces_len += 1;
     Ok(())
-}
-
-/// The words of a control message's head.
-fn words(head: &[u8]) -> [u32; 4] {
-    let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(head.as_chunks::<4>().0) {
-        *word = u32::from_le_bytes(*bytes);
-    }
-    words
 }

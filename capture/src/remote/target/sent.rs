@@ -50,21 +50,20 @@ impl Inbox {
         loop {
             let mut control = [0; 2 * HEAD + 4 * SCM_MAX_FD + 64];
             let seen = socket::receive(self.socket.fd(), 0, &mut [0], &mut control, &mut [0; ADDRESS_MAX])?;
-            let (mut rest, mut from, mut fds) = (control.get(..seen.control).unwrap_or_default(), 0, Vec::new());
-            let word = |bytes: &[u8], at: usize| bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word));
-            while let Some((len, kind)) = word(rest, 0).zip(word(rest, 12)) {
-                let body = rest.get(HEAD..len as usize).unwrap_or_default();
-                match kind {
-                    SCM_RIGHTS => fds.extend(body.as_chunks().0.iter().map(|fd| {
+            let (mut from, mut fds) = (None, Vec::new());
+            for message in socket::control_messages(control.get(..seen.control).unwrap_or_default()) {
+                match message {
+                    (SOL_SOCKET, SCM_RIGHTS, body) => fds.extend(body.as_chunks().0.iter().map(|fd| {
                         // SAFETY: the kernel has just given this process the number.
                         unsafe { Owned::new(Fd::from_le_bytes(*fd)) }
                     })),
-                    SCM_CREDENTIALS => from = word(body, 0).unwrap_or(0),
+                    (SOL_SOCKET, SCM_CREDENTIALS, body) => {
+                        from = body.first_chunk().map(|pid| i32::from_le_bytes(*pid))
+                    }
                     _ => {}
                 }
-                rest = rest.get((len as usize).max(HEAD).next_multiple_of(8)..).unwrap_or_default();
             }
-            if from == sender.cast_unsigned() {
+            if from == Some(sender) {
                 return if seen.cut { Err(Errno::EMFILE) } else { Ok(fds) };
             }
         }
