@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::programs::tool;
 use crate::{Job, Place, proc, wait};
 
-/// How the guest `container` is told to differ: with `no_new_privs`, on an old kernel.
+/// Options of the guest `container`: none, with `no_new_privs`, and as on an old kernel.
 pub const KINDS: [&[&str]; 3] = [&[], &["-n"], &["-o"]];
 
 /// The command that runs another in a container, which is to be added.

@@ -68,12 +68,12 @@ pub type Streams = (Vec<Taken>, [(u64, u64); 3]);
 /// Those of an image; `place`: where a path of it leads now.
 pub fn taken(file: &ImageFile, policy: Files, place: impl Fn(&Path) -> PathBuf) -> Result<Streams, Failure> {
     let image = Checked::new(file.checked()?.image).map_err(|fault| file.fault(fault))?;
-    let descriptors = image.table::<Descriptor>();
     let record = |id: U32| image.table::<Regular>().iter().find(|record| record.id == id);
-    let of = |fd: u32| descriptors.iter().find(|d| d.fd.get() == fd).map(|d| d.file);
+    let of = |fd: u32| image.table::<Descriptor>().iter().find(|d| d.fd.get() == fd).map(|d| d.file);
+    let path = |record: &Regular| place(Path::new(OsStr::from_bytes(image.string(record.path))));
     let found = |stream: u32, record: &Regular| {
         let own = sys::fs::fstat(stream.cast_signed()).ok()?;
-        let path = place(Path::new(OsStr::from_bytes(image.string(record.path))));
+        let path = path(record);
         let found = classify(record, &path, &own, policy)?;
         let words = found.why.map(|why| {
             let (name, path) = (["input", "output", "error"].get(stream as usize).unwrap_or(&""), text::path(&path));
@@ -83,15 +83,14 @@ pub fn taken(file: &ImageFile, policy: Files, place: impl Fn(&Path) -> PathBuf) 
     };
     let (mut all, mut reopened) = (Vec::new(), [(0, 0); 3]);
     if let Some(job) = image.table::<Job>().first().filter(|job| job.told == 1) {
-        let streams = (0..).zip(job.streams);
-        for ((stream, id), reopened) in streams.zip(&mut reopened) {
+        for ((stream, id), reopened) in (0..).zip(job.streams).zip(&mut reopened) {
             let (left, words) = match record(id) {
                 _ if id == NO_STREAM => continue,
                 Some(record) => match found(stream, record) {
                     Some(found) => found,
                     None => {
-                        let path = place(Path::new(OsStr::from_bytes(image.string(record.path))));
-                        *reopened = sys::fs::stat_path(path.as_os_str().as_bytes()).map_or((0, 0), |s| (s.dev, s.ino));
+                        let again = sys::fs::stat_path(path(record).as_os_str().as_bytes());
+                        *reopened = again.map_or((0, 0), |stat| (stat.dev, stat.ino));
                         continue;
                     }
                 },
@@ -109,8 +108,7 @@ pub fn taken(file: &ImageFile, policy: Files, place: impl Fn(&Path) -> PathBuf) 
     // The image does not say which they were: those of the first process, where they are what this command has.
     for stream in 0..=2 {
         let Some(record) = of(stream).and_then(record) else { continue };
-        let named = image.string(record.path);
-        let path = place(Path::new(OsStr::from_bytes(named)));
+        let (named, path) = (image.string(record.path), path(record));
         // What the image has was no stream of `ckpt run`, and is made again.
         if sys::fs::stat_path(path.as_os_str().as_bytes()).is_err_and(|e| e == sys::Errno::ENOENT)
             && image.table::<Content>().iter().any(|content| image.string(content.name) == named)

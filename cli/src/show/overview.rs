@@ -1,4 +1,4 @@
-//! The processes of a tree at a glance: who is whose child, how large each is.
+//! The processes of a tree, a row each: whose child it is, and how large.
 
 use super::layout::table;
 use super::report::Process;
